@@ -1,0 +1,143 @@
+"""All errors that this package raises on purpose.
+
+::
+
+    NemoRunError
+    ├── ConfigError                 a configuration is wrong
+    │   ├── ConfigTypeError         a value does not fit the annotation (also a TypeError)
+    │   ├── UnknownFieldError       no such argument (also a TypeError and an AttributeError)
+    │   ├── MissingArgumentError    a required argument has no value (also a TypeError)
+    │   └── SerializationError      a value cannot be stored, or a stored one cannot be read
+    ├── ScriptError                 a Script is wrong (also a ValueError)
+    ├── ExecutorError               an executor is wrong or cannot be used here
+    │   └── MissingExtraError       a package is not installed; names the command (also an ImportError)
+    ├── PackagingError              code could not be packaged
+    ├── ExperimentError             an experiment is wrong
+    │   ├── InvalidNameError        a title, id or job name that is not acceptable (also a ValueError)
+    │   ├── DependencyError         a cycle, or a name that no job has (also a ValueError)
+    │   ├── ExperimentNotFoundError nothing with this id or title (also a LookupError)
+    │   ├── JobNotFoundError        no such job in the experiment (also a LookupError)
+    │   ├── ExperimentBusyError     another controller drives it
+    │   ├── NestedLaunchError       a task tried to launch its own experiment
+    │   └── StoreError              a file of the store cannot be read or written (also an OSError)
+    └── JobFailedError              a job did not succeed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NemoRunError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class ConfigError(NemoRunError):
+    """A configuration is wrong."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """A value does not fit the annotation of the argument it is given for."""
+
+
+class UnknownFieldError(ConfigError, TypeError, AttributeError):
+    """A configuration has no argument of this name."""
+
+
+class MissingArgumentError(ConfigError, TypeError):
+    """A required argument has no value."""
+
+
+class SerializationError(ConfigError):
+    """A value cannot be stored, or a stored one cannot be read."""
+
+
+class ScriptError(NemoRunError, ValueError):
+    """A :class:`nemo_run.Script` is wrong."""
+
+
+class ExecutorError(NemoRunError):
+    """An executor is wrong, or cannot be used here."""
+
+
+class MissingExtraError(ExecutorError, ImportError):
+    """An optional package is not installed; the message names the command that installs it."""
+
+
+class PackagingError(NemoRunError):
+    """Code could not be packaged."""
+
+
+class ExperimentError(NemoRunError):
+    """An experiment is wrong."""
+
+
+class InvalidNameError(ExperimentError, ValueError):
+    """A title, an id or a job name that is not acceptable."""
+
+
+class DependencyError(ExperimentError, ValueError):
+    """A dependency cycle, or a dependency on a job that does not exist."""
+
+
+class ExperimentNotFoundError(ExperimentError, LookupError):
+    """There is no experiment with this id or title."""
+
+
+class JobNotFoundError(ExperimentError, LookupError):
+    """The experiment has no such job."""
+
+
+class ExperimentBusyError(ExperimentError):
+    """Another controller drives this experiment."""
+
+
+class NestedLaunchError(ExperimentError):
+    """A task tried to launch the experiment that it is part of."""
+
+
+class StoreError(ExperimentError, OSError):
+    """A file of the experiment store cannot be read or written; the message names it."""
+
+
+class JobFailedError(NemoRunError):
+    """A job did not succeed.
+
+    Attributes:
+        job_id: The job, as it is named in its experiment.
+        experiment_id: The experiment.
+        state: Name of the final state, e.g. ``"FAILED"``.
+        exit_code: Exit code of the task, ``None`` where it never ran.
+        reason: Why, in words; may be empty.
+        log_tail: The last lines of the job's log.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        experiment_id: str,
+        state: str,
+        exit_code: int | None = None,
+        reason: str = "",
+        log_tail: Sequence[str] = (),
+    ) -> None:
+        self.job_id = job_id
+        self.experiment_id = experiment_id
+        self.state = state
+        self.exit_code = exit_code
+        self.reason = reason
+        self.log_tail = list(log_tail)
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
+        why = f": {self.reason}" if self.reason else ""
+        text = f"job {self.job_id!r} of experiment {self.experiment_id!r} ended as {self.state}{code}{why}"
+        if self.log_tail:
+            text += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in self.log_tail)
+        return f"{text}\nsee all of it: nemorun experiment logs {self.experiment_id} {self.job_id}"
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (
+            self.job_id, self.experiment_id, self.state, self.exit_code, self.reason, self.log_tail,
+        )  # fmt: skip
