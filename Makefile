@@ -1,0 +1,44 @@
+# make demo   install into .venv and run the demo
+# make test   install into .venv and run every check
+#
+# Both leave the system's Python alone. They install again only when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint conformance clean
+
+demo: $(VENV)/installed-demo
+	@$(BIN)/python examples/digits_sweep.py
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > $(VENV)/imports.log || { cat $(VENV)/imports.log >&2; exit 1; }
+
+# Rewrites the list of what is missing of the public surface.
+conformance: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.conformance --update
+
+clean:
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/pip:
+	@echo "creating $(VENV)"
+	@$(PYTHON) tools/create_venv.py $(VENV)
+
+$(VENV)/installed-demo: pyproject.toml | $(BIN)/pip
+	@echo "installing nemo-run and what the demo needs into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/pip
+	@echo "installing nemo-run and what the tests need into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[demo,dev]'
+	@touch $@ $(VENV)/installed-demo

@@ -1,0 +1,91 @@
+"""What every test gets: a store of its own, and skips that cannot go unnoticed.
+
+A test that needs something not every machine has says so: ``@pytest.mark.needs("docker")``. Where the machine has it, the
+test runs; where not, it is skipped. Any other skip hides a test that this machine can run: it is reported loudly, and
+with ``CI=true`` it fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def _answers(*command: str) -> bool:
+    """Is the program installed, and does this call of it succeed?"""
+    if shutil.which(command[0]) is None:
+        return False
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=20).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+# What a test may need, and how to see whether this machine has it.
+THINGS: dict[str, Callable[[], bool]] = {
+    "docker": lambda: _answers("docker", "info"),
+    "git": lambda: _answers("git", "--version"),
+    "slurm": lambda: _answers("sinfo", "--version"),
+    "unprivileged user": lambda: os.geteuid() != 0,
+}
+_NEEDS = "this machine lacks: "
+_hidden_skips = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(autouse=True)
+def nemorun_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has its own ``$NEMORUN_HOME``."""
+    home = tmp_path / "nemorun-home"
+    monkeypatch.setenv("NEMORUN_HOME", str(home))
+    return home
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_hidden_skips] = []
+    config.pluginmanager.register(_SkipWatch(config.stash[_hidden_skips]))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needed = [thing for marker in item.iter_markers("needs") for thing in marker.args]
+    if lacking := [thing for thing in needed if not THINGS[thing]()]:
+        pytest.skip(_NEEDS + ", ".join(lacking))
+
+
+class _SkipWatch:
+    """Collects the skips that are not due to the machine."""
+
+    def __init__(self, hidden: list[str]) -> None:
+        self.hidden = hidden
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._watch(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._watch(report)
+
+    def _watch(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            if _NEEDS not in reason:
+                self.hidden.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (
+        session.config.stash[_hidden_skips]
+        and os.environ.get("CI") == "true"
+        and session.exitstatus == pytest.ExitCode.OK
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if hidden := config.stash[_hidden_skips]:
+        terminalreporter.section("skipped, though this machine can run it: a failure in CI", red=True)
+        for line in hidden:
+            terminalreporter.line(line)
