@@ -1,8 +1,8 @@
 """What every test gets: a store of its own, and skips that cannot go unnoticed.
 
-A test that needs something not every machine has says so: ``@pytest.mark.needs("docker")``. Where the machine has it, the
-test runs; where not, it is skipped. Any other skip hides a test that this machine can run: it is reported loudly, and
-with ``CI=true`` it fails the run.
+A test that needs something not every machine has says so: ``@pytest.mark.needs("docker")``. Where the machine has it,
+the test runs; where not, it is skipped. Any other skip hides a test that this machine can run: it is reported loudly,
+and with ``CI=true`` it fails the run.
 """
 
 from __future__ import annotations

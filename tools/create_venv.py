@@ -1,15 +1,15 @@
 """Creates the virtual environment that the Makefile uses: ``python3 tools/create_venv.py .venv``.
 
-Debian and Ubuntu ship ``python3`` without the part of it that puts pip into an environment. Then pip comes from their own
-package of it, downloaded and unpacked into a temporary folder: nothing is installed on the system, no root is needed.
+Debian and Ubuntu ship ``python3`` without the part of it that puts pip into an environment. Then pip comes from their
+own package of it, unpacked into a temporary folder: nothing is installed on the system, and no root is needed.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import venv
+from pathlib import Path
 
 MINIMUM = (3, 10)
 
@@ -18,8 +18,9 @@ def main():
     folder = sys.argv[1]
     if sys.version_info < MINIMUM:
         sys.exit(
-            "Python %d.%d or later is needed; %s is %d.%d. Name another one: make PYTHON=/path/to/python3"
-            % (MINIMUM + (sys.executable,) + tuple(sys.version_info[:2]))
+            "Python {}.{} or later is needed; {} is {}.{}. Name another one: make PYTHON=/path/to/python3".format(
+                *MINIMUM, sys.executable, *sys.version_info[:2]
+            )
         )
     try:
         create(folder)
@@ -36,7 +37,7 @@ def create(folder):
     venv.create(folder, with_pip=False, clear=True)
     with tempfile.TemporaryDirectory() as work:
         try:
-            install_pip(os.path.join(folder, "bin", "python"), download_pip_wheel(work))
+            install_pip(folder + "/bin/python", download_pip_wheel(Path(work)))
         except (OSError, subprocess.CalledProcessError) as error:
             sys.exit(
                 "%s has no pip for a virtual environment, and none could be fetched (%s).\n"
@@ -56,18 +57,16 @@ def has_ensurepip():
 
 def download_pip_wheel(work):
     """The path of a pip wheel, unpacked from the distribution's package into the folder ``work``."""
-    quiet = {"cwd": work, "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["apt-get", "download", "python3-pip-whl"], **quiet)
-    (package,) = os.listdir(work)
-    subprocess.run(["dpkg-deb", "--extract", package, "unpacked"], **quiet)
-    wheels = os.path.join(work, "unpacked", "usr", "share", "python-wheels")
-    (wheel,) = (name for name in os.listdir(wheels) if name.startswith("pip-"))
-    return os.path.join(wheels, wheel)
+    subprocess.check_output(["apt-get", "download", "python3-pip-whl"], cwd=str(work), stderr=subprocess.DEVNULL)
+    (package,) = work.iterdir()
+    subprocess.check_output(["dpkg-deb", "--extract", str(package), str(work / "unpacked")])
+    (wheel,) = work.glob("unpacked/usr/share/python-wheels/pip-*.whl")
+    return wheel
 
 
 def install_pip(python, wheel):
     """Install the pip in ``wheel`` with itself: a wheel is a zip file that Python can run from."""
-    subprocess.run([python, wheel + "/pip", "install", "--quiet", "--no-index", wheel], check=True)
+    subprocess.run([python, "{}/pip".format(wheel), "install", "--quiet", "--no-index", str(wheel)], check=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""Runs code as a reader of the documentation would: as a script, or in a shell, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Someone with an empty folder, an empty store, and nemo-run installed."""
+
+    folder: Path
+
+    def python(self, code: str, name: str) -> str:
+        """Save ``code`` as the file ``name`` and run it; what it prints."""
+        (self.folder / name).write_text(code, encoding="utf-8")
+        return self._run([sys.executable, name], what=name)
+
+    def bash(self, code: str, name: str) -> str:
+        """Run ``code`` in a shell that stops at the first error; what it prints."""
+        return self._run(["bash", "-euo", "pipefail", "-c", code], what=name)
+
+    def _run(self, command: list[str], what: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{what} ended with exit code {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return {
+            "PATH": programs,
+            "HOME": str(self.folder),
+            "NEMORUN_HOME": str(self.folder / "nemorun-home"),
+            "LANG": "C.UTF-8",
+            "COLUMNS": "120",
+            "PYTHONWARNINGS": "error",
+        }

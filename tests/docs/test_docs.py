@@ -1,0 +1,88 @@
+"""Every block of the README and of the guides does what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs import markdown
+from tests.docs.running import Reader
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHOWN_ONLY = {"text", "yaml", "toml", "json"}  # any other language is run
+
+pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+
+
+@pages
+def test_every_block_runs(page: Path, tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    printed = ""
+    for block in markdown.blocks(page.read_text(encoding="utf-8")):
+        name = f"{page.stem}_line_{block.line}"
+        if block.file is not None:
+            (tmp_path / block.file).write_text(block.code, encoding="utf-8")
+        elif block.is_output:
+            assert markdown.prints(block.code, printed), f"{name}: the block before printed\n{printed}"
+        elif block.not_run is None and block.language not in SHOWN_ONLY:
+            run = {"python": reader.python, "bash": reader.bash}[block.language]
+            printed = run(f"{block.before}\n{block.code}", f"{name}.py")
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    local = [link.partition("#")[0] for link in markdown.links(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in local if link and not (page.parent / link).exists()] == []
+
+
+def test_the_reader_of_markdown() -> None:
+    text = "\n".join(
+        (
+            "[a](b.md)",
+            "<!-- file: x.py -->",
+            "```python",
+            "[1](2)",
+            "```",
+            "words <!-- other -->",
+            "",
+            "<!-- before:",
+            "y = 1",
+            "-->",
+            "```bash",
+            "z",
+            "```",
+            "<!-- output -->",
+            "```text",
+            "```",
+            "<!-- not run here: why -->",
+            "```bash",
+            "```",
+        )
+    )
+    assert list(markdown.blocks(text)) == [
+        markdown.Block("python", "[1](2)\n", 4, file="x.py"),
+        markdown.Block("bash", "z\n", 12, before="y = 1"),
+        markdown.Block("text", "", 16, is_output=True),
+        markdown.Block("bash", "", 19, not_run="why"),
+    ]
+    assert markdown.links(text) == ["b.md"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("a\nb\n", "x\na\ny\nb  \n", True),
+        ("a\nb\n", "b\na\n", False),
+        ("took ... s\n", "took 1.5 s\n", True),
+        ("took ... s\n", "took 1.5 m\n", False),
+    ],
+)
+def test_the_comparison_of_output(expected: str, printed: str, same: bool) -> None:
+    assert markdown.prints(expected, printed) is same
+
+
+def test_a_block_that_fails_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"exit code 3:\nsome words"):
+        Reader(tmp_path).bash("echo some words; (exit 3); echo never", "block")
