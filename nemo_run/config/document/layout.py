@@ -1,0 +1,107 @@
+"""What a document is written with: its reserved words, references inside it, and paths in messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from nemo_run.config.document.symbols import type_name
+from nemo_run.config.document.values import BY_TARGET
+from nemo_run.errors import ConfigError, SerializationError
+
+TARGET, PARTIAL, ARGS, CONVERT, RECURSIVE = "_target_", "_partial_", "_args_", "_convert_", "_recursive_"
+RESERVED = frozenset({TARGET, PARTIAL, ARGS, CONVERT, RECURSIVE})
+EXISTING = "object"  # what `_convert_` says of an object that is stored as it is
+
+CLASS, CALLABLE, OBJECT = "hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object"
+REFERENCES = frozenset({CLASS, CALLABLE, OBJECT})
+BUILDABLE = "nemo_run.config.document.buildable"
+VALUES = REFERENCES | BY_TARGET.keys() | {BUILDABLE}  # targets that stand for a value, not for a configuration
+
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
+_NAME = r"[^\\{}()\[\]:.\s'\"$]+"
+_STEP = re.compile(rf"(?:^|\.)({_NAME})|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
+
+
+class RefusedError(Exception):
+    """Something cannot be stored or loaded; the path to it is put together on the way up.
+
+    Attributes:
+        what: What is wrong and what to do, without the place.
+        error: The public error to raise in the end.
+        path: The steps to the place, innermost first.
+    """
+
+    def __init__(self, what: str, error: type[ConfigError] = SerializationError) -> None:
+        super().__init__(what)
+        self.what = what
+        self.error = error
+        self.path: list[str | int] = []
+
+    def message(self) -> str:
+        """The place and what is wrong there."""
+        where = path_text(reversed(self.path))
+        return f"{where}: {self.what}" if where else self.what
+
+
+def path_text(path: Iterable[str | int]) -> str:
+    """Writes a path as it is typed: ``model.layers[2].size``.
+
+    Example:
+        >>> path_text(["model", "layers", 2, "size"])
+        'model.layers[2].size'
+    """
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif re.fullmatch(_NAME, step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step)}]"
+    return text
+
+
+def escape(text: str) -> Any:
+    """Writes a string such that neither Hydra nor :func:`reference_path` takes a part of it for a reference."""
+    if "${" in text:
+        return _INTERPOLATION.sub(lambda found: f"{found[1] * 2}\\${{", text)
+    if text == "???":  # Hydra's word for a missing value
+        return {TARGET: "json.loads", ARGS: [json.dumps(text)]}
+    return text
+
+
+def unescape(text: str) -> str:
+    """The string that :func:`escape` has written."""
+
+    def plain(found: re.Match[str]) -> str:
+        count = len(found[1])
+        return f"{found[1][: count // 2]}${{" if count % 2 else found[0]
+
+    return _INTERPOLATION.sub(plain, text)
+
+
+def reference_path(text: str) -> list[str | int]:
+    """The path that ``${path}`` refers to; empty if the text is something else."""
+    if not (text.startswith("${") and text.endswith("}")):
+        return []
+    inner, position, path = text[2:-1], 0, []
+    while position < len(inner):
+        found = _STEP.match(inner, position)
+        if found is None:
+            return []
+        name, index, quoted = found.groups()
+        path.append(int(index) if index else json.loads(quoted) if quoted else name)
+        position = found.end()
+    return path
+
+
+def shown(value: Any) -> str:
+    """A value in a message: short, on one line, whatever its ``repr`` does."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001  # any repr may fail, and the message matters more
+        text = f"<{type_name(type(value))}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,252 @@
+"""From a document to a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import fiddle as fdl
+
+# No public name for these.
+from fiddle._src.config import BuildableTraverserMetadata
+from fiddle._src.tag_type import find_tags_from_annotations
+
+from nemo_run.config.document.layout import (
+    ARGS,
+    BUILDABLE,
+    CONVERT,
+    EXISTING,
+    PARTIAL,
+    RECURSIVE,
+    REFERENCES,
+    RESERVED,
+    TARGET,
+    RefusedError,
+    reference_path,
+    shown,
+    unescape,
+)
+from nemo_run.config.document.symbols import resolve as resolve_name, type_name
+from nemo_run.config.document.values import BY_TARGET, ValueType, is_torch_dtype
+from nemo_run.config.suggest import did_you_mean
+from nemo_run.config.target import Target, target_of
+from nemo_run.errors import SerializationError, UnknownFieldError
+
+
+def from_document(document: Any, *, resolve: Callable[[str], Any] = resolve_name) -> Any:
+    """Reads what :func:`to_document` has written, or a configuration written for Hydra.
+
+    Each class and function that the document names is imported; none is called.
+
+    Args:
+        document: The document.
+        resolve: Gives the object that a name refers to; raises :class:`SerializationError` if there is none.
+
+    Example:
+        >>> from_document({"_target_": "datetime.timezone", "_partial_": False}).__fn_or_cls__
+        <class 'datetime.timezone'>
+
+    Raises:
+        SerializationError: If it is not such a document, or something that it names is not there.
+        UnknownFieldError: If it gives an argument that its target does not have.
+    """
+    decoder = _Decoder(document, resolve)
+    try:
+        return decoder.decode(document)
+    except RefusedError as refused:
+        raise refused.error(refused.message()) from refused.__cause__
+    except RecursionError:
+        raise SerializationError("cannot load this configuration: it is nested too deeply") from None
+
+
+_NOWHERE = object()
+
+
+class _Decoder:
+    def __init__(self, document: Any, resolve: Callable[[str], Any]) -> None:
+        self.document = document
+        self.resolve = resolve
+        self.symbols: dict[str, Any] = {}
+        self.targets: dict[str, tuple[Target, dict[str, frozenset[Any]]]] = {}
+        self.done: dict[int, Any] = {}  # what has been read, by the identity of its document
+        self.shared: set[int] = set()  # of these, what is referred to
+
+    def decode(self, document: Any) -> Any:
+        kind = type(document)
+        if kind is str:
+            return self.text(document) if "${" in document else document
+        if kind is not dict and kind is not list:
+            return document
+        key = id(document)
+        if key in self.shared:
+            return self.once(document)
+        result = self.done[key] = self.container(document)
+        return result
+
+    def container(self, document: Any) -> Any:
+        if type(document) is list:
+            return self.items(document)
+        return self.node(document) if TARGET in document else self.fields(document)
+
+    def text(self, text: str) -> Any:
+        path = reference_path(text)
+        try:
+            found = functools.reduce(operator.getitem, path, self.document) if path else _NOWHERE
+        except (KeyError, IndexError, TypeError):  # not a path in this document: just text
+            found = _NOWHERE
+        return unescape(text) if found is _NOWHERE else self.once(found)
+
+    def once(self, document: Any) -> Any:
+        """Reads something that is referred to, unless that has been done."""
+        key = id(document)
+        self.shared.add(key)
+        if key not in self.done:
+            self.done[key] = _NOWHERE
+            self.done[key] = self.container(document) if type(document) in (dict, list) else self.decode(document)
+        if self.done[key] is _NOWHERE:
+            raise RefusedError("this reference leads back to itself; break the cycle")
+        return self.done[key]
+
+    def items(self, documents: list[Any]) -> list[Any]:
+        result: list[Any] = []
+        try:
+            result.extend(map(self.decode, documents))
+        except RefusedError as refused:
+            refused.path.append(len(result))
+            raise
+        return result
+
+    def fields(self, document: dict[str, Any], skip: frozenset[str] = frozenset()) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        name = ""
+        try:
+            for name, value in document.items():
+                if name not in skip:
+                    result[name] = self.decode(value)
+        except RefusedError as refused:
+            refused.path.append(name)
+            raise
+        return result
+
+    def symbol(self, name: Any) -> Any:
+        if type(name) is not str:
+            raise RefusedError(f"{shown(name)} is not the dotted name of a class or function")
+        if name not in self.symbols:
+            try:
+                self.symbols[name] = self.resolve(name)
+            except SerializationError as error:
+                raise RefusedError(str(error)) from error
+        return self.symbols[name]
+
+    def node(self, document: dict[str, Any]) -> Any:
+        target = document[TARGET]
+        if not isinstance(document.get(PARTIAL, False), bool) or not document.get(RECURSIVE, True):
+            raise RefusedError("`_partial_` must be true or false, and `_recursive_`, if given, true")
+        if PARTIAL not in document:
+            names = document.keys() - RESERVED
+            if target in BY_TARGET and not names:
+                return self.value(BY_TARGET[target], document)
+            if target in REFERENCES and names == {"path"}:
+                return self.referred(document["path"])
+            if target == BUILDABLE:
+                return self.wrapped(document)
+        existing = self.existing(document) if document.get(CONVERT) == EXISTING else _NOWHERE
+        return self.config(document) if existing is _NOWHERE else existing
+
+    def arguments(self, document: dict[str, Any]) -> list[Any]:
+        arguments = document.get(ARGS, [])
+        if type(arguments) is not list:
+            raise RefusedError("`_args_` must be a list")
+        return self.items(arguments)
+
+    def value(self, entry: ValueType, document: dict[str, Any]) -> Any:
+        arguments = self.arguments(document)
+        try:
+            return entry.load(arguments)
+        except (TypeError, ValueError, ArithmeticError, LookupError, SerializationError) as error:
+            raise RefusedError(f"{entry.target} cannot be built from {shown(arguments)}: {error}") from error
+
+    def referred(self, path: Any) -> Any:
+        found = self.symbol(path)
+        if isinstance(found, (type, enum.Enum)) or callable(found) or is_torch_dtype(found):
+            return found
+        raise RefusedError(f"{path!r} is neither a class, a function nor an enum member, so it is not read")
+
+    def existing(self, document: dict[str, Any]) -> Any:
+        """The object that is stored as such; nowhere if this is a configuration after all."""
+        target, names = self.symbol(document[TARGET]), document.keys() - RESERVED
+        if document.get(PARTIAL):
+            return functools.partial(target, *self.arguments(document), **self.fields(document, RESERVED))
+        if not isinstance(target, type):
+            return _NOWHERE
+        if dataclasses.is_dataclass(target) and names == {field.name for field in dataclasses.fields(target)}:
+            return _instance(target, self.fields(document, RESERVED))
+        arguments = self.arguments(document)
+        if issubclass(target, tuple) and len(getattr(target, "_fields", ())) == len(arguments):
+            return tuple.__new__(target, arguments)
+        if issubclass(target, enum.Flag) and len(arguments) == 1 and "_missing_" not in vars(target):
+            return target(arguments[0])
+        return _NOWHERE
+
+    def wrapped(self, document: dict[str, Any]) -> Any:
+        arguments, kind = document.get(ARGS), None
+        if type(arguments) is not list or len(arguments) != 1 or type(arguments[0]) is not dict:
+            raise RefusedError(f"{BUILDABLE} stands around one configuration")
+        if "type" in document:
+            kind = self.decode(document["type"])
+            if not (isinstance(kind, type) and issubclass(kind, fdl.Buildable)):
+                raise RefusedError(f"{shown(kind)} is not a class of configurations")
+        config = self.config(arguments[0], kind)
+        for name, tags in self.fields(document.get("tags", {})).items():
+            config.__argument_tags__[int(name) if name.isdigit() else name] = set(tags)
+        return config
+
+    def config(self, document: dict[str, Any], kind: type[fdl.Buildable[Any]] | None = None) -> fdl.Buildable[Any]:
+        from nemo_run.config.buildable import Config, Partial
+
+        target = self.symbol(document[TARGET])
+        if not callable(target):
+            raise RefusedError(f"{document[TARGET]!r} is {shown(target)}, which cannot be called")
+        positional = self.arguments(document)
+        arguments: dict[Any, Any] = self.fields(document, RESERVED)
+        known, tags = self.known(target, document[TARGET])
+        unknown = arguments.keys() - known.keywords
+        if unknown and not known.takes_any_keyword:
+            name = min(unknown)
+            hint = did_you_mean(name, sorted(known.keywords))
+            raise RefusedError(f"{document[TARGET]} has no argument {name!r}{hint}", UnknownFieldError)
+        if positional:
+            try:
+                arguments = known.signature_binding(target, *positional, **arguments)
+            except TypeError as error:
+                raise RefusedError(str(error)) from error
+        if kind is None:
+            kind = Partial if document.get(PARTIAL) else Config
+        return kind.__unflatten__(arguments.values(), BuildableTraverserMetadata(target, tuple(arguments), tags))
+
+    def known(self, target: Any, name: str) -> tuple[Target, dict[str, frozenset[Any]]]:
+        """The signature of a class or function, and the tags that it gives its arguments."""
+        if name not in self.targets:
+            try:
+                tags = {name: frozenset(tags) for name, tags in find_tags_from_annotations(target).items()}
+                self.targets[name] = target_of(target), tags
+            except (TypeError, ValueError) as error:
+                raise RefusedError(
+                    f"{name!r} does not tell its arguments, so it cannot be configured: {error}"
+                ) from error
+        return self.targets[name]
+
+
+def _instance(kind: Any, fields: dict[str, Any]) -> Any:
+    """An instance with these fields, made without running any code of its class."""
+    try:
+        instance = object.__new__(kind)
+    except TypeError as error:
+        raise RefusedError(f"cannot make a {type_name(kind)}: {error}") from error
+    for name, value in fields.items():
+        object.__setattr__(instance, name, value)
+    return instance

@@ -1,0 +1,1 @@
+"""Serializers of configurations, under the names that scripts and stored experiments know."""
