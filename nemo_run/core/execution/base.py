@@ -1,0 +1,413 @@
+"""The seam between experiments and engines.
+
+An :class:`Executor` is data: all that a user says about *where* a task runs.  A :class:`Backend` is behaviour: it
+turns a :class:`JobRequest` into a :class:`Plan`, submits the plan, and answers for what it submitted.  Plans and
+handles are plain JSON values, so that any later process can go on from what is stored.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from string import Template
+from typing import Any, ClassVar, Protocol, cast
+
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core.execution.launcher import Launcher, make_launcher
+from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.packaging.base import Packager
+from nemo_run.errors import ExecutorError
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+class JobState(enum.IntEnum):
+    """State of a job. ``UNKNOWN`` means that the engine was asked and does not know."""
+
+    UNSUBMITTED = 0
+    SUBMITTED = 1
+    PENDING = 2
+    RUNNING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+    CANCELLED = 6
+    UNKNOWN = 7
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended and will not change any more."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"{self.name} ({self.value})"
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What an engine says of one submitted job.
+
+    Attributes:
+        state: The state.
+        exit_code: Exit code once it ended; ``128 + n`` where signal n ended it.
+        reason: Why it is in this state, in words; empty where there is nothing to add.
+        started: When the task began to run, in seconds since the epoch.
+        ended: When it ended, in seconds since the epoch.
+        node: Where it runs.
+        lost: It failed because its supervision was lost, not by anything the task did.
+    """
+
+    state: JobState
+    exit_code: int | None = None
+    reason: str = ""
+    started: float | None = None
+    ended: float | None = None
+    node: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """One program to run: its arguments, its own environment variables, and its folder.
+
+    Attributes:
+        argv: Program and arguments, passed byte for byte.
+        env: Variables to set beside those the engine passes on.
+        cwd: Working directory; empty for the engine's default.
+        python: ``argv[0]`` is a Python interpreter, which a launcher may replace by its own.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    python: bool = False
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job to describe to an engine: what to run, and how the experiment knows it.
+
+    Attributes:
+        experiment_id: The experiment.
+        job_id: The job, unique in the experiment.
+        directory: The job's own folder in the store, absolute.
+        executor: Where to run.
+        command: What to run.
+        cwd: Working directory of whoever launches.
+        environment_file: File with the environment of whoever launches, for engines that pass it on.
+        lease_dir: Folder of the locks on devices of this machine.
+    """
+
+    experiment_id: str
+    job_id: str
+    directory: str
+    executor: Executor
+    command: Command
+    cwd: str = ""
+    environment_file: str = ""
+    lease_dir: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an engine needs to run one job, as plain JSON values.
+
+    Attributes:
+        engine: Name of the backend.
+        job_id: The job.
+        directory: The job's own folder in the store.
+        spec: The engine's own description of the job.
+        connection: How to reach the engine; plans with equal connections share one backend.
+    """
+
+    engine: str
+    job_id: str
+    directory: str
+    spec: dict[str, Any]
+    connection: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, doc: Mapping[str, Any]) -> Plan:
+        """The plan that :meth:`to_json` described."""
+        return cls(**doc)
+
+
+class Backend(Protocol):
+    """Behaviour of one engine. Implementations hold no state that a new process would miss."""
+
+    name: ClassVar[str]
+    supports_dependencies: ClassVar[bool]
+    """The engine itself can hold a job back until others have ended."""
+    supports_groups: ClassVar[bool]
+    """The engine itself can run several tasks as one job."""
+    poll_interval: ClassVar[float]
+    """Seconds between two queries where :meth:`wait` has no event to wait for."""
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job to the engine. Pure: reads and writes nothing."""
+        ...
+
+    def describe(self, plan: Plan) -> str:
+        """What would be launched, in a form that can be read and copied; secrets masked."""
+        ...
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Handle that an attempt will have, where the engine leaves that to us; else empty."""
+        ...
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Start attempt number ``attempt`` (from 1) and return its handle."""
+        ...
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """Handle of an attempt that may have been submitted by a process that is gone.
+
+        ``None`` means: it was not, and from now on never will be.
+        """
+        ...
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these submitted attempts, in one query."""
+        ...
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the engine to end these attempts. Ended ones are left as they are."""
+        ...
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait until some of these attempts may have changed, ``timeout`` seconds at most; which."""
+        ...
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks that have a log of their own, beside the log of the attempt as a whole."""
+        ...
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """The log of an attempt, or of one rank of it; from its last ``tail`` lines on."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and helper processes; submitted attempts go on."""
+        ...
+
+
+@dataclass(kw_only=True)
+class ExecutorMacros(ConfigurableMixin):
+    """Names of the shell variables in which an engine tells a task about its nodes.
+
+    In a command, ``${head_node_ip_var}`` and the like stand for them.
+    """
+
+    HEAD_NODE_IP_VAR: ClassVar[str] = "${head_node_ip_var}"
+    NPROC_PER_NODE_VAR: ClassVar[str] = "${nproc_per_node_var}"
+    NUM_NODES_VAR: ClassVar[str] = "${num_nodes_var}"
+    NODE_RANK_VAR: ClassVar[str] = "${node_rank_var}"
+    FT_LAUNCHER_CFG_PATH_VAR: ClassVar[str] = "${ft_launcher_cfg_path_var}"
+
+    head_node_ip_var: str
+    nproc_per_node_var: str
+    num_nodes_var: str
+    node_rank_var: str
+    het_group_host_var: str
+    ft_launcher_cfg_path_var: str = "FAULT_TOL_CFG_PATH"
+
+    @staticmethod
+    def group_host(index: int) -> str:
+        """Macro for the head node of the ``index``-th member of a job group."""
+        return f"$${{het_group_host_var}}_{index}"
+
+    def apply(self, command: Command) -> Command:
+        """The command with every macro replaced in its arguments and environment."""
+        return replace(
+            command,
+            argv=tuple(self.substitute(arg) for arg in command.argv),
+            env={key: self.substitute(value) for key, value in command.env.items()},
+        )
+
+    def substitute(self, arg: str) -> str:
+        """``arg`` with every macro replaced; anything else that looks like one stays."""
+        return Template(arg).safe_substitute(**asdict(self))
+
+
+@dataclass(kw_only=True)
+class Executor(ConfigurableMixin):
+    """Where a task runs. Data only; :meth:`backend` gives the behaviour.
+
+    Attributes:
+        packager: How the code that the task needs is packed.
+        launcher: How the processes of a task are started: ``None``, ``"torchrun"``, ``"ft"``, or a launcher.
+        env_vars: Environment variables of the task; names keep their case, values arrive byte for byte.
+        retries: How often a failed task is tried again.
+        retry_delay: Seconds before the first retry; it doubles with every further one, up to a minute.
+        experiment_id: Set by the experiment.
+        job_dir: Set by the experiment.
+        experiment_dir: Set by the experiment.
+    """
+
+    engine: ClassVar[str] = ""
+
+    packager: Packager = field(default_factory=Packager)
+    launcher: Launcher | str | None = None
+    env_vars: dict[str, str] = field(default_factory=dict)
+    retries: int = 0
+    experiment_id: str | None = None
+    job_dir: str = ""
+    experiment_dir: str = field(init=False, default="")
+    retry_delay: float = 1.0
+
+    def backend(self) -> Backend:
+        """The engine behind this executor."""
+        return get_backend(self.engine)
+
+    def check(self) -> None:
+        """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense, before anything starts."""
+        where = type(self).__name__
+        for name, value in self.env_vars.items():
+            if not isinstance(name, str) or not _ENV_NAME.match(name):
+                raise ExecutorError(
+                    f"{where}.env_vars: {name!r} is not a name for an environment variable; "
+                    "use letters, digits and underscores, not beginning with a digit"
+                )
+            if not isinstance(value, str) or "\0" in value:
+                raise ExecutorError(f"{where}.env_vars[{name!r}] must be a string without a null byte")
+        if self.retries < 0:
+            raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")
+
+    def info(self) -> str:
+        """Name of the kind of executor, as it is shown in a status."""
+        return type(self).__qualname__
+
+    def clone(self) -> Executor:
+        """A copy whose lists, dictionaries and parts are its own."""
+        from copy import deepcopy
+
+        return deepcopy(self)
+
+    def get_launcher(self) -> Launcher:
+        """The launcher; a name is looked up, none gives the plain one."""
+        return make_launcher(self.launcher)
+
+    def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
+        """Tell the executor which job it is for. The experiment calls it."""
+        self.experiment_id = exp_id
+        self.experiment_dir = exp_dir
+        self.job_dir = str(Path(exp_dir, task_dir))
+
+    def nnodes(self) -> int:
+        """Number of nodes."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its number of nodes")
+
+    def nproc_per_node(self) -> int:
+        """Processes on each node."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its number of processes per node")
+
+    def macro_values(self) -> ExecutorMacros | None:
+        """Variables in which the engine tells of its nodes; ``None`` where it has none."""
+        return None
+
+    def get_launcher_prefix(self) -> list[str] | None:
+        """Profiler arguments that the launcher wants before the command."""
+        return self.get_launcher().get_nsys_prefix(profile_dir=self.job_dir)
+
+    def get_nsys_entrypoint(self) -> tuple[str, str]:
+        """Profiler program, and what follows its arguments."""
+        return ("nsys", "")
+
+    def supports_launcher_transform(self) -> bool:
+        """Whether a launcher may replace the whole command by a script of its own."""
+        return False
+
+    def package_configs(self, *cfgs: tuple[str, str]) -> list[str]:
+        """Write (name, text) pairs into the job's ``configs`` folder and return their paths."""
+        base = Path(self.job_dir, "configs")
+        paths = []
+        for name, text in cfgs:
+            path = base / name
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+            path.write_text(text)
+            paths.append(str(path))
+        return paths
+
+    def create_job_dir(self) -> None:
+        """Create the job's folder, readable by its owner only."""
+        Path(self.job_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def cleanup(self, handle: str) -> None:
+        """Called when the job has ended; an executor with something to tidy overrides it."""
+
+
+# --- which backends there are ------------------------------------------------------------------------------------
+
+_BUILT_IN = {"local": "nemo_run.core.execution.local:LocalBackend"}
+_ENTRY_POINTS = "nemo_run.executors"
+
+
+def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of an engine by its name.
+
+    Args:
+        engine: ``"local"``, …, or the name of an entry point in the group ``nemo_run.executors``.
+        connection: What a plan says about reaching the engine.
+
+    Raises:
+        ExecutorError: There is no such engine here.
+    """
+    if engine in _BUILT_IN:
+        module, _, name = _BUILT_IN[engine].partition(":")
+        factory = getattr(importlib.import_module(module), name)
+    else:
+        factory = _third_party(engine)
+    return cast("Backend", factory(**(connection or {})))
+
+
+def _third_party(engine: str) -> Any:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=_ENTRY_POINTS):
+        if point.name == engine:
+            return point.load()
+    known = sorted(_BUILT_IN) + sorted(point.name for point in entry_points(group=_ENTRY_POINTS))
+    raise ExecutorError(
+        f"no engine is called {engine!r}; there are: {', '.join(known)}. "
+        f"A package that brings one registers it under the entry-point group {_ENTRY_POINTS!r}"
+    )
+
+
+def import_executor(name: str, file_path: str | None = None, call: bool = True, **kwargs: Any) -> Executor:
+    """An executor by name from a Python file that defines executors, or functions that return them.
+
+    Args:
+        name: Name of the executor or function in the file.
+        file_path: The file; ``executors.py`` in the NeMo-Run home by default.
+        call: Call what is found when it can be called; otherwise it is returned as it is.
+        **kwargs: Arguments of that call.
+
+    Raises:
+        ExecutorError: The file or the name is not there.
+    """
+    from nemo_run.config.home import get_nemorun_home
+
+    path = Path(file_path) if file_path else Path(get_nemorun_home(), "executors.py")
+    spec = importlib.util.spec_from_file_location("executors", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ExecutorError(f"{path}: no such Python file; write it, or name another one with file_path=")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        found = getattr(module, name)
+    except AttributeError:
+        names = sorted(key for key in vars(module) if not key.startswith("_"))
+        raise ExecutorError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
+    return cast("Executor", found(**kwargs) if call and callable(found) else found)

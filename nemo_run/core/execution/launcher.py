@@ -1,0 +1,214 @@
+"""Launchers: how the processes of a task are started. Each one is a function from a command to a command."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.config import Script
+    from nemo_run.core.execution.base import Command
+
+RANK_LOGS = "ranks"
+"""Folder, in an attempt's folder, in which a launcher leaves one log for every rank."""
+
+ATTEMPT_FOLDER = "\0attempt\0"
+"""Stands in a rendered command for the folder of the attempt; no argument of a user can contain it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The processes that a launcher starts, and where.
+
+    Attributes:
+        nodes: Number of nodes.
+        processes_per_node: Processes on each node.
+        head_node: Address of the first node, or the engine's variable for it.
+        node_rank: Rank of this node, or the engine's variable for it.
+        log_dir: Where logs of single ranks go; empty for nowhere.
+        profile_dir: Where a profiler leaves its files.
+    """
+
+    nodes: int = 1
+    processes_per_node: int = 1
+    head_node: str = "localhost"
+    node_rank: str = "0"
+    log_dir: str = ""
+    profile_dir: str = ""
+
+
+@dataclass(kw_only=True)
+class Launcher(ConfigurableMixin):
+    """The plain launcher: one process, the command as it is, under ``nsys`` if asked for.
+
+    Attributes:
+        nsys_profile: Run the command under Nsight Systems (``nsys profile``).
+        nsys_folder: Folder of the profiles, in the job's folder.
+        nsys_filename: File of a profile (``nsys profile -o``).
+        nsys_trace: What to trace (``nsys profile -t``).
+        nsys_extra_args: Further arguments of ``nsys profile``.
+        nsys_gpu_metrics: Sample GPU metrics (``nsys profile --gpu-metrics-device``).
+    """
+
+    nsys_profile: bool = False
+    nsys_folder: str = "nsys_profile"
+    nsys_filename: str = "profile_%p"
+    nsys_trace: list[str] = field(default_factory=lambda: ["nvtx", "cuda"])
+    nsys_extra_args: list[str] = field(
+        default_factory=lambda: [
+            "--force-overwrite=true",
+            "--capture-range=cudaProfilerApi",
+            "--capture-range-end=stop",
+            "--cuda-graph-trace=node",
+            "--cuda-event-trace=false",
+        ]
+    )
+    nsys_gpu_metrics: bool = False
+
+    def get_nsys_prefix(self, profile_dir: str) -> list[str] | None:
+        """Arguments of ``nsys`` to put before a command, or ``None`` where there is no profiling.
+
+        Args:
+            profile_dir: Folder in which the folder of the profiles is.
+        """
+        if not self.nsys_profile:
+            return None
+        output = f"{Path(profile_dir, self.nsys_folder)}/{self.nsys_filename}"
+        metrics = ["--gpu-metrics-device=all"] if self.nsys_gpu_metrics else []
+        trace = ",".join(self.nsys_trace)
+        return ["profile", "-s", "none", "-t", trace, "-o", output, *self.nsys_extra_args, *metrics]
+
+    def transform(self, cmd: list[str]) -> Script | None:
+        """A script to run in place of the command, for a launcher that replaces it whole."""
+        return None
+
+    def wrap(self, command: Command, layout: Layout) -> Command:
+        """The command that starts ``command`` in the processes of ``layout``. Pure."""
+        return self._profiled(command, layout)
+
+    def _profiled(self, command: Command, layout: Layout) -> Command:
+        prefix = self.get_nsys_prefix(layout.profile_dir)
+        if prefix is None:
+            return command
+        return replace(command, argv=("nsys", *prefix, *command.argv), python=False)
+
+
+def _program(command: Command) -> list[str]:
+    """The command as the last arguments of torchrun, which starts a Python of its own."""
+    return list(command.argv[1:]) if command.python else ["--no-python", *command.argv]
+
+
+@dataclass(kw_only=True)
+class Torchrun(Launcher):
+    """Start the processes with PyTorch's ``torchrun``.
+
+    Attributes:
+        rdzv_backend: Rendezvous backend (``torchrun --rdzv-backend``).
+        rdzv_port: Port of the rendezvous on the head node, where there are several nodes.
+        rdzv_id: Identity of the rendezvous (``torchrun --rdzv-id``).
+    """
+
+    rdzv_backend: str = "c10d"
+    rdzv_port: int = 29500
+    rdzv_id: int | None = None
+
+    def wrap(self, command: Command, layout: Layout) -> Command:
+        """``torchrun`` over the command."""
+        python = command.argv[0] if command.python else sys.executable
+        argv = (python, "-m", "torch.distributed.run", *self._options(layout), *_program(command))
+        return self._profiled(replace(command, argv=argv, python=True), layout)
+
+    def _options(self, layout: Layout) -> list[str]:
+        options = [f"--nnodes={layout.nodes}", f"--nproc-per-node={layout.processes_per_node}"]
+        if layout.nodes == 1:
+            options.append("--standalone")  # a free port of its own: several jobs can share a machine
+        else:
+            options += [f"--rdzv-backend={self.rdzv_backend}", f"--rdzv-endpoint={layout.head_node}:{self.rdzv_port}"]
+            options.append(f"--node-rank={layout.node_rank}")
+        if self.rdzv_id is not None:
+            options.append(f"--rdzv-id={self.rdzv_id}")
+        if layout.log_dir:
+            options += [f"--log-dir={Path(layout.log_dir, RANK_LOGS)}", "--redirects=3", "--tee=3"]
+        return options
+
+
+@dataclass(kw_only=True)
+class FaultTolerance(Launcher):
+    """Start the processes with NVIDIA's fault-tolerant ``ft_launcher`` (nvidia-resiliency-ext).
+
+    Attributes:
+        cfg_path: Its configuration file (``--ft-cfg-path``).
+        finished_flag_file: File that a finished training leaves, so that it is not started again.
+        job_results_file: File to which the results of every restart are added.
+        rdzv_backend: Rendezvous backend.
+        rdzv_port: Port of the rendezvous on the head node.
+        rdzv_id: Identity of the rendezvous.
+        workload_check_interval: Seconds between two checks of the workload.
+        initial_rank_heartbeat_timeout: Seconds to wait for the first heartbeat of a rank.
+        rank_heartbeat_timeout: Seconds to wait for every further heartbeat.
+        rank_termination_signal: Signal with which a rank is ended.
+        log_level: Log level of the launcher.
+        max_restarts: How often the processes are restarted in place.
+    """
+
+    cfg_path: str = ""
+    finished_flag_file: str = ""
+    job_results_file: str = ""
+    rdzv_backend: str = "c10d"
+    rdzv_port: int = 29500
+    rdzv_id: int | None = None
+    workload_check_interval: float | None = None
+    initial_rank_heartbeat_timeout: float | None = None
+    rank_heartbeat_timeout: float | None = None
+    rank_termination_signal: str | None = None
+    log_level: str | None = None
+    max_restarts: int | None = None
+
+    def wrap(self, command: Command, layout: Layout) -> Command:
+        """``ft_launcher`` over the command."""
+        argv = ("ft_launcher", *self._options(layout), *_program(command))
+        return self._profiled(replace(command, argv=argv, python=False), layout)
+
+    def _options(self, layout: Layout) -> list[str]:
+        options = [
+            f"--nnodes={layout.nodes}",
+            f"--nproc-per-node={layout.processes_per_node}",
+            f"--rdzv-backend={self.rdzv_backend}",
+            f"--rdzv-endpoint={layout.head_node}:{self.rdzv_port}",
+            f"--node-rank={layout.node_rank}",
+        ]
+        named = {
+            "rdzv-id": self.rdzv_id,
+            "max-restarts": self.max_restarts,
+            "ft-cfg-path": self.cfg_path or None,
+            "ft-workload-check-interval": self.workload_check_interval,
+            "ft-initial-rank-heartbeat-timeout": self.initial_rank_heartbeat_timeout,
+            "ft-rank-heartbeat-timeout": self.rank_heartbeat_timeout,
+            "ft-rank-termination-signal": self.rank_termination_signal,
+            "ft-log-level": self.log_level,
+        }
+        return options + [f"--{name}={value}" for name, value in named.items() if value is not None]
+
+
+_BY_NAME = {"torchrun": Torchrun, "ft": FaultTolerance}
+
+
+def make_launcher(launcher: Launcher | str | None) -> Launcher:
+    """The launcher of this name; ``None`` gives the plain one, a launcher itself.
+
+    Raises:
+        ExecutorError: No launcher has this name.
+    """
+    if launcher is None:
+        return Launcher()
+    if isinstance(launcher, str):
+        if launcher not in _BY_NAME:
+            raise ExecutorError(f"no launcher is called {launcher!r}; there are: {', '.join(sorted(_BY_NAME))}")
+        kind: Any = _BY_NAME[launcher]
+        return kind()  # type: ignore[no-any-return]
+    return launcher

@@ -1,0 +1,400 @@
+"""The local engine: tasks as processes of this machine, each watched by a small supervisor of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.core.execution import _supervisor
+from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, RANK_LOGS, Layout
+from nemo_run.core.execution.log_reader import FileLog
+from nemo_run.core.execution.masking import masked
+from nemo_run.errors import ExecutorError
+
+_SCHEME = "local://"
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(kw_only=True)
+class LocalExecutor(Executor):
+    """Runs tasks on this machine, each in a session of its own.
+
+    Example:
+        >>> import nemo_run as run
+        >>> run.LocalExecutor(env_vars={"OMP_NUM_THREADS": "1"}, timeout=3600).nnodes()
+        1
+
+    Attributes:
+        ntasks_per_node: Processes that a launcher such as torchrun starts on each node.
+        nodes: Number of nodes that a launcher is told of.
+        working_dir: Folder in which the task runs; by default that of the launching process.
+        timeout: Time limit in seconds, or as ``"HH:MM:SS"``; at its end the task is terminated.
+        memory: Limit of the resident memory of all processes of a task, in bytes or as ``"500M"``, ``"2GB"``.
+        cpus: CPU cores reserved for the task (its affinity); it waits until so many are free.
+        gpus: GPUs reserved for the task, told to it in ``CUDA_VISIBLE_DEVICES``; it waits until so many are free.
+        grace: Seconds between the request to end (SIGTERM) and the kill (SIGKILL).
+    """
+
+    engine: ClassVar[str] = "local"
+
+    ntasks_per_node: int = 1
+    nodes: int = 1
+    working_dir: str = ""
+    timeout: float | str | None = None
+    memory: int | str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    grace: float = field(default=10.0)
+
+    def nnodes(self) -> int:
+        """Number of nodes."""
+        return self.nodes
+
+    def nproc_per_node(self) -> int:
+        """Processes on each node."""
+        return self.ntasks_per_node
+
+    def check(self) -> None:
+        """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense on this machine."""
+        super().check()
+        parse_duration(self.timeout)
+        parse_size(self.memory)
+        if self.working_dir and not Path(self.working_dir).expanduser().is_dir():
+            raise ExecutorError(f"LocalExecutor.working_dir: there is no folder {self.working_dir!r}; create it first")
+        for kind, count, there in (("cpus", self.cpus, available_cpus()), ("gpus", self.gpus, available_gpus())):
+            if count is not None and not 0 <= count <= len(there):
+                raise ExecutorError(f"LocalExecutor.{kind}={count}, but this machine has {len(there)}: it would wait for ever")
+
+
+def parse_duration(value: float | str | None) -> float | None:
+    """Seconds of a duration given as a number or as ``"HH:MM:SS"``.
+
+    >>> parse_duration("01:30:00")
+    5400.0
+    """
+    if value is None:
+        return None
+    try:
+        parts = [float(part) for part in str(value).split(":")]
+    except ValueError:
+        parts = []
+    seconds = sum(part * 60**i for i, part in enumerate(reversed(parts)))
+    if not 1 <= len(parts) <= 3 or seconds <= 0:
+        raise ExecutorError(f"timeout={value!r} is not a duration; give seconds, or 'HH:MM:SS'")
+    return seconds
+
+
+def parse_size(value: float | str | None) -> int | None:
+    """Bytes of a size given as a number or as ``"2GB"``, ``"500M"``.
+
+    >>> parse_size("2GB")
+    2147483648
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(i?B)?\s*", str(value), re.IGNORECASE)
+    try:
+        size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise ExecutorError(f"memory={value!r} is not a size; give bytes, or '500M', '2GB'")
+    return size
+
+
+def available_cpus() -> list[str]:
+    """The CPU cores that this process may use."""
+    return [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+
+
+def available_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use: ``CUDA_VISIBLE_DEVICES`` where it is set, else all there are."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+    return sorted(path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
+
+
+class LocalBackend:
+    """Runs attempts through supervisors. All it knows of them is in their folders."""
+
+    name: ClassVar[str] = "local"
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 0.2
+
+    def __init__(self) -> None:
+        self._forker: subprocess.Popen[str] | None = None
+        self._pidfds: dict[str, int] = {}
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: one process, its environment and limits."""
+        executor = request.executor
+        if not isinstance(executor, LocalExecutor):
+            raise ExecutorError(f"job {request.job_id!r}: the local engine needs a LocalExecutor, not {executor!r}")
+        layout = Layout(
+            nodes=executor.nodes,
+            processes_per_node=executor.ntasks_per_node,
+            log_dir=ATTEMPT_FOLDER,
+            profile_dir=request.directory,
+        )
+        command = executor.get_launcher().wrap(request.command, layout)
+        spec = {
+            "argv": list(command.argv),
+            "env": {**command.env, **executor.env_vars},
+            "environment_file": request.environment_file,
+            "cwd": command.cwd or executor.working_dir or request.cwd,
+            "timeout": parse_duration(executor.timeout),
+            "memory": parse_size(executor.memory),
+            "grace": executor.grace,
+            "leases": _leases(executor, request.lease_dir),
+        }
+        return Plan(self.name, request.job_id, request.directory, spec)
+
+    def describe(self, plan: Plan) -> str:
+        """The command as a shell would take it; values of secrets masked."""
+        spec = plan.spec
+        env = [f"{name}={shlex.quote(value)}" for name, value in masked(spec["env"]).items()]
+        lines = [f"cd {shlex.quote(spec['cwd'])}"] if spec["cwd"] else []
+        argv = _argv(plan, _attempt_folder(plan, 1))
+        return "\n".join([*lines, " ".join([*env, *map(shlex.quote, argv)])])
+
+    # submitting
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """The attempt's folder, as a handle."""
+        return f"{_SCHEME}{_attempt_folder(plan, attempt)}"
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Start an attempt under a supervisor of its own."""
+        folder = _attempt_folder(plan, attempt)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        spec = {
+            **plan.spec,
+            "argv": _argv(plan, folder),
+            "env": {**plan.spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)},
+        }
+        _supervisor.write_json(str(folder / "spec.json"), spec)
+        handle = self.handle(plan, attempt)
+        pid = self._fork(str(folder))
+        with contextlib.suppress(OSError):  # it has ended already, or this system has no pidfd: then it is polled
+            self._pidfds[handle] = os.pidfd_open(pid)
+        return handle
+
+    def _fork(self, folder: str) -> int:
+        if self._forker is None or self._forker.poll() is not None:
+            # Only names of folders cross these pipes. The environment stays behind: spec.json has the task's own.
+            self._forker = subprocess.Popen(
+                [sys.executable, "-I", "-S", _supervisor.__file__],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={}, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        stdin, stdout = self._forker.stdin, self._forker.stdout
+        if stdin is None or stdout is None:  # for the type checker: both were asked for
+            raise ExecutorError("the process that starts local tasks has no pipes")
+        try:
+            stdin.write(json.dumps(folder) + "\n")
+            stdin.flush()
+            answer = stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self._forker.wait()
+            raise ExecutorError("the process that starts local tasks has ended; resume the experiment to go on")
+        return int(answer)
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if a supervisor has taken it; if none has, none ever will."""
+        folder = _attempt_folder(plan, attempt)
+        if not folder.is_dir() or not (folder / "spec.json").exists():
+            return None
+        if _supervisor.claim(str(folder), {"void": True}):
+            return None
+        return None if _read(folder / "supervisor.json", {}).get("void") else self.handle(plan, attempt)
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts."""
+        return {handle: _status(_folder(handle)) for handle in handles}
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the supervisors to end their tasks; end what a lost supervisor left behind."""
+        for handle in handles:
+            folder = _folder(handle)
+            if not folder.is_dir() or (folder / "exit.json").exists():
+                continue
+            (folder / "cancel").touch(mode=0o600)
+            if _supervisor.claim(str(folder), {"void": True}):
+                _record_cancelled(folder)
+                continue
+            owner = _read(folder / "supervisor.json", {})
+            if _is_alive(owner):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(owner["pid"], signal.SIGTERM)
+            elif owner.get("host") == os.uname().nodename:
+                kill_marked(str(folder))
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait for supervisors to end; the attempts that may have changed."""
+        poller, by_fd, blind = select.poll(), {}, []
+        for handle in handles:
+            fd = self._pidfd(handle)
+            if fd is None:
+                blind.append(handle)
+            else:
+                by_fd[fd] = handle
+                poller.register(fd, select.POLLIN)
+        pause = min(timeout, self.poll_interval) if blind else timeout
+        ready = [by_fd[fd] for fd, _ in poller.poll(max(pause, 0) * 1000) if fd in by_fd]
+        for handle in ready:
+            os.close(self._pidfds.pop(handle))
+        return ready + blind
+
+    def _pidfd(self, handle: str) -> int | None:
+        """A descriptor that becomes readable when the attempt's supervisor ends."""
+        if handle in self._pidfds:
+            return self._pidfds[handle]
+        owner = _read(_folder(handle) / "supervisor.json", {})
+        if not _is_alive(owner):
+            return None
+        try:
+            fd = os.pidfd_open(owner["pid"])
+        except OSError:  # gone meanwhile, too many open files, or not to be had on this system
+            return None
+        self._pidfds[handle] = fd
+        return fd
+
+    # logs
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks that have a log of their own."""
+        return sorted(self._rank_logs(handle))
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
+        """The log of an attempt, or of one rank of it."""
+        path = _folder(handle) / "log"
+        if rank is not None:
+            logs = self._rank_logs(handle)
+            if rank not in logs and (rank != 0 or logs):
+                raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, sorted(logs))) or '0'}")
+            path = logs.get(rank, path)
+        return FileLog(path, tail)
+
+    def _rank_logs(self, handle: str) -> dict[int, Path]:
+        pattern = f"{glob.escape(str(_folder(handle)))}/{RANK_LOGS}/*/attempt_*/*/stdout.log"
+        paths = sorted(map(Path, glob.glob(pattern)), key=os.path.getmtime)
+        return {int(path.parent.name): path for path in paths}  # of a restarted rank the newest counts
+
+    def close(self) -> None:
+        """End the helper that starts tasks; the tasks go on."""
+        if self._forker is not None:
+            for pipe in (self._forker.stdin, self._forker.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._forker.wait()
+            self._forker = None
+        for fd in self._pidfds.values():
+            os.close(fd)
+        self._pidfds.clear()
+
+
+def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:
+    wanted = (("cpu", executor.cpus, available_cpus), ("gpu", executor.gpus, available_gpus))
+    return [
+        {"kind": kind, "count": count, "ids": ids(), "folder": folder} for kind, count, ids in wanted if count
+    ]
+
+
+def _attempt_folder(plan: Plan, attempt: int) -> Path:
+    return Path(plan.directory, "attempts", str(attempt))
+
+
+def _argv(plan: Plan, folder: Path) -> list[str]:
+    return [arg.replace(ATTEMPT_FOLDER, str(folder)) for arg in plan.spec["argv"]]
+
+
+def _folder(handle: str) -> Path:
+    return Path(handle.removeprefix(_SCHEME))
+
+
+def _read(path: Path, default: dict[str, Any]) -> dict[str, Any]:
+    """A file that a supervisor wrote: whole, or not there."""
+    try:
+        doc: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return default
+    return doc
+
+
+def _is_alive(owner: Mapping[str, Any]) -> bool:
+    if not owner or owner.get("void") or owner["boot"] != _supervisor.boot_id():
+        return False
+    return _supervisor.start_time(owner["pid"]) == owner["start"]
+
+
+def _status(folder: Path) -> JobStatus:
+    end = _read(folder / "exit.json", {})
+    if end:
+        return _final_status(end)
+    owner = _read(folder / "supervisor.json", {})
+    if not owner or owner.get("void"):
+        return JobStatus(JobState.SUBMITTED)
+    if owner["host"] != os.uname().nodename:
+        return JobStatus(JobState.UNKNOWN, reason=f"runs on {owner['host']}; ask there", node=owner["host"])
+    running = _read(folder / "running.json", {})
+    if _is_alive(owner):
+        if not running:
+            return JobStatus(JobState.PENDING, reason="waits for free devices", node=owner["host"])
+        return JobStatus(JobState.RUNNING, started=running["started"], node=owner["host"])
+    end = _read(folder / "exit.json", {})  # it may have ended between the two looks
+    if end:
+        return _final_status(end)
+    lost = "its supervisor was killed or the machine was restarted; how the task ended is not known"
+    return JobStatus(JobState.FAILED, reason=lost, started=running.get("started"), ended=time.time(), lost=True)
+
+
+def _final_status(end: Mapping[str, Any]) -> JobStatus:
+    if end["cancelled"]:
+        state = JobState.CANCELLED
+    else:
+        state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
+    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], os.uname().nodename)
+
+
+def _record_cancelled(folder: Path) -> None:
+    end = {"exit_code": None, "reason": "cancelled", "cancelled": True, "started": None, "ended": time.time()}
+    _supervisor.write_json(str(folder / "exit.json"), end)
+
+
+def kill_marked(folder: str) -> int:
+    """Kill every process of this user that belongs to an attempt; how many there were."""
+    mark = f"{_supervisor.MARKER}={folder}".encode()
+    killed = 0
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry.name}/environ", "rb") as f:
+                if mark not in f.read().split(b"\0"):
+                    continue
+            os.kill(int(entry.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue
+        killed += 1
+    return killed

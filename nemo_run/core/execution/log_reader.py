@@ -1,0 +1,75 @@
+"""Reading a log that may still grow, in pieces of bounded size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+_BLOCK = 1 << 16
+
+
+class LogReader(Protocol):
+    """A log, read from where the last read ended."""
+
+    def read(self) -> bytes:
+        """The next piece, at most a few hundred kilobytes; empty where there is nothing new now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the log."""
+        ...
+
+
+class FileLog:
+    """A log file, which need not exist yet."""
+
+    def __init__(self, path: Path, tail: int | None = None) -> None:
+        """Read a log file.
+
+        Args:
+            path: The file.
+            tail: Begin with the last so many lines; with the first where it is ``None``.
+        """
+        self._path = path
+        self._tail = tail
+        self._fd: int | None = None
+
+    def read(self) -> bytes:
+        """The next piece; empty where there is nothing new now."""
+        if self._fd is None:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY)
+            except FileNotFoundError:
+                return b""
+            if self._tail is not None:
+                os.lseek(self._fd, tail_offset(self._fd, self._tail), os.SEEK_SET)
+        return os.read(self._fd, 4 * _BLOCK)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def tail_offset(fd: int, lines: int) -> int:
+    """Where the last so many lines of a file begin. Reads from its end, a block at a time."""
+    position = os.fstat(fd).st_size
+    wanted = lines + 1
+    if lines <= 0:
+        return position
+    if position and os.pread(fd, 1, position - 1) != b"\n":
+        wanted -= 1  # the last line has no end yet: one line end less belongs to those that are wanted
+    while position:
+        start = max(position - _BLOCK, 0)
+        block = os.pread(fd, position - start, start)
+        count = block.count(b"\n")
+        if count >= wanted:
+            index = len(block)
+            for _ in range(wanted):
+                index = block.rindex(b"\n", 0, index)
+            return start + index + 1
+        wanted -= count
+        position = start
+    return 0

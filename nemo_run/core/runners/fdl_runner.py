@@ -1,0 +1,65 @@
+"""Runs a stored function task: ``python -m nemo_run.core.runners.fdl_runner -n NAME TASK``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def load(task: str) -> Any:
+    """The configured function of a task.
+
+    Args:
+        task: A ``task.json``, or a file or text in the form of ``ZlibJSONSerializer``.
+    """
+    from nemo_run.core.serialization.zlib_json import ZlibJSONSerializer
+
+    path = Path(task)
+    if path.suffix != ".json":
+        return ZlibJSONSerializer().deserialize(path.read_text() if len(task) < 4096 and path.is_file() else task)
+    document = json.loads(path.read_text())
+    sys.path[:] = dict.fromkeys([*document.get("sys_path", []), *sys.path])
+    return decode(document["config"], (path.parent / document["main"]).read_bytes() if "main" in document else b"")
+
+
+def decode(document: Any, main: bytes = b"") -> Any:
+    """The configuration in a document, with what was pickled of the launching script."""
+    from nemo_run.config.document import symbols
+    from nemo_run.config.document import from_document
+
+    own: dict[str, Any] = {}
+    if main:
+        import pickle
+
+        own = pickle.loads(main)  # noqa: S301  (it lies beside the task, in a folder that only its owner can write to)
+    return from_document(document, resolve=lambda name: own[name] if name in own else symbols.resolve(name))
+
+
+def main() -> None:
+    """Load the task, build it and call it."""
+    parser = argparse.ArgumentParser(description="Run a stored task.")
+    parser.add_argument("-n", "--name", default="run", help="name of the task")
+    parser.add_argument("-p", "--package-cfg", help="stored packager whose setup() is run first")
+    parser.add_argument("--dryrun", action="store_true", help="build the task, do not call it")
+    parser.add_argument("task", help="task.json, or a serialized configuration")
+    args, _ = parser.parse_known_args()
+
+    import fiddle as fdl
+
+    if args.package_cfg:
+        fdl.build(load(args.package_cfg)).setup()
+    task = load(args.task)
+    if not isinstance(task, fdl.Partial):
+        from nemo_run.config import Partial
+
+        task = fdl.cast(Partial, task)
+    function = fdl.build(task)
+    if not args.dryrun:
+        function()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Managing many jobs: experiments, their store, their controller."""

@@ -1,0 +1,388 @@
+"""The controller: drives the jobs of one experiment to their end.
+
+It knows nothing but what is in the store, and writes down every step before it is taken.  So it can be killed at any
+moment, and another one goes on from the truth: what was submitted is asked for, what was not is submitted, and
+nothing is run twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, get_backend
+from nemo_run.errors import NemoRunError
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
+
+Observer = Callable[[JobDefinition, JobProgress], None]
+
+_TICK = 0.5  # seconds between two looks at requests, and at everything that runs
+_MAX_DELAY = 60.0  # seconds; retries wait no longer
+_Task = tuple[str, int]  # id of the job, index of the task in it
+
+
+class Controller:
+    """Drives one experiment. One at a time: see :meth:`ExperimentStore.driving`."""
+
+    def __init__(self, store: ExperimentStore, observer: Observer | None = None) -> None:
+        """Drive what is stored.
+
+        Args:
+            store: The experiment.
+            observer: Called with every job whose progress changed, after the change is stored.
+        """
+        self._store = store
+        self._observer = observer
+        self._definition: Definition = store.read_definition()
+        self._jobs = {job.id: job for job in self._definition.jobs}
+        self._progress: dict[str, JobProgress] = {}
+        self._plans: dict[_Task, Plan] = {}
+        self._backends: dict[str, Backend] = {}
+        self._in_flight: dict[str, _Task] = {}  # by handle
+        self._cancelled: set[str] = set()  # jobs that were told to end
+        self._settled: set[str] = set()  # jobs whose end has been passed on
+        self._waiting: dict[str, set[str]] = {}  # job -> dependencies that have not ended
+        self._dependants: dict[str, list[str]] = {job.id: [] for job in self._definition.jobs}
+        self._ready: deque[_Task] = deque()
+        self._retries: dict[_Task, float] = {}
+        self._last_look = 0.0
+
+    def run(self, on_driving: Callable[[], None] | None = None) -> dict[str, JobProgress]:
+        """Drive the experiment until every job has ended.
+
+        Args:
+            on_driving: Called once the experiment is ours.
+
+        Returns:
+            The progress of every job, by its id.
+
+        Raises:
+            ExperimentBusyError: Another controller drives it.
+        """
+        with self._store.driving():
+            if on_driving:
+                on_driving()
+            self._store.drop_summary()
+            try:
+                self._load()
+                while True:
+                    self._obey()
+                    self._launch()
+                    if len(self._settled) == len(self._jobs):
+                        break
+                    self._look(self._wait())
+                self._store.write_summary(summary(self._progress))
+            finally:
+                self._close()
+        return self._progress
+
+    def finish_cancelled(self) -> None:
+        """End the jobs that somebody wishes to be cancelled, and nothing else: for when no controller is there."""
+        with self._store.driving():
+            try:
+                self._load()
+                self._obey()
+                while self._cancelled - self._settled:
+                    self._look(self._wait())
+                if len(self._settled) == len(self._jobs):
+                    self._store.write_summary(summary(self._progress))
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        for backend in self._backends.values():
+            backend.close()
+
+    # what is there
+
+    def _load(self) -> None:
+        for job in self._definition.jobs:
+            self._progress[job.id] = self._store.read_progress(job)
+            self._waiting[job.id] = set(job.dependencies)
+            for dependency in job.dependencies:
+                self._dependants[dependency].append(job.id)
+        for job in self._definition.jobs:
+            for index, task in enumerate(self._progress[job.id].tasks):
+                self._take_up(job, index, task)
+        for job in self._definition.jobs:
+            if not job.dependencies:
+                self._enqueue(job)
+        for job in self._definition.jobs:
+            self._pass_on(job)
+
+    def _take_up(self, job: JobDefinition, index: int, task: TaskProgress) -> None:
+        """Go on with a task where an earlier controller may have left it."""
+        if task.state.is_final or task.attempt == 0:
+            return
+        if task.retry_at is not None:
+            self._retries[job.id, index] = task.retry_at
+            return
+        plan = self._plan(job, index)
+        handle = self._backend(plan).recover(plan, task.attempt)
+        if handle is None:  # it was never submitted: as if we had not begun
+            task.state, task.handle = JobState.UNSUBMITTED, ""
+            return
+        if task.handle != handle or task.tries == 0:
+            task.handle, task.tries = handle, max(task.tries, 1)
+        self._in_flight[handle] = (job.id, index)
+
+    def _plan(self, job: JobDefinition, index: int) -> Plan:
+        key = (job.id, index)
+        if key not in self._plans:
+            self._plans[key] = self._store.read_plan(job.tasks[index])
+        return self._plans[key]
+
+    def _backend(self, plan: Plan) -> Backend:
+        key = f"{plan.engine} {json.dumps(plan.connection, sort_keys=True)}"
+        if key not in self._backends:
+            self._backends[key] = get_backend(plan.engine, plan.connection)
+        return self._backends[key]
+
+    # launching
+
+    def _enqueue(self, job: JobDefinition) -> None:
+        tasks = self._progress[job.id].tasks
+        self._ready.extend((job.id, i) for i, task in enumerate(tasks) if task.state is JobState.UNSUBMITTED)
+
+    def _launch(self) -> None:
+        now = time.time()
+        for key in [key for key, at in self._retries.items() if at <= now]:
+            del self._retries[key]
+            self._ready.append(key)
+        while self._ready and self._room(self._ready[0]):
+            job_id, index = self._ready.popleft()
+            job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
+            if not task.state.is_final:  # it may have been cancelled meanwhile
+                self._submit(job, index, task)
+
+    def _room(self, key: _Task) -> bool:
+        limit = self._definition.max_parallel
+        if limit is None or not self._in_flight:
+            return True
+        job = self._jobs[key[0]]
+        if not job.group or any(owner == job.id for owner, _ in self._in_flight.values()):
+            return len(self._in_flight) < limit or job.group  # the members of a group run together
+        return len(self._in_flight) + len(job.tasks) <= limit
+
+    def _submit(self, job: JobDefinition, index: int, task: TaskProgress) -> None:
+        plan = self._plan(job, index)
+        backend = self._backend(plan)
+        task.attempt += 1
+        task.state, task.reason, task.exit_code, task.retry_at = JobState.SUBMITTED, "", None, None
+        task.submitted, task.started, task.ended = time.time(), None, None
+        task.handle = backend.handle(plan, task.attempt)
+        self._store.write_progress(job, self._progress[job.id])  # the intent comes first
+        task.tries += 1
+        try:
+            task.handle = backend.submit(plan, task.attempt)
+        except NemoRunError as e:
+            self._ended(job, index, JobStatus(JobState.FAILED, reason=f"could not be submitted: {e}", ended=time.time()))
+            return
+        self._in_flight[task.handle] = (job.id, index)
+        self._tell(job)
+
+    # following
+
+    def _wait(self) -> list[str]:
+        """Wait for news; the handles that there may be news of."""
+        now = time.time()
+        pause = max(0.0, min([_TICK, *(at - now for at in self._retries.values())]))
+        by_backend = self._by_backend(self._in_flight)
+        if not by_backend:
+            time.sleep(pause)
+            return []
+        news: list[str] = []
+        for backend, handles in by_backend:
+            news += backend.wait(handles, pause / len(by_backend))
+        if time.monotonic() - self._last_look >= _TICK:
+            self._last_look = time.monotonic()
+            return list(self._in_flight)
+        fresh = [h for h, (job, i) in self._in_flight.items() if self._progress[job].tasks[i].state < JobState.RUNNING]
+        return list(dict.fromkeys([*news, *fresh]))
+
+    def _by_backend(self, handles: Iterable[str]) -> list[tuple[Backend, list[str]]]:
+        groups: dict[int, tuple[Backend, list[str]]] = {}
+        for handle in handles:
+            job_id, index = self._in_flight[handle]
+            backend = self._backend(self._plan(self._jobs[job_id], index))
+            groups.setdefault(id(backend), (backend, []))[1].append(handle)
+        return list(groups.values())
+
+    def _look(self, handles: list[str]) -> None:
+        for backend, some in self._by_backend(handles):
+            for handle, status in backend.states(some).items():
+                job_id, index = self._in_flight[handle]
+                job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
+                if not status.state.is_final:
+                    if task.update(status):
+                        self._changed(job)
+                    continue
+                if status.lost:
+                    backend.cancel([handle])  # nothing that it left behind may go on
+                self._ended(job, index, status)
+
+    def _ended(self, job: JobDefinition, index: int, status: JobStatus) -> None:
+        task = self._progress[job.id].tasks[index]
+        self._in_flight.pop(task.handle, None)
+        task.update(status)
+        task.ended = status.ended or time.time()
+        wanted = job.id not in self._cancelled and not self._store.cancel_requested(job)
+        if status.state is JobState.FAILED and wanted and task.tries <= job.tasks[index].retries:
+            self._retry(job, index, task)
+        if job.group:
+            self._end_group(job, index)
+        self._changed(job)
+
+    def _retry(self, job: JobDefinition, index: int, task: TaskProgress) -> None:
+        definition = job.tasks[index]
+        delay = min(definition.retry_delay * 2 ** (task.tries - 1), _MAX_DELAY)
+        what = task.reason or f"exit code {task.exit_code}"
+        task.history.append(
+            {"attempt": task.attempt, "handle": task.handle, "exit_code": task.exit_code, "reason": task.reason,
+             "started": task.started, "ended": task.ended}
+        )  # fmt: skip
+        task.reason = f"try {task.tries} of {definition.retries + 1} failed ({what}); next in {delay:g} s"
+        task.state, task.ended, task.retry_at = JobState.PENDING, None, time.time() + delay
+        self._retries[job.id, index] = task.retry_at
+
+    def _end_group(self, job: JobDefinition, index: int) -> None:
+        """End the other members of a group where its policy says so."""
+        task = self._progress[job.id].tasks[index]
+        ends = {"failure": task.state is JobState.FAILED, "any": task.state.is_final}.get(job.end_group_on, False)
+        if ends and job.id not in self._cancelled:
+            self._cancel(job, f"member {job.tasks[index].name!r} of its group ended as {task.state}")
+
+    # ending
+
+    def _obey(self) -> None:
+        """Cancel what others wish to be cancelled."""
+        if not self._store.any_cancel_requested():
+            return
+        for job in self._definition.jobs:
+            if job.id not in self._cancelled | self._settled and self._store.cancel_requested(job):
+                self._cancel(job, "cancelled")
+
+    def _cancel(self, job: JobDefinition, reason: str) -> None:
+        self._cancelled.add(job.id)
+        running = [handle for handle, (owner, _) in self._in_flight.items() if owner == job.id]
+        for backend, handles in self._by_backend(running):
+            backend.cancel(handles)
+        for index, task in enumerate(self._progress[job.id].tasks):
+            if not task.state.is_final and task.handle not in running:
+                self._retries.pop((job.id, index), None)
+                _end_unrun(task, reason)
+        self._changed(job)
+
+    def _changed(self, job: JobDefinition) -> None:
+        self._store.write_progress(job, self._progress[job.id])
+        self._tell(job)
+        self._pass_on(job)
+
+    def _tell(self, job: JobDefinition) -> None:
+        if self._observer:
+            self._observer(job, self._progress[job.id])
+
+    def _pass_on(self, job: JobDefinition) -> None:
+        """Once a job has ended, let its dependants start, or mark them as never to be run."""
+        todo = [job]
+        while todo:
+            job = todo.pop()
+            progress = self._progress[job.id]
+            if job.id in self._settled or not all(task.state.is_final for task in progress.tasks):
+                continue
+            self._settled.add(job.id)
+            for dependant in (self._jobs[name] for name in self._dependants[job.id]):
+                self._waiting[dependant.id].discard(job.id)
+                if dependant.id in self._settled:
+                    continue
+                if progress.state is not JobState.SUCCEEDED:
+                    self._skip(dependant, not_run_reason(job.id, progress))
+                    todo.append(dependant)
+                elif not self._waiting[dependant.id]:
+                    self._enqueue(dependant)
+
+    def _skip(self, job: JobDefinition, reason: str) -> None:
+        for task in self._progress[job.id].tasks:
+            if task.state is JobState.UNSUBMITTED:
+                _end_unrun(task, reason)
+        self._store.write_progress(job, self._progress[job.id])
+        self._tell(job)
+
+
+def _end_unrun(task: TaskProgress, reason: str) -> None:
+    task.state, task.reason, task.ended, task.retry_at = JobState.CANCELLED, reason, time.time(), None
+
+
+def not_run_reason(dependency: str, progress: JobProgress) -> str:
+    """Why a job does not run whose dependency did not succeed."""
+    code = "" if progress.exit_code is None else f" with exit code {progress.exit_code}"
+    return f"not run: its dependency {dependency!r} ended as {progress.state}{code}"
+
+
+def summary(progress: dict[str, JobProgress]) -> dict[str, object]:
+    """How an experiment ended: its state as a whole, and how many jobs ended how."""
+    states = [job.state for job in progress.values()]
+    counts: dict[str, int] = {}
+    for state in states:
+        counts[state.name] = counts.get(state.name, 0) + 1
+    ends = [job.ended for job in progress.values() if job.ended]
+    return {"state": overall(states).name, "counts": counts, "ended": max(ends, default=time.time())}
+
+
+def overall(states: Iterable[JobState]) -> JobState:
+    """State of an experiment whose jobs have these states."""
+    found = set(states)
+    order = (JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED)
+    for state in (*order, JobState.UNSUBMITTED, JobState.FAILED, JobState.CANCELLED):
+        if state in found:
+            return state
+    return JobState.SUCCEEDED if found else JobState.UNSUBMITTED
+
+
+def current_progress(
+    store: ExperimentStore, definition: Definition, only: Iterable[str] | None = None
+) -> dict[str, JobProgress]:
+    """The truth about jobs now: what is stored, and what the engines say of what had not ended then.
+
+    Reads only; may be called while a controller drives the experiment, and when none does.
+
+    Args:
+        store: The experiment.
+        definition: What is stored of it.
+        only: Ids of the jobs to ask for; all by default.
+    """
+    jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
+    progress = {job.id: store.read_progress(job) for job in jobs}
+    backends: dict[str, tuple[Backend, list[tuple[str, TaskProgress]]]] = {}
+    for job in jobs:
+        for index, task in enumerate(progress[job.id].tasks):
+            if task.state.is_final or not task.handle or task.retry_at is not None:
+                continue
+            plan = store.read_plan(job.tasks[index])
+            key = f"{plan.engine} {json.dumps(plan.connection, sort_keys=True)}"
+            if key not in backends:
+                backends[key] = (get_backend(plan.engine, plan.connection), [])
+            backends[key][1].append((task.handle, task))
+    for backend, tasks in backends.values():
+        states = backend.states([handle for handle, _ in tasks])
+        for handle, task in tasks:
+            task.update(states[handle])
+        backend.close()
+    return progress
+
+
+def with_reasons(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> dict[str, JobProgress]:
+    """The progress, with a word on why nothing happens where no controller is there to go on."""
+    if all(job.state.is_final for job in progress.values()) or store.is_driven() or not store.controller():
+        return progress
+    hint = f"its controller is gone; go on: nemorun experiment resume {definition.id}"
+    for job in definition.jobs:
+        tasks = progress[job.id].tasks
+        for index, task in enumerate(tasks):
+            if task.state in (JobState.UNSUBMITTED, JobState.PENDING) and not task.reason:
+                tasks[index] = replace(task, reason=hint)
+    return progress
+

@@ -1,0 +1,84 @@
+"""Running an experiment in this very process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from nemo_run.config.script import Script
+from nemo_run.core.execution.base import Executor, JobState
+from nemo_run.run.controller import not_run_reason, summary
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress, folder_name
+
+
+def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
+    """Run a task here; its exit code, and what went wrong in words.
+
+    A function is called in this process; a script is a child of it.
+    """
+    if isinstance(task, Script):
+        return _run_script(task, folder), ""
+    import fiddle as fdl
+
+    from nemo_run.config import Partial
+
+    try:
+        fdl.build(fdl.cast(Partial, task))()
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else int(e.code is not None)
+        return code, f"exit code {code}" if code else ""
+    except Exception as e:
+        traceback.print_exc()
+        return 1, f"{type(e).__name__}: {e}"
+    return 0, ""
+
+
+def _run_script(script: Script, folder: Path | None) -> int:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="nemo-run-") as scratch:
+        path = Path(folder or scratch, "scripts", f"{folder_name(script.get_name() or 'script')}.sh")
+        if script.inline:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(script.inline)
+        argv = script.argv(str(path))
+        if argv[0] in ("python", "python3"):
+            argv[0] = sys.executable
+        env = {**os.environ, **script.env}
+        code = subprocess.run(argv, env=env, cwd=script.working_dir or None, check=False).returncode
+    return code if code >= 0 else 128 - code
+
+
+def run_direct(store: ExperimentStore, definition: Definition, members: list[tuple[Any, Executor]]) -> None:
+    """Run all jobs one after the other, in an order that their dependencies allow; record how they ended."""
+    tasks = iter(members)
+    work = {job.id: [next(tasks)[0] for _ in job.tasks] for job in definition.jobs}
+    order = list(TopologicalSorter({job.id: job.dependencies for job in definition.jobs}).static_order())
+    done: dict[str, JobProgress] = {}
+    with store.driving():
+        for job in sorted(definition.jobs, key=lambda job: order.index(job.id)):
+            done[job.id] = _run_job(store, job, work[job.id], done)
+            store.write_progress(job, done[job.id])
+        store.write_summary(summary(done))
+
+
+def _run_job(store: ExperimentStore, job: JobDefinition, work: list[Any], done: dict[str, JobProgress]) -> JobProgress:
+    for dependency in job.dependencies:
+        if done[dependency].state is not JobState.SUCCEEDED:
+            reason = not_run_reason(dependency, done[dependency])
+            return JobProgress([TaskProgress(JobState.CANCELLED, reason=reason, ended=time.time()) for _ in work])
+    result = []
+    for task, where in zip(work, job.tasks):
+        begin = time.time()
+        code, reason = run_task(task, store.folder(where.directory))
+        state = JobState.FAILED if code else JobState.SUCCEEDED
+        result.append(
+            TaskProgress(state, exit_code=code, reason=reason, started=begin, ended=time.time(), tries=1, node="this process")
+        )
+    return JobProgress(result)

@@ -1,0 +1,184 @@
+"""What people see of an experiment: a table of its jobs, and its progress while it runs.
+
+In a terminal they are drawn with Rich; anywhere else they are plain lines, so that a file or a CI log reads well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nemo_run.core.execution.base import JobState
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+_STYLES = {
+    JobState.SUCCEEDED: "green", JobState.FAILED: "bold red", JobState.CANCELLED: "yellow",
+    JobState.RUNNING: "cyan", JobState.UNKNOWN: "magenta",
+}  # fmt: skip
+_COLUMNS = ("#", "job", "state", "try", "elapsed", "exit", "executor", "reason")
+
+
+def status_document(
+    store: ExperimentStore, definition: Definition, progress: Mapping[str, JobProgress]
+) -> dict[str, dict[str, Any]]:
+    """Status of every job, by its id, for programs."""
+    result = {}
+    for job in definition.jobs:
+        state = progress[job.id]
+        handle = state.tasks[0].handle
+        result[job.id] = {
+            "name": job.id,
+            "status": state.state,
+            "executor": job.tasks[0].executor,
+            "job_id": handle.partition("://")[2],
+            "handle": handle,
+            "local_dir": str(store.path / job.directory),
+            "exit_code": state.exit_code,
+            "reason": state.reason,
+            "tries": max(task.tries for task in state.tasks),
+            "started": state.started,
+            "ended": state.ended,
+            "node": state.tasks[0].node,
+            "dependencies": list(job.dependencies),
+        }
+    return result
+
+
+def duration(seconds: float) -> str:
+    """A duration as people write it.
+
+    >>> duration(3.24), duration(3725)
+    ('3.2s', '1:02:05')
+    """
+    if seconds < 60:
+        return f"{max(seconds, 0):.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _row(index: int, job: JobDefinition, progress: JobProgress, now: float) -> tuple[str, ...]:
+    elapsed = "" if progress.started is None else duration((progress.ended or now) - progress.started)
+    tries = max(task.tries for task in progress.tasks)
+    code = "" if progress.exit_code is None else str(progress.exit_code)
+    state = str(progress.state)
+    return (str(index), job.id, state, str(tries or ""), elapsed, code, job.tasks[0].executor, progress.reason)
+
+
+def _rows(definition: Definition, progress: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
+    now = time.time()
+    return [_row(i, job, progress[job.id], now) for i, job in enumerate(definition.jobs)]
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as aligned text; columns that are empty throughout are left out."""
+    keep = [i for i, name in enumerate(columns) if not rows or any(row[i] for row in rows) or name == columns[0]]
+    lines = [[columns[i] for i in keep], *([row[i].replace("\n", " ") for i in keep] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(keep))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def in_terminal(stream: TextIO) -> bool:
+    """Whether a person with a terminal that can draw looks at this stream."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "")
+
+
+def print_status(definition: Definition, progress: Mapping[str, JobProgress], stream: TextIO | None = None) -> None:
+    """Print the table of the jobs."""
+    stream = stream or sys.stdout
+    rows = _rows(definition, progress)
+    if in_terminal(stream):
+        from rich.console import Console
+
+        Console(file=stream).print(_rich_table(definition.id, rows))
+    else:
+        print(f"experiment {definition.id}\n{plain_table(_COLUMNS, rows)}", file=stream)
+
+
+def _rich_table(title: str, rows: Sequence[tuple[str, ...]], limit: int | None = None) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    keep = [i for i in range(len(_COLUMNS)) if i < 3 or any(row[i] for row in rows)]
+    table = Table(title=escape(title), title_justify="left", header_style="bold", expand=False)
+    for i in keep:
+        table.add_column(_COLUMNS[i], justify="right" if _COLUMNS[i] in ("#", "try", "elapsed", "exit") else "left")
+    for row in rows[:limit]:
+        style = _STYLES.get(JobState[row[2]], "")
+        table.add_row(*(f"[{style}]{row[i]}[/]" if i == 2 and style else escape(row[i]) for i in keep))
+    if limit is not None and len(rows) > limit:
+        counts: dict[str, int] = {}
+        for row in rows[limit:]:
+            counts[row[2]] = counts.get(row[2], 0) + 1
+        table.caption = f"and {len(rows) - limit} more: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    return table
+
+
+class ProgressView:
+    """Shows the progress of an experiment while it runs: a table that changes in a terminal, lines elsewhere."""
+
+    def __init__(self, definition: Definition, *, live: bool = True, stream: TextIO | None = None) -> None:
+        """Show the progress.
+
+        Args:
+            definition: The experiment.
+            live: Draw a changing table where that is possible; lines if not.
+            stream: Where to; standard error by default.
+        """
+        self._definition = definition
+        self._stream = stream or sys.stderr
+        self._seen: dict[str, tuple[JobState, str]] = {}
+        self._progress: dict[str, JobProgress] = {}
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+        self._wants_live = live and in_terminal(self._stream)
+
+    def __enter__(self) -> ProgressView:
+        if self._wants_live:
+            from rich.console import Console
+            from rich.live import Live
+
+            from nemo_run.run.store import TaskProgress
+
+            for job in self._definition.jobs:
+                self._progress[job.id] = JobProgress([TaskProgress() for _ in job.tasks])
+            console = Console(file=self._stream)
+            self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _table(self) -> Table:
+        with self._lock:
+            rows = _rows(self._definition, self._progress)
+        room = max(shutil.get_terminal_size().lines - 7, 5)
+        if len(rows) > room:  # those that run first, then those that wait, then the ended ones
+            order = {"RUNNING": 0, "PENDING": 1, "SUBMITTED": 1, "FAILED": 2, "UNSUBMITTED": 3}
+            rows.sort(key=lambda row: order.get(row[2], 4))
+        return _rich_table(self._definition.id, rows, room)
+
+    def update(self, job: JobDefinition, progress: JobProgress) -> None:
+        """Take notice of a job's progress."""
+        if self._live:
+            with self._lock:
+                self._progress[job.id] = progress
+            return
+        state, reason = progress.state, progress.reason
+        if self._seen.get(job.id) == (state, reason) or state is JobState.SUBMITTED:
+            return
+        self._seen[job.id] = (state, reason)
+        code = f" with exit code {progress.exit_code}" if progress.exit_code else ""
+        why = f": {reason}" if reason else ""
+        print(f"{time.strftime('%H:%M:%S')} {job.id} {state}{code}{why}", file=self._stream, flush=True)

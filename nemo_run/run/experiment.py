@@ -1,0 +1,717 @@
+"""Experiments: what a user launches, watches and comes back to."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.config.names import get_type_namespace
+from nemo_run.config.script import Script
+from nemo_run.core.execution.base import Executor, JobRequest, JobState, get_backend
+from nemo_run.core.execution.local import LocalExecutor
+from nemo_run.errors import (
+    DependencyError,
+    ExperimentError,
+    InvalidNameError,
+    JobFailedError,
+    NemoRunError,
+    NestedLaunchError,
+)
+from nemo_run.run import store as stores
+from nemo_run.run.controller import Controller, current_progress, with_reasons
+from nemo_run.run.display import ProgressView, print_status, status_document
+from nemo_run.run.job import Job, JobGroup, JobResult
+from nemo_run.run.logs import LogFollower, LogRequest, last_lines
+from nemo_run.run.prepare import prepare
+from nemo_run.run.provenance import collect
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskDefinition, folder_name
+
+if TYPE_CHECKING:
+    from nemo_run.config import Config, Partial
+    from nemo_run.run.plugin import ExperimentPlugin
+
+logger = logging.getLogger(__name__)
+
+_ANCESTORS = "NEMO_RUN_ANCESTORS"
+"""Environment variable of every task: titles of the experiments it is part of, as a JSON list."""
+
+
+class Experiment(ConfigurableMixin):
+    """A set of tasks that are launched together, watched together, and found again later.
+
+    Example:
+        >>> import nemo_run as run
+        >>> with run.Experiment("hello", executor=run.LocalExecutor()) as exp:   # doctest: +SKIP
+        ...     first = exp.add(run.Script(inline="echo hello"), name="first")
+        ...     exp.add(run.Script(inline="echo after"), name="second", dependencies=[first])
+        ...     exp.run()
+
+    Args:
+        title: Title; experiments with the same title are found together.
+        executor: Where tasks run that are added without an executor of their own; on this machine by default.
+        id: Id of the experiment; made from the title and the time by default.
+        log_level: Level of this package's log messages.
+        base_dir: Folder in place of the NeMo-Run home.
+        clean_mode: Print nothing but what tasks print.
+        enable_goodbye_message: Say at the end how to look at the experiment again.
+        threadpool_workers: Accepted for compatibility; there is no thread pool.
+        skip_status_at_exit: Do not print the status at the end.
+        serialize_metadata_for_scripts: Accepted for compatibility; what is stored of scripts is always stored.
+
+    Raises:
+        InvalidNameError: The title or the id is not acceptable.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        executor: Executor | None = None,
+        id: str | None = None,  # noqa: A002  (its public name)
+        log_level: str = "INFO",
+        _reconstruct: bool = False,
+        jobs: list[Job | JobGroup] | None = None,
+        base_dir: str | None = None,
+        clean_mode: bool = False,
+        enable_goodbye_message: bool = True,
+        threadpool_workers: int = 16,
+        skip_status_at_exit: bool = False,
+        serialize_metadata_for_scripts: bool = True,
+    ) -> None:
+        self._title = stores.check_title(title)
+        self.executor = executor or LocalExecutor()
+        self._wanted_id = id
+        self.log_level = log_level
+        logging.getLogger("nemo_run").setLevel(log_level)
+        self._jobs: list[Job | JobGroup] = jobs or []
+        self._base_dir = base_dir
+        self._quiet = clean_mode
+        self._enable_goodbye_message = enable_goodbye_message
+        self._skip_status_at_exit = skip_status_at_exit
+        self._store: ExperimentStore | None = None
+        self._definition: Definition | None = None
+        self._launched = False
+        self._detached = False
+
+    def to_config(self) -> Config[Any]:
+        """A configuration that builds an experiment of the same title and executor, without jobs."""
+        from nemo_run.config import Config
+
+        return Config(Experiment, title=self._title, executor=self.executor.to_config())
+
+    # --- looking up --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def catalog(cls, title: str = "") -> list[str]:
+        """Ids of the experiments with a title, or of all; the oldest first."""
+        return stores.ids(title)
+
+    @classmethod
+    def from_id(cls, id: str) -> Experiment:  # noqa: A002  (its public name)
+        """A past experiment, to look at. None of its code is imported.
+
+        Raises:
+            ExperimentNotFoundError: There is none with this id.
+            StoreError: Its files are damaged.
+        """
+        return cls._of(stores.find(id))
+
+    @classmethod
+    def from_title(cls, title: str) -> Experiment:
+        """The newest experiment with a title, to look at.
+
+        Raises:
+            ExperimentNotFoundError: There is none with this title.
+        """
+        return cls._of(stores.latest(title))
+
+    @classmethod
+    def _of(cls, store: ExperimentStore) -> Experiment:
+        definition = store.read_definition()
+        experiment = cls(definition.title, id=definition.id)
+        experiment._store, experiment._definition, experiment._launched = store, definition, True
+        return experiment
+
+    @property
+    def id(self) -> str:
+        """Id of the experiment."""
+        return self._its_store.id
+
+    _id = id  # the name that NeMo-Run users know
+
+    @property
+    def title(self) -> str:
+        """Title of the experiment."""
+        return self._title
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the experiment."""
+        return self._its_store.path
+
+    @property
+    def _exp_dir(self) -> str:
+        return str(self.directory)
+
+    @property
+    def _its_store(self) -> ExperimentStore:
+        if self._store is None:  # an experiment takes no room before it has something to store
+            self._store = stores.create(self._title, self._base_dir, self._wanted_id)
+        return self._store
+
+    # --- adding ------------------------------------------------------------------------------------------------
+
+    @property
+    def jobs(self) -> list[Job | JobGroup]:
+        """The jobs, in the order in which they were added."""
+        if self._definition is not None and not self._jobs:
+            from nemo_run.run.stored import stored_jobs
+
+            self._jobs = stored_jobs(self._its_store, self._definition, self)
+        return self._jobs
+
+    @jobs.setter
+    def jobs(self, jobs: list[Job | JobGroup]) -> None:
+        self._jobs = jobs
+
+    @property
+    def tasks(self) -> list[Any]:
+        """The configured tasks of all jobs."""
+        return [task for job in self.jobs for task, _ in job.members]
+
+    def add(
+        self,
+        task: Partial[Any] | Script | Callable[..., Any] | Sequence[Partial[Any] | Script],
+        executor: Executor | list[Executor] | None = None,
+        name: str = "",
+        plugins: list[ExperimentPlugin] | None = None,
+        tail_logs: bool = False,
+        dependencies: list[str] | None = None,
+        *,
+        end_group_on: str = "failure",
+        **arguments: Any,
+    ) -> str:
+        """Add a job; it starts with :meth:`run`.
+
+        Args:
+            task: A Partial, a Script, a plain function whose arguments follow as keywords, or a list of Partials and
+                Scripts: a group whose members run at once.
+            executor: Where it runs; for a group also one for each member.
+            name: Name of the job; made from the task by default.
+            plugins: Plugins that may change the task and the executor.
+            tail_logs: Show the job's log while the experiment runs.
+            dependencies: Ids of jobs, as :meth:`add` returned them, that must have succeeded before.
+            end_group_on: What ends the other members of a group: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
+            **arguments: Arguments of a plain function.
+
+        Returns:
+            Id of the job.
+
+        Raises:
+            ExperimentError: The experiment was launched already, or this cannot be a task.
+            DependencyError: A dependency names no job that was added before.
+            SerializationError: An argument cannot be stored.
+
+        Example:
+            >>> import nemo_run as run
+            >>> exp = run.Experiment("example")
+            >>> exp.add(print, sep="-", name="say")
+            'say'
+        """
+        if self._launched:
+            raise ExperimentError(f"experiment {self.id!r} was launched already; make a new one to add jobs")
+        tasks = [_as_task(one, arguments) for one in (task if isinstance(task, list) else [task])]
+        if not tasks:
+            raise ExperimentError("a group without tasks cannot be added")
+        if isinstance(task, list) and not name:
+            raise InvalidNameError("a group of tasks needs a name: exp.add([...], name=...)")
+        if end_group_on not in ("failure", "any", "never"):
+            raise ExperimentError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
+        job_id = self._new_job_id(name or _default_name(tasks[0]))
+        known = {job.id for job in self._jobs}
+        for dependency in dependencies or []:
+            if dependency not in known:
+                raise DependencyError(
+                    f"job {job_id!r} depends on {dependency!r}, but no such job was added before it; "
+                    f"there are: {', '.join(sorted(known)) or 'none'}"
+                )
+        executors = self._executors_for(executor, len(tasks), job_id)
+        for plugin in plugins or []:
+            plugin.assign(self.id)
+            for one, where in zip(tasks, executors):
+                plugin.setup(one, where)
+        for one, where in zip(tasks, executors):
+            where.check()
+            _check_task(one, job_id)
+        common: dict[str, Any] = {
+            "id": job_id, "plugins": plugins, "tail_logs": tail_logs, "dependencies": list(dependencies or []), "name": name,
+        }  # fmt: skip
+        job: Job | JobGroup
+        if isinstance(task, list):
+            job = JobGroup(tasks=tasks, executors=executors, end_group_on=end_group_on, **common)
+        else:
+            job = Job(task=tasks[0], executor=executors[0], **common)
+        job._experiment = self
+        self._jobs.append(job)
+        return job_id
+
+    def _new_job_id(self, name: str) -> str:
+        if any(ord(c) < 32 or ord(c) == 127 for c in name):
+            raise InvalidNameError(f"{name!r} cannot be the name of a job: it has control characters")
+        taken = {job.id for job in self._jobs}
+        return name if name not in taken else f"{name}_{len(self._jobs)}"
+
+    def _executors_for(self, executor: Executor | list[Executor] | None, count: int, job_id: str) -> list[Executor]:
+        given = executor or self.executor
+        executors = given if isinstance(given, list) else [given] * count
+        if len(executors) == 1:
+            executors = executors * count
+        if len(executors) != count:
+            raise ExperimentError(f"job {job_id!r} has {count} tasks, but {len(executors)} executors; give one, or one for each")
+        for one in executors:
+            if not isinstance(one, Executor):
+                raise ExperimentError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
+        return [one.clone() for one in executors]
+
+    # --- launching ---------------------------------------------------------------------------------------------
+
+    def dryrun(self, log: bool = True, exist_ok: bool = False, delete_exp_dir: bool = True) -> None:
+        """Describe the jobs to their engines, show what would be launched, and launch nothing.
+
+        Args:
+            log: Print it.
+            exist_ok: Accepted for compatibility; it may be called more than once.
+            delete_exp_dir: Leave nothing behind.
+        """
+        self._prepare()
+        if log:
+            self._print_plans()
+        if delete_exp_dir:
+            self._discard()
+
+    def _print_plans(self) -> None:
+        store, definition = self._its_store, self._prepared
+        print(f"# experiment {definition.id}: nothing is launched")
+        for job in definition.jobs:
+            for task in job.tasks:
+                plan = store.read_plan(task)
+                after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
+                print(f"\n# {task.name} on {task.executor}{after}")
+                print(get_backend(plan.engine, plan.connection).describe(plan))
+
+    @property
+    def _prepared(self) -> Definition:
+        if self._definition is None:
+            raise ExperimentError(f"experiment {self._title!r} has not been launched yet; call run()")
+        return self._definition
+
+    def _prepare(self, max_parallel: int | None = None) -> None:
+        """Write all that a controller needs."""
+        store = self._its_store
+        _check_graph(self._jobs)
+        stores.write_json(store.path / "environment.json", self._environment())
+        jobs = tuple(self._prepare_job(store, job) for job in self._jobs)
+        self._definition = Definition(
+            id=store.id, title=self._title, created=_now(), jobs=jobs, max_parallel=max_parallel, provenance=collect()
+        )
+        store.write_definition(self._definition)
+
+    def _prepare_job(self, store: ExperimentStore, job: Job | JobGroup) -> JobDefinition:
+        directory, group = folder_name(job.id), isinstance(job, JobGroup)
+        tasks = []
+        for index, (task, executor) in enumerate(job.members):
+            name = f"{job.id}/{index}" if group else job.id
+            where = f"{directory}/{index}" if group else directory
+            folder = store.folder(where)
+            executor.assign(store.id, str(store.path), job.id, where)
+            request = JobRequest(
+                experiment_id=store.id,
+                job_id=name,
+                directory=str(folder),
+                executor=executor,
+                command=prepare(task, name, folder, executor),
+                cwd=str(Path.cwd()),
+                environment_file=str(store.path / "environment.json"),
+                lease_dir=str(Path(get_nemorun_home(), "leases")),
+            )
+            definition = TaskDefinition(name, where, executor.info(), executor.retries, executor.retry_delay)
+            store.write_plan(definition, executor.backend().render(request))
+            tasks.append(definition)
+        return JobDefinition(
+            id=job.id,
+            name=job.name,
+            directory=directory,
+            tasks=tuple(tasks),
+            dependencies=tuple(job.dependencies),
+            group=group,
+            end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+            tail_logs=job.tail_logs,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("NEMO_RUN_")}
+        env["NEMORUN_HOME"] = get_nemorun_home()
+        env[_ANCESTORS] = json.dumps([*_ancestors(), self._title])
+        return env
+
+    def _discard(self) -> None:
+        if self._store is not None:
+            self._store.delete()
+        self._store = self._definition = None
+
+    def run(
+        self,
+        sequential: bool = False,
+        detach: bool = False,
+        tail_logs: bool = False,
+        direct: bool = False,
+        *,
+        max_parallel: int | None = None,
+        check: bool = False,
+    ) -> None:
+        """Run all jobs, independent ones at once, and wait for them.
+
+        Args:
+            sequential: One job at a time, in the order in which they were added.
+            detach: Return as soon as a controller of its own drives the experiment; it lives on without this process.
+            tail_logs: Show the logs of all jobs as they grow.
+            direct: Run everything in this process, one after the other.
+            max_parallel: How many tasks may run at once.
+            check: Raise an error where a job failed; :meth:`raise_for_failure` does so later.
+
+        Raises:
+            JobFailedError: A job did not succeed, and ``check`` is set.
+            NestedLaunchError: This is a task of the same experiment.
+        """
+        if self._launched:
+            logger.warning("experiment %s was launched already", self.id)
+            return
+        if not self._jobs:
+            raise ExperimentError(f"experiment {self._title!r} has no jobs; add some: exp.add(...)")
+        if max_parallel is not None and max_parallel < 1:
+            raise ExperimentError(f"max_parallel={max_parallel}, but at least one task must be able to run")
+        if self._title in _ancestors():
+            raise NestedLaunchError(
+                f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches belongs "
+                "under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
+            )
+        self._prepare(1 if sequential or direct else max_parallel)
+        self._launched = True
+        if direct:
+            from nemo_run.run.direct import run_direct
+
+            run_direct(self._its_store, self._prepared, [m for job in self._jobs for m in job.members])
+        elif detach:
+            self._detach()
+        else:
+            self._drive(tail_logs)
+        self._refresh()
+        if check:
+            self.raise_for_failure()
+
+    def _detach(self) -> None:
+        from nemo_run.run.detached import spawn
+
+        spawn(self._its_store)
+        self._detached = True
+
+    def _drive(self, tail_logs: bool) -> None:
+        """Be the controller, until all jobs have ended or the user has had enough."""
+        store, definition = self._its_store, self._prepared
+        tailed = tuple(job.id for job in definition.jobs if tail_logs or job.tail_logs)
+        with ProgressView(definition, live=not tailed) as view:
+            observer = None if self._quiet else view.update
+            with self._following(tailed):
+                try:
+                    Controller(store, observer).run()
+                except KeyboardInterrupt:
+                    self._interrupted(observer)
+                    raise
+
+    def _interrupted(self, observer: Callable[[JobDefinition, JobProgress], None] | None) -> None:
+        """Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
+        store, definition = self._its_store, self._prepared
+        note = f"their logs: nemorun experiment logs {store.id}"
+        if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+            answer = input("\nInterrupted. Cancel the jobs that have not ended? [Y/n] ")
+            if answer.strip().lower().startswith("n"):
+                print(f"The jobs that run go on; {note}", file=sys.stderr)
+                return
+        print("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", file=sys.stderr)
+        for job in definition.jobs:
+            store.request_cancel(job)
+        Controller(store, observer).run()
+
+    @contextlib.contextmanager
+    def _following(self, jobs: tuple[str, ...]) -> Iterator[None]:
+        if not jobs:
+            yield
+            return
+        stop = threading.Event()
+        follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True))
+        thread = threading.Thread(target=follower.show, args=(stop,), name="nemo-run logs", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    # --- watching ----------------------------------------------------------------------------------------------
+
+    def progress(self, jobs: Sequence[str] | None = None) -> dict[str, JobProgress]:
+        """The truth about jobs now, by their ids: what is stored, and what the engines say."""
+        return current_progress(self._its_store, self._prepared, jobs)
+
+    def _refresh(self) -> dict[str, JobProgress]:
+        progress = self.progress()
+        for job in self._jobs:
+            tasks = progress[job.id].tasks
+            job.launched = any(task.attempt for task in tasks)
+            if isinstance(job, JobGroup):
+                job.handles, job.states = [task.handle for task in tasks], [task.state for task in tasks]
+            else:
+                job.handle, job.state = tasks[0].handle, tasks[0].state
+        return progress
+
+    def status(self, return_dict: bool = False) -> dict[str, dict[str, Any]] | None:
+        """Print the status of all jobs, or return it.
+
+        Args:
+            return_dict: Return it, as a dictionary by the ids of the jobs, and print nothing.
+        """
+        store, definition = self._its_store, self._prepared
+        progress = with_reasons(store, definition, self._refresh())
+        if return_dict:
+            return status_document(store, definition, progress)
+        print_status(definition, progress)
+        return None
+
+    def results(self) -> dict[str, JobResult]:
+        """How every job ended, or how far it is, by the ids of the jobs."""
+        progress = self._refresh()
+        return {job.id: self._result(job, progress[job.id]) for job in self._prepared.jobs}
+
+    def _result(self, job: JobDefinition, progress: JobProgress) -> JobResult:
+        failed = progress.state is JobState.FAILED
+        tail = tuple(last_lines(self._its_store, job, progress.tasks)) if failed else ()
+        return JobResult(self.id, job.id, progress.state, progress.exit_code, progress.reason, tail)
+
+    def raise_for_failure(self) -> None:
+        """Raise an error for the first job that failed, or else for the first that was cancelled.
+
+        Raises:
+            JobFailedError: There is one.
+        """
+        results = [result for result in self.results().values() if result.state.is_final and not result.ok]
+        for result in sorted(results, key=lambda result: result.state is not JobState.FAILED):
+            raise JobFailedError(
+                result.job_id, self.id, result.state.name, result.exit_code, result.reason, result.log_tail
+            )
+
+    def logs(
+        self,
+        job_id: str,
+        regex: str | None = None,
+        *,
+        follow: bool = True,
+        tail: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        """Print the log of a job.
+
+        Args:
+            job_id: The job.
+            regex: Only lines that this pattern matches somewhere.
+            follow: While the job runs, go on until it has ended.
+            tail: Begin with the last so many lines.
+            rank: Only the log of this rank.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        request = LogRequest((job_id,), regex=regex, tail=tail, rank=rank, follow=follow)
+        LogFollower(self._its_store, self._prepared, request).show()
+
+    def wait(self, jobs: Sequence[str] | None = None, interval: float = 0.2) -> dict[str, JobProgress]:
+        """Wait until jobs have ended, or until nobody is there who could go on with them; their progress.
+
+        Args:
+            jobs: Ids of the jobs; all by default.
+            interval: Seconds between two looks.
+        """
+        import time
+
+        while True:
+            driven = self._its_store.is_driven()
+            progress = self.progress(jobs)
+            states = {job.state for job in progress.values()}
+            idle = states <= {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.UNSUBMITTED}
+            if all(state.is_final for state in states) or (idle and not driven):
+                return progress
+            time.sleep(interval)
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job: end it where it runs, keep it from starting where it does not. Its dependants will not run.
+
+        Args:
+            job_id: The job.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        self.cancel_jobs([job_id])
+
+    def cancel_jobs(self, job_ids: Sequence[str] | None = None) -> None:
+        """Cancel jobs, or all that have not ended, and wait until that is done.
+
+        Args:
+            job_ids: Ids of the jobs; all by default.
+        """
+        store, definition = self._its_store, self._prepared
+        wanted = [definition.job(name) for name in job_ids] if job_ids is not None else list(definition.jobs)
+        progress = self.progress([job.id for job in wanted])
+        open_jobs = [job for job in wanted if not progress[job.id].state.is_final]
+        for job in open_jobs:
+            store.request_cancel(job)
+        if not open_jobs:
+            return
+        if store.is_driven():
+            self.wait([job.id for job in open_jobs])
+        else:
+            Controller(store).finish_cancelled()
+        self._refresh()
+
+    def reset(self) -> Experiment:
+        """A new experiment with the same title, tasks, executors and dependencies, ready to run.
+
+        It imports what the tasks refer to.
+        """
+        fresh = Experiment(
+            self._title,
+            executor=self.executor,
+            base_dir=self._base_dir,
+            clean_mode=self._quiet,
+            enable_goodbye_message=self._enable_goodbye_message,
+            skip_status_at_exit=self._skip_status_at_exit,
+        )
+        for job in self.jobs:
+            members = job.members
+            group = isinstance(job, JobGroup)
+            fresh.add(
+                [task for task, _ in members] if group else members[0][0],
+                executor=[executor for _, executor in members],
+                name=job.id,
+                tail_logs=job.tail_logs,
+                dependencies=job.dependencies,
+                end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+            )
+        return fresh
+
+    # --- with ... as exp ---------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        if self._store is not None and self._definition is None:
+            with contextlib.suppress(NemoRunError):
+                self._discard()
+        if self._launched and not self._quiet and (exc_type is None or exc_type is KeyboardInterrupt):
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        if not self._skip_status_at_exit and not self._detached:
+            print_status(self._prepared, with_reasons(self._its_store, self._prepared, self._refresh()), sys.stderr)
+        if self._enable_goodbye_message:
+            how = "it goes on without this process" if self._detached else "look at it again"
+            print(
+                f"{how}: nemorun experiment status {self.id}\n"
+                f"its logs: nemorun experiment logs {self.id} JOB\n"
+                f'in Python: run.Experiment.from_id("{self.id}")',
+                file=sys.stderr,
+            )
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self._store.id if self._store else self._title}: {len(self.jobs)} jobs>"
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+def _ancestors() -> list[str]:
+    """Titles of the experiments that this process is a task of."""
+    return list(json.loads(os.environ.get(_ANCESTORS, "[]")))
+
+
+def _as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
+    """A copy of the task, as a Partial or a Script of its own."""
+    if isinstance(task, Script):
+        _no_arguments(task, arguments)
+        return dataclasses.replace(
+            task, args=list(task.args), env=dict(task.env), metadata=dict(task.metadata)
+        )
+    import fiddle as fdl
+
+    from nemo_run.config import Partial
+
+    if getattr(task, "is_lazy", False):
+        task = task.resolve()
+    if isinstance(task, fdl.Buildable):
+        _no_arguments(task, arguments)
+        return task.clone() if hasattr(task, "clone") else fdl.cast(Partial, task)
+    if callable(task):
+        return Partial(task, **arguments)
+    raise ExperimentError(
+        f"{task!r} cannot be a task; give a run.Partial, a run.Script, a function with its arguments as keywords, or a list"
+    )
+
+
+def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
+    if arguments:
+        raise ExperimentError(
+            f"exp.add() got {', '.join(map(repr, arguments))}, but only a plain function takes arguments there; "
+            f"set them on the {type(task).__name__} itself"
+        )
+
+
+def _default_name(task: Any) -> str:
+    return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
+
+
+def _check_task(task: Any, job_id: str) -> None:
+    """Find now what could not be stored or run later."""
+    from nemo_run.config.document import check_storable
+    from nemo_run.errors import ConfigError
+
+    try:
+        check_storable(task)
+    except ConfigError as e:
+        e.args = (f"job {job_id!r}: {e}",)
+        raise
+
+
+def _check_graph(jobs: Sequence[Job | JobGroup]) -> None:
+    from graphlib import CycleError, TopologicalSorter
+
+    known = {job.id for job in jobs}
+    for job in jobs:
+        for dependency in job.dependencies:
+            if dependency not in known:
+                raise DependencyError(f"job {job.id!r} depends on {dependency!r}, but there is no such job")
+    try:
+        TopologicalSorter({job.id: job.dependencies for job in jobs}).prepare()
+    except CycleError as e:
+        raise DependencyError(f"these jobs wait for each other: {' -> '.join(e.args[1])}") from None

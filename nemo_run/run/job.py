@@ -1,0 +1,153 @@
+"""The jobs of an experiment, as a user holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core.execution.base import Executor, JobState
+
+if TYPE_CHECKING:
+    from nemo_run.config import Partial, Script
+    from nemo_run.run.experiment import Experiment
+    from nemo_run.run.plugin import ExperimentPlugin
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended, or how far it is.
+
+    Attributes:
+        experiment_id: Id of the experiment; empty where the task ran in this process.
+        job_id: The job.
+        state: Its state.
+        exit_code: Exit code, once there is one.
+        reason: Why, in words; may be empty.
+        log_tail: The last lines of its log, where it failed.
+    """
+
+    experiment_id: str
+    job_id: str
+    state: JobState
+    exit_code: int | None = None
+    reason: str = ""
+    log_tail: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the job succeeded."""
+        return self.state is JobState.SUCCEEDED
+
+
+class _Common(ConfigurableMixin):
+    """What a job and a job group have in common: all of it asks the experiment."""
+
+    id: str
+    name: str
+    dependencies: list[str]
+    _experiment: Experiment
+
+    def status(self, runner: Any = None) -> JobState:
+        """State of the job now. ``runner`` is accepted for compatibility and not used."""
+        return self._experiment.progress([self.id])[self.id].state
+
+    def logs(self, runner: Any = None, regex: str | None = None) -> None:
+        """Print the job's log."""
+        self._experiment.logs(self.id, regex=regex)
+
+    def cancel(self, runner: Any = None) -> None:
+        """Cancel the job."""
+        self._experiment.cancel(self.id)
+
+    def wait(self, runner: Any = None) -> JobState:
+        """Wait until the job has ended; its final state."""
+        return self._experiment.wait([self.id])[self.id].state
+
+
+@dataclass(kw_only=True)
+class Job(_Common):
+    """A single task with its executor.
+
+    Attributes:
+        id: Unique in the experiment.
+        task: What runs.
+        executor: Where it runs.
+        handle: The engine's handle of the last attempt.
+        launched: Whether it was ever submitted.
+        state: Its state when it was last looked at.
+        plugins: Plugins that changed it when it was added.
+        tail_logs: Show its log while the experiment runs.
+        dependencies: Ids of the jobs that must have succeeded before.
+        name: The name it was given.
+    """
+
+    id: str = field()
+    task: Partial[Any] | Script
+    executor: Executor
+    handle: str = ""
+    launched: bool = False
+    state: JobState = JobState.UNSUBMITTED
+    plugins: list[ExperimentPlugin] | None = None
+    tail_logs: bool = False
+    dependencies: list[str] = field(default_factory=list)
+    name: str = ""
+
+    @property
+    def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:
+        """The task with its executor, as the only member."""
+        return [(self.task, self.executor)]
+
+
+@dataclass(kw_only=True)
+class JobGroup(_Common):
+    """Several tasks that run at once.
+
+    Attributes:
+        id: Unique in the experiment.
+        tasks: What runs.
+        executors: Where: one executor for all, or one for each.
+        handles: The engine's handles of the last attempts.
+        launched: Whether it was ever submitted.
+        states: States of the members when they were last looked at.
+        plugins: Plugins that changed them when they were added.
+        tail_logs: Show their logs while the experiment runs.
+        dependencies: Ids of the jobs that must have succeeded before.
+        name: The name it was given.
+        end_group_on: Whose end ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
+    """
+
+    id: str = field()
+    tasks: list[Partial[Any] | Script]
+    executors: Executor | list[Executor]
+    handles: list[str] = field(default_factory=list)
+    launched: bool = False
+    states: list[JobState] = field(default_factory=list)
+    plugins: list[ExperimentPlugin] | None = None
+    tail_logs: bool = False
+    dependencies: list[str] = field(default_factory=list)
+    name: str = ""
+    end_group_on: str = "failure"
+
+    @property
+    def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:
+        """Every task with its executor."""
+        executors = self.executors if isinstance(self.executors, list) else [self.executors] * len(self.tasks)
+        return list(zip(self.tasks, executors))
+
+    @property
+    def state(self) -> JobState:
+        """State of the group as a whole when it was last looked at."""
+        from nemo_run.run.controller import overall
+
+        return overall(self.states)
+
+    @property
+    def handle(self) -> str:
+        """Handle of the first member."""
+        return self.handles[0] if self.handles else ""
+
+    @property
+    def executor(self) -> Executor:
+        """Executor of the first member."""
+        return self.members[0][1]

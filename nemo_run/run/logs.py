@@ -1,0 +1,202 @@
+"""Showing logs: of one job or of several at once, as they are or as they grow, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nemo_run.core.execution.base import Backend, get_backend
+from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.errors import NemoRunError
+from nemo_run.run.controller import current_progress
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskProgress
+
+_LONGEST_LINE = 1 << 20  # bytes that are held back at most while a line has no end
+_PAUSE = 0.05  # seconds between two looks at logs with nothing new
+_TRUTH = 0.5  # seconds between two looks at states
+
+Sink = Callable[[bytes], None]
+
+
+class LineFilter:
+    """Gives every line of a stream a prefix, and drops those that a pattern does not match.
+
+    >>> LineFilter("job/0 ").feed(b"a\\nb\\n")
+    b'job/0 a\\njob/0 b\\n'
+    """
+
+    def __init__(self, prefix: str = "", regex: str | None = None) -> None:
+        self._prefix = prefix.encode("utf-8", "surrogateescape")
+        self._pattern = re.compile(regex.encode()) if regex else None
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole lines that are ready to be shown."""
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        if not end and len(data) > _LONGEST_LINE:
+            end = len(data)
+        self._rest = data[end:]
+        return self._lines(data[:end])
+
+    def flush(self) -> bytes:
+        """The last line, if it has no end."""
+        rest, self._rest = self._rest, b""
+        return self._lines(rest + b"\n") if rest else b""
+
+    def _lines(self, data: bytes) -> bytes:
+        if self._pattern and data:
+            search = self._pattern.search
+            data = b"".join(line for line in data.splitlines(keepends=True) if search(line.rstrip(b"\r\n")))
+        if not data or not self._prefix:
+            return data
+        body, end = (data[:-1], b"\n") if data.endswith(b"\n") else (data, b"")
+        return self._prefix + body.replace(b"\n", b"\n" + self._prefix) + end
+
+
+def stdout_sink(data: bytes) -> None:
+    """Write to standard output, whatever stands in for it."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(data.decode("utf-8", "replace"))
+    else:
+        sys.stdout.flush()
+        buffer.write(data)
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True)
+class LogRequest:
+    """Which logs to show, and how.
+
+    Attributes:
+        jobs: The jobs; empty for all.
+        regex: Show only lines that this pattern matches somewhere.
+        tail: Begin with the last so many lines of every log.
+        rank: Only the log of this rank.
+        follow: Go on until the jobs have ended.
+    """
+
+    jobs: tuple[str, ...] = ()
+    regex: str | None = None
+    tail: int | None = None
+    rank: int | None = None
+    follow: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.regex or "")
+        except re.error as e:
+            raise NemoRunError(f"{self.regex!r} is not a regular expression: {e}") from None
+
+
+class _Stream:
+    """The log of one attempt, on its way to the screen."""
+
+    def __init__(self, reader: LogReader, prefix: str, regex: str | None) -> None:
+        self._reader = reader
+        self._filter = LineFilter(prefix, regex)
+
+    def pump(self, sink: Sink) -> bool:
+        """Show the next piece; whether there was one."""
+        data = self._reader.read()
+        if data:
+            lines = self._filter.feed(data)
+            if lines:
+                sink(lines)
+        return bool(data)
+
+    def close(self, sink: Sink) -> None:
+        """Show what is left."""
+        while self.pump(sink):
+            pass
+        rest = self._filter.flush()
+        if rest:
+            sink(rest)
+        self._reader.close()
+
+
+class LogFollower:
+    """Shows the logs of the jobs of an experiment, those of every attempt in turn."""
+
+    def __init__(
+        self, store: ExperimentStore, definition: Definition, request: LogRequest, sink: Sink = stdout_sink
+    ) -> None:
+        self._store = store
+        self._definition = definition
+        self._request = request
+        self._sink = sink
+        self._jobs = [definition.job(name) for name in request.jobs] or list(definition.jobs)
+        self._streams: dict[str, _Stream] = {}
+        self._done: set[str] = set()
+        self._backends: dict[str, Backend] = {}
+
+    def show(self, stop: threading.Event | None = None) -> None:
+        """Show the logs; when following, until the jobs or, where it is given, ``stop`` says that it is the end.
+
+        Args:
+            stop: Set by whoever knows better than we when all jobs have ended.
+        """
+        looked = 0.0
+        active = True
+        while True:
+            last_round = stop.is_set() if stop else False
+            if time.monotonic() - looked > _TRUTH or last_round or not self._streams:
+                looked = time.monotonic()
+                active = self._open_new()
+            moved = [stream.pump(self._sink) for stream in list(self._streams.values())]
+            if any(moved):
+                continue
+            if not self._request.follow or last_round or (stop is None and not active):
+                break
+            if stop:
+                stop.wait(_PAUSE)
+            else:
+                time.sleep(_PAUSE)
+        for stream in self._streams.values():
+            stream.close(self._sink)
+
+    def _open_new(self) -> bool:
+        """Open the logs of attempts that are new; whether anything may still write to a log."""
+        progress = current_progress(self._store, self._definition, [job.id for job in self._jobs])
+        for job in self._jobs:
+            for index, task in enumerate(progress[job.id].tasks):
+                handles = [entry["handle"] for entry in task.history] + ([task.handle] if task.handle else [])
+                for handle in handles:
+                    if handle not in self._streams:
+                        self._streams[handle] = self._open(job, index, handle, retried=len(handles) > 1)
+        return any(_may_write(task, self._store) for job in self._jobs for task in progress[job.id].tasks)
+
+    def _open(self, job: JobDefinition, index: int, handle: str, *, retried: bool) -> _Stream:
+        plan = self._store.read_plan(job.tasks[index])
+        backend = self._backends.setdefault(plan.engine, get_backend(plan.engine, plan.connection))
+        request = self._request
+        label = f"{job.tasks[index].name}/{request.rank or 0} "
+        reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
+        return _Stream(reader, label, request.regex)
+
+
+def _may_write(task: TaskProgress, store: ExperimentStore) -> bool:
+    """Whether a task runs, or somebody is there who may still start it."""
+    if task.state.is_final:
+        return False
+    return bool(task.handle and task.retry_at is None) or store.is_driven()
+
+
+def last_lines(store: ExperimentStore, job: JobDefinition, progress: Sequence[TaskProgress], count: int = 10) -> list[str]:
+    """The last lines of the log of the task that decided how a job ended."""
+    failed = [i for i, task in enumerate(progress) if task.state.name == "FAILED"] or [0]
+    index = failed[0]
+    if not progress[index].handle:
+        return []
+    plan = store.read_plan(job.tasks[index])
+    reader = get_backend(plan.engine, plan.connection).open_log(progress[index].handle, tail=count)
+    data = b""
+    while piece := reader.read():
+        data = (data + piece)[-_LONGEST_LINE:]
+    reader.close()
+    return [line.decode("utf-8", "replace")[:1000] for line in data.splitlines()[-count:]]

@@ -1,0 +1,32 @@
+"""What is recorded about a launch, beside its configuration."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def collect() -> dict[str, Any]:
+    """Who launches, where, and with what."""
+    return {
+        "user": _user(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cwd": str(Path.cwd()),
+        "argv": list(sys.argv),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "pid": os.getpid(),
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return str(os.getuid())

@@ -1,0 +1,87 @@
+"""The jobs of a past experiment. Their tasks are loaded, and their code imported, when somebody asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.core.execution.masking import MASK
+from nemo_run.run.job import Job, JobGroup
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskDefinition, read_json
+
+if TYPE_CHECKING:
+    from nemo_run.run.experiment import Experiment
+
+
+class _Unloaded:
+    """Stands for a task or an executor that nobody has asked for yet."""
+
+
+_UNLOADED: Any = _Unloaded()
+
+
+class StoredJob(Job):
+    """A job whose task and executor are loaded on demand."""
+
+    _store: ExperimentStore
+    _definition: JobDefinition
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if value is _UNLOADED:
+            self.task, self.executor = load_member(self._store, self._definition.tasks[0])
+            value = super().__getattribute__(name)
+        return value
+
+
+class StoredJobGroup(JobGroup):
+    """A group whose tasks and executors are loaded on demand."""
+
+    _store: ExperimentStore
+    _definition: JobDefinition
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if value is _UNLOADED:
+            members = [load_member(self._store, task) for task in self._definition.tasks]
+            self.tasks, self.executors = [task for task, _ in members], [executor for _, executor in members]
+            value = super().__getattribute__(name)
+        return value
+
+
+def stored_jobs(store: ExperimentStore, definition: Definition, experiment: Experiment) -> list[Job | JobGroup]:
+    """The jobs of a stored experiment."""
+    jobs: list[Job | JobGroup] = []
+    for entry in definition.jobs:
+        common: dict[str, Any] = {
+            "id": entry.id,
+            "name": entry.name,
+            "tail_logs": entry.tail_logs,
+            "dependencies": list(entry.dependencies),
+        }
+        job: StoredJob | StoredJobGroup
+        if entry.group:
+            job = StoredJobGroup(tasks=_UNLOADED, executors=_UNLOADED, end_group_on=entry.end_group_on, **common)
+        else:
+            job = StoredJob(task=_UNLOADED, executor=_UNLOADED, **common)
+        job._store, job._definition, job._experiment = store, entry, experiment
+        jobs.append(job)
+    return jobs
+
+
+def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]:
+    """The task and the executor that were stored. Imports what they refer to."""
+    import fiddle as fdl
+
+    from nemo_run.config.script import Script
+    from nemo_run.core.runners.fdl_runner import decode
+
+    folder = Path(store.path, task.directory)
+    document = read_json(folder / "task.json")
+    main = (folder / document["main"]).read_bytes() if "main" in document else b""
+    loaded = decode({"config": document["config"], "executor": document["executor"]}, main)
+    work, executor = loaded["config"], fdl.build(loaded["executor"])
+    real = store.read_plan(task).spec.get("env", {})
+    executor.env_vars = {k: real.get(k, v) if v == MASK else v for k, v in executor.env_vars.items()}
+    is_script = isinstance(work, fdl.Buildable) and fdl.get_callable(work) is Script
+    return (fdl.build(work) if is_script else work), executor
