@@ -7,6 +7,8 @@
     │   ├── ConfigTypeError         a value does not fit the annotation (also a TypeError)
     │   ├── UnknownFieldError       no such argument (also a TypeError and an AttributeError)
     │   ├── MissingArgumentError    a required argument has no value (also a TypeError)
+    │   ├── UnsetArgumentError      an argument was read that has no value yet (also an AttributeError and a ValueError)
+    │   ├── ConfigPathError         no such place in a configuration (also a ValueError)
     │   └── SerializationError      a value cannot be stored, or a stored one cannot be read
     ├── ScriptError                 a Script is wrong (also a ValueError)
     ├── ExecutorError               an executor is wrong or cannot be used here
@@ -46,6 +48,14 @@ class UnknownFieldError(ConfigError, TypeError, AttributeError):
 
 class MissingArgumentError(ConfigError, TypeError):
     """A required argument has no value."""
+
+
+class UnsetArgumentError(ConfigError, AttributeError, ValueError):
+    """An argument was read that has no value yet."""
+
+
+class ConfigPathError(ConfigError, ValueError):
+    """There is no such place in a configuration, or nothing can be put there."""
 
 
 class SerializationError(ConfigError):

@@ -11,9 +11,8 @@ from typing import Any
 
 import fiddle as fdl
 
-# No public name for these.
+# No public name for it.
 from fiddle._src.config import BuildableTraverserMetadata
-from fiddle._src.tag_type import find_tags_from_annotations
 
 from nemo_run.config.document.layout import (
     ARGS,
@@ -34,10 +33,10 @@ from nemo_run.config.document.symbols import resolve as resolve_name, type_name
 from nemo_run.config.document.values import BY_TARGET, ValueType, is_torch_dtype
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
-from nemo_run.errors import SerializationError, UnknownFieldError
+from nemo_run.errors import ConfigError, SerializationError, UnknownFieldError
 
 
-def from_document(document: Any, *, resolve: Callable[[str], Any] = resolve_name) -> Any:
+def from_document(document: Any, *, resolve: Callable[[str], Any] = resolve_name, validate: bool = False) -> Any:
     """Reads what :func:`to_document` has written, or a configuration written for Hydra.
 
     Each class and function that the document names is imported; none is called.
@@ -45,6 +44,7 @@ def from_document(document: Any, *, resolve: Callable[[str], Any] = resolve_name
     Args:
         document: The document.
         resolve: Gives the object that a name refers to; raises :class:`SerializationError` if there is none.
+        validate: Check each argument against its type hint. What was valid when it was stored need not be.
 
     Example:
         >>> from_document({"_target_": "datetime.timezone", "_partial_": False}).__fn_or_cls__
@@ -53,8 +53,9 @@ def from_document(document: Any, *, resolve: Callable[[str], Any] = resolve_name
     Raises:
         SerializationError: If it is not such a document, or something that it names is not there.
         UnknownFieldError: If it gives an argument that its target does not have.
+        ConfigTypeError: If ``validate`` is set, and an argument does not fit its type hint.
     """
-    decoder = _Decoder(document, resolve)
+    decoder = _Decoder(document, resolve, validate)
     try:
         return decoder.decode(document)
     except RefusedError as refused:
@@ -67,11 +68,11 @@ _NOWHERE = object()
 
 
 class _Decoder:
-    def __init__(self, document: Any, resolve: Callable[[str], Any]) -> None:
+    def __init__(self, document: Any, resolve: Callable[[str], Any], validate: bool) -> None:
         self.document = document
+        self.validate = validate
         self.resolve = resolve
         self.symbols: dict[str, Any] = {}
-        self.targets: dict[str, tuple[Target, dict[str, frozenset[Any]]]] = {}
         self.done: dict[int, Any] = {}  # what has been read, by the identity of its document
         self.shared: set[int] = set()  # of these, what is referred to
 
@@ -208,37 +209,47 @@ class _Decoder:
     def config(self, document: dict[str, Any], kind: type[fdl.Buildable[Any]] | None = None) -> fdl.Buildable[Any]:
         from nemo_run.config.buildable import Config, Partial
 
-        target = self.symbol(document[TARGET])
-        if not callable(target):
-            raise RefusedError(f"{document[TARGET]!r} is {shown(target)}, which cannot be called")
-        positional = self.arguments(document)
-        arguments: dict[Any, Any] = self.fields(document, RESERVED)
-        known, tags = self.known(target, document[TARGET])
-        unknown = arguments.keys() - known.keywords
-        if unknown and not known.takes_any_keyword:
-            name = min(unknown)
-            hint = did_you_mean(name, sorted(known.keywords))
-            raise RefusedError(f"{document[TARGET]} has no argument {name!r}{hint}", UnknownFieldError)
-        if positional:
-            try:
-                arguments = known.signature_binding(target, *positional, **arguments)
-            except TypeError as error:
-                raise RefusedError(str(error)) from error
+        name, target = document[TARGET], self.symbol(document[TARGET])
+        known = self.signature(name, target)
+        arguments = self.bound(known, target, self.arguments(document), self.fields(document, RESERVED), name)
         if kind is None:
             kind = Partial if document.get(PARTIAL) else Config
-        return kind.__unflatten__(arguments.values(), BuildableTraverserMetadata(target, tuple(arguments), tags))
-
-    def known(self, target: Any, name: str) -> tuple[Target, dict[str, frozenset[Any]]]:
-        """The signature of a class or function, and the tags that it gives its arguments."""
-        if name not in self.targets:
+            for argument, (default_kind, default) in known.defaults.items():
+                arguments.setdefault(argument, default_kind(default))
+        tags = {argument: frozenset(found) for argument, found in known.tags.items()}
+        if not self.validate:
+            return kind.__unflatten__(arguments.values(), BuildableTraverserMetadata(target, tuple(arguments), tags))
+        config = kind.__unflatten__((), BuildableTraverserMetadata(target, (), tags))
+        for argument, value in arguments.items():
             try:
-                tags = {name: frozenset(tags) for name, tags in find_tags_from_annotations(target).items()}
-                self.targets[name] = target_of(target), tags
-            except (TypeError, ValueError) as error:
-                raise RefusedError(
-                    f"{name!r} does not tell its arguments, so it cannot be configured: {error}"
-                ) from error
-        return self.targets[name]
+                config._arguments_set_value(argument, value)  # noqa: SLF001  # as fiddle's own setters do
+            except ConfigError as error:
+                raise RefusedError(str(error), type(error)) from error
+        return config
+
+    def signature(self, name: str, target: Any) -> Target:
+        if not callable(target):
+            raise RefusedError(f"{name!r} is {shown(target)}, which cannot be called")
+        try:
+            return target_of(target)
+        except (TypeError, ValueError) as error:
+            raise RefusedError(f"{name!r} does not tell its arguments, so it cannot be configured: {error}") from error
+
+    def bound(
+        self, known: Target, target: Any, positional: list[Any], named: dict[str, Any], name: str
+    ) -> dict[str | int, Any]:
+        """The arguments as a configuration keeps them: by name, or by position where they have none."""
+        unknown = named.keys() - known.keywords
+        if unknown and not known.takes_any_keyword:
+            wrong = min(unknown)
+            hint = did_you_mean(wrong, (argument for argument in known.parameters if argument in known.keywords))
+            raise RefusedError(f"{name} has no argument {wrong!r}{hint}", UnknownFieldError)
+        if not positional:
+            return {**named}
+        try:
+            return known.signature_binding(target, *positional, **named)
+        except TypeError as error:
+            raise RefusedError(str(error)) from error
 
 
 def _instance(kind: Any, fields: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import inspect
 import io
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -12,9 +13,8 @@ from typing import Any
 
 import fiddle as fdl
 
-# No public name for these.
+# No public name for it.
 from fiddle._src.signatures import NO_VALUE
-from fiddle._src.tag_type import find_tags_from_annotations
 
 from nemo_run.config.document.layout import (
     ARGS,
@@ -35,6 +35,8 @@ from nemo_run.config.document.layout import (
 )
 from nemo_run.config.document.symbols import name_of, type_name
 from nemo_run.config.document.values import ValueType, is_torch_dtype, value_type
+from nemo_run.config.target import target_of
+from nemo_run.config.tree import ordered_arguments
 from nemo_run.errors import SerializationError
 
 _SCALARS = frozenset({int, float, bool, type(None)})
@@ -244,22 +246,25 @@ class _Encoder:
 
 def _arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:
     """What the target is called with, by position and by name; names in the order of its signature."""
-    signature, arguments = config.__signature_info__, config.__arguments__
-    positional: list[Any] = []
-    if any(type(name) is int for name in arguments):
-        positional, arguments = signature.transform_to_args_kwargs(arguments, include_no_value=True)
-        for index, value in enumerate(positional):
-            if value is NO_VALUE:
-                raise RefusedError(f"positional argument {index} has no value, though a later one has; set it")
-    ordered = {name: arguments[name] for name in signature.parameters if name in arguments}
-    return positional, {**ordered, **arguments} if len(ordered) < len(arguments) else ordered
+    target = target_of(config.__fn_or_cls__)
+    arguments: dict[Any, Any] = dict(ordered_arguments(config))
+    for name in target.defaults:  # where nothing is given, loading fills in a configuration
+        default = target.parameters[name].default
+        if name not in arguments and default is not inspect.Parameter.empty:
+            arguments[name] = default
+    if not any(type(name) is int for name in arguments):
+        return [], arguments
+    positional, named = target.transform_to_args_kwargs(arguments, include_no_value=True)
+    if NO_VALUE in positional:
+        raise RefusedError(
+            f"positional argument {positional.index(NO_VALUE)} has no value, though a later one has; set it"
+        )
+    return positional, named
 
 
 def _own_tags(config: fdl.Buildable[Any]) -> dict[Any, set[Any]]:
     """The tags of the arguments, but for those that the signature gives."""
-    if not any(config.__argument_tags__.values()):
-        return {}
-    given = find_tags_from_annotations(config.__fn_or_cls__)
+    given = target_of(config.__fn_or_cls__).tags
     return {name: tags for name, tags in config.__argument_tags__.items() if tags and tags != set(given.get(name, ()))}
 
 

@@ -1,0 +1,67 @@
+"""Configurations: what is to be run, as data.
+
+Names are imported when they are first used, so that ``from nemo_run.config import get_nemorun_home`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nemo_run.config.autoconfig import autoconvert as autoconvert
+    from nemo_run.config.buildable import (
+        Config as Config,
+        OptionalDefaultConfig as OptionalDefaultConfig,
+        OptionalDefaultPartial as OptionalDefaultPartial,
+        Partial as Partial,
+    )
+    from nemo_run.config.convert import from_dict as from_dict
+    from nemo_run.config.home import (
+        RUNDIR_NAME as RUNDIR_NAME,
+        RUNDIR_SPECIAL_NAME as RUNDIR_SPECIAL_NAME,
+        SCRIPTS_DIR as SCRIPTS_DIR,
+        USE_WITH_RAY_CLUSTER_KEY as USE_WITH_RAY_CLUSTER_KEY,
+        get_nemorun_home as get_nemorun_home,
+        set_nemorun_home as set_nemorun_home,
+    )
+    from nemo_run.config.mixin import ConfigurableMixin as ConfigurableMixin
+    from nemo_run.config.names import (
+        get_type_namespace as get_type_namespace,
+        get_underlying_types as get_underlying_types,
+    )
+    from nemo_run.config.paths import set_value as set_value
+    from nemo_run.config.script import Script as Script
+
+_MODULE_OF = {
+    "Config": "buildable",
+    "ConfigurableMixin": "mixin",
+    "OptionalDefaultConfig": "buildable",
+    "OptionalDefaultPartial": "buildable",
+    "Partial": "buildable",
+    "RUNDIR_NAME": "home",
+    "RUNDIR_SPECIAL_NAME": "home",
+    "SCRIPTS_DIR": "home",
+    "Script": "script",
+    "USE_WITH_RAY_CLUSTER_KEY": "home",
+    "autoconvert": "autoconfig",
+    "from_dict": "convert",
+    "get_nemorun_home": "home",
+    "get_type_namespace": "names",
+    "get_underlying_types": "names",
+    "set_nemorun_home": "home",
+    "set_value": "paths",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

@@ -1,0 +1,380 @@
+"""``Config`` and ``Partial``: fiddle's, checked, and with more to do with them."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar
+
+import fiddle as fdl
+from fiddle import history
+from fiddle._src.casting import register_supported_cast  # there is no public name for it
+
+from nemo_run.config import tree
+from nemo_run.config.convert import dataclasses_to_configs
+from nemo_run.config.suggest import did_you_mean
+from nemo_run.config.target import Target, target_of
+from nemo_run.config.typecheck import Mismatch, hint_name, show
+from nemo_run.errors import (
+    ConfigError,
+    ConfigTypeError,
+    MissingArgumentError,
+    UnknownFieldError,
+    UnsetArgumentError,
+)
+
+if TYPE_CHECKING:
+    import graphviz
+    from typing_extensions import Self
+
+    from nemo_run.config.diff import ConfigDiff
+
+T = TypeVar("T")
+
+_NOT_GIVEN: Any = object()
+
+# Fiddle notes which line set an argument; that line is the user's, not one of these files'.
+for _file in ("buildable.py", "convert.py", "mixin.py", "paths.py", "tree.py"):
+    history.add_exclude_location(os.path.join("nemo_run", "config", _file))  # noqa: PTH118  # a suffix, not a path
+
+
+class _UncheckedMetadata(fdl.BuildableTraverserMetadata):
+    """Metadata of a node with ``validate=False``, so that copies made by fiddle stay unchecked."""
+
+    __slots__ = ()
+
+
+class _Checked(fdl.Buildable[T]):
+    """What ``Config`` and ``Partial`` have in common."""
+
+    __module__ = "nemo_run.config"
+    __validate__ = True
+
+    def __init__(
+        self,
+        fn_or_cls: fdl.Buildable[T] | Callable[..., T] | type[T],
+        *args: Any,
+        bind_args: bool = True,
+        validate: bool = _NOT_GIVEN,
+        **kwargs: Any,
+    ) -> None:
+        if fn_or_cls == {}:
+            fn_or_cls = dict  # type: ignore[assignment]
+        if isinstance(fn_or_cls, fdl.Buildable):
+            super().__init__(fn_or_cls)  # refuses, and says what to use instead
+        self.__init_callable__(fn_or_cls)
+        target = _target(self)
+        if validate is not _NOT_GIVEN and ("validate" in target.keywords or target.takes_any_keyword):
+            kwargs["validate"] = validate
+            validate = True
+        state = self.__dict__
+        state["__argument_history__"] = history.History()
+        state["__argument_tags__"] = defaultdict(set)
+        if not validate:
+            state["__validate__"] = False
+        self.__argument_history__.add_new_value("__fn_or_cls__", fn_or_cls)
+        for name, value in _bind(self, args, kwargs).items():
+            self._arguments_set_value(name, value)
+        if bind_args:
+            for name, (kind, wanted) in target.defaults.items():
+                if name not in self.__arguments__:
+                    self._arguments_set_value(name, kind(wanted))
+        for name, tags in target.tags.items():
+            self.__argument_tags__[name].update(tags)
+            self.__argument_history__.add_updated_tags(name, self.__argument_tags__[name])
+
+    def __init_callable__(self, fn_or_cls: Any) -> None:
+        self.__dict__.update(__fn_or_cls__=fn_or_cls, __arguments__={}, __signature_info__=target_of(fn_or_cls))
+
+    # ---------------------------------------------------------------- arguments
+    def __setattr__(self, name: str, value: Any) -> None:
+        target = _target(self)
+        if name not in target.keywords:
+            if name == "__orig_class__":  # what Config[Model](...) leaves behind
+                return
+            if not target.takes_any_keyword:
+                raise _unknown(self, name)
+        self._arguments_set_value(name, value)
+
+    def _arguments_set_value(self, key: str | int, value: Any) -> None:
+        value = dataclasses_to_configs(value, Config)
+        if self.__validate__ and (check := _target(self).checks[key]) and (wrong := check(value)):
+            raise _wrong_type(self, key, wrong)
+        super()._arguments_set_value(key, value)
+
+    def __getattr__(self, name: str) -> Any:
+        arguments = self.__dict__.get("__arguments__", {})
+        if name in arguments:
+            return arguments[name]
+        if name.startswith("__"):  # what copying, pickling and notebooks ask for
+            raise AttributeError(name)
+        target = _target(self)
+        if name not in target.keywords:
+            raise _unknown(self, name)
+        if name in target.factories:
+            raise UnsetArgumentError(
+                f"{_name(self)}.{name} has no value yet: its default is made anew for each object "
+                f"(default_factory). Set it first, then change it"
+            )
+        default = target.parameters[name].default
+        if default is not target.signature.empty:
+            return default
+        raise UnsetArgumentError(f"{_name(self)}.{name} has no value yet, and no default; set it first")
+
+    def __flatten__(self) -> tuple[tuple[Any, ...], fdl.BuildableTraverserMetadata]:
+        values, metadata = super().__flatten__()
+        return values, metadata if self.__validate__ else _UncheckedMetadata(*metadata)
+
+    @classmethod
+    def __unflatten__(cls, values: Iterable[Any], metadata: fdl.BuildableTraverserMetadata) -> Self:
+        node = super().__unflatten__(values, metadata)
+        if isinstance(metadata, _UncheckedMetadata):
+            node.__dict__["__validate__"] = False
+        return node
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return tree.clone(self, memo)
+
+    # ---------------------------------------------------------------- the whole configuration
+    def clone(self) -> Self:
+        """A deep copy; what is shared in the original is shared in the copy.
+
+        Example:
+            >>> import nemo_run as run
+            >>> a = run.Config(dict, x=[1])
+            >>> b = a.clone()
+            >>> b.x.append(2)
+            >>> a.x
+            [1]
+        """
+        return tree.clone(self, {})
+
+    def build(self) -> Any:
+        """Make what is configured, nested configurations first: the object, or for a Partial the callable.
+
+        Example:
+            >>> import nemo_run as run
+            >>> run.Config(complex, real=1, imag=run.Config(float, 2)).build()
+            (1+2j)
+        """
+        return tree.build(self)
+
+    def broadcast(self, /, **kwargs: Any) -> Self:
+        """Set every argument that has one of these names, at every depth; the configuration itself is changed.
+
+        Returns:
+            The configuration.
+
+        Example:
+            >>> import nemo_run as run
+            >>> cfg = run.Config(dict, size=1, parts=[run.Config(dict, size=2)])
+            >>> cfg.broadcast(size=3).parts[0].size
+            3
+        """
+        for node in tree.nodes(self, apart_from=kwargs.values()):
+            for name, value in kwargs.items():
+                if _has_argument(node, name):
+                    _set_below(self, node, name, value)
+        return self
+
+    def walk(self, /, **kwargs: Callable[[Any], Any]) -> Self:
+        """Set every argument that has one of these names, at every depth, to what a function says.
+
+        The function is given the configuration that holds the argument. The configuration itself is changed.
+
+        Returns:
+            The configuration.
+
+        Example:
+            >>> import nemo_run as run
+            >>> cfg = run.Config(dict, size=1, parts=[run.Config(dict, size=2)])
+            >>> cfg.walk(size=lambda node: node.size * 10).parts[0].size
+            20
+        """
+        for node in tree.nodes(self):
+            for name, function in kwargs.items():
+                if _has_value(node, name):
+                    _set_below(self, node, name, function(node))
+        return self
+
+    # ---------------------------------------------------------------- showing and storing
+    def diff(self, old: Self, trim: bool = True, **kwargs: Any) -> ConfigDiff:
+        """What has changed since ``old``."""
+        from nemo_run.config.diff import diff
+
+        return diff(self, old, trim=trim, **kwargs)
+
+    def visualize(self, **kwargs: Any) -> graphviz.Graph:
+        """A drawing of the configuration."""
+        from nemo_run.config.visualize import visualize
+
+        return visualize(self, **kwargs)
+
+    def save_config_img(self, path_str: str) -> None:
+        """Save the drawing of :meth:`visualize` as a PNG file."""
+        from nemo_run.config.visualize import save_config_img
+
+        save_config_img(self, path_str)
+
+    def _repr_svg_(self) -> str | None:
+        from nemo_run.config.visualize import repr_svg
+
+        return repr_svg(self)
+
+    def to_yaml(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The configuration as YAML, also written to ``path`` where one is given."""
+        from nemo_run.config.export import to_yaml
+
+        return to_yaml(self, path)
+
+    def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The configuration as TOML, also written to ``path`` where one is given."""
+        from nemo_run.config.export import to_toml
+
+        return to_toml(self, path)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The configuration as JSON, also written to ``path`` where one is given."""
+        from nemo_run.config.export import to_json
+
+        return to_json(self, path)
+
+    def to_python(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Python source that makes an equal configuration, also written to ``path`` where one is given."""
+        from nemo_run.config.export import to_python
+
+        return to_python(self, path)
+
+
+class Config(_Checked[T], fdl.Config[T], Generic[T]):
+    """How to make an object: a class or function, and its arguments.
+
+    It is a ``fiddle.Config``. An argument is checked against its type hint when it is set; a dataclass instance
+    given as an argument becomes a nested Config; ``validate=False`` accepts everything.
+
+    Args:
+        fn_or_cls: The class or function.
+        *args: Its positional arguments.
+        bind_args: Fill in the Configs that hints such as ``Annotated[Optional[T], Config[T]]`` ask for.
+        validate: Check arguments. (A target that takes an argument of this name gets it instead.)
+        **kwargs: Its keyword arguments.
+
+    Example:
+        >>> import nemo_run as run
+        >>> cfg = run.Config(complex, real=1)
+        >>> cfg.imag = 2
+        >>> cfg.build()
+        (1+2j)
+    """
+
+    __module__ = "nemo_run.config"
+
+    def __build__(self, /, *args: Any, **kwargs: Any) -> T:
+        if missing := _missing(self, args, kwargs):
+            raise MissingArgumentError(missing)
+        return super().__build__(*args, **kwargs)
+
+
+class Partial(_Checked[T], fdl.Partial[T], Generic[T]):
+    """How to make a callable: a function or class, and some of its arguments.
+
+    Building it builds the nested Configs and gives a ``functools.partial``; the function itself is not called. It takes
+    what :class:`Config` takes.
+
+    Example:
+        >>> import nemo_run as run
+        >>> run.Partial(pow, 2).build()(5)
+        32
+    """
+
+    __module__ = "nemo_run.config"
+
+
+for _source in (fdl.Config, fdl.Partial, fdl.ArgFactory, Config, Partial):
+    for _destination in (fdl.Config, fdl.Partial, fdl.ArgFactory, Config, Partial):
+        register_supported_cast(_source, _destination)
+
+# For parameters that are optional for a caller and configured by default: `model: OptionalDefaultConfig[Model] = None`.
+OptionalDefaultConfig = Annotated[Optional[T], Config[T]]  # noqa: UP045  # a subscriptable alias
+OptionalDefaultPartial = Annotated[Optional[T], Partial[T]]  # noqa: UP045
+
+
+# ---------------------------------------------------------------- one node
+def _target(node: fdl.Buildable[Any]) -> Target:
+    info = node.__signature_info__
+    if isinstance(info, Target):
+        return info
+    target = target_of(node.__fn_or_cls__)  # of plain fiddle, or unpickled, or given another callable by fiddle
+    node.__dict__["__signature_info__"] = target
+    return target
+
+
+def _name(node: fdl.Buildable[Any]) -> str:
+    target = node.__fn_or_cls__
+    return getattr(target, "__qualname__", None) or str(target)
+
+
+def _bind(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str | int, Any]:
+    """The arguments by name, or by position where they have no name."""
+    target = _target(node)
+    if not target.takes_any_keyword:
+        for name in kwargs:
+            if name not in target.keywords:
+                raise _unknown(node, name)
+    if not args and target.keywords_only:
+        return kwargs
+    try:
+        return target.signature_binding(node.__fn_or_cls__, *args, **kwargs)
+    except TypeError as error:
+        raise ConfigTypeError(f"{_name(node)} cannot take these arguments: {error.__context__ or error}") from None
+
+
+def _unknown(node: fdl.Buildable[Any], name: str) -> UnknownFieldError:
+    target = _target(node)
+    known = [known_name for known_name in target.parameters if known_name in target.keywords]
+    return UnknownFieldError(f"{_name(node)} has no argument {name!r}{did_you_mean(name, known)}")
+
+
+def _wrong_type(node: fdl.Buildable[Any], key: str | int, wrong: Mismatch) -> ConfigTypeError:
+    where = f".{key}" if isinstance(key, str) else f"[{key}]"
+    return ConfigTypeError(
+        f"{_name(node)}{where}{wrong.path}: expected {wrong.expected}, got {show(wrong.value)}"
+        f" (validate=False accepts any value)"
+    )
+
+
+def _missing(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """What is missing for a call, in words; empty where nothing is."""
+    target = _target(node)
+    if target.keywords_only and not args:
+        names = [name for name in target.required if name not in kwargs]
+        if not names:
+            return ""
+        needed = ", ".join(f"{name} ({hint_name(target.hints.get(name, Any))})" for name in names)
+        return f"{_name(node)} needs a value for {needed}"
+    try:
+        target.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        return f"{_name(node)}: {error}"
+    return ""
+
+
+def _has_argument(node: fdl.Buildable[Any], name: str) -> bool:
+    return name in node.__arguments__ or name in _target(node).keywords
+
+
+def _has_value(node: fdl.Buildable[Any], name: str) -> bool:
+    if name in node.__arguments__:
+        return True
+    target = _target(node)
+    return name in target.keywords and name not in target.required
+
+
+def _set_below(root: fdl.Buildable[Any], node: fdl.Buildable[Any], name: str, value: Any) -> None:
+    try:
+        setattr(node, name, value)
+    except ConfigError as error:
+        if where := tree.path_to(root, node):
+            raise type(error)(f"{where}: {error}") from None
+        raise

@@ -1,0 +1,128 @@
+"""From plain data to objects, and from objects to configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.config.names import get_underlying_types
+from nemo_run.config.suggest import did_you_mean
+from nemo_run.errors import ConfigError, MissingArgumentError, UnknownFieldError
+
+T = TypeVar("T")
+
+_LEAVES = frozenset({str, int, float, bool, bytes, complex, type(None)})
+
+
+# ---------------------------------------------------------------- plain data -> objects
+def from_dict(raw_data: dict[str, Any] | list[Any] | str | float | bool, cls: type[T]) -> T:
+    """Make an object of a dataclass, and of those in its fields, from dicts and lists.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Model:
+        ...     size: int
+        ...     bias: bool = True
+        >>> from_dict({"size": 3}, Model)
+        Model(size=3, bias=True)
+    """
+    loaded: T = _load(raw_data, cls)
+    return loaded
+
+
+def _load(raw: Any, hint: Any) -> Any:
+    if isinstance(raw, dict):
+        choices = get_underlying_types(hint) - {type(None)}
+        if len(choices) != 1:
+            raise ConfigError(f"cannot tell which type of {hint} a dict stands for; give one type, or that type | None")
+        hint = choices.pop()
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return hint(**_load_fields(raw, hint))
+    if isinstance(raw, list):
+        element = next(iter(get_args(hint)), Any)
+        return [_load(item, element) for item in raw]
+    return raw
+
+
+def _load_fields(raw: dict[str, Any], cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    for name in raw:
+        if name not in fields:
+            raise UnknownFieldError(f"{cls.__qualname__} has no field {name!r}{did_you_mean(name, fields)}")
+    for name, field in fields.items():
+        if name not in raw and field.default is field.default_factory is dataclasses.MISSING:
+            raise MissingArgumentError(f"{cls.__qualname__} needs a value for {name!r}; the data has {sorted(raw)}")
+    return {name: _load(value, hints[name]) for name, value in raw.items()}
+
+
+# ---------------------------------------------------------------- objects -> configurations
+def dataclass_to_config(instance: Any, config_type: Callable[..., Any]) -> Any:
+    """A configuration that builds an object equal to a dataclass instance.
+
+    Args:
+        instance: The dataclass instance; those inside it become configurations too.
+        config_type: What makes a configuration: :class:`nemo_run.Config`.
+    """
+    config = _convert_fields(instance, config_type, {})
+    if config is instance:
+        raise NotImplementedError(
+            f"{type(instance).__qualname__} cannot be made again from its fields, as its __init__ takes other arguments: "
+            f"override to_config() in it"
+        )
+    return config
+
+
+def dataclasses_to_configs(value: Any, config_type: Callable[..., Any]) -> Any:
+    """A copy of ``value`` with each dataclass instance, however deep in lists, tuples and dicts, as a configuration.
+
+    An instance that its fields do not suffice to make again (it has an own ``__init__``, say) stays as it is, and
+    so does every container that holds none.
+    """
+    return value if type(value) in _LEAVES else _convert(value, config_type, {})
+
+
+# What has been converted: id -> (object, its conversion). The object is kept alive, so that its id stays its own.
+_Done = dict[int, tuple[Any, Any]]
+
+
+def _convert(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if id(value) in done:
+        return done[id(value)][1]
+    done[id(value)] = (value, value)  # what an object that holds itself finds
+    result = value
+    if kind is list or kind is tuple:
+        items = [_convert(item, config_type, done) for item in value]
+        if any(new is not old for new, old in zip(items, value, strict=True)):
+            result = kind(items)
+    elif kind is dict:
+        items = [_convert(item, config_type, done) for item in value.values()]
+        if any(new is not old for new, old in zip(items, value.values(), strict=True)):
+            result = dict(zip(value, items, strict=True))
+    elif hasattr(kind, "__dataclass_fields__") and not isinstance(value, (type, enum.Enum)):
+        result = _convert_instance(value, config_type, done)
+    done[id(value)] = (value, result)
+    return result
+
+
+def _convert_instance(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
+    if isinstance(value, ConfigurableMixin) and type(value).to_config is not ConfigurableMixin.to_config:
+        return value.to_config()
+    return _convert_fields(value, config_type, done)
+
+
+def _convert_fields(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
+    names = [field.name for field in dataclasses.fields(value) if field.init]
+    parameters = inspect.signature(type(value)).parameters
+    required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    if not required <= set(names) <= set(parameters):
+        return value
+    return config_type(type(value), **{name: _convert(getattr(value, name), config_type, done) for name in names})

@@ -1,0 +1,19 @@
+"""The nearest names to one that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist.
+
+    Example:
+        >>> did_you_mean("hiden_size", ["hidden_size", "layers"])
+        "; did you mean 'hidden_size'? (there are: hidden_size, layers)"
+    """
+    names = [known_name for known_name in known if isinstance(known_name, str)]
+    near = difflib.get_close_matches(name, names, n=2)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
+    return f"{hint} (there are: {', '.join(names)})" if names else "; it has none"
