@@ -79,7 +79,9 @@ def _check_buildable(task: Any) -> None:
     import fiddle as fdl
 
     if not isinstance(task, fdl.Buildable):
-        raise TypeError(f"run.run() needs a run.Partial or a run.Script, not {task!r}; wrap it: run.Partial(function, ...)")
+        raise TypeError(
+            f"run.run() needs a run.Partial or a run.Script, not {task!r}; wrap it: run.Partial(function, ...)"
+        )
 
 
 def _as_list(plugins: ExperimentPlugin | list[ExperimentPlugin] | None) -> list[ExperimentPlugin]:

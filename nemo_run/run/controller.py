@@ -179,7 +179,9 @@ class Controller:
         try:
             task.handle = backend.submit(plan, task.attempt)
         except NemoRunError as e:
-            self._ended(job, index, JobStatus(JobState.FAILED, reason=f"could not be submitted: {e}", ended=time.time()))
+            self._ended(
+                job, index, JobStatus(JobState.FAILED, reason=f"could not be submitted: {e}", ended=time.time())
+            )
             return
         self._in_flight[task.handle] = (job.id, index)
         self._tell(job)
@@ -374,7 +376,9 @@ def current_progress(
     return progress
 
 
-def with_reasons(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> dict[str, JobProgress]:
+def with_reasons(
+    store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]
+) -> dict[str, JobProgress]:
     """The progress, with a word on why nothing happens where no controller is there to go on."""
     if all(job.state.is_final for job in progress.values()) or store.is_driven() or not store.controller():
         return progress
@@ -385,4 +389,3 @@ def with_reasons(store: ExperimentStore, definition: Definition, progress: dict[
             if task.state in (JobState.UNSUBMITTED, JobState.PENDING) and not task.reason:
                 tasks[index] = replace(task, reason=hint)
     return progress
-

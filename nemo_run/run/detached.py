@@ -19,8 +19,12 @@ def spawn(store: ExperimentStore) -> int:
         ExperimentError: It did not come up; the message has the last lines of its log.
     """
     log = store.path / "controller.log"
+    log.touch(mode=0o600)
     reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as ready, open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as out:
+    with (
+        os.fdopen(reader, "rb") as ready,
+        log.open("ab") as out,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-m", "nemo_run.run.detached", str(store.path), str(writer)],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=(writer,),

@@ -33,7 +33,7 @@ def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else int(e.code is not None)
         return code, f"exit code {code}" if code else ""
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001  (whatever a task raises is how it ended)
         traceback.print_exc()
         return 1, f"{type(e).__name__}: {e}"
     return 0, ""
@@ -74,11 +74,13 @@ def _run_job(store: ExperimentStore, job: JobDefinition, work: list[Any], done: 
             reason = not_run_reason(dependency, done[dependency])
             return JobProgress([TaskProgress(JobState.CANCELLED, reason=reason, ended=time.time()) for _ in work])
     result = []
-    for task, where in zip(work, job.tasks):
+    for task, where in zip(work, job.tasks, strict=True):
         begin = time.time()
         code, reason = run_task(task, store.folder(where.directory))
         state = JobState.FAILED if code else JobState.SUCCEEDED
         result.append(
-            TaskProgress(state, exit_code=code, reason=reason, started=begin, ended=time.time(), tries=1, node="this process")
+            TaskProgress(
+                state, exit_code=code, reason=reason, started=begin, ended=time.time(), tries=1, node="this process"
+            )
         )
     return JobProgress(result)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import logging
-import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Executor, JobRequest, JobState, get_backend
+from nemo_run.core.execution.base import Executor, JobState, get_backend
 from nemo_run.core.execution.local import LocalExecutor
 from nemo_run.errors import (
     DependencyError,
@@ -32,18 +27,15 @@ from nemo_run.run.controller import Controller, current_progress, with_reasons
 from nemo_run.run.display import ProgressView, print_status, status_document
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
-from nemo_run.run.prepare import prepare
-from nemo_run.run.provenance import collect
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskDefinition, folder_name
+from nemo_run.run.prepare import ancestors, prepare_experiment
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
+from nemo_run.run.tasks import as_task, check_task, default_name
 
 if TYPE_CHECKING:
     from nemo_run.config import Config, Partial
     from nemo_run.run.plugin import ExperimentPlugin
 
 logger = logging.getLogger(__name__)
-
-_ANCESTORS = "NEMO_RUN_ANCESTORS"
-"""Environment variable of every task: titles of the experiments it is part of, as a JSON list."""
 
 
 class Experiment(ConfigurableMixin):
@@ -76,7 +68,7 @@ class Experiment(ConfigurableMixin):
         self,
         title: str,
         executor: Executor | None = None,
-        id: str | None = None,  # noqa: A002  (its public name)
+        id: str | None = None,
         log_level: str = "INFO",
         _reconstruct: bool = False,
         jobs: list[Job | JobGroup] | None = None,
@@ -116,7 +108,7 @@ class Experiment(ConfigurableMixin):
         return stores.ids(title)
 
     @classmethod
-    def from_id(cls, id: str) -> Experiment:  # noqa: A002  (its public name)
+    def from_id(cls, id: str) -> Experiment:
         """A past experiment, to look at. None of its code is imported.
 
         Raises:
@@ -229,38 +221,36 @@ class Experiment(ConfigurableMixin):
         """
         if self._launched:
             raise ExperimentError(f"experiment {self.id!r} was launched already; make a new one to add jobs")
-        tasks = [_as_task(one, arguments) for one in (task if isinstance(task, list) else [task])]
+        tasks = [as_task(one, arguments) for one in (task if isinstance(task, list) else [task])]
         if not tasks:
             raise ExperimentError("a group without tasks cannot be added")
         if isinstance(task, list) and not name:
             raise InvalidNameError("a group of tasks needs a name: exp.add([...], name=...)")
         if end_group_on not in ("failure", "any", "never"):
             raise ExperimentError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
-        job_id = self._new_job_id(name or _default_name(tasks[0]))
-        known = {job.id for job in self._jobs}
-        for dependency in dependencies or []:
-            if dependency not in known:
-                raise DependencyError(
-                    f"job {job_id!r} depends on {dependency!r}, but no such job was added before it; "
-                    f"there are: {', '.join(sorted(known)) or 'none'}"
-                )
+        job_id = self._new_job_id(name or default_name(tasks[0]))
+        self._check_dependencies(job_id, dependencies or [])
         executors = self._executors_for(executor, len(tasks), job_id)
         for plugin in plugins or []:
             plugin.assign(self.id)
-            for one, where in zip(tasks, executors):
+            for one, where in zip(tasks, executors, strict=True):
                 plugin.setup(one, where)
-        for one, where in zip(tasks, executors):
+        for one, where in zip(tasks, executors, strict=True):
             where.check()
-            _check_task(one, job_id)
+            check_task(one, job_id)
         common: dict[str, Any] = {
-            "id": job_id, "plugins": plugins, "tail_logs": tail_logs, "dependencies": list(dependencies or []), "name": name,
-        }  # fmt: skip
+            "id": job_id,
+            "plugins": plugins,
+            "tail_logs": tail_logs,
+            "dependencies": list(dependencies or []),
+            "name": name,
+        }
         job: Job | JobGroup
         if isinstance(task, list):
             job = JobGroup(tasks=tasks, executors=executors, end_group_on=end_group_on, **common)
         else:
             job = Job(task=tasks[0], executor=executors[0], **common)
-        job._experiment = self
+        job.experiment = self
         self._jobs.append(job)
         return job_id
 
@@ -270,13 +260,24 @@ class Experiment(ConfigurableMixin):
         taken = {job.id for job in self._jobs}
         return name if name not in taken else f"{name}_{len(self._jobs)}"
 
+    def _check_dependencies(self, job_id: str, dependencies: Sequence[str]) -> None:
+        known = {job.id for job in self._jobs} if dependencies else set()
+        for dependency in dependencies:
+            if dependency not in known:
+                raise DependencyError(
+                    f"job {job_id!r} depends on {dependency!r}, but no such job was added before it; "
+                    f"there are: {', '.join(sorted(known)) or 'none'}"
+                )
+
     def _executors_for(self, executor: Executor | list[Executor] | None, count: int, job_id: str) -> list[Executor]:
         given = executor or self.executor
         executors = given if isinstance(given, list) else [given] * count
         if len(executors) == 1:
             executors = executors * count
         if len(executors) != count:
-            raise ExperimentError(f"job {job_id!r} has {count} tasks, but {len(executors)} executors; give one, or one for each")
+            raise ExperimentError(
+                f"job {job_id!r} has {count} tasks, but {len(executors)} executors; give one, or one for each"
+            )
         for one in executors:
             if not isinstance(one, Executor):
                 raise ExperimentError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
@@ -316,52 +317,7 @@ class Experiment(ConfigurableMixin):
 
     def _prepare(self, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
-        store = self._its_store
-        _check_graph(self._jobs)
-        stores.write_json(store.path / "environment.json", self._environment())
-        jobs = tuple(self._prepare_job(store, job) for job in self._jobs)
-        self._definition = Definition(
-            id=store.id, title=self._title, created=_now(), jobs=jobs, max_parallel=max_parallel, provenance=collect()
-        )
-        store.write_definition(self._definition)
-
-    def _prepare_job(self, store: ExperimentStore, job: Job | JobGroup) -> JobDefinition:
-        directory, group = folder_name(job.id), isinstance(job, JobGroup)
-        tasks = []
-        for index, (task, executor) in enumerate(job.members):
-            name = f"{job.id}/{index}" if group else job.id
-            where = f"{directory}/{index}" if group else directory
-            folder = store.folder(where)
-            executor.assign(store.id, str(store.path), job.id, where)
-            request = JobRequest(
-                experiment_id=store.id,
-                job_id=name,
-                directory=str(folder),
-                executor=executor,
-                command=prepare(task, name, folder, executor),
-                cwd=str(Path.cwd()),
-                environment_file=str(store.path / "environment.json"),
-                lease_dir=str(Path(get_nemorun_home(), "leases")),
-            )
-            definition = TaskDefinition(name, where, executor.info(), executor.retries, executor.retry_delay)
-            store.write_plan(definition, executor.backend().render(request))
-            tasks.append(definition)
-        return JobDefinition(
-            id=job.id,
-            name=job.name,
-            directory=directory,
-            tasks=tuple(tasks),
-            dependencies=tuple(job.dependencies),
-            group=group,
-            end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
-            tail_logs=job.tail_logs,
-        )
-
-    def _environment(self) -> dict[str, str]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("NEMO_RUN_")}
-        env["NEMORUN_HOME"] = get_nemorun_home()
-        env[_ANCESTORS] = json.dumps([*_ancestors(), self._title])
-        return env
+        self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel)
 
     def _discard(self) -> None:
         if self._store is not None:
@@ -399,10 +355,10 @@ class Experiment(ConfigurableMixin):
             raise ExperimentError(f"experiment {self._title!r} has no jobs; add some: exp.add(...)")
         if max_parallel is not None and max_parallel < 1:
             raise ExperimentError(f"max_parallel={max_parallel}, but at least one task must be able to run")
-        if self._title in _ancestors():
+        if self._title in ancestors():
             raise NestedLaunchError(
-                f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches belongs "
-                "under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
+                f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches "
+                "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
             )
         self._prepare(1 if sequential or direct else max_parallel)
         self._launched = True
@@ -643,75 +599,3 @@ class Experiment(ConfigurableMixin):
 
     def __repr__(self) -> str:
         return f"<Experiment {self._store.id if self._store else self._title}: {len(self.jobs)} jobs>"
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
-
-
-def _ancestors() -> list[str]:
-    """Titles of the experiments that this process is a task of."""
-    return list(json.loads(os.environ.get(_ANCESTORS, "[]")))
-
-
-def _as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
-    """A copy of the task, as a Partial or a Script of its own."""
-    if isinstance(task, Script):
-        _no_arguments(task, arguments)
-        return dataclasses.replace(
-            task, args=list(task.args), env=dict(task.env), metadata=dict(task.metadata)
-        )
-    import fiddle as fdl
-
-    from nemo_run.config import Partial
-
-    if getattr(task, "is_lazy", False):
-        task = task.resolve()
-    if isinstance(task, fdl.Buildable):
-        _no_arguments(task, arguments)
-        return task.clone() if hasattr(task, "clone") else fdl.cast(Partial, task)
-    if callable(task):
-        return Partial(task, **arguments)
-    raise ExperimentError(
-        f"{task!r} cannot be a task; give a run.Partial, a run.Script, a function with its arguments as keywords, or a list"
-    )
-
-
-def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
-    if arguments:
-        raise ExperimentError(
-            f"exp.add() got {', '.join(map(repr, arguments))}, but only a plain function takes arguments there; "
-            f"set them on the {type(task).__name__} itself"
-        )
-
-
-def _default_name(task: Any) -> str:
-    return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
-
-
-def _check_task(task: Any, job_id: str) -> None:
-    """Find now what could not be stored or run later."""
-    from nemo_run.config.document import check_storable
-    from nemo_run.errors import ConfigError
-
-    try:
-        check_storable(task)
-    except ConfigError as e:
-        e.args = (f"job {job_id!r}: {e}",)
-        raise
-
-
-def _check_graph(jobs: Sequence[Job | JobGroup]) -> None:
-    from graphlib import CycleError, TopologicalSorter
-
-    known = {job.id for job in jobs}
-    for job in jobs:
-        for dependency in job.dependencies:
-            if dependency not in known:
-                raise DependencyError(f"job {job.id!r} depends on {dependency!r}, but there is no such job")
-    try:
-        TopologicalSorter({job.id: job.dependencies for job in jobs}).prepare()
-    except CycleError as e:
-        raise DependencyError(f"these jobs wait for each other: {' -> '.join(e.args[1])}") from None

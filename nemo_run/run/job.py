@@ -46,23 +46,23 @@ class _Common(ConfigurableMixin):
     id: str
     name: str
     dependencies: list[str]
-    _experiment: Experiment
+    experiment: Experiment
 
     def status(self, runner: Any = None) -> JobState:
         """State of the job now. ``runner`` is accepted for compatibility and not used."""
-        return self._experiment.progress([self.id])[self.id].state
+        return self.experiment.progress([self.id])[self.id].state
 
     def logs(self, runner: Any = None, regex: str | None = None) -> None:
         """Print the job's log."""
-        self._experiment.logs(self.id, regex=regex)
+        self.experiment.logs(self.id, regex=regex)
 
     def cancel(self, runner: Any = None) -> None:
         """Cancel the job."""
-        self._experiment.cancel(self.id)
+        self.experiment.cancel(self.id)
 
     def wait(self, runner: Any = None) -> JobState:
         """Wait until the job has ended; its final state."""
-        return self._experiment.wait([self.id])[self.id].state
+        return self.experiment.wait([self.id])[self.id].state
 
 
 @dataclass(kw_only=True)
@@ -133,7 +133,7 @@ class JobGroup(_Common):
     def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:
         """Every task with its executor."""
         executors = self.executors if isinstance(self.executors, list) else [self.executors] * len(self.tasks)
-        return list(zip(self.tasks, executors))
+        return list(zip(self.tasks, executors, strict=True))
 
     @property
     def state(self) -> JobState:

@@ -23,7 +23,7 @@ Sink = Callable[[bytes], None]
 
 
 class LineFilter:
-    """Gives every line of a stream a prefix, and drops those that a pattern does not match.
+    r"""Gives every line of a stream a prefix, and drops those that a pattern does not match.
 
     >>> LineFilter("job/0 ").feed(b"a\\nb\\n")
     b'job/0 a\\njob/0 b\\n'
@@ -168,10 +168,10 @@ class LogFollower:
                 handles = [entry["handle"] for entry in task.history] + ([task.handle] if task.handle else [])
                 for handle in handles:
                     if handle not in self._streams:
-                        self._streams[handle] = self._open(job, index, handle, retried=len(handles) > 1)
+                        self._streams[handle] = self._open(job, index, handle)
         return any(_may_write(task, self._store) for job in self._jobs for task in progress[job.id].tasks)
 
-    def _open(self, job: JobDefinition, index: int, handle: str, *, retried: bool) -> _Stream:
+    def _open(self, job: JobDefinition, index: int, handle: str) -> _Stream:
         plan = self._store.read_plan(job.tasks[index])
         backend = self._backends.setdefault(plan.engine, get_backend(plan.engine, plan.connection))
         request = self._request
@@ -187,7 +187,9 @@ def _may_write(task: TaskProgress, store: ExperimentStore) -> bool:
     return bool(task.handle and task.retry_at is None) or store.is_driven()
 
 
-def last_lines(store: ExperimentStore, job: JobDefinition, progress: Sequence[TaskProgress], count: int = 10) -> list[str]:
+def last_lines(
+    store: ExperimentStore, job: JobDefinition, progress: Sequence[TaskProgress], count: int = 10
+) -> list[str]:
     """The last lines of the log of the task that decided how a job ended."""
     failed = [i for i, task in enumerate(progress) if task.state.name == "FAILED"] or [0]
     index = failed[0]

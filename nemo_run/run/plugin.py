@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 
@@ -32,5 +32,5 @@ class ExperimentPlugin(ConfigurableMixin):
         """Tell the plugin which experiment it works for."""
         self.experiment_id = experiment_id
 
-    def setup(self, task: Partial | Script, executor: Executor) -> None:
+    def setup(self, task: Partial[Any] | Script, executor: Executor) -> None:
         """Change the task and its executor in place. Both are copies of what the user gave."""

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import sysconfig
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Command, Executor
+from nemo_run.core.execution.base import Command, Executor, JobRequest
 from nemo_run.core.execution.masking import masked
 from nemo_run.errors import ScriptError, SerializationError
-from nemo_run.run.store import folder_name, make_folder, write_json, write_text
+from nemo_run.run.job import Job, JobGroup
+from nemo_run.run.provenance import collect
+from nemo_run.run.store import (
+    Definition,
+    ExperimentStore,
+    JobDefinition,
+    TaskDefinition,
+    folder_name,
+    make_folder,
+    write_json,
+    write_text,
+)
+from nemo_run.run.tasks import check_graph
 
 RUNNER = "nemo_run.core.runners.fdl_runner"
+
+_ANCESTORS = "NEMO_RUN_ANCESTORS"
+"""Environment variable of every task: titles of the experiments it is part of, as a JSON list."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +59,7 @@ def encode(value: Any) -> StoredTask:
     Raises:
         SerializationError: Something in it cannot be stored; the message has the path to it.
     """
-    from nemo_run.config.document import symbols
-    from nemo_run.config.document import to_document
+    from nemo_run.config.document import symbols, to_document
 
     own: dict[str, Any] = {}
 
@@ -62,9 +80,72 @@ def _pickle_main(symbols: dict[str, Any]) -> bytes:
         return cloudpickle.dumps(symbols)  # type: ignore[no-any-return]
     except Exception as e:
         raise SerializationError(
-            f"{', '.join(sorted(symbols))} cannot be sent to the task's process: {e}. They are defined in the script that "
-            "launches, and use something there that cannot be copied; move them to a module of their own"
+            f"{', '.join(sorted(symbols))} cannot be sent to the task's process: {e}. They are defined in the script "
+            "that launches, and use something there that cannot be copied; move them to a module of their own"
         ) from e
+
+
+def prepare_experiment(
+    store: ExperimentStore, title: str, jobs: Sequence[Job | JobGroup], max_parallel: int | None
+) -> Definition:
+    """Write all that a controller needs: the plan of every task, and last of all what the experiment is."""
+    check_graph(jobs)
+    write_json(store.path / "environment.json", _environment(title))
+    definition = Definition(
+        id=store.id,
+        title=title,
+        created=time.time(),
+        jobs=tuple(_prepare_job(store, job) for job in jobs),
+        max_parallel=max_parallel,
+        provenance=collect(),
+    )
+    store.write_definition(definition)
+    return definition
+
+
+def _prepare_job(store: ExperimentStore, job: Job | JobGroup) -> JobDefinition:
+    directory, group = folder_name(job.id), isinstance(job, JobGroup)
+    tasks = []
+    for index, (task, executor) in enumerate(job.members):
+        name = f"{job.id}/{index}" if group else job.id
+        where = f"{directory}/{index}" if group else directory
+        folder = store.folder(where)
+        executor.assign(store.id, str(store.path), job.id, where)
+        request = JobRequest(
+            experiment_id=store.id,
+            job_id=name,
+            directory=str(folder),
+            executor=executor,
+            command=prepare(task, name, folder, executor),
+            cwd=str(Path.cwd()),
+            environment_file=str(store.path / "environment.json"),
+            lease_dir=str(Path(get_nemorun_home(), "leases")),
+        )
+        definition = TaskDefinition(name, where, executor.info(), executor.retries, executor.retry_delay)
+        store.write_plan(definition, executor.backend().render(request))
+        tasks.append(definition)
+    return JobDefinition(
+        id=job.id,
+        name=job.name,
+        directory=directory,
+        tasks=tuple(tasks),
+        dependencies=tuple(job.dependencies),
+        group=group,
+        end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+        tail_logs=job.tail_logs,
+    )
+
+
+def _environment(title: str) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("NEMO_RUN_")}
+    env["NEMORUN_HOME"] = get_nemorun_home()
+    env[_ANCESTORS] = json.dumps([*ancestors(), title])
+    return env
+
+
+def ancestors() -> list[str]:
+    """Titles of the experiments that this process is a task of."""
+    return list(json.loads(os.environ.get(_ANCESTORS, "[]")))
 
 
 def prepare(task: Any, name: str, folder: Path, executor: Executor) -> Command:
@@ -128,9 +209,9 @@ def _script_command(script: Script, name: str, folder: Path, env: dict[str, str]
 def _own_paths() -> list[str]:
     """Folders from which this process imports beyond those of its installation, e.g. that of the launching script."""
     installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed |= {os.path.join(path, "lib-dynload") for path in set(installed) if path}
-    paths = [os.path.abspath(path or os.getcwd()) for path in sys.path]
-    return [path for path in dict.fromkeys(paths) if path not in installed and os.path.isdir(path)]
+    installed |= {f"{path}/lib-dynload" for path in installed}
+    paths = [str(Path(path).absolute()) for path in sys.path]
+    return [path for path in dict.fromkeys(paths) if path not in installed and Path(path).is_dir()]
 
 
 def import_environment() -> dict[str, str]:

@@ -245,7 +245,9 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
-        raise StoreError(f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to") from e
+        raise StoreError(
+            f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to"
+        ) from e
     return path
 
 
@@ -278,7 +280,9 @@ def check_title(title: str) -> str:
         InvalidNameError: It is empty or has control characters.
     """
     if not isinstance(title, str) or not title.strip() or any(ord(c) < 32 or ord(c) == 127 for c in title):
-        raise InvalidNameError(f"{title!r} cannot be the title of an experiment; give it a name of printable characters")
+        raise InvalidNameError(
+            f"{title!r} cannot be the title of an experiment; give it a name of printable characters"
+        )
     return title
 
 
@@ -292,7 +296,9 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
     parent = make_folder(experiments_root(base) / folder_name(check_title(title)))
     stem = experiment_id or f"{parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
     if experiment_id is not None and folder_name(experiment_id) != experiment_id:
-        raise InvalidNameError(f"{experiment_id!r} cannot be the id of an experiment; use letters, digits, '.', '_', '-'")
+        raise InvalidNameError(
+            f"{experiment_id!r} cannot be the id of an experiment; use letters, digits, '.', '_', '-'"
+        )
     number = 1
     while True:
         path = parent / (stem if number == 1 else f"{stem}_{number}")
@@ -396,7 +402,9 @@ class ExperimentStore:
         try:
             doc = read_json(path)
         except FileNotFoundError:
-            raise StoreError(f"{path}: there is no such file; the experiment was never launched, or is being created") from None
+            raise StoreError(
+                f"{path}: there is no such file; the experiment was never launched, or is being created"
+            ) from None
         try:
             return _definition(doc)
         except (KeyError, TypeError, AttributeError) as e:
@@ -462,10 +470,12 @@ class ExperimentStore:
             if not _lock(fd):
                 who = self.controller()
                 raise ExperimentBusyError(
-                    f"experiment {self.id!r} is driven by process {who.get('pid', '?')} on {who.get('host', '?')} already; "
+                    f"experiment {self.id!r} is driven by process {who.get('pid', '?')} on {who.get('host', '?')}; "
                     f"follow it: nemorun experiment attach {self.id}"
                 )
-            write_json(self.path / "controller.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+            write_json(
+                self.path / "controller.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+            )
             yield
         finally:
             os.close(fd)

@@ -23,13 +23,13 @@ _UNLOADED: Any = _Unloaded()
 class StoredJob(Job):
     """A job whose task and executor are loaded on demand."""
 
-    _store: ExperimentStore
-    _definition: JobDefinition
+    store: ExperimentStore
+    definition: JobDefinition
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
         if value is _UNLOADED:
-            self.task, self.executor = load_member(self._store, self._definition.tasks[0])
+            self.task, self.executor = load_member(self.store, self.definition.tasks[0])
             value = super().__getattribute__(name)
         return value
 
@@ -37,13 +37,13 @@ class StoredJob(Job):
 class StoredJobGroup(JobGroup):
     """A group whose tasks and executors are loaded on demand."""
 
-    _store: ExperimentStore
-    _definition: JobDefinition
+    store: ExperimentStore
+    definition: JobDefinition
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
         if value is _UNLOADED:
-            members = [load_member(self._store, task) for task in self._definition.tasks]
+            members = [load_member(self.store, task) for task in self.definition.tasks]
             self.tasks, self.executors = [task for task, _ in members], [executor for _, executor in members]
             value = super().__getattribute__(name)
         return value
@@ -64,7 +64,7 @@ def stored_jobs(store: ExperimentStore, definition: Definition, experiment: Expe
             job = StoredJobGroup(tasks=_UNLOADED, executors=_UNLOADED, end_group_on=entry.end_group_on, **common)
         else:
             job = StoredJob(task=_UNLOADED, executor=_UNLOADED, **common)
-        job._store, job._definition, job._experiment = store, entry, experiment
+        job.store, job.definition, job.experiment = store, entry, experiment
         jobs.append(job)
     return jobs
 

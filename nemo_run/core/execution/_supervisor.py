@@ -226,7 +226,7 @@ class Attempt:
             name = e.filename if e.filename is not None else self.spec["argv"][0]
             os.write(2, f"cannot run {name!r}: {e.strerror}\n".encode())
             os._exit(126 if e.errno == errno.EACCES else 127)
-        except BaseException as e:  # anything else must not fall back into the supervisor's code
+        except BaseException as e:  # noqa: BLE001  # anything else must not fall back into the supervisor's code
             os.write(2, f"cannot run {self.spec['argv'][0]!r}: {e}\n".encode())
             os._exit(127)
 

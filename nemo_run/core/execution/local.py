@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import re
@@ -77,7 +76,9 @@ class LocalExecutor(Executor):
             raise ExecutorError(f"LocalExecutor.working_dir: there is no folder {self.working_dir!r}; create it first")
         for kind, count, there in (("cpus", self.cpus, available_cpus()), ("gpus", self.gpus, available_gpus())):
             if count is not None and not 0 <= count <= len(there):
-                raise ExecutorError(f"LocalExecutor.{kind}={count}, but this machine has {len(there)}: it would wait for ever")
+                raise ExecutorError(
+                    f"LocalExecutor.{kind}={count}, but this machine has {len(there)}: it would wait for ever"
+                )
 
 
 def parse_duration(value: float | str | None) -> float | None:
@@ -92,7 +93,7 @@ def parse_duration(value: float | str | None) -> float | None:
         parts = [float(part) for part in str(value).split(":")]
     except ValueError:
         parts = []
-    seconds = sum(part * 60**i for i, part in enumerate(reversed(parts)))
+    seconds = sum(part * 60.0**i for i, part in enumerate(reversed(parts)))
     if not 1 <= len(parts) <= 3 or seconds <= 0:
         raise ExecutorError(f"timeout={value!r} is not a duration; give seconds, or 'HH:MM:SS'")
     return seconds
@@ -126,7 +127,7 @@ def available_gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
-    return sorted(path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
+    return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
 
 
 class LocalBackend:
@@ -292,13 +293,15 @@ class LocalBackend:
         if rank is not None:
             logs = self._rank_logs(handle)
             if rank not in logs and (rank != 0 or logs):
-                raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, sorted(logs))) or '0'}")
+                raise ExecutorError(
+                    f"rank {rank} has no log; ranks with one: {', '.join(map(str, sorted(logs))) or '0'}"
+                )
             path = logs.get(rank, path)
         return FileLog(path, tail)
 
     def _rank_logs(self, handle: str) -> dict[int, Path]:
-        pattern = f"{glob.escape(str(_folder(handle)))}/{RANK_LOGS}/*/attempt_*/*/stdout.log"
-        paths = sorted(map(Path, glob.glob(pattern)), key=os.path.getmtime)
+        found = (_folder(handle) / RANK_LOGS).glob("*/attempt_*/*/stdout.log")
+        paths = sorted(found, key=os.path.getmtime)
         return {int(path.parent.name): path for path in paths}  # of a restarted rank the newest counts
 
     def close(self) -> None:
@@ -316,9 +319,7 @@ class LocalBackend:
 
 def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:
     wanted = (("cpu", executor.cpus, available_cpus), ("gpu", executor.gpus, available_gpus))
-    return [
-        {"kind": kind, "count": count, "ids": ids(), "folder": folder} for kind, count, ids in wanted if count
-    ]
+    return [{"kind": kind, "count": count, "ids": ids(), "folder": folder} for kind, count, ids in wanted if count]
 
 
 def _attempt_folder(plan: Plan, attempt: int) -> Path:
@@ -345,7 +346,7 @@ def _read(path: Path, default: dict[str, Any]) -> dict[str, Any]:
 def _is_alive(owner: Mapping[str, Any]) -> bool:
     if not owner or owner.get("void") or owner["boot"] != _supervisor.boot_id():
         return False
-    return _supervisor.start_time(owner["pid"]) == owner["start"]
+    return bool(_supervisor.start_time(owner["pid"]) == owner["start"])
 
 
 def _status(folder: Path) -> JobStatus:
@@ -355,6 +356,10 @@ def _status(folder: Path) -> JobStatus:
     owner = _read(folder / "supervisor.json", {})
     if not owner or owner.get("void"):
         return JobStatus(JobState.SUBMITTED)
+    return _claimed_status(folder, owner)
+
+
+def _claimed_status(folder: Path, owner: Mapping[str, Any]) -> JobStatus:
     if owner["host"] != os.uname().nodename:
         return JobStatus(JobState.UNKNOWN, reason=f"runs on {owner['host']}; ask there", node=owner["host"])
     running = _read(folder / "running.json", {})
@@ -390,9 +395,8 @@ def kill_marked(folder: str) -> int:
         if not entry.name.isdigit():
             continue
         try:
-            with open(f"/proc/{entry.name}/environ", "rb") as f:
-                if mark not in f.read().split(b"\0"):
-                    continue
+            if mark not in Path(entry.path, "environ").read_bytes().split(b"\0"):
+                continue
             os.kill(int(entry.name), signal.SIGKILL)
         except (OSError, ProcessLookupError):
             continue

@@ -27,8 +27,7 @@ def load(task: str) -> Any:
 
 def decode(document: Any, main: bytes = b"") -> Any:
     """The configuration in a document, with what was pickled of the launching script."""
-    from nemo_run.config.document import symbols
-    from nemo_run.config.document import from_document
+    from nemo_run.config.document import from_document, symbols
 
     own: dict[str, Any] = {}
     if main:

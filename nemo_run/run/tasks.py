@@ -1,0 +1,72 @@
+"""Tasks as users give them, made into tasks of an experiment, and checked before anything is launched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nemo_run.config.names import get_type_namespace
+from nemo_run.config.script import Script
+from nemo_run.errors import ConfigError, DependencyError, ExperimentError
+from nemo_run.run.job import Job, JobGroup
+
+
+def as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
+    """A copy of the task, as a Partial or a Script of its own."""
+    if isinstance(task, Script):
+        _no_arguments(task, arguments)
+        return dataclasses.replace(task, args=list(task.args), env=dict(task.env), metadata=dict(task.metadata))
+    import fiddle as fdl
+
+    from nemo_run.config import Partial
+
+    if getattr(task, "is_lazy", False):
+        task = task.resolve()
+    if isinstance(task, fdl.Buildable):
+        _no_arguments(task, arguments)
+        return task.clone() if hasattr(task, "clone") else fdl.cast(Partial, task)
+    if callable(task):
+        return Partial(task, **arguments)
+    raise ExperimentError(
+        f"{task!r} cannot be a task; give a run.Partial, a run.Script, a function with keyword arguments, or a list"
+    )
+
+
+def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
+    if arguments:
+        raise ExperimentError(
+            f"exp.add() got {', '.join(map(repr, arguments))}, but only a plain function takes arguments there; "
+            f"set them on the {type(task).__name__} itself"
+        )
+
+
+def default_name(task: Any) -> str:
+    """Name of a task that was given none."""
+    return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
+
+
+def check_task(task: Any, job_id: str) -> None:
+    """Find now what could not be stored or run later."""
+    from nemo_run.config.document import check_storable
+
+    try:
+        check_storable(task)
+    except ConfigError as e:
+        e.args = (f"job {job_id!r}: {e}",)
+        raise
+
+
+def check_graph(jobs: Sequence[Job | JobGroup]) -> None:
+    """Raise :class:`~nemo_run.errors.DependencyError` where jobs wait for each other, or for one that is not there."""
+    from graphlib import CycleError, TopologicalSorter
+
+    known = {job.id for job in jobs}
+    for job in jobs:
+        for dependency in job.dependencies:
+            if dependency not in known:
+                raise DependencyError(f"job {job.id!r} depends on {dependency!r}, but there is no such job")
+    try:
+        TopologicalSorter({job.id: job.dependencies for job in jobs}).prepare()
+    except CycleError as e:
+        raise DependencyError(f"these jobs wait for each other: {' -> '.join(e.args[1])}") from None
