@@ -13,7 +13,7 @@
     ├── ScriptError                 a Script is wrong (also a ValueError)
     ├── ExecutorError               an executor is wrong or cannot be used here
     │   └── MissingExtraError       a package is not installed; names the command (also an ImportError)
-    ├── PackagingError              code could not be packaged
+    ├── PackagingError              code could not be packaged, or unpacked (also a RuntimeError)
     ├── ExperimentError             an experiment is wrong
     │   ├── InvalidNameError        a title, id or job name that is not acceptable (also a ValueError)
     │   ├── DependencyError         a cycle, or a name that no job has (also a ValueError)
@@ -74,8 +74,8 @@ class MissingExtraError(ExecutorError, ImportError):
     """An optional package is not installed; the message names the command that installs it."""
 
 
-class PackagingError(NemoRunError):
-    """Code could not be packaged."""
+class PackagingError(NemoRunError, RuntimeError):
+    """Code could not be packaged, or a package could not be unpacked."""
 
 
 class ExperimentError(NemoRunError):

@@ -1,0 +1,248 @@
+"""Packages files that match patterns."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from nemo_run.core.packaging.archive import LINK, READ_SIZE, Entry, merge, without_escaping_links
+from nemo_run.core.packaging.base import ArchivePackager
+from nemo_run.core.packaging.globs import Patterns
+from nemo_run.errors import MissingArgumentError, PackagingError
+
+NEVER_PACKAGED = frozenset({".git", "__pycache__"})
+_SPECIAL = frozenset("*?[\\")
+
+
+class Found(NamedTuple):
+    """A file on this machine, and its name in the package."""
+
+    name: str
+    path: str
+
+
+@dataclass(kw_only=True)
+class PatternPackager(ArchivePackager):
+    """Packages the files of a folder that match patterns; needs no git.
+
+    Patterns are written as in ``.gitignore``: ``*.py`` is found in every folder, ``/*.py`` and ``src/*.py`` only there,
+    ``src`` is all that is in it, ``data/**/*.json`` descends. ``.git`` and ``__pycache__`` are never packaged.
+
+    Attributes:
+        include_pattern: As in NeMo-Run, instead of ``include``: one or more glob patterns, absolute or from the current
+            folder (``**`` descends). A folder stands for all that is in it.
+        relative_path: The folder from which the files are named in the package, one for all ``include_pattern`` or one
+            for each; with ``include``, the folder to look in. By default the folder that is packaged.
+        include: What to package.
+        exclude: What to leave out of that.
+        filter: Asked for each file: whether to package it, or under which name.
+
+    Example:
+        >>> PatternPackager(include=["*.py", "configs/"], exclude=["tests/"]).exclude
+        ['tests/']
+    """
+
+    include_pattern: str | list[str] = ""
+    relative_path: str | list[str] = ""
+    include: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
+    filter: Callable[[str], bool | str] | None = None
+
+    def __post_init__(self) -> None:
+        if not any(_listed(self.include_pattern)) and not self.include:
+            raise MissingArgumentError(
+                "PatternPackager needs to know what to package: include=[…], or include_pattern="
+            )
+        if any(_listed(self.include_pattern)) and self.include:
+            raise PackagingError("PatternPackager takes include= or include_pattern=, not both")
+
+    def entries(self, path: Path) -> Iterator[Entry]:
+        """The files that match, in the order of their names."""
+        exclude = Patterns(self.exclude)
+        if self.include:
+            found = self._included(path, exclude)
+        else:
+            found = find_pairs(self.include_pattern, self.relative_path, default_base=path, exclude=exclude)
+        return without_escaping_links(merge([file_entries(self._filtered(found))]))
+
+    def _included(self, path: Path, exclude: Patterns) -> list[Found]:
+        bases = _listed(self.relative_path) or [""]
+        if len(bases) > 1:
+            raise PackagingError(
+                f"include= looks in one folder, relative_path names {len(bases)}: use a HybridPackager"
+            )
+        base = _absolute(bases[0] or str(path))
+        wanted = {pattern: Patterns([pattern], descend=True) for pattern in self.include}
+        matched: set[str] = set()
+        found = []
+        for start in sorted({_start(pattern, base) for pattern in self.include}):
+            for file in _walk(base, start, exclude):
+                matching = [pattern for pattern, matcher in wanted.items() if matcher.match(file.name)]
+                matched.update(matching)
+                if matching:
+                    found.append(file)
+        for pattern in self.include:
+            if pattern not in matched:
+                raise _nothing_matches(pattern, base)
+        return found
+
+    def _filtered(self, found: list[Found]) -> Iterator[Found]:
+        for file in found:
+            answer = self.filter(file.name) if self.filter else True
+            if answer:
+                yield file._replace(name=answer) if isinstance(answer, str) else file
+
+
+# ---------------------------------------------------------------- what matches
+
+
+def find_pairs(
+    patterns: str | list[str], bases: str | list[str], default_base: Path, exclude: Patterns | None = None
+) -> list[Found]:
+    """The files that match glob patterns, each named from the folder that goes with its pattern.
+
+    Raises:
+        PackagingError: There are not as many folders as patterns, or a pattern matches nothing.
+    """
+    patterns, bases = _listed(patterns), _listed(bases)
+    if len(bases) == 1:
+        bases *= len(patterns)
+    if len(patterns) != len(bases):
+        raise PackagingError(
+            f"include patterns and relative paths must have the same length, or one path goes with all patterns: "
+            f"there are {len(patterns)} and {len(bases)}"
+        )
+    return [
+        found
+        for pattern, base in zip(patterns, bases, strict=True)
+        if pattern
+        for found in _glob(pattern, _absolute(base or str(default_base)), exclude or Patterns([]))
+    ]
+
+
+def _glob(pattern: str, base: str, exclude: Patterns) -> list[Found]:
+    """The files a pattern matches; where that is none and it has spaces, those that its parts match, as in a shell."""
+    places = [
+        (_absolute(pattern), base),
+        (os.path.realpath(Path(pattern).expanduser()), os.path.realpath(base)),
+        (os.path.normpath(os.path.join(base, pattern)), base),  # noqa: PTH118 (normpath)
+    ]
+    for path, root in places:
+        found = _glob_below(base, os.path.relpath(path, root), exclude) if _is_in(path, root) else []
+        if found:
+            return found
+    parts = pattern.split()
+    if len(parts) > 1:
+        return [file for part in parts for file in _glob(part, base, exclude)]
+    raise _nothing_matches(pattern, base)
+
+
+def _glob_below(base: str, pattern: str, exclude: Patterns) -> list[Found]:
+    """As the shell does it, and ``**`` descends into folders, but not through links."""
+    parts = pattern.split("/")
+    recursive = parts.index("**") if "**" in parts else len(parts)
+    head, tail = "/".join(parts[:recursive]), "/".join(parts[recursive:])
+    exists = os.path.lexists(os.path.join(base, head))  # noqa: PTH118
+    names = [head] if exists else sorted(glob.glob(head, root_dir=base))  # noqa: PTH207 (Path.glob hides less)
+    starts = ["" if name == "." else name for name in names]
+    files = [(file, file.name[len(start) :].lstrip("/")) for start in starts for file in _walk(base, start, exclude)]
+    wanted = Patterns([f"/{tail}" if tail else "**"], descend=True)
+    return [file for file, name in files if not tail or wanted.match(name)]
+
+
+def _start(pattern: str, base: str) -> str:
+    """The folder below which all matches of a pattern are, so that nothing else need be looked at."""
+    if "/" not in pattern.removesuffix("/"):
+        return ""
+    literal = itertools.takewhile(lambda part: not _SPECIAL.intersection(part), pattern.strip("/").split("/"))
+    start = "/".join(literal)
+    return start if Path(base, start).is_dir() else start.rpartition("/")[0]
+
+
+def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
+    """The files and links at and below a place, in order; what is excluded is not looked into."""
+    outer = list(itertools.accumulate(start.split("/"), "{}/{}".format)) if start else []
+    if any(exclude.match(f"{folder}/") for folder in outer) or not NEVER_PACKAGED.isdisjoint(start.split("/")):
+        return
+    path = os.path.join(base, start)  # noqa: PTH118
+    if start and not stat.S_ISDIR(os.lstat(path).st_mode):
+        if not exclude.match(start):
+            yield Found(start, path)
+        return
+    yield from _walk_folder(path, f"{start}/" if start else "", exclude)
+
+
+def _walk_folder(folder: str, prefix: str, exclude: Patterns) -> Iterator[Found]:
+    try:
+        with os.scandir(folder) as listing:
+            items = sorted(listing, key=lambda item: item.name)
+    except OSError as error:
+        raise PackagingError(f"{folder}: cannot be listed: {error.strerror}") from error
+    for item in items:
+        name = prefix + item.name
+        if item.name in NEVER_PACKAGED:
+            continue
+        if item.is_dir(follow_symlinks=False):
+            if not exclude.match(f"{name}/"):
+                yield from _walk_folder(item.path, f"{name}/", exclude)
+        elif (item.is_file() or item.is_symlink()) and not exclude.match(name):
+            yield Found(name, item.path)
+
+
+def _nothing_matches(pattern: str, base: str) -> PackagingError:
+    return PackagingError(f"pattern {pattern!r} matches no file in {base}: correct it, or leave it out")
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 (Path.absolute leaves ".." in)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+def file_entries(files: Iterable[Found]) -> Iterator[Entry]:
+    """The files, read when their turn comes."""
+    return map(_entry, files)
+
+
+def _entry(file: Found) -> Entry:
+    try:
+        about = os.lstat(file.path)
+        if stat.S_ISLNK(about.st_mode):
+            target = os.fsencode(os.readlink(file.path))  # noqa: PTH115
+            return Entry(file.name, target, len(target), kind=LINK)
+        executable = bool(about.st_mode & 0o100)
+        if about.st_size > READ_SIZE:
+            return Entry(file.name, _pieces(file.path, about.st_size), about.st_size, executable)
+        with open(file.path, "rb", buffering=0) as content:  # noqa: PTH123 (twenty thousand times)
+            return Entry.file(file.name, content.read(), executable)
+    except OSError as error:
+        raise _unreadable(file.path, error) from error
+
+
+def _pieces(path: str, size: int) -> Iterator[bytes]:
+    try:
+        with Path(path).open("rb") as content:
+            while size and (piece := content.read(min(size, READ_SIZE))):
+                size -= len(piece)
+                yield piece
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> PackagingError:
+    return PackagingError(f"{path}: cannot be read: {error.strerror}; exclude it, or make it readable")
