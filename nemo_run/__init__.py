@@ -14,17 +14,60 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from nemo_run.run.api import run as run  # the function: bound before anything can bind the package of that name
+
 if TYPE_CHECKING:  # what the tables below say, for type checkers
-    from nemo_run import errors as errors
-    from nemo_run.errors import JobFailedError as JobFailedError, NemoRunError as NemoRunError
+    from nemo_run import config as config, errors as errors
+    from nemo_run.config import (
+        Config as Config,
+        ConfigurableMixin as ConfigurableMixin,
+        Partial as Partial,
+        Script as Script,
+        autoconvert as autoconvert,
+    )
+    from nemo_run.config.export import load_config as load_config
+    from nemo_run.core.execution.base import (
+        Executor as Executor,
+        ExecutorMacros as ExecutorMacros,
+        JobState as JobState,
+        import_executor as import_executor,
+    )
+    from nemo_run.core.execution.launcher import FaultTolerance as FaultTolerance, Torchrun as Torchrun
+    from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
+    from nemo_run.core.packaging.base import Packager as Packager
+    from nemo_run.core.packaging.git import GitArchivePackager as GitArchivePackager
+    from nemo_run.core.packaging.hybrid import HybridPackager as HybridPackager
+    from nemo_run.core.packaging.pattern import PatternPackager as PatternPackager
+    from nemo_run.errors import (
+        ConfigError as ConfigError,
+        ExecutorError as ExecutorError,
+        ExperimentError as ExperimentError,
+        JobFailedError as JobFailedError,
+        NemoRunError as NemoRunError,
+    )
+    from nemo_run.run.experiment import Experiment as Experiment
+    from nemo_run.run.plugin import ExperimentPlugin
+
+    Plugin = ExperimentPlugin
 
 __version__ = "0.1.0"
 
 # Where each public name lives. "A as B" is called B here.
 _NAMES = {
-    "nemo_run.errors": ("JobFailedError", "NemoRunError"),
+    "nemo_run.config": ("Config", "ConfigurableMixin", "Partial", "Script", "autoconvert"),
+    "nemo_run.config.export": ("load_config",),
+    "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
+    "nemo_run.core.execution.launcher": ("FaultTolerance", "Torchrun"),
+    "nemo_run.core.execution.local": ("LocalExecutor",),
+    "nemo_run.core.packaging.base": ("Packager",),
+    "nemo_run.core.packaging.git": ("GitArchivePackager",),
+    "nemo_run.core.packaging.hybrid": ("HybridPackager",),
+    "nemo_run.core.packaging.pattern": ("PatternPackager",),
+    "nemo_run.errors": ("ConfigError", "ExecutorError", "ExperimentError", "JobFailedError", "NemoRunError"),
+    "nemo_run.run.experiment": ("Experiment",),
+    "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
 }
-_MODULES = {"errors": "nemo_run.errors"}
+_MODULES = {"config": "nemo_run.config", "errors": "nemo_run.errors"}
 
 _WHERE = {
     entry.rpartition(" as ")[2]: (module, entry.partition(" as ")[0])
@@ -32,17 +75,19 @@ _WHERE = {
     for entry in entries
 }
 
-__all__ = ["__version__", *_WHERE, *_MODULES]  # noqa: PLE0604 (all of them are strings)
+__all__ = ["__version__", "run", *_WHERE, *_MODULES]  # noqa: PLE0604 (all of them are strings)
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _WHERE[name]
-    value = globals()[name] = getattr(importlib.import_module(module), attribute)
-    return value
+if not TYPE_CHECKING:  # so that type checkers find misspelt names
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(_MODULES[name])
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, attribute = _WHERE[name]
+        value = globals()[name] = getattr(importlib.import_module(module), attribute)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -44,15 +43,21 @@ def test_every_public_name_is_there() -> None:
 
 def test_type_checkers_see_the_names_that_programs_see() -> None:
     tree = ast.parse(Path(str(nemo_run.__file__)).read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    imported = {
-        alias.asname: (node.module, alias.name)
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    seen = {
+        alias.asname or alias.name: (node.module, alias.name)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+    for node in block.body:
+        if isinstance(node, ast.Assign):
+            (new,), old = node.targets, node.value
+            assert isinstance(new, ast.Name)
+            assert isinstance(old, ast.Name)
+            seen[new.id] = seen.pop(old.id)
     modules = {name: tuple(module.rsplit(".", 1)) for name, module in nemo_run._MODULES.items()}
-    assert imported == nemo_run._WHERE | modules
+    assert seen == nemo_run._WHERE | modules
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -75,9 +80,9 @@ IMPORTS = (
 )
 
 
-@pytest.mark.parametrize("pair", itertools.permutations(IMPORTS, 2), ids=" ; ".join)
-def test_run_is_the_function_in_every_import_order(pair: tuple[str, str]) -> None:
-    imports = "\n".join(pair)
+@pytest.mark.parametrize("first", range(len(IMPORTS)), ids=IMPORTS)
+def test_run_is_the_function_in_every_import_order(first: int) -> None:
+    imports = "\n".join(IMPORTS[first:] + IMPORTS[:first])
     python(f"""
 {imports}
 import importlib, inspect, sys, types, nemo_run
@@ -85,7 +90,19 @@ package = sys.modules["nemo_run.run"]
 assert inspect.isfunction(nemo_run.run), nemo_run.run
 assert isinstance(package, types.ModuleType)
 assert package.api.run is nemo_run.run
-importlib.import_module("nemo_run.run.experiment")
 importlib.reload(package)
 assert inspect.isfunction(nemo_run.run), nemo_run.run
+""")
+
+
+def test_no_module_takes_the_place_of_a_public_name() -> None:
+    python("""
+import importlib, inspect, pkgutil, nemo_run
+for module in pkgutil.walk_packages(nemo_run.__path__, "nemo_run."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+modules = {name for name in nemo_run.__all__ if inspect.ismodule(getattr(nemo_run, name))}
+assert modules == set(nemo_run._MODULES), modules
+hidden = [name for name in nemo_run.config._MODULE_OF if inspect.ismodule(getattr(nemo_run.config, name))]
+assert hidden == [], hidden
 """)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -86,11 +86,6 @@ def of_method(attribute: object) -> inspect.Signature:
     parameters = list(signature.parameters.values())
     bound = not isinstance(attribute, staticmethod)
     return signature.replace(parameters=parameters[1:] if bound else parameters)
-
-
-def fields_as_signature(fields: Mapping[str, Mapping[str, object]]) -> list[tuple[str, str]]:
-    """``(name, default as text)`` of the fields that ``__init__`` takes."""
-    return [(name, str(field["default"])) for name, field in fields.items() if field.get("init", True)]
 
 
 def _starred(parameter: inspect.Parameter) -> str:
