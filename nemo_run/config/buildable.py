@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar
 
 import fiddle as fdl
 from fiddle import history
+from fiddle.config import BuildableTraverserMetadata
 from fiddle._src.casting import register_supported_cast  # there is no public name for it
 
 from nemo_run.config import tree
@@ -39,7 +40,7 @@ for _file in ("buildable.py", "convert.py", "mixin.py", "paths.py", "tree.py"):
     history.add_exclude_location(os.path.join("nemo_run", "config", _file))  # noqa: PTH118  # a suffix, not a path
 
 
-class _UncheckedMetadata(fdl.BuildableTraverserMetadata):
+class _UncheckedMetadata(BuildableTraverserMetadata):
     """Metadata of a node with ``validate=False``, so that copies made by fiddle stay unchecked."""
 
     __slots__ = ()
@@ -77,7 +78,7 @@ class _Checked(fdl.Buildable[T]):
         for name, value in _bind(self, args, kwargs).items():
             self._arguments_set_value(name, value)
         if bind_args:
-            for name, (kind, wanted) in target.defaults.items():
+            for name, (kind, wanted) in target.default_configs.items():
                 if name not in self.__arguments__:
                     self._arguments_set_value(name, kind(wanted))
         for name, tags in target.tags.items():
@@ -122,12 +123,12 @@ class _Checked(fdl.Buildable[T]):
             return default
         raise UnsetArgumentError(f"{_name(self)}.{name} has no value yet, and no default; set it first")
 
-    def __flatten__(self) -> tuple[tuple[Any, ...], fdl.BuildableTraverserMetadata]:
+    def __flatten__(self) -> tuple[tuple[Any, ...], BuildableTraverserMetadata]:
         values, metadata = super().__flatten__()
         return values, metadata if self.__validate__ else _UncheckedMetadata(*metadata)
 
     @classmethod
-    def __unflatten__(cls, values: Iterable[Any], metadata: fdl.BuildableTraverserMetadata) -> Self:
+    def __unflatten__(cls, values: Iterable[Any], metadata: BuildableTraverserMetadata) -> Self:
         node = super().__unflatten__(values, metadata)
         if isinstance(metadata, _UncheckedMetadata):
             node.__dict__["__validate__"] = False
