@@ -11,15 +11,18 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, get_backend
 from nemo_run.errors import NemoRunError
+from nemo_run.run import artifacts
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
 
 Observer = Callable[[JobDefinition, JobProgress], None]
 
 _TICK = 0.5  # seconds between two looks at requests, and at everything that runs
+_COLLECTING = 0.05  # seconds between two looks at artifacts that are being collected
 _MAX_DELAY = 60.0  # seconds; retries wait no longer
 _Task = tuple[str, int]  # id of the job, index of the task in it
 
@@ -49,6 +52,8 @@ class Controller:
         self._ready: deque[_Task] = deque()
         self._retries: dict[_Task, float] = {}
         self._last_look = 0.0
+        self._collectors: ThreadPoolExecutor | None = None
+        self._collecting: dict[str, tuple[Future[None], JobStatus]] = {}  # by handle
 
     def run(self, on_driving: Callable[[], None] | None = None) -> dict[str, JobProgress]:
         """Drive the experiment until every job has ended.
@@ -74,6 +79,7 @@ class Controller:
                     if len(self._settled) == len(self._jobs):
                         break
                     self._look(self._wait())
+                    self._collected()
                 self._store.write_summary(summary(self._progress))
             finally:
                 self._close()
@@ -87,12 +93,15 @@ class Controller:
                 self._obey()
                 while self._cancelled - self._settled:
                     self._look(self._wait())
+                    self._collected()
                 if len(self._settled) == len(self._jobs):
                     self._store.write_summary(summary(self._progress))
             finally:
                 self._close()
 
     def _close(self) -> None:
+        if self._collectors is not None:
+            self._collectors.shutdown()
         for backend in self._backends.values():
             backend.close()
 
@@ -192,7 +201,10 @@ class Controller:
         """Wait for news; the handles that there may be news of."""
         now = time.time()
         pause = max(0.0, min([_TICK, *(at - now for at in self._retries.values())]))
-        by_backend = self._by_backend(self._in_flight)
+        if self._collecting:
+            pause = min(pause, _COLLECTING)
+        open_handles = [handle for handle in self._in_flight if handle not in self._collecting]
+        by_backend = self._by_backend(open_handles)
         if not by_backend:
             time.sleep(pause)
             return []
@@ -201,8 +213,9 @@ class Controller:
             news += backend.wait(handles, pause / len(by_backend))
         if time.monotonic() - self._last_look >= _TICK:
             self._last_look = time.monotonic()
-            return list(self._in_flight)
-        fresh = [h for h, (job, i) in self._in_flight.items() if self._progress[job].tasks[i].state < JobState.RUNNING]
+            return open_handles
+        in_flight = ((handle, *self._in_flight[handle]) for handle in open_handles)
+        fresh = [handle for handle, job, i in in_flight if self._progress[job].tasks[i].state < JobState.RUNNING]
         return list(dict.fromkeys([*news, *fresh]))
 
     def _by_backend(self, handles: Iterable[str]) -> list[tuple[Backend, list[str]]]:
@@ -224,7 +237,30 @@ class Controller:
                     continue
                 if status.lost:
                     backend.cancel([handle])  # nothing that it left behind may go on
-                self._ended(job, index, status)
+                self._collect(job, index, backend, status)
+
+    def _collect(self, job: JobDefinition, index: int, backend: Backend, status: JobStatus) -> None:
+        """Bring in what an ended task left; it has ended for others when that is done."""
+        definition, handle = job.tasks[index], self._progress[job.id].tasks[index].handle
+        if not artifacts.anything_to_collect(self._store, definition, backend):
+            self._ended(job, index, status)
+            return
+        if self._collectors is None:
+            self._collectors = ThreadPoolExecutor(2, thread_name_prefix="nemo-run artifacts")
+        plan = self._plan(job, index)
+        work = self._collectors.submit(artifacts.collect, self._store, definition, plan, handle, backend)
+        self._collecting[handle] = (work, status)
+
+    def _collected(self) -> None:
+        for handle, (work, status) in list(self._collecting.items()):
+            if not work.done():
+                continue
+            del self._collecting[handle]
+            problem = work.exception()
+            note = f"its artifacts could not be collected: {problem}" if problem else ""
+            reason = "; ".join(filter(None, [status.reason, note]))
+            job_id, index = self._in_flight[handle]
+            self._ended(self._jobs[job_id], index, replace(status, reason=reason))
 
     def _ended(self, job: JobDefinition, index: int, status: JobStatus) -> None:
         task = self._progress[job.id].tasks[index]

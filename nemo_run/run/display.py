@@ -170,6 +170,12 @@ class ProgressView:
             rows.sort(key=lambda row: order.get(row[2], 4))
         return _rich_table(self._definition.id, rows, room)
 
+    def update_all(self, progress: Mapping[str, JobProgress]) -> None:
+        """Take notice of the progress of several jobs."""
+        for job in self._definition.jobs:
+            if job.id in progress:
+                self.update(job, progress[job.id])
+
     def update(self, job: JobDefinition, progress: JobProgress) -> None:
         """Take notice of a job's progress."""
         if self._live:

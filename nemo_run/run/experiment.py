@@ -5,30 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Executor, JobState, get_backend
+from nemo_run.core.execution.base import Executor, get_backend
 from nemo_run.core.execution.local import LocalExecutor
 from nemo_run.errors import (
     DependencyError,
     ExperimentError,
     InvalidNameError,
-    JobFailedError,
     NemoRunError,
     NestedLaunchError,
 )
 from nemo_run.run import store as stores
-from nemo_run.run.controller import Controller, current_progress, with_reasons
-from nemo_run.run.display import ProgressView, print_status, status_document
-from nemo_run.run.job import Job, JobGroup, JobResult
-from nemo_run.run.logs import LogFollower, LogRequest, last_lines
+from nemo_run.run.controller import with_reasons
+from nemo_run.run.display import print_status
+from nemo_run.run.job import Job, JobGroup
+from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, prepare_experiment
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
+from nemo_run.run.store import Definition, ExperimentStore
 from nemo_run.run.tasks import as_task, check_task, default_name
 
 if TYPE_CHECKING:
@@ -38,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Experiment(ConfigurableMixin):
+class Experiment(LaunchedExperiment):
     """A set of tasks that are launched together, watched together, and found again later.
 
     Example:
@@ -134,27 +130,6 @@ class Experiment(ConfigurableMixin):
         return experiment
 
     @property
-    def id(self) -> str:
-        """Id of the experiment."""
-        return self._its_store.id
-
-    _id = id  # the name that NeMo-Run users know
-
-    @property
-    def title(self) -> str:
-        """Title of the experiment."""
-        return self._title
-
-    @property
-    def directory(self) -> Path:
-        """Folder of the experiment."""
-        return self._its_store.path
-
-    @property
-    def _exp_dir(self) -> str:
-        return str(self.directory)
-
-    @property
     def _its_store(self) -> ExperimentStore:
         if self._store is None:  # an experiment takes no room before it has something to store
             self._store = stores.create(self._title, self._base_dir, self._wanted_id)
@@ -190,6 +165,7 @@ class Experiment(ConfigurableMixin):
         dependencies: list[str] | None = None,
         *,
         end_group_on: str = "failure",
+        artifacts: Sequence[str] = (),
         **arguments: Any,
     ) -> str:
         """Add a job; it starts with :meth:`run`.
@@ -203,6 +179,8 @@ class Experiment(ConfigurableMixin):
             tail_logs: Show the job's log while the experiment runs.
             dependencies: Ids of jobs, as :meth:`add` returned them, that must have succeeded before.
             end_group_on: What ends the other members of a group: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
+            artifacts: Patterns, such as ``"ckpt/*.pt"``, of files below the working directory that are kept with the
+                experiment when the job has ended; what a task writes to ``$NEMO_RUN_ARTIFACTS`` is kept anyway.
             **arguments: Arguments of a plain function.
 
         Returns:
@@ -244,6 +222,7 @@ class Experiment(ConfigurableMixin):
             "tail_logs": tail_logs,
             "dependencies": list(dependencies or []),
             "name": name,
+            "artifacts": list(artifacts),
         }
         job: Job | JobGroup
         if isinstance(task, list):
@@ -309,12 +288,6 @@ class Experiment(ConfigurableMixin):
                 print(f"\n# {task.name} on {task.executor}{after}")
                 print(get_backend(plan.engine, plan.connection).describe(plan))
 
-    @property
-    def _prepared(self) -> Definition:
-        if self._definition is None:
-            raise ExperimentError(f"experiment {self._title!r} has not been launched yet; call run()")
-        return self._definition
-
     def _prepare(self, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
         self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel)
@@ -374,179 +347,6 @@ class Experiment(ConfigurableMixin):
         if check:
             self.raise_for_failure()
 
-    def _detach(self) -> None:
-        from nemo_run.run.detached import spawn
-
-        spawn(self._its_store)
-        self._detached = True
-
-    def _drive(self, tail_logs: bool) -> None:
-        """Be the controller, until all jobs have ended or the user has had enough."""
-        store, definition = self._its_store, self._prepared
-        tailed = tuple(job.id for job in definition.jobs if tail_logs or job.tail_logs)
-        with ProgressView(definition, live=not tailed) as view:
-            observer = None if self._quiet else view.update
-            with self._following(tailed):
-                try:
-                    Controller(store, observer).run()
-                except KeyboardInterrupt:
-                    self._interrupted(observer)
-                    raise
-
-    def _interrupted(self, observer: Callable[[JobDefinition, JobProgress], None] | None) -> None:
-        """Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
-        store, definition = self._its_store, self._prepared
-        note = f"their logs: nemorun experiment logs {store.id}"
-        if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
-            answer = input("\nInterrupted. Cancel the jobs that have not ended? [Y/n] ")
-            if answer.strip().lower().startswith("n"):
-                print(f"The jobs that run go on; {note}", file=sys.stderr)
-                return
-        print("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", file=sys.stderr)
-        for job in definition.jobs:
-            store.request_cancel(job)
-        Controller(store, observer).run()
-
-    @contextlib.contextmanager
-    def _following(self, jobs: tuple[str, ...]) -> Iterator[None]:
-        if not jobs:
-            yield
-            return
-        stop = threading.Event()
-        follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True))
-        thread = threading.Thread(target=follower.show, args=(stop,), name="nemo-run logs", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    # --- watching ----------------------------------------------------------------------------------------------
-
-    def progress(self, jobs: Sequence[str] | None = None) -> dict[str, JobProgress]:
-        """The truth about jobs now, by their ids: what is stored, and what the engines say."""
-        return current_progress(self._its_store, self._prepared, jobs)
-
-    def _refresh(self) -> dict[str, JobProgress]:
-        progress = self.progress()
-        for job in self._jobs:
-            tasks = progress[job.id].tasks
-            job.launched = any(task.attempt for task in tasks)
-            if isinstance(job, JobGroup):
-                job.handles, job.states = [task.handle for task in tasks], [task.state for task in tasks]
-            else:
-                job.handle, job.state = tasks[0].handle, tasks[0].state
-        return progress
-
-    def status(self, return_dict: bool = False) -> dict[str, dict[str, Any]] | None:
-        """Print the status of all jobs, or return it.
-
-        Args:
-            return_dict: Return it, as a dictionary by the ids of the jobs, and print nothing.
-        """
-        store, definition = self._its_store, self._prepared
-        progress = with_reasons(store, definition, self._refresh())
-        if return_dict:
-            return status_document(store, definition, progress)
-        print_status(definition, progress)
-        return None
-
-    def results(self) -> dict[str, JobResult]:
-        """How every job ended, or how far it is, by the ids of the jobs."""
-        progress = self._refresh()
-        return {job.id: self._result(job, progress[job.id]) for job in self._prepared.jobs}
-
-    def _result(self, job: JobDefinition, progress: JobProgress) -> JobResult:
-        failed = progress.state is JobState.FAILED
-        tail = tuple(last_lines(self._its_store, job, progress.tasks)) if failed else ()
-        return JobResult(self.id, job.id, progress.state, progress.exit_code, progress.reason, tail)
-
-    def raise_for_failure(self) -> None:
-        """Raise an error for the first job that failed, or else for the first that was cancelled.
-
-        Raises:
-            JobFailedError: There is one.
-        """
-        results = [result for result in self.results().values() if result.state.is_final and not result.ok]
-        for result in sorted(results, key=lambda result: result.state is not JobState.FAILED):
-            raise JobFailedError(
-                result.job_id, self.id, result.state.name, result.exit_code, result.reason, result.log_tail
-            )
-
-    def logs(
-        self,
-        job_id: str,
-        regex: str | None = None,
-        *,
-        follow: bool = True,
-        tail: int | None = None,
-        rank: int | None = None,
-    ) -> None:
-        """Print the log of a job.
-
-        Args:
-            job_id: The job.
-            regex: Only lines that this pattern matches somewhere.
-            follow: While the job runs, go on until it has ended.
-            tail: Begin with the last so many lines.
-            rank: Only the log of this rank.
-
-        Raises:
-            JobNotFoundError: There is no such job.
-        """
-        request = LogRequest((job_id,), regex=regex, tail=tail, rank=rank, follow=follow)
-        LogFollower(self._its_store, self._prepared, request).show()
-
-    def wait(self, jobs: Sequence[str] | None = None, interval: float = 0.2) -> dict[str, JobProgress]:
-        """Wait until jobs have ended, or until nobody is there who could go on with them; their progress.
-
-        Args:
-            jobs: Ids of the jobs; all by default.
-            interval: Seconds between two looks.
-        """
-        import time
-
-        while True:
-            driven = self._its_store.is_driven()
-            progress = self.progress(jobs)
-            states = {job.state for job in progress.values()}
-            idle = states <= {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.UNSUBMITTED}
-            if all(state.is_final for state in states) or (idle and not driven):
-                return progress
-            time.sleep(interval)
-
-    def cancel(self, job_id: str) -> None:
-        """Cancel a job: end it where it runs, keep it from starting where it does not. Its dependants will not run.
-
-        Args:
-            job_id: The job.
-
-        Raises:
-            JobNotFoundError: There is no such job.
-        """
-        self.cancel_jobs([job_id])
-
-    def cancel_jobs(self, job_ids: Sequence[str] | None = None) -> None:
-        """Cancel jobs, or all that have not ended, and wait until that is done.
-
-        Args:
-            job_ids: Ids of the jobs; all by default.
-        """
-        store, definition = self._its_store, self._prepared
-        wanted = [definition.job(name) for name in job_ids] if job_ids is not None else list(definition.jobs)
-        progress = self.progress([job.id for job in wanted])
-        open_jobs = [job for job in wanted if not progress[job.id].state.is_final]
-        for job in open_jobs:
-            store.request_cancel(job)
-        if not open_jobs:
-            return
-        if store.is_driven():
-            self.wait([job.id for job in open_jobs])
-        else:
-            Controller(store).finish_cancelled()
-        self._refresh()
-
     def reset(self) -> Experiment:
         """A new experiment with the same title, tasks, executors and dependencies, ready to run.
 
@@ -570,7 +370,29 @@ class Experiment(ConfigurableMixin):
                 tail_logs=job.tail_logs,
                 dependencies=job.dependencies,
                 end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+                artifacts=job.artifacts,
             )
+        return fresh
+
+    def rerun(self, detach: bool = False, tail_logs: bool = False) -> Experiment:
+        """Run the experiment again, with the configuration and the code of its day, under a new id.
+
+        Code is brought back from where it was recorded: a package, a commit with the changes since, or the files.
+
+        Args:
+            detach: Return as soon as a controller of its own drives it.
+            tail_logs: Show the logs of all jobs as they grow.
+
+        Returns:
+            The new experiment.
+
+        Raises:
+            PackagingError: The code of that day cannot be had any more.
+        """
+        from nemo_run.run.rerun import copy_for_rerun
+
+        fresh = Experiment._of(copy_for_rerun(self._its_store, self._base_dir))
+        fresh._go_on(detach, tail_logs)  # noqa: SLF001  (one of us)
         return fresh
 
     # --- with ... as exp ---------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class Job(_Common):
         tail_logs: Show its log while the experiment runs.
         dependencies: Ids of the jobs that must have succeeded before.
         name: The name it was given.
+        artifacts: Patterns of files to collect from its working directory when it has ended.
     """
 
     id: str = field()
@@ -92,6 +93,7 @@ class Job(_Common):
     tail_logs: bool = False
     dependencies: list[str] = field(default_factory=list)
     name: str = ""
+    artifacts: list[str] = field(default_factory=list)
 
     @property
     def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:
@@ -114,6 +116,7 @@ class JobGroup(_Common):
         tail_logs: Show their logs while the experiment runs.
         dependencies: Ids of the jobs that must have succeeded before.
         name: The name it was given.
+        artifacts: Patterns of files to collect from the working directory of every member when it has ended.
         end_group_on: Whose end ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
     """
 
@@ -128,6 +131,7 @@ class JobGroup(_Common):
     dependencies: list[str] = field(default_factory=list)
     name: str = ""
     end_group_on: str = "failure"
+    artifacts: list[str] = field(default_factory=list)
 
     @property
     def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Command, Executor, JobRequest
 from nemo_run.core.execution.masking import masked
 from nemo_run.errors import ScriptError, SerializationError
+from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
 from nemo_run.run.store import (
@@ -91,19 +91,16 @@ def prepare_experiment(
     """Write all that a controller needs: the plan of every task, and last of all what the experiment is."""
     check_graph(jobs)
     write_json(store.path / "environment.json", _environment(title))
-    definition = Definition(
-        id=store.id,
-        title=title,
-        created=time.time(),
-        jobs=tuple(_prepare_job(store, job) for job in jobs),
-        max_parallel=max_parallel,
-        provenance=collect(),
-    )
+    packages = code.Packages(store)
+    prepared = tuple(_prepare_job(store, job, packages) for job in jobs)
+    scripts = [task.path for job in jobs for task, _ in job.members if isinstance(task, Script) and task.path]
+    provenance = {**collect(), "code": code.record(store, map(os.path.abspath, scripts))}
+    definition = Definition(store.id, title, time.time(), prepared, max_parallel, provenance)
     store.write_definition(definition)
     return definition
 
 
-def _prepare_job(store: ExperimentStore, job: Job | JobGroup) -> JobDefinition:
+def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Packages) -> JobDefinition:
     directory, group = folder_name(job.id), isinstance(job, JobGroup)
     tasks = []
     for index, (task, executor) in enumerate(job.members):
@@ -111,17 +108,21 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup) -> JobDefinition:
         where = f"{directory}/{index}" if group else directory
         folder = store.folder(where)
         executor.assign(store.id, str(store.path), job.id, where)
+        archive = packages.archive(executor)
         request = JobRequest(
             experiment_id=store.id,
             job_id=name,
             directory=str(folder),
             executor=executor,
-            command=prepare(task, name, folder, executor),
+            command=prepare(task, name, folder, executor, packaged=bool(archive)),
             cwd=str(Path.cwd()),
             environment_file=str(store.path / "environment.json"),
             lease_dir=str(Path(get_nemorun_home(), "leases")),
+            code_archive=archive,
         )
-        definition = TaskDefinition(name, where, executor.info(), executor.retries, executor.retry_delay)
+        definition = TaskDefinition(
+            name, where, executor.info(), executor.retries, executor.retry_delay, tuple(job.artifacts)
+        )
         store.write_plan(definition, executor.backend().render(request))
         tasks.append(definition)
     return JobDefinition(
@@ -148,7 +149,7 @@ def ancestors() -> list[str]:
     return list(json.loads(os.environ.get(_ANCESTORS, "[]")))
 
 
-def prepare(task: Any, name: str, folder: Path, executor: Executor) -> Command:
+def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged: bool = False) -> Command:
     """Write the files of a task and give the command that runs it.
 
     Args:
@@ -156,19 +157,22 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor) -> Command:
         name: Name of the task.
         folder: Its folder, which must exist.
         executor: Where it will run.
+        packaged: Its code was packaged, and is what it runs in.
 
     Raises:
         SerializationError: The task cannot be stored.
         ScriptError: The script is not there.
     """
     stored = encode({"config": task, "executor": _without_secrets(executor)})
-    document = {**stored.document, "sys_path": _own_paths()}
+    document = {**stored.document, "sys_path": code.own_paths() if not packaged else _paths_inside()}
     if stored.main:
         write_text(folder / "main.pkl", stored.main)
         document["main"] = "main.pkl"
     write_json(folder / "task.json", document)
     env = _common_environment(folder, name, executor)
     if isinstance(task, Script):
+        if task.path and not (task.m or task.remote or packaged) and not Path(task.working_dir, task.path).exists():
+            raise ScriptError(f"task {name!r}: there is no script {task.path!r} in {task.working_dir or Path.cwd()}")
         return _script_command(task, name, folder, env)
     argv = (sys.executable, "-m", RUNNER, "-n", name, str(folder / "task.json"))
     return Command(argv, {**env, **import_environment()}, python=True)
@@ -196,8 +200,6 @@ def _script_command(script: Script, name: str, folder: Path, env: dict[str, str]
         file = make_folder(folder / "scripts") / f"{folder_name(name)}.sh"
         write_text(file, script.inline)
         path = str(file)
-    elif not script.m and not script.remote and not Path(script.working_dir, script.path).exists():
-        raise ScriptError(f"task {name!r}: there is no script {script.path!r} in {script.working_dir or Path.cwd()}")
     argv = script.argv(path)
     is_python = Path(argv[0]).name in ("python", "python3")
     if argv[0] in ("python", "python3"):  # the one that launches, not the first on the PATH
@@ -206,12 +208,12 @@ def _script_command(script: Script, name: str, folder: Path, env: dict[str, str]
     return Command(tuple(argv), {**env, **script.env}, cwd=script.working_dir, python=plain)
 
 
-def _own_paths() -> list[str]:
-    """Folders from which this process imports beyond those of its installation, e.g. that of the launching script."""
-    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed |= {f"{path}/lib-dynload" for path in installed}
-    paths = [str(Path(path).absolute()) for path in sys.path]
-    return [path for path in dict.fromkeys(paths) if path not in installed and Path(path).is_dir()]
+def _paths_inside() -> list[str]:
+    """Where this process imports from inside the repository it works in, relative to the root of that."""
+    from nemo_run.core.packaging.repository import top_of
+
+    root = top_of(Path.cwd()) or Path.cwd()
+    return [os.path.relpath(path, root) for path in code.own_paths() if Path(path).is_relative_to(root)]
 
 
 def import_environment() -> dict[str, str]:

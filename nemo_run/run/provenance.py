@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nemo_run.core.execution.masking import masked_arguments
+from nemo_run.run.code import installed_packages, own_version
+
 
 def collect() -> dict[str, Any]:
     """Who launches, where, and with what."""
@@ -18,10 +21,12 @@ def collect() -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cwd": str(Path.cwd()),
-        "argv": list(sys.argv),
+        "argv": masked_arguments(sys.argv),
         "python": platform.python_version(),
         "executable": sys.executable,
         "pid": os.getpid(),
+        "nemo_run": own_version(),
+        "packages": installed_packages(),
     }
 
 

@@ -57,6 +57,7 @@ class TaskDefinition:
         executor: Kind of the executor.
         retries: How often it is tried again after a failure.
         retry_delay: Seconds before the first retry.
+        artifacts: Patterns of files below its working directory to collect when it has ended.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TaskDefinition:
     executor: str
     retries: int = 0
     retry_delay: float = 1.0
+    artifacts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -552,7 +554,9 @@ def _definition(doc: dict[str, Any]) -> Definition:
             **{
                 **job,
                 "dependencies": tuple(job["dependencies"]),
-                "tasks": tuple(TaskDefinition(**task) for task in job["tasks"]),
+                "tasks": tuple(
+                    TaskDefinition(**{**task, "artifacts": tuple(task["artifacts"])}) for task in job["tasks"]
+                ),
             }
         )
         for job in doc["jobs"]

@@ -58,6 +58,7 @@ def stored_jobs(store: ExperimentStore, definition: Definition, experiment: Expe
             "name": entry.name,
             "tail_logs": entry.tail_logs,
             "dependencies": list(entry.dependencies),
+            "artifacts": list(entry.tasks[0].artifacts),
         }
         job: StoredJob | StoredJobGroup
         if entry.group:

@@ -103,6 +103,7 @@ class JobRequest:
         cwd: Working directory of whoever launches.
         environment_file: File with the environment of whoever launches, for engines that pass it on.
         lease_dir: Folder of the locks on devices of this machine.
+        code_archive: Archive with the code that the task runs in; empty where none was packaged.
     """
 
     experiment_id: str
@@ -113,6 +114,7 @@ class JobRequest:
     cwd: str = ""
     environment_file: str = ""
     lease_dir: str = ""
+    code_archive: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Backend(Protocol):
     """The engine itself can hold a job back until others have ended."""
     supports_groups: ClassVar[bool]
     """The engine itself can run several tasks as one job."""
+    shares_files: ClassVar[bool]
+    """Tasks see the files of this machine under the same paths."""
     poll_interval: ClassVar[float]
     """Seconds between two queries where :meth:`wait` has no event to wait for."""
 
@@ -195,6 +199,12 @@ class Backend(Protocol):
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
         """The log of an attempt, or of one rank of it; from its last ``tail`` lines on."""
+        ...
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Bring into ``folder`` what an ended attempt left in ``$NEMO_RUN_ARTIFACTS``, if it is not there already,
+        and the files below its working directory that match one of the patterns.
+        """  # noqa: D205
         ...
 
     def close(self) -> None:

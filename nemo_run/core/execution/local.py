@@ -8,6 +8,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStat
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, RANK_LOGS, Layout
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.core.execution.masking import masked
+from nemo_run.core.packaging.archive import extract
 from nemo_run.errors import ExecutorError
 
 _SCHEME = "local://"
@@ -136,6 +138,7 @@ class LocalBackend:
     name: ClassVar[str] = "local"
     supports_dependencies: ClassVar[bool] = False
     supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = True
     poll_interval: ClassVar[float] = 0.2
 
     def __init__(self) -> None:
@@ -156,11 +159,16 @@ class LocalBackend:
             profile_dir=request.directory,
         )
         command = executor.get_launcher().wrap(request.command, layout)
+        base = str(Path(request.directory, "code")) if request.code_archive else request.cwd
+        env = {**command.env, **executor.env_vars}
+        if request.code_archive:
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [base, env.get("PYTHONPATH", "")]))
         spec = {
             "argv": list(command.argv),
-            "env": {**command.env, **executor.env_vars},
+            "env": env,
+            "code_archive": request.code_archive,
             "environment_file": request.environment_file,
-            "cwd": command.cwd or executor.working_dir or request.cwd,
+            "cwd": str(Path(base, Path(executor.working_dir).expanduser(), command.cwd)),
             "timeout": parse_duration(executor.timeout),
             "memory": parse_size(executor.memory),
             "grace": executor.grace,
@@ -191,6 +199,8 @@ class LocalBackend:
             "argv": _argv(plan, folder),
             "env": {**plan.spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)},
         }
+        if plan.spec["code_archive"]:
+            extract(plan.spec["code_archive"], Path(plan.directory, "code"))
         _supervisor.write_json(str(folder / "spec.json"), spec)
         handle = self.handle(plan, attempt)
         pid = self._fork(str(folder))
@@ -303,6 +313,15 @@ class LocalBackend:
         found = (_folder(handle) / RANK_LOGS).glob("*/attempt_*/*/stdout.log")
         paths = sorted(found, key=os.path.getmtime)
         return {int(path.parent.name): path for path in paths}  # of a restarted rank the newest counts
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
+        cwd = Path(plan.spec["cwd"])
+        for path in (path for pattern in patterns for path in cwd.glob(pattern)):
+            if path.is_file():
+                copy = folder / path.relative_to(cwd)
+                copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                shutil.copy2(path, copy)
 
     def close(self) -> None:
         """End the helper that starts tasks; the tasks go on."""

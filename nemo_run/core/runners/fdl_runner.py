@@ -21,7 +21,8 @@ def load(task: str) -> Any:
     if path.suffix != ".json":
         return ZlibJSONSerializer().deserialize(path.read_text() if len(task) < 4096 and path.is_file() else task)
     document = json.loads(path.read_text())
-    sys.path[:] = dict.fromkeys([*document.get("sys_path", []), *sys.path])
+    own = [str(Path(entry).absolute()) for entry in document.get("sys_path", [])]  # relative ones: in the packaged code
+    sys.path[:] = dict.fromkeys([*own, *sys.path])
     return decode(document["config"], (path.parent / document["main"]).read_bytes() if "main" in document else b"")
 
 

@@ -1,0 +1,108 @@
+"""Files that tasks leave: collected when a task ends, listed with size and digest, copied out on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nemo_run.core.execution.base import Backend, Plan
+from nemo_run.errors import ExperimentError
+from nemo_run.run.store import Definition, ExperimentStore, TaskDefinition, read_json, write_json
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file that a task left.
+
+    Attributes:
+        task: The task.
+        path: Path of the file below the task's folder of artifacts.
+        size: Its size in bytes.
+        sha256: Digest of its content, in hexadecimal.
+        modified: When it was written last, in seconds since the epoch.
+        file: Where it is.
+    """
+
+    task: str
+    path: str
+    size: int
+    sha256: str
+    modified: float
+    file: str
+
+
+def folder_of(store: ExperimentStore, task: TaskDefinition) -> Path:
+    """The folder in which a task's artifacts are kept."""
+    return store.path / task.directory / "artifacts"
+
+
+def anything_to_collect(store: ExperimentStore, task: TaskDefinition, backend: Backend) -> bool:
+    """Whether a task that has ended may have left artifacts; a quick look."""
+    folder = folder_of(store, task)
+    return bool(task.artifacts) or not backend.shares_files or (folder.is_dir() and any(folder.iterdir()))
+
+
+def collect(store: ExperimentStore, task: TaskDefinition, plan: Plan, handle: str, backend: Backend) -> None:
+    """Bring a task's artifacts into the store and write their manifest. May be done again."""
+    folder = folder_of(store, task)
+    backend.fetch_artifacts(plan, handle, task.artifacts, folder)
+    entries = [asdict(artifact) for artifact in _scan(task, folder)]
+    if entries:
+        write_json(_manifest(store, task), entries)
+
+
+def listing(store: ExperimentStore, definition: Definition, job_id: str | None = None) -> list[Artifact]:
+    """The artifacts of an experiment, or of one job of it: from the manifests, or as they are while a task runs."""
+    jobs = definition.jobs if job_id is None else [definition.job(job_id)]
+    found: list[Artifact] = []
+    for task in (task for job in jobs for task in job.tasks):
+        try:
+            found += [Artifact(**entry) for entry in read_json(_manifest(store, task))]
+        except FileNotFoundError:
+            found += _scan(task, folder_of(store, task))
+    return found
+
+
+def copy_out(artifacts: list[Artifact], target: Path) -> list[Path]:
+    """Copy artifacts to ``target/<task>/<path>`` and check their digests; the copies.
+
+    Raises:
+        ExperimentError: A file is not what its manifest says.
+    """
+    copies = []
+    for artifact in artifacts:
+        copy = target / artifact.task / artifact.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copy2(artifact.file, copy)
+        except FileNotFoundError:
+            raise ExperimentError(f"{artifact.file}: listed as an artifact, but no longer there") from None
+        if _digest(copy) != artifact.sha256:
+            raise ExperimentError(f"{artifact.file}: changed since it was collected; the copy is in {copy}")
+        copies.append(copy)
+    return copies
+
+
+def _manifest(store: ExperimentStore, task: TaskDefinition) -> Path:
+    return store.path / task.directory / "artifacts.json"
+
+
+def _scan(task: TaskDefinition, folder: Path) -> Iterator[Artifact]:
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.is_file() and not path.is_symlink():
+            stat = path.stat()
+            name = str(path.relative_to(folder))
+            yield Artifact(task.name, name, stat.st_size, _digest(path), stat.st_mtime, str(path))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while block := f.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

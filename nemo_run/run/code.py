@@ -1,0 +1,160 @@
+"""Which code an experiment ran: recorded at its launch, and brought back when it is run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nemo_run.core.execution.base import Executor
+from nemo_run.run.store import ExperimentStore, make_folder, write_text
+
+_MOST_FILES, _MOST_BYTES = 2000, 20 << 20  # a snapshot of code outside of git is no backup of a home folder
+
+
+class Packages:
+    """Packages the code for the executors of one experiment, once for every packager."""
+
+    def __init__(self, store: ExperimentStore) -> None:
+        self._store = store
+        self._archives: dict[str, str] = {}
+
+    def archive(self, executor: Executor) -> str:
+        """Path of the archive that the executor's packager makes; empty where it ships no code.
+
+        Raises:
+            PackagingError: The code cannot be packaged.
+        """
+        from nemo_run.core.packaging.base import Packager
+
+        packager = executor.packager
+        if type(packager) is Packager:
+            return ""
+        key = repr(packager)
+        if key not in self._archives:
+            folder = make_folder(self._store.path / "packages")
+            self._archives[key] = packager.package(Path.cwd(), str(folder), f"code-{len(self._archives)}")
+        return self._archives[key]
+
+
+def own_paths() -> list[str]:
+    """Folders from which this process imports beyond those of its installation, e.g. that of the launching script."""
+    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    installed |= {f"{path}/lib-dynload" for path in installed}
+    paths = [str(Path(path).absolute()) for path in sys.path]
+    return [path for path in dict.fromkeys(paths) if path not in installed and Path(path).is_dir()]
+
+
+def installed_packages() -> dict[str, str]:
+    """Name and version of every installed distribution, as far as the names of its metadata folders tell."""
+    found: dict[str, str] = {}
+    for path in sys.path:
+        for entry in Path(path).glob("*.dist-info") if path and Path(path).is_dir() else ():
+            match = re.fullmatch(r"(.+?)-([^-]+)\.dist-info", entry.name)
+            if match:
+                found.setdefault(match[1].replace("_", "-").lower(), match[2])
+    return dict(sorted(found.items()))
+
+
+def own_version() -> str:
+    """Version of this package."""
+    try:
+        return importlib.metadata.version("nemo-run")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any]]:
+    """Record the code in the current folder and in all folders that this process imports from.
+
+    What is in git is recorded as a commit and a patch with the changes since; of what is not, the files are kept.
+
+    Args:
+        store: The experiment.
+        scripts: Further files that are part of the code.
+
+    Returns:
+        A JSON object for every place, with its ``root``.
+    """
+    from nemo_run.core.packaging.provenance import code_version
+    from nemo_run.core.packaging.repository import top_of
+
+    folders = [Path.cwd(), *map(Path, own_paths())]
+    tops = {folder: top_of(folder) for folder in folders}
+    records: list[dict[str, Any]] = []
+    for root in dict.fromkeys(top for top in tops.values() if top):
+        version = code_version(root)
+        if version is None:
+            continue
+        entry = {"root": str(root), "kind": "git", **dataclasses.asdict(version)}
+        patch = entry.pop("patch")
+        if patch:
+            entry["patch"] = f"code/{len(records)}.patch"
+            write_text(make_folder(store.path / "code") / f"{len(records)}.patch", patch)
+        records.append(entry)
+    for root in dict.fromkeys(folder for folder, top in tops.items() if top is None):
+        files = list(_code_files(root, scripts))
+        if files:
+            archive = f"code/{len(records)}.tar.gz"
+            _keep(make_folder(store.path / "code") / f"{len(records)}.tar.gz", root, files)
+            records.append({"root": str(root), "kind": "files", "archive": archive})
+    return records
+
+
+def _code_files(root: Path, scripts: Iterable[str]) -> Iterator[Path]:
+    """The Python files beside the launching script, in the packages that were imported from there, and scripts."""
+    packages, top_level = set(), False
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.startswith(f"{root}/") or not file.endswith(".py"):
+            continue
+        relative = Path(file).relative_to(root)
+        if len(relative.parts) > 1:
+            packages.add(root / relative.parts[0])
+        else:
+            top_level = True
+    found = [path for package in sorted(packages) for path in sorted(package.rglob("*.py"))]
+    found += sorted(root.glob("*.py")) if top_level else []
+    found += [path for path in map(Path, scripts) if path.is_file() and path.is_relative_to(root)]
+    size = 0
+    for path in list(dict.fromkeys(found))[:_MOST_FILES]:
+        size += path.stat().st_size
+        if size > _MOST_BYTES:
+            return
+        yield path
+
+
+def _keep(archive: Path, root: Path, files: list[Path]) -> None:
+    from nemo_run.core.packaging.archive import Entry, write_archive
+
+    write_archive((Entry.file(str(path.relative_to(root)), path.read_bytes()) for path in files), archive)
+    archive.chmod(0o600)
+
+
+def restore(store: ExperimentStore, entry: dict[str, Any], folder: Path) -> None:
+    """Bring recorded code back.
+
+    Args:
+        store: The experiment that it was recorded for.
+        entry: One of what :func:`record` returned.
+        folder: Where to; must not exist.
+
+    Raises:
+        PackagingError: The commit is not there any more, or the patch does not apply.
+    """
+    from nemo_run.core.packaging import provenance
+    from nemo_run.core.packaging.archive import extract
+
+    if entry["kind"] == "files":
+        extract(store.path / entry["archive"], folder)
+        return
+    names = {field.name for field in dataclasses.fields(provenance.CodeVersion)}
+    known = {name: value for name, value in entry.items() if name in names}
+    known["patch"] = (store.path / entry["patch"]).read_bytes() if entry.get("patch") else b""
+    known["omitted"] = tuple(known["omitted"])
+    provenance.restore(provenance.CodeVersion(**known), Path(entry["root"]), folder)

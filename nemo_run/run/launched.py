@@ -1,0 +1,283 @@
+"""A launched experiment: driving it, watching it, and managing it, all from what is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core.execution.base import JobState
+from nemo_run.errors import ExperimentError, JobFailedError
+from nemo_run.run.artifacts import Artifact, listing
+from nemo_run.run.controller import Controller, current_progress, with_reasons
+from nemo_run.run.display import ProgressView, print_status, status_document
+from nemo_run.run.job import Job, JobGroup, JobResult
+from nemo_run.run.logs import LogFollower, LogRequest, last_lines
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
+
+
+class LaunchedExperiment(ConfigurableMixin):
+    """What can be done with an experiment once it is stored; :class:`Experiment` adds how it comes to be."""
+
+    _title: str
+    _quiet: bool
+    _store: ExperimentStore | None = None
+    _definition: Definition | None = None
+    _jobs: list[Job | JobGroup]
+    _detached = False
+
+    @property
+    def _its_store(self) -> ExperimentStore:
+        raise NotImplementedError
+
+    @property
+    def id(self) -> str:
+        """Id of the experiment."""
+        return self._its_store.id
+
+    _id = id  # the name that NeMo-Run users know
+
+    @property
+    def title(self) -> str:
+        """Title of the experiment."""
+        return self._title
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the experiment."""
+        return self._its_store.path
+
+    @property
+    def _exp_dir(self) -> str:
+        return str(self.directory)
+
+    @property
+    def _prepared(self) -> Definition:
+        if self._definition is None:
+            raise ExperimentError(f"experiment {self._title!r} has not been launched yet; call run()")
+        return self._definition
+
+    # --- watching ----------------------------------------------------------------------------------------------
+
+    def progress(self, jobs: Sequence[str] | None = None) -> dict[str, JobProgress]:
+        """The truth about jobs now, by their ids: what is stored, and what the engines say."""
+        return current_progress(self._its_store, self._prepared, jobs)
+
+    def _refresh(self) -> dict[str, JobProgress]:
+        progress = self.progress()
+        for job in self._jobs:
+            tasks = progress[job.id].tasks
+            job.launched = any(task.attempt for task in tasks)
+            if isinstance(job, JobGroup):
+                job.handles, job.states = [task.handle for task in tasks], [task.state for task in tasks]
+            else:
+                job.handle, job.state = tasks[0].handle, tasks[0].state
+        return progress
+
+    def status(self, return_dict: bool = False) -> dict[str, dict[str, Any]] | None:
+        """Print the status of all jobs, or return it.
+
+        Args:
+            return_dict: Return it, as a dictionary by the ids of the jobs, and print nothing.
+        """
+        store, definition = self._its_store, self._prepared
+        progress = with_reasons(store, definition, self._refresh())
+        if return_dict:
+            return status_document(store, definition, progress)
+        print_status(definition, progress)
+        return None
+
+    def results(self) -> dict[str, JobResult]:
+        """How every job ended, or how far it is, by the ids of the jobs."""
+        progress = self._refresh()
+        return {job.id: self._result(job, progress[job.id]) for job in self._prepared.jobs}
+
+    def _result(self, job: JobDefinition, progress: JobProgress) -> JobResult:
+        failed = progress.state is JobState.FAILED
+        tail = tuple(last_lines(self._its_store, job, progress.tasks)) if failed else ()
+        return JobResult(self.id, job.id, progress.state, progress.exit_code, progress.reason, tail)
+
+    def raise_for_failure(self) -> None:
+        """Raise an error for the first job that failed, or else for the first that was cancelled.
+
+        Raises:
+            JobFailedError: There is one.
+        """
+        results = [result for result in self.results().values() if result.state.is_final and not result.ok]
+        for result in sorted(results, key=lambda result: result.state is not JobState.FAILED):
+            raise JobFailedError(
+                result.job_id, self.id, result.state.name, result.exit_code, result.reason, result.log_tail
+            )
+
+    def logs(
+        self,
+        job_id: str,
+        regex: str | None = None,
+        *,
+        follow: bool = True,
+        tail: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        """Print the log of a job.
+
+        Args:
+            job_id: The job.
+            regex: Only lines that this pattern matches somewhere.
+            follow: While the job runs, go on until it has ended.
+            tail: Begin with the last so many lines.
+            rank: Only the log of this rank.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        request = LogRequest((job_id,), regex=regex, tail=tail, rank=rank, follow=follow)
+        LogFollower(self._its_store, self._prepared, request).show()
+
+    def wait(
+        self,
+        jobs: Sequence[str] | None = None,
+        interval: float = 0.2,
+        on_progress: Callable[[dict[str, JobProgress]], None] | None = None,
+    ) -> dict[str, JobProgress]:
+        """Wait until jobs have ended, or until nobody is there who could go on with them; their progress.
+
+        Args:
+            jobs: Ids of the jobs; all by default.
+            interval: Seconds between two looks.
+            on_progress: Called with the progress after every look.
+        """
+        while True:
+            driven = self._its_store.is_driven()
+            progress = self.progress(jobs)
+            if on_progress:
+                on_progress(progress)
+            states = {job.state for job in progress.values()}
+            idle = states <= {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.UNSUBMITTED}
+            if all(state.is_final for state in states) or (idle and not driven):
+                return progress
+            time.sleep(interval)
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job: end it where it runs, keep it from starting where it does not. Its dependants will not run.
+
+        Args:
+            job_id: The job.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        self.cancel_jobs([job_id])
+
+    def cancel_jobs(self, job_ids: Sequence[str] | None = None) -> None:
+        """Cancel jobs, or all that have not ended, and wait until that is done.
+
+        Args:
+            job_ids: Ids of the jobs; all by default.
+        """
+        store, definition = self._its_store, self._prepared
+        wanted = [definition.job(name) for name in job_ids] if job_ids is not None else list(definition.jobs)
+        progress = self.progress([job.id for job in wanted])
+        open_jobs = [job for job in wanted if not progress[job.id].state.is_final]
+        for job in open_jobs:
+            store.request_cancel(job)
+        if not open_jobs:
+            return
+        if store.is_driven():
+            self.wait([job.id for job in open_jobs])
+        else:
+            Controller(store).finish_cancelled()
+        self._refresh()
+
+    def artifacts(self, job_id: str | None = None) -> list[Artifact]:
+        """The files that tasks left, with size and SHA-256.
+
+        Args:
+            job_id: Only those of this job.
+        """
+        return listing(self._its_store, self._prepared, job_id)
+
+    def attach(self, tail_logs: bool = True) -> None:
+        """Follow an experiment that another process drives, until all of its jobs have ended or that process is gone.
+
+        Args:
+            tail_logs: Show the logs of all jobs as they grow; otherwise a table of their states.
+        """
+        definition = self._prepared
+        jobs = tuple(job.id for job in definition.jobs) if tail_logs else ()
+        with ProgressView(definition, live=not jobs) as view, self._following(jobs):
+            self.wait(on_progress=view.update_all)
+        self._refresh()
+
+    def resume(self, detach: bool = False, tail_logs: bool = False) -> None:
+        """Go on with an experiment whose controller is gone. What has run is not run again.
+
+        Args:
+            detach: Return as soon as a controller of its own drives it.
+            tail_logs: Show the logs of all jobs as they grow.
+
+        Raises:
+            ExperimentBusyError: A controller drives it.
+        """
+        self._go_on(detach, tail_logs)
+
+    # --- driving -----------------------------------------------------------------------------------------------
+
+    def _go_on(self, detach: bool, tail_logs: bool) -> None:
+        if detach:
+            self._detach()
+        else:
+            self._drive(tail_logs)
+        self._refresh()
+
+    def _detach(self) -> None:
+        from nemo_run.run.detached import spawn
+
+        spawn(self._its_store)
+        self._detached = True
+
+    def _drive(self, tail_logs: bool) -> None:
+        """Be the controller, until all jobs have ended or the user has had enough."""
+        store, definition = self._its_store, self._prepared
+        tailed = tuple(job.id for job in definition.jobs if tail_logs or job.tail_logs)
+        with ProgressView(definition, live=not tailed) as view:
+            observer = None if self._quiet else view.update
+            with self._following(tailed):
+                try:
+                    Controller(store, observer).run()
+                except KeyboardInterrupt:
+                    self._interrupted(observer)
+                    raise
+
+    def _interrupted(self, observer: Callable[[JobDefinition, JobProgress], None] | None) -> None:
+        """Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
+        store, definition = self._its_store, self._prepared
+        note = f"their logs: nemorun experiment logs {store.id}"
+        if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+            answer = input("\nInterrupted. Cancel the jobs that have not ended? [Y/n] ")
+            if answer.strip().lower().startswith("n"):
+                print(f"The jobs that run go on; {note}", file=sys.stderr)
+                return
+        print("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", file=sys.stderr)
+        for job in definition.jobs:
+            store.request_cancel(job)
+        Controller(store, observer).run()
+
+    @contextlib.contextmanager
+    def _following(self, jobs: tuple[str, ...]) -> Iterator[None]:
+        if not jobs:
+            yield
+            return
+        stop = threading.Event()
+        follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True))
+        thread = threading.Thread(target=follower.show, args=(stop,), name="nemo-run logs", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()

@@ -1,0 +1,119 @@
+"""Running a past experiment again: with its configuration and the code of its day, under a new id.
+
+Nothing is loaded or imported for it.  What was stored is copied; what names the old experiment names the new one, and
+what names code leads to the code of that day.  Tasks run in the same folder, so that they find the same data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from nemo_run.errors import ExperimentError
+from nemo_run.run import code, store as stores
+from nemo_run.run.provenance import collect
+from nemo_run.run.store import ExperimentStore
+
+_COPIES = ("main.pkl", "scripts")
+
+
+def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentStore:
+    """A new experiment that is ready to be driven and does what the old one did.
+
+    Args:
+        old: The experiment to run again.
+        base: Folder in place of the NeMo-Run home.
+
+    Raises:
+        PackagingError: The code of that day cannot be had any more.
+    """
+    definition = old.read_definition()
+    if not definition.jobs:
+        raise ExperimentError(f"experiment {old.id!r} has no jobs to run again")
+    new = stores.create(definition.title, base)
+    try:
+        places = _bring_code(old, new, definition.provenance)
+        stores.write_text(new.path / "environment.json", (old.path / "environment.json").read_text())
+        if (old.path / "packages").is_dir():
+            shutil.copytree(old.path / "packages", new.path / "packages")
+        for task in (task for job in definition.jobs for task in job.tasks):
+            _copy_task(old, new, task.directory, places)
+        new.write_definition(
+            dataclasses.replace(
+                definition,
+                id=new.id,
+                created=time.time(),
+                provenance={**collect(), "code": definition.provenance.get("code", []), "rerun_of": old.id},
+            )
+        )
+    except BaseException:
+        new.delete()
+        raise
+    return new
+
+
+def _bring_code(old: ExperimentStore, new: ExperimentStore, provenance: dict[str, object]) -> dict[str, str]:
+    """Bring the recorded code into the new experiment; where each place went."""
+    records = provenance.get("code", [])
+    places = {}
+    for index, entry in enumerate(records if isinstance(records, list) else []):
+        folder = new.path / "code" / str(index)
+        code.restore(old, entry, folder)
+        places[entry["root"]] = str(folder)
+        for kept in ("patch", "archive"):  # so that the copy can be run again, too
+            if entry.get(kept):
+                shutil.copy2(old.path / entry[kept], new.path / entry[kept])
+    return places
+
+
+def _copy_task(old: ExperimentStore, new: ExperimentStore, directory: str, places: dict[str, str]) -> None:
+    source, target = old.path / directory, new.folder(directory)
+    names = {str(old.path): str(new.path), old.id: new.id}
+    task = json.loads(_renamed((source / "task.json").read_text(), names))
+    task["sys_path"] = [_moved(path, places) for path in task["sys_path"]]
+    stores.write_json(target / "task.json", task)
+    plan = json.loads(_renamed((source / "plan.json").read_text(), names))
+    _move_code(plan["spec"], places)
+    stores.write_json(target / "plan.json", plan)
+    for name in _COPIES:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+        elif (source / name).exists():
+            shutil.copy2(source / name, target / name)
+    stores.make_folder(target / "artifacts")
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    """A JSON text in which every path and name that is a key of ``names``, as a whole, is its value instead."""
+    quoted = {json.dumps(key, ensure_ascii=False)[1:-1]: value for key, value in names.items()}
+    keys = sorted(quoted, key=len, reverse=True)
+    pattern = rf"(?<![\w.-])({'|'.join(map(re.escape, keys))})(?![\w.-])"
+    return re.sub(pattern, lambda match: json.dumps(quoted[match[1]], ensure_ascii=False)[1:-1], text)
+
+
+def _move_code(spec: dict[str, Any], places: dict[str, str]) -> None:
+    """Let the command of a plan, where it is one of this machine, use the code of that day."""
+    cwd = spec.get("cwd", "")
+    if "argv" in spec:
+        spec["argv"] = [_moved(argument, places, cwd) for argument in spec["argv"]]
+    if "PYTHONPATH" in spec.get("env", {}):
+        paths = spec["env"]["PYTHONPATH"].split(os.pathsep)
+        spec["env"]["PYTHONPATH"] = os.pathsep.join(_moved(path, places, cwd) for path in paths)
+
+
+def _moved(path: str, places: dict[str, str], cwd: str = "") -> str:
+    """Where a path of code leads now; anything else stays as it is."""
+    if not path or "\0" in path or len(path) > 4096:
+        return path
+    full = os.path.normpath(os.path.join(cwd, path))  # noqa: PTH118  (a command's argument, which need not be a path)
+    for root, place in sorted(places.items(), key=lambda item: -len(item[0])):
+        if full == root or full.startswith(f"{root}/"):
+            moved = place + full[len(root) :]
+            return moved if Path(moved).exists() else path
+    return path
