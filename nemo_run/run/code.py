@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import re
 import sys
@@ -84,7 +85,8 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
     from nemo_run.core.packaging.provenance import code_version
     from nemo_run.core.packaging.repository import top_of
 
-    folders = [Path.cwd(), *map(Path, own_paths())]
+    package = str(Path(__file__).resolve().parents[2])
+    folders = [Path.cwd(), *(Path(path) for path in own_paths() if path != package)]
     tops = {folder: top_of(folder) for folder in folders}
     records: list[dict[str, Any]] = []
     for root in dict.fromkeys(top for top in tops.values() if top):
@@ -95,6 +97,7 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
         patch = entry.pop("patch")
         if patch:
             entry["patch"] = f"code/{len(records)}.patch"
+            entry["patch_sha256"] = hashlib.sha256(patch).hexdigest()
             write_text(make_folder(store.path / "code") / f"{len(records)}.patch", patch)
         records.append(entry)
     for root in dict.fromkeys(folder for folder, top in tops.items() if top is None):

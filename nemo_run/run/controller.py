@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, get_backend
 from nemo_run.errors import NemoRunError
@@ -80,7 +81,7 @@ class Controller:
                         break
                     self._look(self._wait())
                     self._collected()
-                self._store.write_summary(summary(self._progress))
+                self._store.write_summary(summary(self._definition, self._progress))
             finally:
                 self._close()
         return self._progress
@@ -95,7 +96,7 @@ class Controller:
                     self._look(self._wait())
                     self._collected()
                 if len(self._settled) == len(self._jobs):
-                    self._store.write_summary(summary(self._progress))
+                    self._store.write_summary(summary(self._definition, self._progress))
             finally:
                 self._close()
 
@@ -360,14 +361,20 @@ def not_run_reason(dependency: str, progress: JobProgress) -> str:
     return f"not run: its dependency {dependency!r} ended as {progress.state}{code}"
 
 
-def summary(progress: dict[str, JobProgress]) -> dict[str, object]:
-    """How an experiment ended: its state as a whole, and how many jobs ended how."""
+def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:
+    """An experiment in a few words: its state as a whole, and how many jobs are in which state."""
     states = [job.state for job in progress.values()]
     counts: dict[str, int] = {}
     for state in states:
         counts[state.name] = counts.get(state.name, 0) + 1
     ends = [job.ended for job in progress.values() if job.ended]
-    return {"state": overall(states).name, "counts": counts, "ended": max(ends, default=time.time())}
+    return {
+        "title": definition.title,
+        "created": definition.created,
+        "state": overall(states).name,
+        "counts": counts,
+        "ended": max(ends, default=definition.created),
+    }
 
 
 def overall(states: Iterable[JobState]) -> JobState:

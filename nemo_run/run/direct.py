@@ -65,7 +65,7 @@ def run_direct(store: ExperimentStore, definition: Definition, members: list[tup
         for job in sorted(definition.jobs, key=lambda job: order.index(job.id)):
             done[job.id] = _run_job(store, job, work[job.id], done)
             store.write_progress(job, done[job.id])
-        store.write_summary(summary(done))
+        store.write_summary(summary(definition, done))
 
 
 def _run_job(store: ExperimentStore, job: JobDefinition, work: list[Any], done: dict[str, JobProgress]) -> JobProgress:

@@ -183,7 +183,7 @@ class ProgressView:
                 self._progress[job.id] = progress
             return
         state, reason = progress.state, progress.reason
-        if self._seen.get(job.id) == (state, reason) or state is JobState.SUBMITTED:
+        if self._seen.get(job.id) == (state, reason) or state in (JobState.UNSUBMITTED, JobState.SUBMITTED):
             return
         self._seen[job.id] = (state, reason)
         code = f" with exit code {progress.exit_code}" if progress.exit_code else ""

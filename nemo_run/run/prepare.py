@@ -94,8 +94,8 @@ def prepare_experiment(
     packages = code.Packages(store)
     prepared = tuple(_prepare_job(store, job, packages) for job in jobs)
     scripts = [task.path for job in jobs for task, _ in job.members if isinstance(task, Script) and task.path]
-    provenance = {**collect(), "code": code.record(store, map(os.path.abspath, scripts))}
-    definition = Definition(store.id, title, time.time(), prepared, max_parallel, provenance)
+    store.write_provenance({**collect(), "code": code.record(store, map(os.path.abspath, scripts))})
+    definition = Definition(store.id, title, time.time(), prepared, max_parallel)
     store.write_definition(definition)
     return definition
 

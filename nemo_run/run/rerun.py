@@ -38,31 +38,25 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
         raise ExperimentError(f"experiment {old.id!r} has no jobs to run again")
     new = stores.create(definition.title, base)
     try:
-        places = _bring_code(old, new, definition.provenance)
+        provenance = old.read_provenance()
+        places = _bring_code(old, new, provenance)
         stores.write_text(new.path / "environment.json", (old.path / "environment.json").read_text())
         if (old.path / "packages").is_dir():
             shutil.copytree(old.path / "packages", new.path / "packages")
         for task in (task for job in definition.jobs for task in job.tasks):
             _copy_task(old, new, task.directory, places)
-        new.write_definition(
-            dataclasses.replace(
-                definition,
-                id=new.id,
-                created=time.time(),
-                provenance={**collect(), "code": definition.provenance.get("code", []), "rerun_of": old.id},
-            )
-        )
+        new.write_provenance({**collect(), "code": provenance.get("code", []), "rerun_of": old.id})
+        new.write_definition(dataclasses.replace(definition, id=new.id, created=time.time()))
     except BaseException:
         new.delete()
         raise
     return new
 
 
-def _bring_code(old: ExperimentStore, new: ExperimentStore, provenance: dict[str, object]) -> dict[str, str]:
+def _bring_code(old: ExperimentStore, new: ExperimentStore, provenance: dict[str, Any]) -> dict[str, str]:
     """Bring the recorded code into the new experiment; where each place went."""
-    records = provenance.get("code", [])
     places = {}
-    for index, entry in enumerate(records if isinstance(records, list) else []):
+    for index, entry in enumerate(provenance.get("code", [])):
         folder = new.path / "code" / str(index)
         code.restore(old, entry, folder)
         places[entry["root"]] = str(folder)

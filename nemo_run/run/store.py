@@ -4,6 +4,7 @@
 
     $NEMORUN_HOME/experiments/<title>/<id>/
         experiment.json        what was asked for (Definition)
+        provenance.json        who launched it, where, with which code and packages
         environment.json       environment of the launching process, for tasks that inherit it
         controller.lock        locked while a controller drives the experiment
         controller.json        who that is, or was
@@ -91,7 +92,6 @@ class Definition:
     created: float
     jobs: tuple[JobDefinition, ...] = ()
     max_parallel: int | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
     format: int = _FORMAT
 
     def job(self, job_id: str) -> JobDefinition:
@@ -411,6 +411,18 @@ class ExperimentStore:
             return _definition(doc)
         except (KeyError, TypeError, AttributeError) as e:
             raise StoreError(f"{path}: the file is damaged, or was written by another version ({e!r})") from e
+
+    def write_provenance(self, provenance: dict[str, Any]) -> None:
+        """Store who launched the experiment, where, and with what."""
+        write_json(self.path / "provenance.json", provenance)
+
+    def read_provenance(self) -> dict[str, Any]:
+        """Who launched the experiment, where, and with what."""
+        try:
+            doc: dict[str, Any] = read_json(self.path / "provenance.json")
+        except FileNotFoundError:
+            return {}
+        return doc
 
     def folder(self, relative: str) -> Path:
         """A folder of the experiment, created if need be."""

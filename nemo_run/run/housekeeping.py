@@ -1,0 +1,57 @@
+"""Deleting past experiments; nothing that runs or is driven is ever touched."""
+
+from __future__ import annotations
+
+import time
+
+from nemo_run.core.execution.base import JobState
+from nemo_run.errors import ExperimentBusyError, NemoRunError
+from nemo_run.run import store as stores
+from nemo_run.run.controller import current_progress
+from nemo_run.run.store import ExperimentStore
+
+
+def delete(store: ExperimentStore) -> None:
+    """Delete an experiment with its logs and artifacts.
+
+    Raises:
+        ExperimentBusyError: It is driven, or a job of it runs.
+        StoreError: Its files are damaged, so that this cannot be known.
+    """
+    progress = current_progress(store, store.read_definition())
+    running = [name for name, job in progress.items() if _runs(job.state)]
+    if running:
+        raise ExperimentBusyError(
+            f"experiment {store.id!r} is not deleted: {', '.join(running[:3])} may still run; "
+            f"cancel it first: nemorun experiment cancel {store.id}"
+        )
+    store.delete()
+
+
+def _runs(state: JobState) -> bool:
+    return not state.is_final and state is not JobState.UNSUBMITTED
+
+
+def prune(older_than: float, title: str = "", base: str | None = None) -> tuple[list[str], dict[str, str]]:
+    """Delete the experiments that were launched long ago.
+
+    Args:
+        older_than: Age in seconds.
+        title: Only those with this title.
+        base: Folder in place of the NeMo-Run home.
+
+    Returns:
+        Ids of those that were deleted, and why others that are old enough were not.
+    """
+    limit = time.time() - older_than
+    deleted: list[str] = []
+    kept: dict[str, str] = {}
+    for experiment_id in stores.ids(title, base):
+        store = stores.find(experiment_id, base)
+        try:
+            if store.read_definition().created < limit:
+                delete(store)
+                deleted.append(experiment_id)
+        except NemoRunError as e:
+            kept[experiment_id] = str(e)
+    return deleted, kept
