@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     local = [link.partition("#")[0] for link in markdown.links(page.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in local if link and not (page.parent / link).exists()] == []
+
+
+@pages
+def test_named_files_are_there(page: Path) -> None:
+    named = set(re.findall(r"`((?:nemo_run|tests|examples|docs)/[^`\s]+)`", page.read_text(encoding="utf-8")))
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_reader_of_markdown() -> None:

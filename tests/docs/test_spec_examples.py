@@ -47,8 +47,10 @@ def test_experiment_management(tmp_path: Path) -> None:
     ).split()
     assert "hyperparameter-sweep_20241201_123456" in later
     code = "import nemo_run as run\n" + later.replace("hyperparameter-sweep_20241201_123456", real_id)
-    printed = reader.python(code + "\nprint(exp.status(return_dict=True))", "later.py")
-    assert printed.count("'SUCCEEDED'") == 3
+    printed = reader.python(
+        code + "\nprint(*(job['status'].name for job in exp.status(return_dict=True).values()))", "later.py"
+    )
+    assert printed.splitlines()[-1] == "SUCCEEDED SUCCEEDED SUCCEEDED"
     assert "trained a model of size 1024" in printed
     assert "trained a model of size 512" not in printed
 
