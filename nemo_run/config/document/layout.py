@@ -13,6 +13,7 @@ from nemo_run.errors import ConfigError, SerializationError
 
 TARGET, PARTIAL, ARGS, CONVERT, RECURSIVE = "_target_", "_partial_", "_args_", "_convert_", "_recursive_"
 RESERVED = frozenset({TARGET, PARTIAL, ARGS, CONVERT, RECURSIVE})
+CALL = "_call_"  # only read
 EXISTING = "object"  # what `_convert_` says of an object that is stored as it is
 
 CLASS, CALLABLE, OBJECT = "hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object"

@@ -11,12 +11,10 @@ from typing import Any
 
 import fiddle as fdl
 
-# No public name for it.
-from fiddle._src.config import BuildableTraverserMetadata
-
 from nemo_run.config.document.layout import (
     ARGS,
     BUILDABLE,
+    CALL,
     CONVERT,
     EXISTING,
     PARTIAL,
@@ -147,13 +145,15 @@ class _Decoder:
         target = document[TARGET]
         if not isinstance(document.get(PARTIAL, False), bool) or not document.get(RECURSIVE, True):
             raise RefusedError("`_partial_` must be true or false, and `_recursive_`, if given, true")
+        if document.get(CALL, True) is False:  # as NeMo-Run has written classes and functions
+            return self.referred(target)
         if PARTIAL not in document:
             names = document.keys() - RESERVED
             if target in BY_TARGET and not names:
                 return self.value(BY_TARGET[target], document)
             if target in REFERENCES and names == {"path"}:
                 return self.referred(document["path"])
-            if target == BUILDABLE:
+            if target == BUILDABLE and ARGS in document:
                 return self.wrapped(document)
         existing = self.existing(document) if document.get(CONVERT) == EXISTING else _NOWHERE
         return self.config(document) if existing is _NOWHERE else existing
@@ -214,17 +214,19 @@ class _Decoder:
         arguments = self.bound(known, target, self.arguments(document), self.fields(document, RESERVED), name)
         if kind is None:
             kind = Partial if document.get(PARTIAL) else Config
-            for argument, (default_kind, default) in known.defaults.items():
+            for argument, (default_kind, default) in known.default_configs.items():
                 arguments.setdefault(argument, default_kind(default))
         tags = {argument: frozenset(found) for argument, found in known.tags.items()}
         if not self.validate:
-            return kind.__unflatten__(arguments.values(), BuildableTraverserMetadata(target, tuple(arguments), tags))
-        config = kind.__unflatten__((), BuildableTraverserMetadata(target, (), tags))
-        for argument, value in arguments.items():
-            try:
+            return kind.__unflatten__(
+                arguments.values(), fdl.BuildableTraverserMetadata(target, tuple(arguments), tags)
+            )
+        config = kind.__unflatten__((), fdl.BuildableTraverserMetadata(target, (), tags))
+        try:
+            for argument, value in arguments.items():
                 config._arguments_set_value(argument, value)  # noqa: SLF001  # as fiddle's own setters do
-            except ConfigError as error:
-                raise RefusedError(str(error), type(error)) from error
+        except ConfigError as error:
+            raise RefusedError(str(error), type(error)) from error
         return config
 
     def signature(self, name: str, target: Any) -> Target:
@@ -244,12 +246,14 @@ class _Decoder:
             wrong = min(unknown)
             hint = did_you_mean(wrong, (argument for argument in known.parameters if argument in known.keywords))
             raise RefusedError(f"{name} has no argument {wrong!r}{hint}", UnknownFieldError)
-        if not positional:
-            return {**named}
-        try:
-            return known.signature_binding(target, *positional, **named)
-        except TypeError as error:
-            raise RefusedError(str(error)) from error
+        arguments: dict[str | int, Any] = {}
+        arguments.update(named)
+        if positional:
+            try:
+                arguments = known.signature_binding(target, *positional, **named)
+            except TypeError as error:
+                raise RefusedError(str(error)) from error
+        return arguments
 
 
 def _instance(kind: Any, fields: dict[str, Any]) -> Any:

@@ -13,9 +13,6 @@ from typing import Any
 
 import fiddle as fdl
 
-# No public name for it.
-from fiddle._src.signatures import NO_VALUE
-
 from nemo_run.config.document.layout import (
     ARGS,
     BUILDABLE,
@@ -25,6 +22,7 @@ from nemo_run.config.document.layout import (
     EXISTING,
     OBJECT,
     PARTIAL,
+    REFERENCES,
     RESERVED,
     TARGET,
     VALUES,
@@ -53,7 +51,7 @@ def to_document(value: Any, *, reference: Callable[[Any], str] = name_of) -> Any
     Example:
         >>> import nemo_run as run
         >>> to_document(run.Config(complex, 1.5))
-        {'_target_': 'builtins.complex', '_partial_': False, 'real': 1.5}
+        {'_target_': 'builtins.complex', 'real': 1.5}
 
     Raises:
         SerializationError: If something in it cannot be stored; the message has the path to it and what to do.
@@ -173,7 +171,9 @@ class _Encoder:
     def existing(self, value: Any) -> dict[str, Any]:
         """An object by its parts: a partial, a named tuple, or an instance of a dataclass."""
         if isinstance(value, functools.partial):
-            node = {TARGET: self.name(value.func), PARTIAL: True, CONVERT: EXISTING, ARGS: self.items(value.args)}
+            node = {TARGET: self.name(value.func), PARTIAL: True, CONVERT: EXISTING}
+            if value.args:
+                node[ARGS] = self.items(value.args)
             return self.fields(value.keywords.items(), node)
         node = {TARGET: self.name(type(value)), CONVERT: EXISTING}
         if hasattr(value, "_fields"):
@@ -215,7 +215,7 @@ class _Encoder:
 
     def buildable(self, config: fdl.Buildable[Any], partial: bool, plain: bool) -> dict[str, Any]:
         target: Any = config.__fn_or_cls__
-        positional, arguments = _arguments(config)
+        positional, arguments = call_arguments(config)
         if isinstance(target, functools.partial):  # what it has bound comes first, as in a call of it
             positional, arguments = [*target.args, *positional], {**target.keywords, **arguments}
             target = target.func
@@ -224,12 +224,12 @@ class _Encoder:
         node: dict[str, Any] = {TARGET: self.name(target)}
         if partial:
             node[PARTIAL] = True
-        elif node[TARGET] in VALUES:
-            node[PARTIAL] = False
+        elif node[TARGET] in REFERENCES or (node[TARGET] in VALUES and not arguments):
+            node[PARTIAL] = False  # it would be read as a value
         if positional:
             node[ARGS] = self.items(positional)
         self.fields(arguments.items(), node)
-        tags = _own_tags(config)
+        tags = own_tags(config)
         return node if plain and not tags else self.wrapped(node, None if plain else type(config), tags)
 
     def wrapped(self, node: dict[str, Any], kind: type | None, tags: Mapping[Any, set[type]]) -> dict[str, Any]:
@@ -244,25 +244,23 @@ class _Encoder:
         return outer
 
 
-def _arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:
+def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:
     """What the target is called with, by position and by name; names in the order of its signature."""
     target = target_of(config.__fn_or_cls__)
     arguments: dict[Any, Any] = dict(ordered_arguments(config))
-    for name in target.defaults:  # where nothing is given, loading fills in a configuration
+    for name in target.default_configs:  # where nothing is given, loading fills in a configuration
         default = target.parameters[name].default
         if name not in arguments and default is not inspect.Parameter.empty:
             arguments[name] = default
     if not any(type(name) is int for name in arguments):
         return [], arguments
     positional, named = target.transform_to_args_kwargs(arguments, include_no_value=True)
-    if NO_VALUE in positional:
-        raise RefusedError(
-            f"positional argument {positional.index(NO_VALUE)} has no value, though a later one has; set it"
-        )
+    if any(value is fdl.NO_VALUE for value in positional):
+        raise RefusedError("a positional argument has no value, though a later one has; set it, too")
     return positional, named
 
 
-def _own_tags(config: fdl.Buildable[Any]) -> dict[Any, set[Any]]:
+def own_tags(config: fdl.Buildable[Any]) -> dict[Any, set[Any]]:
     """The tags of the arguments, but for those that the signature gives."""
     given = target_of(config.__fn_or_cls__).tags
     return {name: tags for name, tags in config.__argument_tags__.items() if tags and tags != set(given.get(name, ()))}

@@ -32,8 +32,8 @@ class ZlibJSONSerializer:
         True
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # none is needed; code exists that gives some
-        pass
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Takes anything, and needs nothing."""
 
     def serialize(self, cfg: fdl.Buildable[Any], pyref_policy: PyrefPolicy | None = None) -> str:
         """Writes a configuration.

@@ -1,0 +1,278 @@
+"""Configurations as text, and back: YAML, TOML, JSON and Python source.
+
+YAML, TOML and JSON hold the document of :mod:`nemo_run.config.document`, which Hydra's ``instantiate`` builds too.
+Where a format lacks a word, a call that Hydra knows stands for it: TOML has no null, which is
+``{_target_ = "json.loads", _args_ = ["null"]}``, and JSON has no NaN and no infinity, which are
+``{"_target_": "builtins.float", "_args_": ["nan"]}``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from nemo_run.config.document import from_document, to_document
+from nemo_run.config.document.layout import ARGS, CONVERT, TARGET, shown
+from nemo_run.errors import ConfigError, SerializationError
+
+Format = Literal["yaml", "toml", "json"]
+
+_FORMAT_OF_SUFFIX: dict[str, Format] = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
+_TOML_LINE = re.compile(r"""\s*(\[.+\]|[\w.\-"' ]+=.*)""")
+
+
+# ---------------------------------------------------------------- writing
+def to_yaml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
+    """Writes a configuration as YAML.
+
+    Args:
+        cfg: The configuration.
+        path: A file to write it to, too. An existing file is replaced at once, never half.
+
+    Example:
+        >>> import nemo_run as run
+        >>> print(to_yaml(run.Config(complex, real=1.5)), end="")
+        _target_: builtins.complex
+        real: 1.5
+
+    Raises:
+        SerializationError: If something in it cannot be stored.
+    """
+    from nemo_run.config.export_yaml import dump
+
+    return _written(dump(_for_hydra(to_document(cfg))), path)
+
+
+def to_json(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
+    """Writes a configuration as JSON; see :func:`to_yaml`."""
+    document = _for_hydra(to_document(cfg))
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_replace(document, _spell_out_nan), indent=2, ensure_ascii=False, allow_nan=False)
+    return _written(text + "\n", path)
+
+
+def to_toml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
+    """Writes a configuration as TOML; see :func:`to_yaml`. In each table, plain values come before tables."""
+    import tomli_w
+
+    document = _replace(_for_hydra(to_document(cfg)), _spell_out_none)
+    if not isinstance(document, dict):
+        raise SerializationError(f"a TOML file is a table, which {type(cfg).__name__} is not; use YAML or JSON")
+    return _written(tomli_w.dumps(document), path)
+
+
+def to_python(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
+    """Writes Python source that makes an equal configuration, and calls it ``config``.
+
+    Args:
+        cfg: The configuration.
+        path: A file to write it to, too.
+
+    Example:
+        >>> import nemo_run as run
+        >>> print(to_python(run.Config(complex, real=1.5)), end="")
+        import nemo_run as run
+        <BLANKLINE>
+        config = run.Config(complex, real=1.5)
+
+    Raises:
+        SerializationError: If something in it cannot be stored.
+    """
+    from nemo_run.config.export_python import source
+
+    return _written(source(cfg), path)
+
+
+def _for_hydra(document: Any) -> Any:
+    """Tells Hydra to hand lists and dicts over as such, where there are any."""
+    if not isinstance(document, dict) or TARGET not in document or CONVERT in document or not _has_containers(document):
+        return document
+    return {TARGET: document[TARGET], CONVERT: "all", **document}
+
+
+def _has_containers(document: Any) -> bool:
+    if isinstance(document, list) or TARGET not in document:
+        return True
+    values = [*document.get(ARGS, ()), *(value for name, value in document.items() if name != ARGS)]
+    return any(isinstance(value, (dict, list)) and _has_containers(value) for value in values)
+
+
+def _replace(document: Any, replace: Callable[[Any], Any]) -> Any:
+    """A copy of a document with every leaf replaced."""
+    if isinstance(document, dict):
+        return {name: _replace(value, replace) for name, value in document.items()}
+    if isinstance(document, list):
+        return [_replace(value, replace) for value in document]
+    return replace(document)
+
+
+def _spell_out_nan(leaf: Any) -> Any:
+    finite = not isinstance(leaf, float) or math.isfinite(leaf)
+    return leaf if finite else {TARGET: "builtins.float", ARGS: [repr(leaf)]}
+
+
+def _spell_out_none(leaf: Any) -> Any:
+    return {TARGET: "json.loads", ARGS: ["null"]} if leaf is None else leaf
+
+
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        try:
+            _write_atomically(Path(path), text)
+        except (OSError, UnicodeError) as error:
+            raise SerializationError(f"cannot write {os.fspath(path)!r}: {error}") from error
+    return text
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- reading
+def load_config(path_or_text: str | os.PathLike[str], *, format: Format | None = None, validate: bool = True) -> Any:
+    r"""Reads a configuration from a file or a text in YAML, TOML or JSON.
+
+    The classes and functions that it names are imported, but nothing is called.
+
+    Args:
+        path_or_text: A file, or the text itself.
+        format: ``"yaml"``, ``"toml"`` or ``"json"``; found by the suffix of the file, or by looking, if not given.
+        validate: Check each argument against its type hint.
+
+    Returns:
+        A :class:`nemo_run.Config` or :class:`nemo_run.Partial` equal to the one that was written; of a text without
+        ``_target_`` at the top, the dict or list that it holds.
+
+    Example:
+        >>> load_config("_target_: builtins.complex\nreal: 1.5")
+        <Config[complex(real=1.5)]>
+
+    Raises:
+        SerializationError: If the file cannot be read, or names something that is not there.
+        UnknownFieldError: If it gives an argument that its target does not have.
+        ConfigTypeError: If an argument does not fit its type hint.
+    """
+    document, source = _read(path_or_text, format)
+    try:
+        return from_document(document, validate=validate)
+    except ConfigError as error:
+        if source is None:
+            raise
+        raise type(error)(f"{source}: {error}") from error
+
+
+def load_document(path_or_text: str | os.PathLike[str], *, format: Format | None = None) -> Any:
+    """Reads what :func:`load_config` reads as a plain document, without importing anything that it names.
+
+    Example:
+        >>> load_document('{"_target_": "nowhere.Model", "size": 3}')
+        {'_target_': 'nowhere.Model', 'size': 3}
+    """
+    return _read(path_or_text, format)[0]
+
+
+def _read(path_or_text: str | os.PathLike[str], format: Format | None) -> tuple[Any, str | None]:
+    """The document, and the file that it is from."""
+    if format is not None and format not in get_args(Format):
+        raise SerializationError(f"unknown format {format!r}; it is one of {', '.join(get_args(Format))}")
+    file = _file(path_or_text)
+    if file is None:
+        text = os.fspath(path_or_text)
+        return _parse(text, format or _format_of(text), "the text"), None
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise SerializationError(f"cannot read {str(file)!r}: {error}") from error
+    return _parse(text, format or _FORMAT_OF_SUFFIX.get(file.suffix) or _format_of(text), str(file)), str(file)
+
+
+def _file(path_or_text: str | os.PathLike[str]) -> Path | None:
+    """The file that is meant; ``None`` if it is a text."""
+    if not isinstance(path_or_text, str):
+        return Path(path_or_text)
+    if "\n" in path_or_text or path_or_text.lstrip()[:1] in {"{", "["}:
+        return None
+    path = Path(path_or_text)
+    if path.suffix == ".py":
+        raise SerializationError(f"{path_or_text!r} is Python source, which is not loaded: import it, or run it")
+    if path.suffix in _FORMAT_OF_SUFFIX and ": " not in path_or_text:
+        return path
+    try:
+        return path if path.is_file() else None
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return None
+
+
+def _format_of(text: str) -> Format:
+    """The format that a text seems to be in."""
+    if text.lstrip()[:1] in {"{", "["} and _is_json(text):
+        return "json"
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    return "toml" if _TOML_LINE.fullmatch(first) else "yaml"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse(text: str, format: Format, source: str) -> Any:
+    try:
+        document = _parser(format)(text)
+    except ValueError as error:
+        raise SerializationError(f"cannot read {source} as {format.upper()}: {error}") from error
+    except RecursionError:
+        raise SerializationError(f"cannot read {source} as {format.upper()}: it is nested too deeply") from None
+    if isinstance(document, (dict, list)):
+        return document
+    raise SerializationError(f"{source} holds no configuration, and no file is named so: {shown(document)}")
+
+
+def _parser(format: Format) -> Callable[[str], Any]:
+    if format == "json":
+        return _load_json
+    if format == "yaml":
+        from nemo_run.config.export_yaml import load
+
+        return load
+    return _load_toml
+
+
+def _load_toml(text: str) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
+
+
+def _load_json(text: str) -> Any:
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            name = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+            raise ValueError(f"the key {name!r} is there twice in one object")
+        return found
+
+    return json.loads(text, object_pairs_hook=mapping)
