@@ -1,0 +1,16 @@
+"""``nemorun``, ``nemo`` and ``python -m nemo_run``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command that was typed, and exit with its code."""
+    from nemo_run.cli.app import run_app
+
+    sys.exit(run_app())
+
+
+if __name__ == "__main__":
+    main()

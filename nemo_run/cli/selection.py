@@ -1,0 +1,61 @@
+"""The experiment and the job that somebody means on the command line."""
+
+from __future__ import annotations
+
+from nemo_run.config.suggest import did_you_mean
+from nemo_run.errors import ExperimentNotFoundError, JobNotFoundError
+from nemo_run.run import store as stores
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition
+
+
+def find_experiment(wanted: str | None = None) -> ExperimentStore:
+    """The experiment with this id, or this title (its newest one), or an id that begins so.
+
+    Args:
+        wanted: The id, the title, or the beginning of an id; without one, the newest experiment is meant.
+
+    Raises:
+        ExperimentNotFoundError: There is none, or there are several whose ids begin so.
+    """
+    known = stores.ids()
+    if wanted is None:
+        if not known:
+            raise ExperimentNotFoundError(f"there are no experiments in {stores.experiments_root()} yet")
+        return stores.find(known[-1])
+    if wanted in known:
+        return stores.find(wanted)
+    if wanted.strip() and (with_title := stores.ids(wanted)):
+        return stores.find(with_title[-1])
+    begin_so = [one for one in known if one.startswith(wanted)] if wanted else []
+    if len(begin_so) > 1:
+        raise ExperimentNotFoundError(
+            f"the ids of {len(begin_so)} experiments begin with {wanted!r}, the newest being "
+            f"{', '.join(reversed(begin_so[-3:]))}; write more of the one you mean"
+        )
+    return stores.find(begin_so[0] if begin_so else stores.folder_name(wanted))
+
+
+def find_job(definition: Definition, wanted: str) -> JobDefinition:
+    """The job with this name, or this number.
+
+    Raises:
+        JobNotFoundError: There is none; the message names similar ones.
+    """
+    names = [job.id for job in definition.jobs]
+    if wanted in names:
+        return definition.jobs[names.index(wanted)]
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return definition.jobs[int(wanted)]
+    raise JobNotFoundError(f"experiment {definition.id!r} has no job {wanted!r}{did_you_mean(wanted, names)}")
+
+
+def dependencies_of(definition: Definition, job: JobDefinition) -> list[JobDefinition]:
+    """The jobs that a job depends on, directly or through others."""
+    found: dict[str, JobDefinition] = {}
+    todo = list(job.dependencies)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = definition.job(name)
+            todo.extend(found[name].dependencies)
+    return list(found.values())

@@ -1,0 +1,62 @@
+"""What the commands print: drawn with Rich in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from nemo_run.run.display import in_terminal, plain_table
+
+__all__ = ["in_terminal", "print_error", "print_json", "print_table"]
+
+
+def print_error(message: str) -> None:
+    """Tell what went wrong, on standard error."""
+    if in_terminal(sys.stderr):
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("error: ", "bold red").append(message, ""))
+    else:
+        typer.echo(f"error: {message}", err=True)
+
+
+def print_json(document: Any) -> None:
+    """Print a document for programs."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: Mapping[str, str] | None = None,
+) -> None:
+    """Print a table.
+
+    Args:
+        columns: Names of the columns; one that is empty throughout is left out.
+        rows: Its cells.
+        right: Columns that are aligned to the right.
+        styles: Styles of the cells with these texts.
+    """
+    if not in_terminal(sys.stdout):
+        typer.echo(plain_table(columns, rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    keep = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
+    table = Table(header_style="bold")
+    for i in keep:
+        justify = "right" if columns[i] in right else "left"
+        table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=i == 0)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(Text(row[i], (styles or {}).get(row[i], "")) for i in keep))
+    Console().print(table)
