@@ -174,9 +174,7 @@ def write_archive(entries: Iterable[Entry], path: str | os.PathLike[str]) -> Non
     """
     target = Path(path)
     entries = iter(entries)
-    first = list(
-        itertools.islice(entries, 1)
-    )  # what is packaged is found before our own file appears, perhaps beside it
+    first = list(itertools.islice(entries, 1))  # what to package is found before our own file appears, perhaps there
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +186,8 @@ def write_archive(entries: Iterable[Entry], path: str | os.PathLike[str]) -> Non
     except OSError as error:
         raise PackagingError(f"{target}: the package cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _write(out: _Gzip, entry: Entry) -> None:

@@ -36,7 +36,7 @@ def _compiled(pattern: str, descend: bool) -> re.Pattern[str]:
     text = pattern[1:] if pattern.startswith("./") else pattern
     inner = text.removesuffix("/")
     body = inner.removeprefix("/")
-    if not body:
+    if body in ("", "."):
         raise PackagingError(f"pattern {pattern!r} matches nothing: write '**' for everything")
     above = "" if "/" in inner else "(?:.*/)?"
     below = "/" if inner != text else "" if descend else "/?"

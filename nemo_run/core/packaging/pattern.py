@@ -158,9 +158,10 @@ def _glob_below(base: str, pattern: str, exclude: Patterns) -> list[Found]:
 
 def _start(pattern: str, base: str) -> str:
     """The folder below which all matches of a pattern are, so that nothing else need be looked at."""
-    if "/" not in pattern.removesuffix("/"):
+    parts = pattern.removeprefix("./").removesuffix("/").split("/")
+    if len(parts) == 1:
         return ""
-    literal = itertools.takewhile(lambda part: not _SPECIAL.intersection(part), pattern.strip("/").split("/"))
+    literal = itertools.takewhile(lambda part: not _SPECIAL.intersection(part), parts[not parts[0] :])
     start = "/".join(literal)
     return start if Path(base, start).is_dir() else start.rpartition("/")[0]
 
@@ -170,7 +171,7 @@ def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
     outer = list(itertools.accumulate(start.split("/"), "{}/{}".format)) if start else []
     if any(exclude.match(f"{folder}/") for folder in outer) or not NEVER_PACKAGED.isdisjoint(start.split("/")):
         return
-    path = os.path.join(base, start)  # noqa: PTH118
+    path = os.path.join(base, start) if start else base  # noqa: PTH118
     if start and not stat.S_ISDIR(os.lstat(path).st_mode):
         if not exclude.match(start):
             yield Found(start, path)

@@ -154,7 +154,8 @@ def _check_out(version: CodeVersion, repo: Path, folder: Path) -> None:
             apply = ("apply", "--cached", "--binary", "--whitespace=nowarn", "-")
             repository.git(repo, *apply, stdin=version.patch, env=env)
         tree = repository.git(repo, "write-tree", env=env).decode().strip()
-        repository.git(repo, "checkout-index", "--all", "--quiet", f"--prefix={folder}/", env=env)
+        write = ("checkout-index", "--all", "--quiet", f"--prefix={folder}/")
+        repository.git(repo, *repository.AS_COMMITTED, *write, env=env)
         submodules = repository.links_of(repo, tree, env)
     for submodule in submodules:
         if Path(repo, submodule.path, ".git").exists():

@@ -35,6 +35,9 @@ _SETTINGS = {
 }
 _OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.splitIndex=false", "-c", "core.safecrlf=false")
 
+# Before a command that writes files: with the line ends of the repository, whatever this machine prefers.
+AS_COMMITTED = ("-c", "core.autocrlf=false", "-c", "core.eol=lf")
+
 _PAX, _PAX_GLOBAL = b"x", b"g"
 
 
@@ -187,8 +190,8 @@ def scratch(repo: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="nemorun-git-", ignore_cleanup_errors=True) as folder:
         objects = Path(folder, "objects")
         (objects / "info").mkdir(parents=True)
-        theirs = git(repo, "rev-parse", "--git-path", "objects").removesuffix(b"\n")
-        (objects / "info" / "alternates").write_bytes(os.fsencode(repo) + b"/" + theirs + b"\n")
+        theirs = Path(repo, os.fsdecode(git(repo, "rev-parse", "--git-path", "objects").removesuffix(b"\n")))
+        (objects / "info" / "alternates").write_bytes(os.fsencode(theirs) + b"\n")
         yield {"GIT_INDEX_FILE": str(Path(folder, "index")), "GIT_OBJECT_DIRECTORY": str(objects)}
 
 
@@ -234,7 +237,7 @@ def tree_entries(repo: Path, tree: str, under: str = "", env: Mapping[str, str] 
         under: Only what is below this folder, named from there.
         env: Where git finds the tree.
     """
-    args = ("archive", "--format=tar", tree, "--", *([_below_only(under)] if under else []))
+    args = (*AS_COMMITTED, "archive", "--format=tar", tree, "--", *([_below_only(under)] if under else []))
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
