@@ -15,6 +15,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Command, Executor, JobRequest
 from nemo_run.core.execution.masking import masked
+from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ScriptError, SerializationError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
@@ -30,8 +31,6 @@ from nemo_run.run.store import (
     write_text,
 )
 from nemo_run.run.tasks import check_graph
-
-RUNNER = "nemo_run.core.runners.fdl_runner"
 
 _ANCESTORS = "NEMO_RUN_ANCESTORS"
 """Environment variable of every task: titles of the experiments it is part of, as a JSON list."""
@@ -164,10 +163,10 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
         ScriptError: The script is not there.
     """
     stored = encode({"config": task, "executor": _without_secrets(executor)})
-    document = {**stored.document, "sys_path": code.own_paths() if not packaged else _paths_inside()}
+    document = {**stored.document, "sys_path": _import_paths(executor, packaged)}
     if stored.main:
         write_text(folder / "main.pkl", stored.main)
-        document["main"] = "main.pkl"
+        document |= {"main": "main.pkl", "python": ".".join(map(str, sys.version_info[:2]))}
     write_json(folder / "task.json", document)
     env = _common_environment(folder, name, executor)
     if isinstance(task, Script):
@@ -206,6 +205,12 @@ def _script_command(script: Script, name: str, folder: Path, env: dict[str, str]
         argv[0] = sys.executable
     plain = is_python and not (len(argv) > 1 and argv[1].startswith("-") and argv[1] != "-m")
     return Command(tuple(argv), {**env, **script.env}, cwd=script.working_dir, python=plain)
+
+
+def _import_paths(executor: Executor, packaged: bool) -> list[str]:
+    if packaged:
+        return _paths_inside()
+    return code.own_paths() if executor.backend().shares_files else []
 
 
 def _paths_inside() -> list[str]:

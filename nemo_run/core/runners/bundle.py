@@ -17,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemo_run.errors import MissingExtraError
+
 if TYPE_CHECKING:
     from nemo_run.core.execution.base import Command
 
@@ -111,7 +113,7 @@ def _modules(package: str) -> Iterator[tuple[str, bytes]]:
     """The Python files of an installed package or module, with their names relative to where it is installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{package} is not installed: pip install --force-reinstall nemo-run")
+        raise MissingExtraError(f"{package} is not installed; install it again: pip install --force-reinstall nemo-run")
     origin = Path(spec.origin)
     if origin.name != "__init__.py":
         yield origin.name, origin.read_bytes()

@@ -23,7 +23,24 @@ def load(task: str) -> Any:
     document = json.loads(path.read_text())
     own = [str(Path(entry).absolute()) for entry in document.get("sys_path", [])]  # relative ones: in the packaged code
     sys.path[:] = dict.fromkeys([*own, *sys.path])
-    return decode(document["config"], (path.parent / document["main"]).read_bytes() if "main" in document else b"")
+    if "main" not in document:
+        return decode(document["config"])
+    _check_python(document.get("python", _this_python()))
+    return decode(document["config"], (path.parent / document["main"]).read_bytes())
+
+
+def _check_python(pickled_by: str) -> None:
+    """End with a message where the pickled code of another Python would end in a crash."""
+    if pickled_by != _this_python():
+        sys.exit(
+            f"this task uses functions of the launching script, which were pickled by Python {pickled_by}, but it runs "
+            f"on Python {_this_python()} ({sys.executable}). Run it where there is Python {pickled_by}, or move the "
+            "functions into a module that is there too"
+        )
+
+
+def _this_python() -> str:
+    return ".".join(map(str, sys.version_info[:2]))
 
 
 def decode(document: Any, main: bytes = b"") -> Any:
