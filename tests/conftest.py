@@ -7,6 +7,7 @@ and with ``CI=true`` it fails the run.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ THINGS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _answers("docker", "info"),
     "git": lambda: _answers("git", "--version"),
     "slurm": lambda: _answers("sinfo", "--version"),
+    "torch": lambda: importlib.util.find_spec("torch") is not None,
+    "nvidia-resiliency-ext": lambda: importlib.util.find_spec("nvidia_resiliency_ext") is not None,
     "unprivileged user": lambda: os.geteuid() != 0,
 }
 _NEEDS = "this machine lacks: "

@@ -342,10 +342,19 @@ class Experiment(LaunchedExperiment):
         elif detach:
             self._detach()
         else:
-            self._drive(tail_logs)
+            try:
+                self._drive(tail_logs)
+            finally:
+                self._clean_up_plugins()
         self._refresh()
         if check:
             self.raise_for_failure()
+
+    def _clean_up_plugins(self) -> None:
+        for job in self._jobs:
+            for plugin in job.plugins or []:
+                for task, executor in job.members:
+                    plugin.cleanup(task, executor)
 
     def reset(self) -> Experiment:
         """A new experiment with the same title, tasks, executors and dependencies, ready to run.

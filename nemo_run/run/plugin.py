@@ -34,3 +34,6 @@ class ExperimentPlugin(ConfigurableMixin):
 
     def setup(self, task: Partial[Any] | Script, executor: Executor) -> None:
         """Change the task and its executor in place. Both are copies of what the user gave."""
+
+    def cleanup(self, task: Partial[Any] | Script, executor: Executor) -> None:
+        """Tidy up after the experiment. Called in the launching process when all jobs have ended, however they did."""

@@ -291,6 +291,7 @@ class Executor(ConfigurableMixin):
                 )
             if not isinstance(value, str) or "\0" in value:
                 raise ExecutorError(f"{where}.env_vars[{name!r}] must be a string without a null byte")
+        self.get_launcher()
         if self.retries < 0:
             raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")
 

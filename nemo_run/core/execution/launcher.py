@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.errors import ExecutorError
@@ -98,37 +98,40 @@ class Launcher(ConfigurableMixin):
         return replace(command, argv=("nsys", *prefix, *command.argv), python=False)
 
 
-def _program(command: Command) -> list[str]:
-    """The command as the last arguments of torchrun, which starts a Python of its own."""
-    return list(command.argv[1:]) if command.python else ["--no-python", *command.argv]
-
-
 @dataclass(kw_only=True)
-class Torchrun(Launcher):
-    """Start the processes with PyTorch's ``torchrun``.
+class _ElasticLauncher(Launcher):
+    """What the launchers built on PyTorch's elastic agent have in common.
 
     Attributes:
-        rdzv_backend: Rendezvous backend (``torchrun --rdzv-backend``).
+        rdzv_backend: Rendezvous backend (``--rdzv-backend``).
         rdzv_port: Port of the rendezvous on the head node, where there are several nodes.
-        rdzv_id: Identity of the rendezvous (``torchrun --rdzv-id``).
+        rdzv_id: Identity of the rendezvous (``--rdzv-id``).
     """
+
+    module: ClassVar[str]
 
     rdzv_backend: str = "c10d"
     rdzv_port: int = 29500
     rdzv_id: int | None = None
 
     def wrap(self, command: Command, layout: Layout) -> Command:
-        """``torchrun`` over the command."""
+        """The launcher's agent over the command, run by the command's own interpreter where it has one."""
         python = command.argv[0] if command.python else sys.executable
-        argv = (python, "-m", "torch.distributed.run", *self._options(layout), *_program(command))
+        # The agent starts a Python of its own for its workers; any other program is run as it is.
+        program = command.argv[1:] if command.python else ("--no-python", *command.argv)
+        argv = (python, "-m", self.module, *self._options(layout), *program)
         return self._profiled(replace(command, argv=argv, python=True), layout)
 
     def _options(self, layout: Layout) -> list[str]:
-        options = [f"--nnodes={layout.nodes}", f"--nproc-per-node={layout.processes_per_node}"]
-        if layout.nodes == 1:
-            options.append("--standalone")  # a free port of its own: several jobs can share a machine
-        else:
-            options += [f"--rdzv-backend={self.rdzv_backend}", f"--rdzv-endpoint={layout.head_node}:{self.rdzv_port}"]
+        alone = layout.nodes == 1  # then any free port will do, and several jobs can share the machine
+        endpoint = "localhost:0" if alone else f"{layout.head_node}:{self.rdzv_port}"
+        options = [
+            f"--nnodes={layout.nodes}",
+            f"--nproc-per-node={layout.processes_per_node}",
+            f"--rdzv-backend={self.rdzv_backend}",
+            f"--rdzv-endpoint={endpoint}",
+        ]
+        if not alone:
             options.append(f"--node-rank={layout.node_rank}")
         if self.rdzv_id is not None:
             options.append(f"--rdzv-id={self.rdzv_id}")
@@ -138,16 +141,26 @@ class Torchrun(Launcher):
 
 
 @dataclass(kw_only=True)
-class FaultTolerance(Launcher):
-    """Start the processes with NVIDIA's fault-tolerant ``ft_launcher`` (nvidia-resiliency-ext).
+class Torchrun(_ElasticLauncher):
+    """Start the processes with PyTorch's ``torchrun``.
+
+    Example:
+        >>> import nemo_run as run
+        >>> run.LocalExecutor(ntasks_per_node=2, launcher=run.Torchrun()).nproc_per_node()
+        2
+    """
+
+    module: ClassVar[str] = "torch.distributed.run"
+
+
+@dataclass(kw_only=True)
+class FaultTolerance(_ElasticLauncher):
+    """Start the processes with NVIDIA's fault-tolerant ``ft_launcher`` (package ``nvidia-resiliency-ext``).
 
     Attributes:
         cfg_path: Its configuration file (``--ft-cfg-path``).
-        finished_flag_file: File that a finished training leaves, so that it is not started again.
-        job_results_file: File to which the results of every restart are added.
-        rdzv_backend: Rendezvous backend.
-        rdzv_port: Port of the rendezvous on the head node.
-        rdzv_id: Identity of the rendezvous.
+        finished_flag_file: File that a finished training leaves; told to it as ``FAULT_TOL_FINISHED_FLAG_FILE``.
+        job_results_file: File for the results of every restart; told to it as ``FAULT_TOL_JOB_RESULTS_FILE``.
         workload_check_interval: Seconds between two checks of the workload.
         initial_rank_heartbeat_timeout: Seconds to wait for the first heartbeat of a rank.
         rank_heartbeat_timeout: Seconds to wait for every further heartbeat.
@@ -156,12 +169,11 @@ class FaultTolerance(Launcher):
         max_restarts: How often the processes are restarted in place.
     """
 
+    module: ClassVar[str] = "nvidia_resiliency_ext.fault_tolerance.launcher"
+
     cfg_path: str = ""
     finished_flag_file: str = ""
     job_results_file: str = ""
-    rdzv_backend: str = "c10d"
-    rdzv_port: int = 29500
-    rdzv_id: int | None = None
     workload_check_interval: float | None = None
     initial_rank_heartbeat_timeout: float | None = None
     rank_heartbeat_timeout: float | None = None
@@ -171,19 +183,16 @@ class FaultTolerance(Launcher):
 
     def wrap(self, command: Command, layout: Layout) -> Command:
         """``ft_launcher`` over the command."""
-        argv = ("ft_launcher", *self._options(layout), *_program(command))
-        return self._profiled(replace(command, argv=argv, python=False), layout)
+        files = {
+            "FAULT_TOL_CFG_PATH": self.cfg_path,
+            "FAULT_TOL_FINISHED_FLAG_FILE": self.finished_flag_file,
+            "FAULT_TOL_JOB_RESULTS_FILE": self.job_results_file,
+        }
+        env = {name: path for name, path in files.items() if path}
+        return super().wrap(replace(command, env={**command.env, **env}), layout)
 
     def _options(self, layout: Layout) -> list[str]:
-        options = [
-            f"--nnodes={layout.nodes}",
-            f"--nproc-per-node={layout.processes_per_node}",
-            f"--rdzv-backend={self.rdzv_backend}",
-            f"--rdzv-endpoint={layout.head_node}:{self.rdzv_port}",
-            f"--node-rank={layout.node_rank}",
-        ]
         named = {
-            "rdzv-id": self.rdzv_id,
             "max-restarts": self.max_restarts,
             "ft-cfg-path": self.cfg_path or None,
             "ft-workload-check-interval": self.workload_check_interval,
@@ -192,7 +201,8 @@ class FaultTolerance(Launcher):
             "ft-rank-termination-signal": self.rank_termination_signal,
             "ft-log-level": self.log_level,
         }
-        return options + [f"--{name}={value}" for name, value in named.items() if value is not None]
+        given = [f"--{name}={value}" for name, value in named.items() if value is not None]
+        return [*super()._options(layout), "--ignore-missing-fault-tol-cfg", *given]
 
 
 _BY_NAME = {"torchrun": Torchrun, "ft": FaultTolerance}

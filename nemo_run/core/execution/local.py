@@ -41,7 +41,7 @@ class LocalExecutor(Executor):
 
     Attributes:
         ntasks_per_node: Processes that a launcher such as torchrun starts on each node.
-        nodes: Number of nodes that a launcher is told of.
+        nodes: Number of nodes that this machine stands for: a launcher starts the processes of all of them.
         working_dir: Folder in which the task runs; by default that of the launching process.
         timeout: Time limit in seconds, or as ``"HH:MM:SS"``; at its end the task is terminated.
         memory: Limit of the resident memory of all processes of a task, in bytes or as ``"500M"``, ``"2GB"``.
@@ -153,8 +153,8 @@ class LocalBackend:
         if not isinstance(executor, LocalExecutor):
             raise ExecutorError(f"job {request.job_id!r}: the local engine needs a LocalExecutor, not {executor!r}")
         layout = Layout(
-            nodes=executor.nodes,
-            processes_per_node=executor.ntasks_per_node,
+            nodes=1,  # this machine stands for all of them
+            processes_per_node=executor.nodes * executor.ntasks_per_node,
             log_dir=ATTEMPT_FOLDER,
             profile_dir=request.directory,
         )
