@@ -1,0 +1,5 @@
+import pytest
+
+pytest.register_assert_rewrite("tests.execution.contract")
+
+from tests.support import no_process_left as no_process_left  # noqa: E402

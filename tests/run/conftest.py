@@ -1,0 +1,1 @@
+from tests.support import no_process_left as no_process_left

@@ -1,0 +1,70 @@
+"""What many tests need: to wait for something, and to see which processes an experiment left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from nemo_run.core.execution import _supervisor
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], what: str = "", within: float = 60.0) -> T:
+    """Wait until the condition holds, and return its value. The deadline is generous: it only bounds a failure."""
+    end = time.monotonic() + within
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"not within {within:g} s: {what or condition}")
+        time.sleep(0.01)
+
+
+def own_processes(root: Path) -> dict[int, str]:
+    """Living processes that belong to experiments below a folder: tasks, their supervisors, detached controllers."""
+    mark, path = f"{_supervisor.MARKER}={root}".encode(), str(root).encode()
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            environment = Path("/proc", name, "environ").read_bytes()
+            arguments = Path("/proc", name, "cmdline").read_bytes()
+            if _supervisor.start_time(int(name)) is not None and (
+                any(entry.startswith(mark) for entry in environment.split(b"\0")) or path in arguments
+            ):
+                found[int(name)] = arguments.replace(b"\0", b" ").decode(errors="replace")[:200]
+    for claim in root.glob("**/supervisor.json"):
+        with contextlib.suppress(OSError, ValueError):
+            owner = json.loads(claim.read_bytes())
+            if isinstance(owner, dict) and "pid" in owner and _supervisor.start_time(owner["pid"]) == owner["start"]:
+                found[owner["pid"]] = f"supervisor of {claim.parent}"
+    return {pid: what for pid, what in found.items() if pid != os.getpid()}
+
+
+def kill_all(root: Path) -> None:
+    """Kill what belongs to experiments below a folder."""
+    while pids := own_processes(root):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(tmp_path: Path) -> Iterator[None]:
+    """Every test ends what it started."""
+    yield
+    end = time.monotonic() + 20
+    while (left := own_processes(tmp_path)) and time.monotonic() < end:
+        time.sleep(0.02)
+    kill_all(tmp_path)
+    assert not left, f"left behind: {left}"
