@@ -323,7 +323,7 @@ def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
         InvalidNameError: This cannot be an id.
         ExperimentNotFoundError: There is none; the message names similar ones.
     """
-    if not isinstance(experiment_id, str) or folder_name(experiment_id) != experiment_id:
+    if not experiment_id or not isinstance(experiment_id, str) or folder_name(experiment_id) != experiment_id:
         raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment; see them: nemorun experiment list")
     root = experiments_root(base)
     match = _ID.match(experiment_id)
