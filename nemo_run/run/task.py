@@ -1,0 +1,47 @@
+"""Looking at a task before it is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nemo_run.config import Partial
+    from nemo_run.core.execution.base import Executor
+
+
+def dryrun_fn(configured_fn: Partial[Any], executor: Executor | None = None, build: bool = False) -> None:
+    """Print what a task would be called with, and where.
+
+    Args:
+        configured_fn: A Partial or a Config.
+        executor: Where it would run; printed too.
+        build: Also build the arguments, to see that it can be done. Nothing is called.
+
+    Raises:
+        TypeError: It is no configuration.
+
+    Example:
+        >>> import nemo_run as run
+        >>> dryrun_fn(run.Partial(print, sep="-"))
+        # dry run of builtins.print
+        {
+         "_target_": "builtins.print",
+         "_partial_": true,
+         "sep": "-"
+        }
+    """
+    import json
+
+    import fiddle as fdl
+
+    from nemo_run.config.document import to_document
+    from nemo_run.config.names import get_type_namespace
+
+    if not isinstance(configured_fn, fdl.Buildable):
+        raise TypeError(f"a dry run needs a run.Partial or a run.Config, not {configured_fn!r}")
+    print(f"# dry run of {get_type_namespace(configured_fn)}")
+    print(json.dumps(to_document(configured_fn), indent=1, ensure_ascii=False))
+    if executor is not None:
+        print(f"# on {executor.info()}: {executor.backend().name}")
+    if build:
+        fdl.build(configured_fn)
