@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar
 import fiddle as fdl
 from fiddle import history
 from fiddle.config import BuildableTraverserMetadata
+from fiddle.tagging import TaggedValueCls
+from fiddle._src import history as fiddle_history  # for the counter and the location provider, which are not public
 from fiddle._src.casting import register_supported_cast  # there is no public name for it
 
 from nemo_run.config import tree
 from nemo_run.config.convert import dataclasses_to_configs
+from nemo_run.config.equality import equal
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.config.typecheck import Mismatch, hint_name, show
@@ -74,13 +77,14 @@ class _Checked(fdl.Buildable[T]):
         state["__argument_tags__"] = defaultdict(set)
         if not validate:
             state["__validate__"] = False
+        location = _location()
         self.__argument_history__.add_new_value("__fn_or_cls__", fn_or_cls)
         for name, value in _bind(self, args, kwargs).items():
-            self._arguments_set_value(name, value)
+            self._arguments_set_value(name, value, location)
         if bind_args:
             for name, (kind, wanted) in target.default_configs.items():
                 if name not in self.__arguments__:
-                    self._arguments_set_value(name, kind(wanted))
+                    self._arguments_set_value(name, kind(wanted), location)
         for name, tags in target.tags.items():
             self.__argument_tags__[name].update(tags)
             self.__argument_history__.add_updated_tags(name, self.__argument_tags__[name])
@@ -98,11 +102,24 @@ class _Checked(fdl.Buildable[T]):
                 raise _unknown(self, name)
         self._arguments_set_value(name, value)
 
-    def _arguments_set_value(self, key: str | int, value: Any) -> None:
+    def _arguments_set_value(self, key: str | int, value: Any, location: history.Location | None = None) -> None:
+        """Every way to set an argument leads here."""
         value = dataclasses_to_configs(value, Config)
         if self.__validate__ and (check := _target(self).checks[key]) and (wrong := check(value)):
             raise _wrong_type(self, key, wrong)
-        super()._arguments_set_value(key, value)
+        if isinstance(value, TaggedValueCls):
+            super()._arguments_set_value(key, value)  # sets the tags, and the value inside if there is one
+            return
+        self.__arguments__[key] = value
+        if history.tracking_enabled():
+            entry = history.HistoryEntry(
+                next(fiddle_history._set_counter),  # noqa: SLF001
+                key,
+                history.ChangeKind.NEW_VALUE,
+                value,
+                location or _location(),
+            )
+            self.__argument_history__[key].append(entry)
 
     def __getattr__(self, name: str) -> Any:
         arguments = self.__dict__.get("__arguments__", {})
@@ -136,6 +153,12 @@ class _Checked(fdl.Buildable[T]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return tree.clone(self, memo)
+
+    def __eq__(self, other: object) -> bool:
+        same = equal(self, other)
+        return super().__eq__(other) if same is None else same
+
+    __hash__ = None  # type: ignore[assignment]  # it can change
 
     # ---------------------------------------------------------------- the whole configuration
     def clone(self) -> Self:
@@ -173,10 +196,12 @@ class _Checked(fdl.Buildable[T]):
             >>> cfg.broadcast(size=3).parts[0].size
             3
         """
-        for node in tree.nodes(self, apart_from=kwargs.values()):
-            for name, value in kwargs.items():
+        location = _location()
+        values = {name: dataclasses_to_configs(value, Config) for name, value in kwargs.items()}
+        for node in tree.nodes(self, apart_from=values.values()):
+            for name, value in values.items():
                 if _has_argument(node, name):
-                    _set_below(self, node, name, value)
+                    _set_below(self, node, name, value, location)
         return self
 
     def walk(self, /, **kwargs: Callable[[Any], Any]) -> Self:
@@ -193,10 +218,11 @@ class _Checked(fdl.Buildable[T]):
             >>> cfg.walk(size=lambda node: node.size * 10).parts[0].size
             20
         """
+        location = _location()
         for node in tree.nodes(self):
             for name, function in kwargs.items():
                 if _has_value(node, name):
-                    _set_below(self, node, name, function(node))
+                    _set_below(self, node, name, function(node), location)
         return self
 
     # ---------------------------------------------------------------- showing and storing
@@ -302,6 +328,11 @@ OptionalDefaultPartial = Annotated[Optional[T], Partial[T]]  # noqa: UP045
 
 
 # ---------------------------------------------------------------- one node
+def _location() -> history.Location | None:
+    """The line of the user's code that is being run; found once for all arguments that it sets."""
+    return fiddle_history._location_provider() if history.tracking_enabled() else None  # noqa: SLF001
+
+
 def _target(node: fdl.Buildable[Any]) -> Target:
     info = node.__signature_info__
     if isinstance(info, Target):
@@ -372,9 +403,14 @@ def _has_value(node: fdl.Buildable[Any], name: str) -> bool:
     return name in target.keywords and name not in target.required
 
 
-def _set_below(root: fdl.Buildable[Any], node: fdl.Buildable[Any], name: str, value: Any) -> None:
+def _set_below(
+    root: fdl.Buildable[Any], node: fdl.Buildable[Any], name: str, value: Any, location: history.Location | None
+) -> None:
     try:
-        setattr(node, name, value)
+        if isinstance(node, _Checked):
+            node._arguments_set_value(name, value, location)  # noqa: SLF001
+        else:
+            setattr(node, name, value)
     except ConfigError as error:
         if where := tree.path_to(root, node):
             raise type(error)(f"{where}: {error}") from None

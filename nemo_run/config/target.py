@@ -18,6 +18,8 @@ from nemo_run.config.typecheck import Check, compile_check, unpacked_keywords
 
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
+MISSING: Any = object()
+
 
 class Target(SignatureInfo):
     """The signature of a class or function, its type hints, and what follows from them.
@@ -30,6 +32,7 @@ class Target(SignatureInfo):
         takes_any_keyword: Whether there is a ``**kwargs``.
         keywords_only: Whether every argument can be given by keyword.
         required: The names without which the target cannot be called.
+        default_values: Parameter name to default value, or to MISSING.
         factories: Parameter name to the function that makes its default.
         tags: Parameter name to the fiddle tags in its annotation.
         default_configs: Parameter name to the (configuration type, target) that its annotation asks for where nothing
@@ -46,6 +49,10 @@ class Target(SignatureInfo):
         self.takes_any_keyword = bool(self.has_var_keyword)
         self.keywords_only = len(settable) + self.takes_any_keyword == len(parameters)
         self.required = tuple(name for name, parameter in settable.items() if parameter.default is parameter.empty)
+        self.default_values = {
+            name: MISSING if parameter.default is parameter.empty else parameter.default
+            for name, parameter in settable.items()
+        }
         self.factories = _default_factories(fn_or_cls)
         self.tags = {name: tags for name, hint in self.hints.items() if (tags := _tags(hint))}
         self.default_configs = {

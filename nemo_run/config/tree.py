@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import types
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fiddle as fdl
@@ -31,26 +31,33 @@ def nodes(root: Any, apart_from: Iterable[Any] = ()) -> Iterator[fdl.Buildable[A
     todo = [root]
     while todo:
         value = todo.pop()
-        if type(value) in _ATOMS or id(value) in seen:
+        if id(value) in seen:
             continue
-        if isinstance(value, fdl.Buildable):
-            seen.add(id(value))
+        seen.add(id(value))
+        if is_node(value):
             yield value
-            todo.extend(reversed(value.__arguments__.values()))
-        elif children := _children(value):
-            seen.add(id(value))
-            todo.extend(children)
+            children: Iterable[Any] = value.__arguments__.values()
+        else:
+            children = _children(value)
+        todo += [child for child in children if type(child) not in _ATOMS][::-1]
 
 
-def _children(value: Any) -> Collection[Any]:
-    """What a container holds, in reverse."""
+def is_node(value: Any) -> bool:
+    """Whether a value is a configuration; ``isinstance``, without the detour that it takes for an abstract class."""
+    return fdl.Buildable in type(value).__mro__
+
+
+def _children(value: Any) -> Iterable[Any]:
+    """What a container holds; nothing, where it is no container."""
     kind = type(value)
     if kind is list or kind is tuple:
-        return value[::-1]
-    if kind is dict:
-        return [*value.values()][::-1]
-    traverser = daglish.find_node_traverser(kind)
-    return traverser.flatten(value)[0][::-1] if traverser else ()
+        children: Iterable[Any] = value
+    elif kind is dict:
+        children = value.values()
+    else:
+        traverser = daglish.find_node_traverser(kind)
+        children = traverser.flatten(value)[0] if traverser else ()
+    return children
 
 
 def path_to(root: Any, wanted: Any) -> str:
@@ -94,7 +101,7 @@ def clone(value: Any, memo: dict[int, Any]) -> Any:
         for name, item in value.items():
             pairs[clone(name, memo)] = item if type(item) in _ATOMS else clone(item, memo)
         return pairs
-    if isinstance(value, fdl.Buildable):
+    if is_node(value):
         return _clone_node(value, memo)
     return copy.deepcopy(value, memo)
 
@@ -135,7 +142,7 @@ def build(root: fdl.Buildable[Any]) -> Any:
             result: Any = [visit(item) for item in value]
         elif kind is dict:
             result = {name: visit(item) for name, item in value.items()}
-        elif isinstance(value, fdl.Buildable):
+        elif is_node(value):
             arguments = {name: visit(item) for name, item in ordered_arguments(value)}
             result = _call(root, value, arguments)
         elif traverser := daglish.find_node_traverser(kind):
