@@ -12,7 +12,9 @@
     │   └── SerializationError      a value cannot be stored, or a stored one cannot be read
     ├── ScriptError                 a Script is wrong (also a ValueError)
     ├── ExecutorError               an executor is wrong or cannot be used here
-    │   └── MissingExtraError       a package is not installed; names the command (also an ImportError)
+    │   ├── MissingExtraError       a package is not installed; names the command (also an ImportError)
+    │   ├── TunnelError             another machine, or the engine on it, cannot be reached now (also a ConnectionError)
+    │   └── CommandError            a command ended with an exit code other than 0
     ├── PackagingError              code could not be packaged, or unpacked (also a RuntimeError)
     ├── ExperimentError             an experiment is wrong
     │   ├── InvalidNameError        a title, id or job name that is not acceptable (also a ValueError)
@@ -22,6 +24,8 @@
     │   ├── ExperimentBusyError     another controller drives it
     │   ├── NestedLaunchError       a task tried to launch its own experiment
     │   └── StoreError              a file of the store cannot be read or written (also an OSError)
+    ├── CommandLineError            what was typed makes no sense (also a ValueError)
+    │   └── OverrideError           an override such as model.size=3 cannot be read or applied
     └── JobFailedError              a job did not succeed
 """
 
@@ -74,6 +78,22 @@ class MissingExtraError(ExecutorError, ImportError):
     """An optional package is not installed; the message names the command that installs it."""
 
 
+class TunnelError(ExecutorError, ConnectionError):
+    """Another machine, or the engine on it, cannot be reached now."""
+
+
+class CommandError(ExecutorError):
+    """A command ended with an exit code other than 0.
+
+    Attributes:
+        result: Its result, with all that it said.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        self.result = result
+        super().__init__(message)
+
+
 class PackagingError(NemoRunError, RuntimeError):
     """Code could not be packaged, or a package could not be unpacked."""
 
@@ -108,6 +128,14 @@ class NestedLaunchError(ExperimentError):
 
 class StoreError(ExperimentError, OSError):
     """A file of the experiment store cannot be read or written; the message names it."""
+
+
+class CommandLineError(NemoRunError, ValueError):
+    """What was typed on a command line makes no sense."""
+
+
+class OverrideError(CommandLineError):
+    """An override, such as ``model.size=3``, cannot be read or applied."""
 
 
 class JobFailedError(NemoRunError):

@@ -15,6 +15,7 @@ import typer
 from nemo_run.cli import experiment
 from nemo_run.cli.show import in_terminal, print_error
 from nemo_run.errors import (
+    CommandLineError,
     ConfigError,
     DependencyError,
     ExperimentNotFoundError,
@@ -25,7 +26,8 @@ from nemo_run.errors import (
 )
 
 _MISTAKES = (
-    ConfigError, ScriptError, InvalidNameError, DependencyError, ExperimentNotFoundError, JobNotFoundError,
+    CommandLineError, ConfigError, ScriptError,
+    InvalidNameError, DependencyError, ExperimentNotFoundError, JobNotFoundError,
 )  # fmt: skip
 
 

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nemo_run.run.experiment import Experiment
+
+
+def _regex(text: str | None) -> str | None:
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
+    return text
+
 
 Which = Annotated[
     str | None,
@@ -18,16 +33,18 @@ OneJob = Annotated[
     str | None,
     typer.Argument(metavar="[JOB]", help="Name of the job, or its number in the status, from 0; all by default."),
 ]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; it goes on by itself.")]
+TailLogs = Annotated[bool, typer.Option(help="Show the logs of all jobs as they grow.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def create() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    app.command("list")(list_)
-    app.command("status")(status)
-    app.command("logs")(logs)
-    app.command("cancel")(cancel)
+    looking = (list_, status, logs, artifacts, diff)
+    for command in (*looking, attach, cancel, resume, rerun, delete, prune):
+        app.command(command.__name__.rstrip("_"))(command)
     return app
 
 
@@ -100,7 +117,7 @@ def logs(
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Begin with the last so many lines.")] = None,
     regex: Annotated[
         str | None,
-        typer.Option("--regex", "-e", help="Only lines in which this regular expression is found."),
+        typer.Option("--regex", "-e", help="Only lines in which this regular expression is found.", callback=_regex),
     ] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Only the log of this rank.")] = None,
 ) -> None:
@@ -139,3 +156,108 @@ def cancel(
     experiment.cancel_jobs(names)
     for name, progress in experiment.progress(names).items():
         typer.echo(f"{name}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
+
+
+def artifacts(
+    which: Needed,
+    job: OneJob = None,
+    copy_to: Annotated[Path | None, typer.Option("--copy-to", help="Copy them into this folder.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List the files that tasks left, with size and SHA-256, and copy them."""
+    from nemo_run.cli.selection import find_experiment, find_job
+    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.run.artifacts import copy_out, listing
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    found = listing(store, definition, None if job is None else find_job(definition, job).id)
+    if json:
+        print_json([dataclasses.asdict(artifact) for artifact in found])
+    elif found:
+        rows = [(one.task, one.path, str(one.size), one.sha256) for one in found]
+        print_table(("job", "file", "bytes", "sha256"), rows, right=("bytes",))
+    else:
+        typer.echo("no task left files in $NEMO_RUN_ARTIFACTS", err=True)
+    if copy_to is not None:
+        copies = copy_out(found, copy_to)
+        typer.echo(f"{len(copies)} files copied to {copy_to}", err=True)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(help="Id of an experiment, its beginning, or a title: its newest one.")],
+    new: Annotated[str, typer.Argument(help="The same of another one.")],
+) -> None:
+    """Show what is different between two experiments: configuration, code and environment."""
+    from nemo_run.cli.selection import find_experiment
+    from nemo_run.run.compare import compare
+
+    typer.echo(str(compare(find_experiment(new), find_experiment(old))))
+
+
+def attach(which: Which = None, tail_logs: TailLogs = True) -> None:
+    """Follow an experiment until all of its jobs have ended. Exits with 1 where one failed."""
+    experiment = _open(which)
+    experiment.attach(tail_logs=tail_logs)
+    experiment.raise_for_failure()
+
+
+def resume(which: Which = None, detach: Detach = False, tail_logs: TailLogs = False) -> None:
+    """Go on with an experiment whose launcher is gone. What has run is not run again."""
+    experiment = _open(which)
+    experiment.resume(detach=detach, tail_logs=tail_logs)
+    _report(experiment, detach)
+
+
+def rerun(which: Needed, detach: Detach = False, tail_logs: TailLogs = False) -> None:
+    """Run an experiment again, with the configuration and the code of its day, under a new id."""
+    _report(_open(which).rerun(detach=detach, tail_logs=tail_logs), detach)
+
+
+def _open(which: str | None) -> Experiment:
+    from nemo_run.cli.selection import find_experiment
+    from nemo_run.run.experiment import Experiment
+
+    return Experiment.from_id(find_experiment(which).id)
+
+
+def _report(experiment: Experiment, detached: bool) -> None:
+    if detached:
+        typer.echo(experiment.id)
+        return
+    experiment.status()
+    experiment.raise_for_failure()
+
+
+def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, in full.")], yes: Yes = False) -> None:
+    """Delete experiments, with their logs and artifacts; never one that runs."""
+    from nemo_run.cli.show import confirm
+    from nemo_run.run import store as stores
+    from nemo_run.run.housekeeping import delete as delete_one
+
+    found = [stores.find(one) for one in ids]
+    if confirm(f"Delete {', '.join(ids)} with logs and artifacts?", yes=yes):
+        for store in found:
+            delete_one(store)
+
+
+def prune(
+    older_than: Annotated[str, typer.Option("--older-than", help="Age, such as 12h, 30d or 8w.")],
+    title: Annotated[str, typer.Option("--title", help="Only experiments with this title.")] = "",
+    dryrun: Annotated[bool, typer.Option("--dryrun", help="Only tell which.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete the experiments that were launched long ago; never one that runs."""
+    from nemo_run.cli.selection import launched_before, parse_age
+    from nemo_run.cli.show import confirm
+    from nemo_run.run import housekeeping
+
+    age = parse_age(older_than)
+    old = launched_before(time.time() - age, title)
+    typer.echo("\n".join(old) if old else f"no experiment is older than {older_than}")
+    if dryrun or not old or not confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
+        return
+    deleted, kept = housekeeping.prune(age, title)
+    typer.echo(f"{len(deleted)} deleted", err=True)
+    for reason in kept.values():
+        typer.echo(f"kept: {reason}", err=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 from nemo_run.config.suggest import did_you_mean
-from nemo_run.errors import ExperimentNotFoundError, JobNotFoundError
+from nemo_run.errors import CommandLineError, ExperimentNotFoundError, JobNotFoundError, StoreError
 from nemo_run.run import store as stores
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition
 
@@ -32,7 +35,7 @@ def find_experiment(wanted: str | None = None) -> ExperimentStore:
             f"the ids of {len(begin_so)} experiments begin with {wanted!r}, the newest being "
             f"{', '.join(reversed(begin_so[-3:]))}; write more of the one you mean"
         )
-    return stores.find(begin_so[0] if begin_so else stores.folder_name(wanted))
+    return stores.find(begin_so[0] if begin_so else wanted)
 
 
 def find_job(definition: Definition, wanted: str) -> JobDefinition:
@@ -47,6 +50,32 @@ def find_job(definition: Definition, wanted: str) -> JobDefinition:
     if wanted.isdecimal() and int(wanted) < len(names):
         return definition.jobs[int(wanted)]
     raise JobNotFoundError(f"experiment {definition.id!r} has no job {wanted!r}{did_you_mean(wanted, names)}")
+
+
+def launched_before(limit: float, title: str = "") -> list[str]:
+    """Ids of the experiments that were launched before a time; damaged ones are left out."""
+    found = []
+    for store in map(stores.find, stores.ids(title)):
+        with contextlib.suppress(StoreError):
+            if store.read_definition().created < limit:
+                found.append(store.id)
+    return found
+
+
+def parse_age(text: str) -> float:
+    """Seconds of an age such as ``12h``.
+
+    Example:
+        >>> parse_age("2d")
+        172800.0
+
+    Raises:
+        CommandLineError: This is no age.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
+    if not found:
+        raise CommandLineError(f"{text!r} is not an age; write it like 90m, 12h, 30d or 8w")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
 
 
 def dependencies_of(definition: Definition, job: JobDefinition) -> list[JobDefinition]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import typer
 
+from nemo_run.errors import CommandLineError
 from nemo_run.run.display import in_terminal, plain_table
 
-__all__ = ["in_terminal", "print_error", "print_json", "print_table"]
+__all__ = ["confirm", "in_terminal", "print_error", "print_json", "print_table"]
 
 
 def print_error(message: str) -> None:
@@ -23,6 +24,19 @@ def print_error(message: str) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text("error: ", "bold red").append(message, ""))
     else:
         typer.echo(f"error: {message}", err=True)
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Whether a person agrees. Where there is nobody to ask, that has to be said with ``--yes``.
+
+    Raises:
+        CommandLineError: There is nobody to ask.
+    """
+    if yes:
+        return True
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise CommandLineError(f"{question} There is no terminal to ask in; say --yes")
+    return typer.confirm(question)
 
 
 def print_json(document: Any) -> None:

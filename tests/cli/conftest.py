@@ -1,0 +1,70 @@
+"""The command line as a person meets it: a process of its own, in a folder of its own, without a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nemo_run.cli.app import run_app
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+Nemorun = Callable[..., "Done"]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Runs Python with arguments in an empty folder, and gives what came of it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+
+    def run(*argv: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *argv],
+            cwd=folder,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@dataclass
+class Done:
+    """What came of a command."""
+
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def nemorun(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Nemorun:
+    """Runs ``nemorun`` in this process, in the folder of ``shell``."""
+    monkeypatch.chdir(here)
+
+    def run(*argv: str, code: int = 0) -> Done:
+        capfd.readouterr()
+        found = run_app(args=argv)
+        done = Done(*capfd.readouterr())
+        assert found == code, f"exit code {found}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def here(shell: Shell, tmp_path: Path) -> Path:
+    """The folder in which ``shell`` and ``nemorun`` run."""
+    return tmp_path / "here"
