@@ -1,8 +1,8 @@
 """Supervisor of local tasks; runs on its own, with nothing but the standard library.
 
 ``python -I -S _supervisor.py`` reads one line for every attempt from its standard input: the folder of the attempt,
-as a JSON string.  For each it forks a supervisor, which lives in its own session, and answers with the supervisor's
-pid.  A supervisor depends on nothing but the attempt's folder:
+as a JSON string.  For each it forks a supervisor, which lives in its own session, and answers once that has taken the
+attempt: with its pid, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
 
 =================== =====================================================================================
 ``spec.json``       what to run; written by whoever asks
@@ -36,6 +36,9 @@ MARKER = "NEMO_RUN_ATTEMPT_DIR"
 
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _LEASE_POLL = 0.1  # seconds between two looks for a free device
+_MEMORY_POLL = 0.2  # seconds between two looks at the memory in use
+_PR_SET_PDEATHSIG = 1
+_TAKEN = "taken"
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -53,6 +56,16 @@ def write_json(path: str, doc: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Read a file; the error names it where it is damaged."""
+    with open(path, "rb") as f:
+        try:
+            doc: dict[str, Any] = json.loads(f.read())
+        except ValueError as e:
+            raise ValueError(f"{path} is damaged: {e}") from e
+    return doc
 
 
 def claim(folder: str, doc: dict[str, Any]) -> bool:
@@ -88,23 +101,69 @@ def boot_id() -> str:
         return ""
 
 
-# --- limits ------------------------------------------------------------------------------------------------------
+# --- processes and devices ---------------------------------------------------------------------------------------
 
 
-def session_memory(session: int) -> list[int]:
-    """Resident memory, in bytes, of each living process of a session."""
-    page, sizes = os.sysconf("SC_PAGE_SIZE"), []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+def members(folder: str, session: int | None = None) -> dict[int, int]:
+    """Living processes of an attempt, with their resident memory in bytes.
+
+    They are those of the task's session, and those that left it but still have the mark in their environment, as the
+    workers of torchrun and daemons do.
+    """
+    mark, page, found = f"{MARKER}={folder}".encode(), os.sysconf("SC_PAGE_SIZE"), {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/stat", "rb") as f:
                 fields = f.read().rpartition(b")")[2].split()
-        except OSError:
+            if fields[0] in (b"Z", b"X"):
+                continue
+            if int(fields[3]) != session:
+                with open(f"/proc/{name}/environ", "rb") as f:
+                    if mark not in f.read().split(b"\0"):
+                        continue
+        except OSError:  # gone, or of another user
             continue
-        if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
-            sizes.append(int(fields[21]) * page)
-    return sizes
+        found[int(name)] = int(fields[21]) * page
+    return found
+
+
+def memory_of(processes: dict[int, int]) -> int:
+    """Memory that processes use together, in bytes; what they share counts once."""
+    total = 0
+    for pid, resident in processes.items():
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
+                shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
+            total += int(shares[0]) * 1024
+        except (OSError, IndexError):
+            total += resident
+    return total
+
+
+def end_members(folder: str, session: int | None = None, *, patience: float = 0.0) -> None:
+    """End all processes of an attempt: ask, and kill after ``patience`` seconds those that are still there."""
+    asked: set[int] = set()
+    kill_at = time.monotonic() + patience
+    give_up = kill_at + 10.0  # a process that hangs in the kernel dies when that lets it go
+    while left := members(folder, session):
+        now = time.monotonic()
+        if now >= give_up:
+            return
+        for pid in left:
+            if now >= kill_at or pid not in asked:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL if now >= kill_at else signal.SIGTERM)
+        asked.update(left)
+        time.sleep(0.01)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process, and the program it becomes, when its parent is gone."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str], list[int]]:
@@ -115,7 +174,8 @@ def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str]
     for device in ids:
         if len(taken) == count:
             break
-        fd = os.open(os.path.join(folder, f"{kind}-{device}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        name = f"{kind}-{device.replace('/', '_')}.lock"
+        fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -134,8 +194,7 @@ class Attempt:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        with open(self.file("spec.json")) as f:
-            self.spec = json.load(f)
+        self.spec = read_json(self.file("spec.json"))
         self.pid = 0
         self.ending = ""  # why the task is being ended by us
         self.kill_at: float | None = None
@@ -144,21 +203,19 @@ class Attempt:
     def base_environment(self) -> dict[str, str]:
         """Environment of whoever launched the experiment, as it was then."""
         path = self.spec.get("environment_file")
-        if not path:
-            return {}
-        with open(path) as f:
-            env: dict[str, str] = json.load(f)
-        return env
+        return read_json(path) if path else {}
 
     def file(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
-    def run(self) -> None:
-        """Claim the attempt, run it to its end, and record that."""
+    def take(self) -> bool:
+        """Claim the attempt."""
         pid = os.getpid()
         identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(), "host": os.uname().nodename}
-        if not claim(self.folder, {**identity, "claimed": time.time()}):
-            return
+        return claim(self.folder, {**identity, "claimed": time.time()})
+
+    def run(self) -> None:
+        """Run the task to its end, and record that."""
         try:
             env = self.devices()
             code, reason = self.execute(env) if env is not None else (None, "")
@@ -198,20 +255,22 @@ class Attempt:
         log = os.open(self.file("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.started = time.time()
         write_json(self.file("running.json"), {"started": self.started})
+        supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            self.become_task(log, device_env)
+            self.become_task(log, device_env, supervisor)
         os.close(log)
         status = self.supervise()
-        self.end_leftovers()
+        end_members(self.folder, self.pid, patience=2.0)  # no child that it left behind goes on
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return 128 - code, self.ending or f"ended by {signal.Signals(-code).name}"
         return code, self.ending
 
-    def become_task(self, log: int, device_env: dict[str, str]) -> None:
+    def become_task(self, log: int, device_env: dict[str, str], supervisor: int) -> None:
         """In the child: turn into the task. Never returns."""
         try:
+            die_with(supervisor)
             os.setsid()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             for s in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; a task expects the default
@@ -234,6 +293,7 @@ class Attempt:
         """Wait for the task, minding signals and limits; its wait status."""
         limit, memory = self.spec.get("timeout"), self.spec.get("memory")
         deadline = time.monotonic() + limit if limit else None
+        memory_poll = _MEMORY_POLL
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -242,14 +302,15 @@ class Attempt:
             if deadline is not None and now >= deadline and not self.ending:
                 self.end(f"time limit of {limit:g} s reached")
             if memory and not self.ending:
-                used = sum(session_memory(self.pid))
-                if used > memory:
+                processes = members(self.folder, self.pid)
+                if sum(processes.values()) > memory and (used := memory_of(processes)) > memory:
                     self.end(f"out of memory: {used} bytes in use, the limit is {memory}", now=True)
+                memory_poll = max(_MEMORY_POLL, 10 * (time.monotonic() - now))  # a look is dear on a crowded machine
             if self.kill_at is not None and now >= self.kill_at:
-                self.kill(signal.SIGKILL)
+                end_members(self.folder, self.pid)
                 self.kill_at = None
             wakeups = [t for t in (deadline if not self.ending else None, self.kill_at) if t is not None]
-            pause = min([max(t - now, 0) for t in wakeups] + [0.2 if memory else 3600.0])
+            pause = min([max(t - now, 0) for t in wakeups] + [memory_poll if memory else 3600.0])
             got = signal.sigtimedwait(_SIGNALS, pause)
             if got is not None and got.si_signo == signal.SIGHUP:
                 continue  # a terminal that goes away takes nothing along
@@ -262,27 +323,13 @@ class Attempt:
     def end(self, reason: str, *, now: bool = False) -> None:
         """End the task: ask, and kill what is left after the grace period."""
         self.ending = reason
-        self.kill(signal.SIGKILL if now else signal.SIGTERM)
-        self.kill_at = time.monotonic() + float(self.spec.get("grace", 10.0))
-
-    def kill(self, signum: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signum)
-
-    def end_leftovers(self) -> None:
-        """The job's end is the end of its processes: no child that it left behind goes on."""
-        for signum, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0)):
-            try:
-                os.killpg(self.pid, signum)
-            except ProcessLookupError:
-                return
-            end = time.monotonic() + patience
-            while session_memory(self.pid):  # dead ones that nobody has reaped yet do not count
-                if time.monotonic() > end:
-                    break
-                time.sleep(0.01)
-            else:
-                return
+        self.kill_at = time.monotonic() + (0.0 if now else float(self.spec.get("grace", 10.0)))
+        if now:
+            return
+        try:
+            os.killpg(self.pid, signal.SIGTERM)
+        except ProcessLookupError:  # it has no session of its own yet: a matter of microseconds
+            os.kill(self.pid, signal.SIGTERM)
 
     def record(self, code: int | None, reason: str) -> None:
         """Write the end down; where the disk is full, try again for a while, so that it is not lost."""
@@ -292,6 +339,7 @@ class Attempt:
             "cancelled": self.ending == "cancelled",
             "started": self.started,
             "ended": time.time(),
+            "node": os.uname().nodename,
         }
         for pause in (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 60, 60):
             try:
@@ -305,11 +353,24 @@ class Attempt:
 # --- the process that forks supervisors --------------------------------------------------------------------------
 
 
-def start(folder: str) -> int:
-    """Fork the supervisor of an attempt; its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
+def start(folder: str) -> tuple[int, str]:
+    """Fork the supervisor of an attempt, and wait until it has taken that; its pid, and what went wrong."""
+    try:
+        reader, writer = os.pipe()
+        pid = os.fork()
+    except OSError as e:
+        return 0, f"its supervisor cannot be started: {e.strerror}"
+    if pid == 0:
+        os.close(reader)
+        become_supervisor(folder, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        text = answer.read().decode(errors="replace")
+    return pid, "" if text == _TAKEN else text or "its supervisor was killed before it began"
+
+
+def become_supervisor(folder: str, answer: int) -> None:
+    """In the child: supervise an attempt. Never returns."""
     status = 1
     try:
         os.setsid()
@@ -319,8 +380,18 @@ def start(folder: str) -> int:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        os.closerange(3, null + 1)
-        Attempt(folder).run()
+        os.close(null)
+        try:
+            attempt = Attempt(folder)
+            taken = attempt.take()
+            text = _TAKEN  # by us or by another
+        except (OSError, ValueError) as e:
+            taken, text = False, str(e)
+        with contextlib.suppress(BrokenPipeError):  # whoever asked is gone; the attempt is ours all the same
+            os.write(answer, text.encode(errors="replace"))
+        os.close(answer)
+        if taken:
+            attempt.run()
         status = 0
     finally:
         os._exit(status)
@@ -328,11 +399,12 @@ def start(folder: str) -> int:
 
 def main() -> None:
     """Serve requests until standard input ends."""
+    import ctypes  # noqa: F401  (here, so that no child has to)
+
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who launched
     for line in iter(sys.stdin.readline, ""):
-        pid = start(json.loads(line))
-        sys.stdout.write(f"{pid}\n")
+        sys.stdout.write(json.dumps(start(json.loads(line))) + "\n")
         sys.stdout.flush()
 
 

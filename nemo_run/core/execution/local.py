@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import select
@@ -74,6 +75,8 @@ class LocalExecutor(Executor):
         super().check()
         parse_duration(self.timeout)
         parse_size(self.memory)
+        if not 0 <= self.grace < math.inf:
+            raise ExecutorError(f"LocalExecutor.grace must be a number of seconds, 0 or more, but is {self.grace!r}")
         if self.working_dir and not Path(self.working_dir).expanduser().is_dir():
             raise ExecutorError(f"LocalExecutor.working_dir: there is no folder {self.working_dir!r}; create it first")
         for kind, count, there in (("cpus", self.cpus, available_cpus()), ("gpus", self.gpus, available_gpus())):
@@ -96,7 +99,7 @@ def parse_duration(value: float | str | None) -> float | None:
     except ValueError:
         parts = []
     seconds = sum(part * 60.0**i for i, part in enumerate(reversed(parts)))
-    if not 1 <= len(parts) <= 3 or seconds <= 0:
+    if not 1 <= len(parts) <= 3 or not 0 < seconds < math.inf:
         raise ExecutorError(f"timeout={value!r} is not a duration; give seconds, or 'HH:MM:SS'")
     return seconds
 
@@ -128,7 +131,8 @@ def available_gpus() -> list[str]:
     """The NVIDIA GPUs that this process may use: ``CUDA_VISIBLE_DEVICES`` where it is set, else all there are."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+        gpus = dict.fromkeys(gpu.strip() for gpu in visible.split(","))
+        return [gpu for gpu in gpus if gpu not in ("", "-1", "NoDevFiles")]
     return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
 
 
@@ -193,7 +197,6 @@ class LocalBackend:
     def submit(self, plan: Plan, attempt: int) -> str:
         """Start an attempt under a supervisor of its own."""
         folder = _attempt_folder(plan, attempt)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         spec = {
             **plan.spec,
             "argv": _argv(plan, folder),
@@ -201,7 +204,11 @@ class LocalBackend:
         }
         if plan.spec["code_archive"]:
             extract(plan.spec["code_archive"], Path(plan.directory, "code"))
-        _supervisor.write_json(str(folder / "spec.json"), spec)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _supervisor.write_json(str(folder / "spec.json"), spec)
+        except OSError as e:
+            raise ExecutorError(f"{folder}: cannot be written: {e.strerror}") from e
         handle = self.handle(plan, attempt)
         pid = self._fork(str(folder))
         with contextlib.suppress(OSError):  # it has ended already, or this system has no pidfd: then it is polled
@@ -209,6 +216,17 @@ class LocalBackend:
         return handle
 
     def _fork(self, folder: str) -> int:
+        """Have a supervisor forked for an attempt; its pid."""
+        # Where the helper was killed, a new one is asked again: an attempt is run once, however often it is asked for.
+        answer = self._ask(folder) or self._ask(folder)
+        if not answer:
+            raise ExecutorError("the process that starts local tasks was killed; resume the experiment to go on")
+        pid, trouble = json.loads(answer)
+        if trouble:
+            raise ExecutorError(trouble)
+        return int(pid)
+
+    def _ask(self, folder: str) -> str:
         if self._forker is None or self._forker.poll() is not None:
             # Only names of folders cross these pipes. The environment stays behind: spec.json has the task's own.
             self._forker = subprocess.Popen(
@@ -225,9 +243,8 @@ class LocalBackend:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            self._forker.wait()
-            raise ExecutorError("the process that starts local tasks has ended; resume the experiment to go on")
-        return int(answer)
+            self._close_forker()
+        return answer
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if a supervisor has taken it; if none has, none ever will."""
@@ -236,7 +253,7 @@ class LocalBackend:
             return None
         if _supervisor.claim(str(folder), {"void": True}):
             return None
-        return None if _read(folder / "supervisor.json", {}).get("void") else self.handle(plan, attempt)
+        return None if _owner(folder).get("void") else self.handle(plan, attempt)
 
     # following
 
@@ -246,20 +263,9 @@ class LocalBackend:
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the supervisors to end their tasks; end what a lost supervisor left behind."""
-        for handle in handles:
-            folder = _folder(handle)
-            if not folder.is_dir() or (folder / "exit.json").exists():
-                continue
-            (folder / "cancel").touch(mode=0o600)
-            if _supervisor.claim(str(folder), {"void": True}):
-                _record_cancelled(folder)
-                continue
-            owner = _read(folder / "supervisor.json", {})
-            if _is_alive(owner):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(owner["pid"], signal.SIGTERM)
-            elif owner.get("host") == os.uname().nodename:
-                kill_marked(str(folder))
+        elsewhere = [host for handle in handles if (host := _cancel(_folder(handle)))]
+        if elsewhere:
+            raise ExecutorError(f"tasks that run on {', '.join(sorted(set(elsewhere)))} can only be cancelled there")
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait for supervisors to end; the attempts that may have changed."""
@@ -281,12 +287,12 @@ class LocalBackend:
         """A descriptor that becomes readable when the attempt's supervisor ends."""
         if handle in self._pidfds:
             return self._pidfds[handle]
-        owner = _read(_folder(handle) / "supervisor.json", {})
-        if not _is_alive(owner):
-            return None
         try:
-            fd = os.pidfd_open(owner["pid"])
-        except OSError:  # gone meanwhile, too many open files, or not to be had on this system
+            owner = _owner(_folder(handle))
+            fd = os.pidfd_open(owner["pid"]) if _is_alive(owner) else None
+        except (OSError, ExecutorError):  # gone meanwhile, too many open files, or not to be had on this system
+            fd = None
+        if fd is None:
             return None
         self._pidfds[handle] = fd
         return fd
@@ -325,15 +331,19 @@ class LocalBackend:
 
     def close(self) -> None:
         """End the helper that starts tasks; the tasks go on."""
-        if self._forker is not None:
-            for pipe in (self._forker.stdin, self._forker.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._forker.wait()
-            self._forker = None
+        self._close_forker()
         for fd in self._pidfds.values():
             os.close(fd)
         self._pidfds.clear()
+
+    def _close_forker(self) -> None:
+        if self._forker is not None:
+            for pipe in (self._forker.stdin, self._forker.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):  # it may hold a request that a killed helper never read
+                        pipe.close()
+            self._forker.wait()
+            self._forker = None
 
 
 def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:
@@ -353,13 +363,25 @@ def _folder(handle: str) -> Path:
     return Path(handle.removeprefix(_SCHEME))
 
 
-def _read(path: Path, default: dict[str, Any]) -> dict[str, Any]:
-    """A file that a supervisor wrote: whole, or not there."""
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """A file that a supervisor wrote; empty where it is not there."""
     try:
-        doc: dict[str, Any] = json.loads(path.read_bytes())
+        doc = _supervisor.read_json(str(path))
     except FileNotFoundError:
-        return default
+        return {}
+    except ValueError as e:
+        raise ExecutorError(str(e)) from e
+    if not isinstance(doc, dict) or any(key not in doc for key in keys):
+        raise ExecutorError(f"{path} is damaged: it is not what a supervisor writes")
     return doc
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    """Who has claimed an attempt; empty where nobody has."""
+    owner = _read(folder / "supervisor.json")
+    if owner and not owner.get("void") and not all(key in owner for key in ("pid", "start", "boot", "host")):
+        raise ExecutorError(f"{folder / 'supervisor.json'} is damaged: it names no process")
+    return owner
 
 
 def _is_alive(owner: Mapping[str, Any]) -> bool:
@@ -368,56 +390,72 @@ def _is_alive(owner: Mapping[str, Any]) -> bool:
     return bool(_supervisor.start_time(owner["pid"]) == owner["start"])
 
 
+def _cancel(folder: Path) -> str:
+    """Cancel an attempt; the name of the machine where it runs if that is another one."""
+    if not folder.is_dir() or (folder / "exit.json").exists():
+        return ""
+    try:
+        (folder / "cancel").touch(mode=0o600)
+        if _supervisor.claim(str(folder), {"void": True}):
+            end = {"exit_code": None, "reason": "cancelled", "cancelled": True, "started": None, "ended": time.time()}
+            _supervisor.write_json(str(folder / "exit.json"), end)
+            return ""
+    except OSError as e:
+        raise ExecutorError(f"{folder}: cannot be written: {e.strerror}; nothing was cancelled") from e
+    try:
+        owner = _owner(folder)
+    except ExecutorError:  # damaged: whoever that was, its processes can be told
+        owner = {}
+    if owner.get("host", os.uname().nodename) != os.uname().nodename:
+        return str(owner["host"])
+    if _is_alive(owner):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(owner["pid"], signal.SIGTERM)
+    else:
+        _supervisor.end_members(str(folder))
+    return ""
+
+
 def _status(folder: Path) -> JobStatus:
-    end = _read(folder / "exit.json", {})
-    if end:
-        return _final_status(end)
-    owner = _read(folder / "supervisor.json", {})
+    if not folder.is_dir():
+        return JobStatus(JobState.UNKNOWN, reason=f"there is no such attempt: {folder}")
+    try:
+        return _recorded_status(folder)
+    except ExecutorError as e:  # a damaged file
+        if _supervisor.members(str(folder)):
+            return JobStatus(JobState.RUNNING, reason=str(e))
+        reason = f"{e}; how the task ended is not known"
+        return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+
+
+def _recorded_status(folder: Path) -> JobStatus:
+    if end := _end(folder):
+        return end
+    owner = _owner(folder)
     if not owner or owner.get("void"):
         return JobStatus(JobState.SUBMITTED)
-    return _claimed_status(folder, owner)
-
-
-def _claimed_status(folder: Path, owner: Mapping[str, Any]) -> JobStatus:
-    if owner["host"] != os.uname().nodename:
-        return JobStatus(JobState.UNKNOWN, reason=f"runs on {owner['host']}; ask there", node=owner["host"])
-    running = _read(folder / "running.json", {})
+    host = owner["host"]
+    if host != os.uname().nodename:
+        return JobStatus(JobState.UNKNOWN, reason=f"runs on {host}; ask there", node=host)
+    running = _read(folder / "running.json", "started")
     if _is_alive(owner):
         if not running:
-            return JobStatus(JobState.PENDING, reason="waits for free devices", node=owner["host"])
-        return JobStatus(JobState.RUNNING, started=running["started"], node=owner["host"])
-    end = _read(folder / "exit.json", {})  # it may have ended between the two looks
-    if end:
-        return _final_status(end)
-    lost = "its supervisor was killed or the machine was restarted; how the task ended is not known"
-    return JobStatus(JobState.FAILED, reason=lost, started=running.get("started"), ended=time.time(), lost=True)
+            return JobStatus(JobState.PENDING, reason="waits for free devices", node=host)
+        return JobStatus(JobState.RUNNING, started=running["started"], node=host)
+    if end := _end(folder):  # it may have ended between the two looks
+        return end
+    what = "how the task ended is not known" if running else "the task had not begun"
+    reason = f"its supervisor was killed or the machine was restarted; {what}"
+    return JobStatus(JobState.FAILED, reason=reason, started=running.get("started"), ended=time.time(), lost=True)
 
 
-def _final_status(end: Mapping[str, Any]) -> JobStatus:
+def _end(folder: Path) -> JobStatus | None:
+    """How an attempt ended, once that is recorded."""
+    end = _read(folder / "exit.json", "exit_code", "reason", "cancelled", "started", "ended")
+    if not end:
+        return None
     if end["cancelled"]:
         state = JobState.CANCELLED
     else:
         state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
-    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], os.uname().nodename)
-
-
-def _record_cancelled(folder: Path) -> None:
-    end = {"exit_code": None, "reason": "cancelled", "cancelled": True, "started": None, "ended": time.time()}
-    _supervisor.write_json(str(folder / "exit.json"), end)
-
-
-def kill_marked(folder: str) -> int:
-    """Kill every process of this user that belongs to an attempt; how many there were."""
-    mark = f"{_supervisor.MARKER}={folder}".encode()
-    killed = 0
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            if mark not in Path(entry.path, "environ").read_bytes().split(b"\0"):
-                continue
-            os.kill(int(entry.name), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            continue
-        killed += 1
-    return killed
+    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], end.get("node", ""))
