@@ -18,7 +18,7 @@ import fiddle as fdl
 from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.document import to_document
 from nemo_run.config.document.symbols import name_of
-from nemo_run.config.document.values import in_order, is_torch_dtype, value_type
+from nemo_run.config.document.values import MUTABLE, in_order, is_torch_dtype, value_type
 from nemo_run.config.document.writing import call_arguments, own_tags
 
 _LINE_LENGTH = 100
@@ -67,7 +67,7 @@ def _is_node(value: Any) -> bool:
     """Whether it matters that two places have the same object, rather than equal ones."""
     if isinstance(value, tuple):
         return any(_is_node(item) for item in value)
-    return isinstance(value, (fdl.Buildable, list, dict))
+    return isinstance(value, (fdl.Buildable, *MUTABLE))
 
 
 def _children(value: Any) -> Iterable[Any]:

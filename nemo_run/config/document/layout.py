@@ -21,6 +21,8 @@ REFERENCES = frozenset({CLASS, CALLABLE, OBJECT})
 BUILDABLE = "nemo_run.config.document.buildable"
 VALUES = REFERENCES | BY_TARGET.keys() | {BUILDABLE}  # targets that stand for a value, not for a configuration
 
+_MISSING = "???"  # what Hydra takes for a value that is still to be given
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 _NAME = r"[^\\{}()\[\]:.\s'\"$]+"
 _STEP = re.compile(rf"(?:^|\.)({_NAME})|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
@@ -65,13 +67,16 @@ def path_text(path: Iterable[str | int]) -> str:
     return text
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be stored: a file name that is not Unicode has characters that are none."""
+    return text.isascii() or not _SURROGATE.search(text)
+
+
 def escape(text: str) -> Any:
     """Writes a string such that neither Hydra nor :func:`reference_path` takes a part of it for a reference."""
-    if "${" in text:
-        return _INTERPOLATION.sub(lambda found: f"{found[1] * 2}\\${{", text)
-    if text == "???":  # Hydra's word for a missing value
+    if text == _MISSING or not is_unicode(text):
         return {TARGET: "json.loads", ARGS: [json.dumps(text)]}
-    return text
+    return _INTERPOLATION.sub(lambda found: f"{found[1] * 2}\\${{", text) if "${" in text else text
 
 
 def unescape(text: str) -> str:

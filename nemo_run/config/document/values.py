@@ -69,7 +69,7 @@ def _pairs(mapping: dict[Any, Any]) -> list[list[Any]]:
     return [[key, value] for key, value in mapping.items()]
 
 
-_INT, _NUMBER = (int,), (int, float)
+_INT, _NUMBER = (int,), ((int, float),)
 _TEXT, _LIST = (str,), (list,)
 
 BY_TYPE: dict[type, ValueType] = {
@@ -121,6 +121,9 @@ BY_TYPE: dict[type, ValueType] = {
         ((str, bytes), int),
     ),
 }
+
+# Of these it matters whether two places have the same object, or equal ones.
+MUTABLE = (list, dict, set, bytearray, collections.OrderedDict, collections.deque)
 
 # In a named time zone: its name is kept, where ISO 8601 has only the offset.
 _ZONED: dict[type, ValueType] = {

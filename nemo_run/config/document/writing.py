@@ -28,11 +28,12 @@ from nemo_run.config.document.layout import (
     VALUES,
     RefusedError,
     escape,
+    is_unicode,
     path_text,
     shown,
 )
 from nemo_run.config.document.symbols import name_of, type_name
-from nemo_run.config.document.values import ValueType, is_torch_dtype, value_type
+from nemo_run.config.document.values import MUTABLE, ValueType, is_torch_dtype, value_type
 from nemo_run.config.target import target_of
 from nemo_run.config.tree import ordered_arguments
 from nemo_run.errors import SerializationError
@@ -86,10 +87,12 @@ class _Encoder:
         self.repeats: list[_Repeat] = []
         self.handlers: dict[type, Callable[[Any], Any]] = {
             str: escape,
+            tuple: self.tuple,
+            **dict.fromkeys(MUTABLE, functools.partial(self.once, encode=self.value)),
             list: functools.partial(self.once, encode=self.items),
             dict: functools.partial(self.once, encode=self.mapping),
-            tuple: self.tuple,
         }
+        self.kept: list[Any] = []  # what was made on the way; else the next such thing could have its identity
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -144,7 +147,7 @@ class _Encoder:
         return node
 
     def mapping(self, value: dict[Any, Any]) -> dict[str, Any]:
-        if RESERVED.isdisjoint(value) and all(type(key) is str for key in value):
+        if RESERVED.isdisjoint(value) and all(type(key) is str and is_unicode(key) for key in value):
             return self.fields(value.items(), {})
         return self.value(value)
 
@@ -191,11 +194,11 @@ class _Encoder:
 
     def call(self, entry: ValueType, value: Any) -> dict[str, Any]:
         try:
-            arguments = entry.arguments(value)
+            arguments = list(entry.arguments(value))
         except ValueError as error:
             raise RefusedError(f"cannot store {shown(value)}: {error}") from error
-        # A list among the arguments was made for the call: it is not a node of the configuration.
-        encoded = [self.items(item) if type(item) is list else self.encode(item) for item in arguments]
+        self.kept.append(arguments)
+        encoded = [self.items(item) if type(item) is list else self.encode(item) for item in arguments]  # lists of ours
         return {TARGET: entry.target, ARGS: encoded} if encoded else {TARGET: entry.target}
 
     def enum_member(self, value: enum.Enum) -> dict[str, Any]:
@@ -255,6 +258,8 @@ def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any
     if not any(type(name) is int for name in arguments):
         return [], arguments
     positional, named = target.transform_to_args_kwargs(arguments, include_no_value=True)
+    if target.var_positional_start not in arguments:  # what comes after the last one given are defaults
+        positional = positional[: max(name for name in arguments if type(name) is int) + 1]
     if any(value is fdl.NO_VALUE for value in positional):
         raise RefusedError("a positional argument has no value, though a later one has; set it, too")
     return positional, named
