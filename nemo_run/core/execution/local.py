@@ -9,7 +9,6 @@ import os
 import re
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.core.execution import _supervisor
+from nemo_run.core.execution.attempt_files import copy_matching, open_log, rank_logs
 from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
-from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, RANK_LOGS, Layout
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.core.execution.masking import masked
 from nemo_run.core.packaging.archive import extract
@@ -301,33 +301,15 @@ class LocalBackend:
 
     def ranks(self, handle: str) -> list[int]:
         """Ranks that have a log of their own."""
-        return sorted(self._rank_logs(handle))
+        return sorted(rank_logs(_folder(handle)))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
         """The log of an attempt, or of one rank of it."""
-        path = _folder(handle) / "log"
-        if rank is not None:
-            logs = self._rank_logs(handle)
-            if rank not in logs and (rank != 0 or logs):
-                raise ExecutorError(
-                    f"rank {rank} has no log; ranks with one: {', '.join(map(str, sorted(logs))) or '0'}"
-                )
-            path = logs.get(rank, path)
-        return FileLog(path, tail)
-
-    def _rank_logs(self, handle: str) -> dict[int, Path]:
-        found = (_folder(handle) / RANK_LOGS).glob("*/attempt_*/*/stdout.log")
-        paths = sorted(found, key=os.path.getmtime)
-        return {int(path.parent.name): path for path in paths}  # of a restarted rank the newest counts
+        return open_log(_folder(handle), rank, tail)
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
-        cwd = Path(plan.spec["cwd"])
-        for path in (path for pattern in patterns for path in cwd.glob(pattern)):
-            if path.is_file():
-                copy = folder / path.relative_to(cwd)
-                copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                shutil.copy2(path, copy)
+        copy_matching(Path(plan.spec["cwd"]), patterns, folder)
 
     def close(self) -> None:
         """End the helper that starts tasks; the tasks go on."""
