@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import sshd
+
 
 def _answers(*command: str) -> bool:
     """Is the program installed, and does this call of it succeed?"""
@@ -31,6 +33,7 @@ def _answers(*command: str) -> bool:
 THINGS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _answers("docker", "info"),
     "git": lambda: _answers("git", "--version"),
+    "sshd": sshd.available,
     "slurm": lambda: _answers("sinfo", "--version"),
     "torch": lambda: importlib.util.find_spec("torch") is not None,
     "nvidia-resiliency-ext": lambda: importlib.util.find_spec("nvidia_resiliency_ext") is not None,

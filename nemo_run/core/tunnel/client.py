@@ -1,0 +1,522 @@
+"""Tunnels: run commands, and move files, on this machine or on another one, in the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core.tunnel import copying
+from nemo_run.core.tunnel.ssh import Address, Connection, free_port
+from nemo_run.errors import CommandError, ExecutorError, MissingExtraError, TunnelError
+
+_BLOCK = 1 << 16
+_DISCONNECTED = 255  # exit code of ssh where the connection failed; the command's own may be the same
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a command said, and how it ended.
+
+    Attributes:
+        command: The command.
+        exited: Its exit code.
+        stdout: What it wrote to its standard output.
+        stderr: What it wrote to its standard error.
+    """
+
+    command: str
+    exited: int
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def return_code(self) -> int:
+        """The exit code."""
+        return self.exited
+
+    @property
+    def ok(self) -> bool:
+        """Whether the exit code is 0."""
+        return self.exited == 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the exit code is not 0."""
+        return self.exited != 0
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass(kw_only=True)
+class PackagingJob(ConfigurableMixin):
+    """Code that lies on the cluster already and is linked into a job's folder.
+
+    Attributes:
+        symlink: Whether it is to be linked.
+        src_path: Where the code is.
+        dst_path: Where the link goes.
+    """
+
+    symlink: bool = False
+    src_path: str | None = None
+    dst_path: str | None = None
+
+    def symlink_cmd(self) -> str:
+        """The shell command that makes the link.
+
+        >>> PackagingJob(src_path="/a b", dst_path="/c").symlink_cmd()
+        "ln -s -- '/a b' /c"
+        """
+        return shlex.join(["ln", "-s", "--", self.src_path or "", self.dst_path or ""])
+
+
+class Callback:
+    """Something to do while a tunnel is kept open; see :meth:`Tunnel.keep_alive`."""
+
+    tunnel: Tunnel
+
+    def setup(self, tunnel: Tunnel) -> None:
+        """Called first."""
+        self.tunnel = tunnel
+
+    def on_start(self) -> None:
+        """Called when the loop starts."""
+
+    def on_interval(self) -> None:
+        """Called again and again."""
+
+    def on_stop(self) -> None:
+        """Called when the loop ends."""
+
+    def on_error(self, error: Exception) -> None:
+        """Called when something was raised in the loop."""
+
+
+@dataclass(kw_only=True)
+class Tunnel(ConfigurableMixin, ABC):
+    """The way to a machine's shell. Subclasses say how a command gets there.
+
+    Attributes:
+        job_dir: Folder on that machine in which the folders of jobs are made.
+        host: The machine.
+        user: User on it.
+        packaging_jobs: Code that lies there already, by the key of the job; see ``get_packaging_job_key``.
+    """
+
+    job_dir: str
+    host: str
+    user: str
+    packaging_jobs: dict[str, PackagingJob] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name of the machine, as it is shown."""
+        return f"{self.user}@{self.host}" if self.user else self.host
+
+    # what differs
+
+    @abstractmethod
+    def argv(self, command: str, *, tty: bool = False) -> list[str]:
+        """Arguments of a local process that runs a shell command there."""
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Connect, unless it is connected.
+
+        Raises:
+            TunnelError: The machine cannot be reached, or does not let us in.
+        """
+
+    @property
+    @abstractmethod
+    def is_connected(self) -> bool:
+        """Whether commands get there now."""
+
+    @abstractmethod
+    def forward(self, port: int, host: str = "localhost", local_port: int | None = None) -> AbstractContextManager[int]:
+        """Forward a port of this machine to a port there, or to one of a host that can be reached from there.
+
+        Args:
+            port: The port there.
+            host: Host of that port, as it is called there.
+            local_port: The port here; a free one by default.
+
+        Returns:
+            A context manager that gives the port here and ends the forwarding.
+        """
+
+    @abstractmethod
+    def cleanup(self) -> None:
+        """Let go of the connection."""
+
+    @abstractmethod
+    def connection(self) -> dict[str, Any]:
+        """How to get there, as plain values; :func:`make_tunnel` makes a tunnel of it."""
+
+    # what is the same everywhere
+
+    def setup(self) -> None:
+        """Create :attr:`job_dir`, which only its owner can enter."""
+        self.run(f"umask 077 && mkdir -p -- {shlex.quote(self.job_dir)}")
+
+    def run(
+        self,
+        command: str,
+        hide: bool = True,
+        warn: bool = False,
+        *,
+        timeout: float | None = None,
+        env: Mapping[str, str] | None = None,
+        pty: bool = False,
+        echo: bool = False,
+        **kwargs: Any,
+    ) -> RunResult:
+        """Run a shell command and wait for it.
+
+        Args:
+            command: The command; words that come from elsewhere are to be quoted with ``shlex.quote``.
+            hide: Do not show what it writes.
+            warn: Return a result also where it failed.
+            timeout: Seconds after which it is given up.
+            env: Environment variables to set for it.
+            pty: Give it this terminal; what it writes is then shown and not part of the result.
+            echo: Print the command first.
+            **kwargs: Nothing; ``in_stream`` and ``encoding`` are accepted for compatibility.
+
+        Raises:
+            CommandError: Its exit code is not 0, and ``warn`` is not set.
+            TunnelError: The machine cannot be reached, or the connection was lost meanwhile.
+        """
+        unknown = kwargs.keys() - {"in_stream", "encoding"}
+        if unknown:
+            raise ExecutorError(f"{type(self).__name__}.run() has no option {', '.join(sorted(unknown))}")
+        if echo:
+            print(command)  # noqa: T201  (asked for)
+        if env:
+            command = f"export {' '.join(f'{name}={shlex.quote(value)}' for name, value in env.items())}; {command}"
+        code, out, err = self._communicate(command, show=not hide, timeout=timeout, tty=pty)
+        result = RunResult(command, code, _text(out), _text(err))
+        if result.failed and not warn:
+            raise CommandError(_explain(self.key, result), result)
+        return result
+
+    def execute(self, command: str, stdin: bytes = b"", timeout: float | None = None) -> bytes:
+        """Run a shell command with bytes on its standard input; the bytes on its standard output.
+
+        Raises:
+            CommandError: Its exit code is not 0.
+            TunnelError: The machine cannot be reached, or the connection was lost meanwhile.
+        """
+        code, out, err = self._communicate(command, stdin=stdin, timeout=timeout)
+        if code != 0:
+            result = RunResult(command, code, _text(out), _text(err))
+            raise CommandError(_explain(self.key, result), result)
+        return out
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start a shell command that goes on; it ends at the latest when its standard input is closed.
+
+        Raises:
+            TunnelError: The machine cannot be reached.
+        """
+        self.connect()
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self.argv(command), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True
+        )
+
+    def _communicate(
+        self, command: str, *, stdin: bytes = b"", show: bool = False, timeout: float | None = None, tty: bool = False
+    ) -> tuple[int, bytes, bytes]:
+        self.connect()
+        argv = self.argv(command, tty=tty)
+        try:
+            if tty:
+                code, out, err = subprocess.run(argv, check=False, timeout=timeout).returncode, b"", b""
+            elif show:
+                code, out, err = _run_shown(argv, timeout)
+            else:
+                done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=timeout)
+                code, out, err = done.returncode, done.stdout, done.stderr
+        except subprocess.TimeoutExpired:
+            raise TunnelError(f"{self.key}: no answer within {timeout:g} s to: {command}") from None
+        if code == _DISCONNECTED and not self.is_connected:
+            said = _text(err).strip()
+            raise TunnelError(f"the connection to {self.key} was lost{f': {said}' if said else ''}")
+        return (code if code >= 0 else 128 - code), out, err
+
+    def put(self, local_path: str, remote_path: str) -> None:
+        """Copy a file or a folder there, as ``cp -r`` would; a file is seen there when it is complete.
+
+        Args:
+            local_path: The file or folder here.
+            remote_path: Its new path, or an existing folder to put it in.
+
+        Raises:
+            TunnelError: The machine cannot be reached, or the copy failed there.
+        """
+        source = Path(local_path).expanduser()
+        if not source.exists():
+            raise TunnelError(f"put: there is no {str(source)!r} here")
+        target = remote_path.rstrip("/") or "/"
+        folder, inside = posixpath.dirname(target) or ".", posixpath.join(target, source.name)
+        script = (
+            'umask 077; mkdir -p -- "$1" && new=$(mktemp -d -- "$1/.put-XXXXXX") || exit; '
+            """trap 'rm -rf -- "$new"' EXIT; tar -xpf - -C "$new" || exit; """
+            'if [ -d "$2" ]; then mv -f -- "$new/x" "$3"; else mv -f -- "$new/x" "$2"; fi'
+        )
+        self.connect()
+        copying.send(self.argv(posix(script, folder, target, inside)), source, "x")
+
+    def get(self, remote_path: str, local_path: str) -> None:
+        """Copy a file or a folder here, as ``cp -r`` would; it is seen here when it is complete.
+
+        Args:
+            remote_path: The file or folder there.
+            local_path: Its new path here, or an existing folder to put it in.
+
+        Raises:
+            TunnelError: The machine cannot be reached, or there is no such file.
+        """
+        folder, name = posixpath.split(remote_path.rstrip("/"))
+        target = Path(local_path).expanduser()
+        self.connect()
+        argv = self.argv(
+            shlex.join(["tar", "-cf", "-", "-C", folder or ("/" if remote_path.startswith("/") else "."), "--", name])
+        )
+        copying.receive(argv, name, target / name if target.is_dir() else target)
+
+    def keep_alive(self, *callbacks: Callback, interval: int = 1) -> None:
+        """Keep the tunnel open until Ctrl-C.
+
+        Args:
+            *callbacks: Called in turn, again and again.
+            interval: Seconds between two rounds.
+        """
+        try:
+            for callback in callbacks:
+                callback.setup(self)
+                callback.on_start()
+            while True:
+                for callback in callbacks:
+                    callback.on_interval()
+                self.connect()
+                time.sleep(interval)
+        except KeyboardInterrupt:
+            pass
+        except Exception as e:
+            if not callbacks:
+                raise
+            for callback in callbacks:
+                callback.on_error(e)
+        finally:
+            for callback in callbacks:
+                callback.on_stop()
+            self.cleanup()
+
+
+@dataclass(kw_only=True)
+class LocalTunnel(Tunnel):
+    r"""This machine, with the interface of a tunnel.
+
+    Example:
+        >>> LocalTunnel(job_dir="/tmp").run("echo hello").stdout
+        'hello\n'
+
+    Attributes:
+        job_dir: Folder of the jobs; the experiment's own folder where it is empty.
+    """
+
+    host: str = field(init=False, default="localhost")
+    user: str = field(init=False, default="")
+
+    def argv(self, command: str, *, tty: bool = False) -> list[str]:
+        """Arguments of a process that runs a shell command."""
+        return ["/bin/sh", "-c", command]
+
+    def connect(self) -> None:
+        """Do nothing: this machine is always there."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Always."""
+        return True
+
+    @contextlib.contextmanager
+    def forward(self, port: int, host: str = "localhost", local_port: int | None = None) -> Iterator[int]:
+        """Forward a port of this machine to another one, or to one of a host that can be reached from here."""
+        from nemo_run.core.tunnel.relay import Relay
+
+        here = local_port or free_port()
+        with Relay(here, host, port):
+            yield here
+
+    def cleanup(self) -> None:
+        """Do nothing."""
+
+    def connection(self) -> dict[str, Any]:
+        """How to get there."""
+        return {"kind": "local"}
+
+
+@dataclass(kw_only=True)
+class SSHTunnel(Tunnel):
+    """Another machine, through the OpenSSH client and all that the user has configured for it.
+
+    One connection serves all tunnels to the same address.  A host whose key is not known, or has changed, is not
+    connected to, unless the user's SSH configuration says otherwise.
+
+    Example:
+        >>> tunnel = SSHTunnel(host="login.example.com", user="me", job_dir="/scratch/me/runs", identity="~/.ssh/id_x")
+        >>> tunnel.key
+        'me@login.example.com'
+
+    Attributes:
+        host: Host name, or an alias in ``~/.ssh/config``.
+        user: User there; empty for the one that ``~/.ssh/config`` names.
+        port: Port; the one of ``~/.ssh/config`` by default.
+        identity: Private key file; those of ``~/.ssh/config`` and of the agent by default.
+        shell: Shell that runs the commands, such as ``/bin/bash``; the user's login shell by default.
+        pre_command: Shell command that is run before every other one, such as ``module load slurm``.
+    """
+
+    host: str
+    user: str
+    port: int | None = None
+    identity: str | None = None
+    shell: str | None = None
+    pre_command: str | None = None
+
+    @property
+    def _connection(self) -> Connection:
+        address = Address(self.host, self.user, self.port, self.identity or "")
+        return _CONNECTIONS.setdefault(address, Connection(address))
+
+    def argv(self, command: str, *, tty: bool = False) -> list[str]:
+        """Arguments of a process that runs a shell command there."""
+        if self.pre_command:
+            command = f"{self.pre_command} && {command}"
+        if self.shell:
+            command = f"{self.shell} -c {shlex.quote(command)}"
+        return self._connection.argv(command, tty=tty)
+
+    def connect(self) -> None:
+        """Open the connection, unless it is open.
+
+        Raises:
+            TunnelError: It cannot be opened; the message has what ssh said.
+        """
+        self._connection.open()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open."""
+        return self._connection.is_alive()
+
+    @property
+    def session(self) -> Any:
+        """A Fabric connection to the same host, for code that wants one; fabric is then needed.
+
+        Raises:
+            MissingExtraError: fabric is not installed.
+        """
+        try:
+            import fabric  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            raise MissingExtraError("SSHTunnel.session is a Fabric connection: pip install fabric") from None
+        key = {"key_filename": [str(Path(self.identity).expanduser())]} if self.identity else {}
+        return fabric.Connection(self.host, user=self.user or None, port=self.port, connect_kwargs=key)
+
+    def forward(self, port: int, host: str = "localhost", local_port: int | None = None) -> AbstractContextManager[int]:
+        """Forward a port of this machine to a port there; it rides on the same connection, and survives its loss."""
+        return self._connection.forward(port, host, local_port)
+
+    def cleanup(self) -> None:
+        """Close the connection, for all who use it; it is opened again when it is needed."""
+        self._connection.close()
+
+    def connection(self) -> dict[str, Any]:
+        """How to get there."""
+        names = ("host", "user", "port", "identity", "shell", "pre_command")
+        return {"kind": "ssh", **{name: value for name, value in asdict(self).items() if name in names}}
+
+
+_CONNECTIONS: dict[Address, Connection] = {}
+
+
+def make_tunnel(connection: Mapping[str, Any], job_dir: str = "") -> Tunnel:
+    """The tunnel that :meth:`Tunnel.connection` described.
+
+    >>> make_tunnel({"kind": "local"}).key
+    'localhost'
+    """
+    options = dict(connection)
+    if options.pop("kind") == "local":
+        return LocalTunnel(job_dir=job_dir)
+    return SSHTunnel(job_dir=job_dir, **options)
+
+
+def posix(script: str, *args: str) -> str:
+    r"""The shell command that runs a POSIX shell script with arguments, whatever shell it is given to.
+
+    >>> posix('echo "$1"', "a b")
+    "/bin/sh -c 'echo \"$1\"' sh 'a b'"
+    """
+    return shlex.join(["/bin/sh", "-c", script, "sh", *args])
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _explain(where: str, result: RunResult) -> str:
+    said = (result.stderr.strip() or result.stdout.strip())[-2000:]
+    command = result.command if len(result.command) < 500 else f"{result.command[:500]} …"
+    return f"{where}: exit code {result.exited} of: {command}" + (f"\n{said}" if said else "")
+
+
+def _run_shown(argv: list[str], timeout: float | None) -> tuple[int, bytes, bytes]:
+    """Run a process and show what it writes while it does."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    kept: list[bytearray] = [bytearray(), bytearray()]
+
+    def copy(source: IO[bytes], shown: Any, keep: bytearray) -> None:
+        while data := os.read(source.fileno(), _BLOCK):
+            keep += data
+            shown.write(data.decode(errors="replace"))
+            shown.flush()
+
+    threads = [
+        threading.Thread(target=copy, args=(source, shown, keep), daemon=True)
+        for source, shown, keep in zip((process.stdout, process.stderr), (sys.stdout, sys.stderr), kept, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    return code, bytes(kept[0]), bytes(kept[1])

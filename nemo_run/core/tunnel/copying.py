@@ -1,0 +1,79 @@
+"""Moving files through a process's pipes, as a tar file that is never stored."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from nemo_run.errors import TunnelError
+
+_BLOCK = 1 << 16
+
+
+def send(argv: Sequence[str], source: Path, name: str) -> None:
+    """Write a file or a folder, as ``name``, to a process that reads a tar file.
+
+    Raises:
+        TunnelError: The process failed; the message has what it said.
+    """
+    _stream(argv, "w|", lambda tar: tar.add(source.resolve(), arcname=name))
+
+
+def receive(argv: Sequence[str], name: str, target: Path) -> None:
+    """Put the file or folder ``name`` of the tar file that a process writes at ``target``, when it is complete.
+
+    Nothing in it can be written anywhere else.
+
+    Raises:
+        TunnelError: The process failed, or the target cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".get-", dir=target.parent))
+    except OSError as e:
+        raise TunnelError(f"{target}: cannot be written: {e.strerror}") from e
+    try:
+        _stream(argv, "r|", lambda tar: tar.extractall(temporary, filter="data"))
+        (temporary / name).replace(target)
+    except OSError as e:
+        if isinstance(e, TunnelError):
+            raise
+        raise TunnelError(f"{target}: cannot be written: {e.strerror}") from e
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _stream(argv: Sequence[str], mode: Any, work: Callable[[tarfile.TarFile], object]) -> None:
+    with tempfile.TemporaryFile() as said:
+        stdin, stdout = (subprocess.PIPE, said) if mode == "w|" else (subprocess.DEVNULL, subprocess.PIPE)
+        process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=said)
+        problem = _work((process.stdin or process.stdout), mode, work)
+        code = process.wait()
+        if code != 0 or problem:
+            said.seek(0)
+            why = said.read().decode(errors="replace").strip() or problem or f"exit code {code}"
+            raise TunnelError(f"the copy failed: {why}")
+
+
+def _work(pipe: IO[bytes] | None, mode: Any, work: Callable[[tarfile.TarFile], object]) -> str:
+    """Do the work on a pipe; what went wrong with it."""
+    if pipe is None:  # for the type checker: it was asked for
+        return "there is no pipe"
+    problem = ""
+    try:
+        with tarfile.open(fileobj=pipe, mode=mode) as tar:
+            work(tar)
+        while mode == "r|" and pipe.read(_BLOCK):
+            pass
+    except (BrokenPipeError, tarfile.TarError) as e:
+        problem = str(e)
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
+    return problem
