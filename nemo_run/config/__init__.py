@@ -9,13 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemo_run.config.autoconfig import autoconvert as autoconvert
+    from nemo_run.config.autoconfig import (
+        autoconvert as autoconvert,
+        default_autoconfig_buildable as default_autoconfig_buildable,
+    )
     from nemo_run.config.buildable import (
         Config as Config,
         OptionalDefaultConfig as OptionalDefaultConfig,
         OptionalDefaultPartial as OptionalDefaultPartial,
         Partial as Partial,
     )
+    from nemo_run.config.building import build as build
     from nemo_run.config.convert import from_dict as from_dict
     from nemo_run.config.home import (
         RUNDIR_NAME as RUNDIR_NAME,
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
         get_type_namespace as get_type_namespace,
         get_underlying_types as get_underlying_types,
     )
-    from nemo_run.config.paths import set_value as set_value
+    from nemo_run.config.paths import get_value as get_value, set_value as set_value
     from nemo_run.config.script import Script as Script
 
 _MODULE_OF = {
@@ -45,10 +49,13 @@ _MODULE_OF = {
     "Script": "script",
     "USE_WITH_RAY_CLUSTER_KEY": "home",
     "autoconvert": "autoconfig",
+    "build": "building",
+    "default_autoconfig_buildable": "autoconfig",
     "from_dict": "convert",
     "get_nemorun_home": "home",
     "get_type_namespace": "names",
     "get_underlying_types": "names",
+    "get_value": "paths",
     "set_nemorun_home": "home",
     "set_value": "paths",
 }

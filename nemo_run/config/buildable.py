@@ -5,28 +5,22 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar, cast, get_origin
 
 import fiddle as fdl
 from fiddle import history
+from fiddle._src import history as fiddle_history  # for its counter and location provider, which are not public
+from fiddle._src.casting import register_supported_cast  # there is no public name for it
 from fiddle.config import BuildableTraverserMetadata
 from fiddle.tagging import TaggedValueCls
-from fiddle._src import history as fiddle_history  # for the counter and the location provider, which are not public
-from fiddle._src.casting import register_supported_cast  # there is no public name for it
 
 from nemo_run.config import tree
+from nemo_run.config.building import build
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.equality import equal
-from nemo_run.config.suggest import did_you_mean
-from nemo_run.config.target import Target, target_of
-from nemo_run.config.typecheck import Mismatch, hint_name, show
-from nemo_run.errors import (
-    ConfigError,
-    ConfigTypeError,
-    MissingArgumentError,
-    UnknownFieldError,
-    UnsetArgumentError,
-)
+from nemo_run.config.target import target_of
+from nemo_run.config.validation import bind, check_argument, check_complete, name_of, target_of_node, unknown
+from nemo_run.errors import ConfigError, UnsetArgumentError
 
 if TYPE_CHECKING:
     import graphviz
@@ -35,6 +29,7 @@ if TYPE_CHECKING:
     from nemo_run.config.diff import ConfigDiff
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NOT_GIVEN: Any = object()
 
@@ -47,6 +42,24 @@ class _UncheckedMetadata(BuildableTraverserMetadata):
     """Metadata of a node with ``validate=False``, so that copies made by fiddle stay unchecked."""
 
     __slots__ = ()
+
+
+class _UnlessArgument:
+    """A method, unless the target has an argument of this name: then ``cfg.name`` is the argument."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, node: _Checked[Any] | None, owner: type | None = None) -> Any:
+        if node is None:
+            return self.method
+        name = self.method.__name__
+        return node.__getattr__(name) if _has_argument(node, name) else self.method.__get__(node, owner)
+
+
+def _unless_argument(method: F) -> F:
+    return cast("F", _UnlessArgument(method))
 
 
 class _Checked(fdl.Buildable[T]):
@@ -63,12 +76,12 @@ class _Checked(fdl.Buildable[T]):
         validate: bool = _NOT_GIVEN,
         **kwargs: Any,
     ) -> None:
-        if fn_or_cls == {}:
-            fn_or_cls = dict  # type: ignore[assignment]
+        if get_origin(fn_or_cls) is dict or (isinstance(fn_or_cls, dict) and not fn_or_cls):
+            fn_or_cls = dict
         if isinstance(fn_or_cls, fdl.Buildable):
             super().__init__(fn_or_cls)  # refuses, and says what to use instead
         self.__init_callable__(fn_or_cls)
-        target = _target(self)
+        target = target_of_node(self)
         if validate is not _NOT_GIVEN and ("validate" in target.keywords or target.takes_any_keyword):
             kwargs["validate"] = validate
             validate = True
@@ -79,7 +92,7 @@ class _Checked(fdl.Buildable[T]):
             state["__validate__"] = False
         location = _location()
         self.__argument_history__.add_new_value("__fn_or_cls__", fn_or_cls)
-        for name, value in _bind(self, args, kwargs).items():
+        for name, value in bind(self, args, kwargs).items():
             self._arguments_set_value(name, value, location)
         if bind_args:
             for name, (kind, wanted) in target.default_configs.items():
@@ -94,19 +107,19 @@ class _Checked(fdl.Buildable[T]):
 
     # ---------------------------------------------------------------- arguments
     def __setattr__(self, name: str, value: Any) -> None:
-        target = _target(self)
+        target = target_of_node(self)
         if name not in target.keywords:
             if name == "__orig_class__":  # what Config[Model](...) leaves behind
                 return
             if not target.takes_any_keyword:
-                raise _unknown(self, name)
+                raise unknown(self, name)
         self._arguments_set_value(name, value)
 
     def _arguments_set_value(self, key: str | int, value: Any, location: history.Location | None = None) -> None:
         """Every way to set an argument leads here."""
         value = dataclasses_to_configs(value, Config)
-        if self.__validate__ and (check := _target(self).checks[key]) and (wrong := check(value)):
-            raise _wrong_type(self, key, wrong)
+        if self.__validate__:
+            check_argument(self, key, value)
         if isinstance(value, TaggedValueCls):
             super()._arguments_set_value(key, value)  # sets the tags, and the value inside if there is one
             return
@@ -127,18 +140,18 @@ class _Checked(fdl.Buildable[T]):
             return arguments[name]
         if name.startswith("__"):  # what copying, pickling and notebooks ask for
             raise AttributeError(name)
-        target = _target(self)
+        target = target_of_node(self)
         if name not in target.keywords:
-            raise _unknown(self, name)
+            raise unknown(self, name)
         if name in target.factories:
             raise UnsetArgumentError(
-                f"{_name(self)}.{name} has no value yet: its default is made anew for each object "
+                f"{name_of(self)}.{name} has no value yet: its default is made anew for each object "
                 f"(default_factory). Set it first, then change it"
             )
         default = target.parameters[name].default
         if default is not target.signature.empty:
             return default
-        raise UnsetArgumentError(f"{_name(self)}.{name} has no value yet, and no default; set it first")
+        raise UnsetArgumentError(f"{name_of(self)}.{name} has no value yet, and no default; set it first")
 
     def __flatten__(self) -> tuple[tuple[Any, ...], BuildableTraverserMetadata]:
         values, metadata = super().__flatten__()
@@ -146,13 +159,14 @@ class _Checked(fdl.Buildable[T]):
 
     @classmethod
     def __unflatten__(cls, values: Iterable[Any], metadata: BuildableTraverserMetadata) -> Self:
-        node = super().__unflatten__(values, metadata)
+        node: Self = super().__unflatten__(values, metadata)
         if isinstance(metadata, _UncheckedMetadata):
             node.__dict__["__validate__"] = False
         return node
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return tree.clone(self, memo)
+        copied: Self = tree.clone(self, memo)
+        return copied
 
     def __eq__(self, other: object) -> bool:
         same = equal(self, other)
@@ -172,8 +186,9 @@ class _Checked(fdl.Buildable[T]):
             >>> a.x
             [1]
         """
-        return tree.clone(self, {})
+        return self.__deepcopy__({})
 
+    @_unless_argument
     def build(self) -> Any:
         """Make what is configured, nested configurations first: the object, or for a Partial the callable.
 
@@ -182,7 +197,7 @@ class _Checked(fdl.Buildable[T]):
             >>> run.Config(complex, real=1, imag=run.Config(float, 2)).build()
             (1+2j)
         """
-        return tree.build(self)
+        return build(self)
 
     def broadcast(self, /, **kwargs: Any) -> Self:
         """Set every argument that has one of these names, at every depth; the configuration itself is changed.
@@ -249,24 +264,28 @@ class _Checked(fdl.Buildable[T]):
 
         return repr_svg(self)
 
+    @_unless_argument
     def to_yaml(self, path: str | os.PathLike[str] | None = None) -> str:
         """The configuration as YAML, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_yaml
 
         return to_yaml(self, path)
 
+    @_unless_argument
     def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
         """The configuration as TOML, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_toml
 
         return to_toml(self, path)
 
+    @_unless_argument
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The configuration as JSON, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_json
 
         return to_json(self, path)
 
+    @_unless_argument
     def to_python(self, path: str | os.PathLike[str] | None = None) -> str:
         """Python source that makes an equal configuration, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_python
@@ -298,9 +317,9 @@ class Config(_Checked[T], fdl.Config[T], Generic[T]):
     __module__ = "nemo_run.config"
 
     def __build__(self, /, *args: Any, **kwargs: Any) -> T:
-        if missing := _missing(self, args, kwargs):
-            raise MissingArgumentError(missing)
-        return super().__build__(*args, **kwargs)
+        check_complete(self, args, kwargs)
+        built: T = super().__build__(*args, **kwargs)
+        return built
 
 
 class Partial(_Checked[T], fdl.Partial[T], Generic[T]):
@@ -333,73 +352,14 @@ def _location() -> history.Location | None:
     return fiddle_history._location_provider() if history.tracking_enabled() else None  # noqa: SLF001
 
 
-def _target(node: fdl.Buildable[Any]) -> Target:
-    info = node.__signature_info__
-    if isinstance(info, Target):
-        return info
-    target = target_of(node.__fn_or_cls__)  # of plain fiddle, or unpickled, or given another callable by fiddle
-    node.__dict__["__signature_info__"] = target
-    return target
-
-
-def _name(node: fdl.Buildable[Any]) -> str:
-    target = node.__fn_or_cls__
-    return getattr(target, "__qualname__", None) or str(target)
-
-
-def _bind(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str | int, Any]:
-    """The arguments by name, or by position where they have no name."""
-    target = _target(node)
-    if not target.takes_any_keyword:
-        for name in kwargs:
-            if name not in target.keywords:
-                raise _unknown(node, name)
-    if not args and target.keywords_only:
-        return kwargs
-    try:
-        return target.signature_binding(node.__fn_or_cls__, *args, **kwargs)
-    except TypeError as error:
-        raise ConfigTypeError(f"{_name(node)} cannot take these arguments: {error.__context__ or error}") from None
-
-
-def _unknown(node: fdl.Buildable[Any], name: str) -> UnknownFieldError:
-    target = _target(node)
-    known = [known_name for known_name in target.parameters if known_name in target.keywords]
-    return UnknownFieldError(f"{_name(node)} has no argument {name!r}{did_you_mean(name, known)}")
-
-
-def _wrong_type(node: fdl.Buildable[Any], key: str | int, wrong: Mismatch) -> ConfigTypeError:
-    where = f".{key}" if isinstance(key, str) else f"[{key}]"
-    return ConfigTypeError(
-        f"{_name(node)}{where}{wrong.path}: expected {wrong.expected}, got {show(wrong.value)}"
-        f" (validate=False accepts any value)"
-    )
-
-
-def _missing(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """What is missing for a call, in words; empty where nothing is."""
-    target = _target(node)
-    if target.keywords_only and not args:
-        names = [name for name in target.required if name not in kwargs]
-        if not names:
-            return ""
-        needed = ", ".join(f"{name} ({hint_name(target.hints.get(name, Any))})" for name in names)
-        return f"{_name(node)} needs a value for {needed}"
-    try:
-        target.signature.bind(*args, **kwargs)
-    except TypeError as error:
-        return f"{_name(node)}: {error}"
-    return ""
-
-
 def _has_argument(node: fdl.Buildable[Any], name: str) -> bool:
-    return name in node.__arguments__ or name in _target(node).keywords
+    return name in node.__arguments__ or name in target_of_node(node).keywords
 
 
 def _has_value(node: fdl.Buildable[Any], name: str) -> bool:
     if name in node.__arguments__:
         return True
-    target = _target(node)
+    target = target_of_node(node)
     return name in target.keywords and name not in target.required
 
 

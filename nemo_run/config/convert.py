@@ -72,8 +72,8 @@ def dataclass_to_config(instance: Any, config_type: Callable[..., Any]) -> Any:
     config = _convert_fields(instance, config_type, {})
     if config is instance:
         raise NotImplementedError(
-            f"{type(instance).__qualname__} cannot be made again from its fields, as its __init__ takes other arguments: "
-            f"override to_config() in it"
+            f"{type(instance).__qualname__} cannot be made again from its fields, as its __init__ takes other "
+            f"arguments: override to_config() in it"
         )
     return config
 

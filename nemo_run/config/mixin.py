@@ -33,14 +33,16 @@ class ConfigurableMixin:
         from nemo_run.config.buildable import Config
         from nemo_run.config.convert import dataclass_to_config
 
-        if isinstance(self, (list, tuple, dict)):
-            return self
-        if not dataclasses.is_dataclass(self):
+        instance: Any = self
+        if isinstance(instance, (list, tuple, dict)):
+            return instance  # type: ignore[return-value]  # a container of configurations stands for itself
+        if not dataclasses.is_dataclass(instance):
             raise NotImplementedError(
                 f"{type(self).__qualname__} is not a dataclass, so how it is configured is not known: "
                 f"override to_config() in it"
             )
-        return dataclass_to_config(self, Config)
+        config: Config[Self] = dataclass_to_config(instance, Config)
+        return config
 
     def diff(self, old: Self, trim: bool = True, **kwargs: Any) -> ConfigDiff:
         """What has changed since ``old``."""

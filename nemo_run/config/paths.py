@@ -101,7 +101,7 @@ def _put(holder: Any, steps: list[Step], value: Any) -> Any:
         value = changed
     try:
         return _with(holder, step, value)
-    except (IndexError, KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigPathError(f"nothing can be put at {step} of {show(holder)}: {error}") from None
@@ -138,9 +138,10 @@ def _with(holder: Any, step: Step, value: Any) -> Any:
         holder = copy.copy(holder)
         holder[key] = value
     elif isinstance(holder, tuple):
+        fields = getattr(holder, "_fields", ())
         items = list(holder)
-        items[holder._fields.index(key) if hasattr(holder, "_fields") and isinstance(key, str) else key] = value
-        holder = type(holder)(*items) if hasattr(holder, "_fields") else type(holder)(items)
+        items[fields.index(key) if isinstance(key, str) else key] = value
+        holder = type(holder)(*items) if fields else type(holder)(items)
     elif isinstance(key, int):
         holder[key] = value
     elif isinstance(holder, fdl.Buildable) or hasattr(holder, key):

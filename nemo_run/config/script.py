@@ -25,8 +25,8 @@ class Script(ConfigurableMixin):
     """A script to run: a file (``path``) or its text (``inline``).
 
     It is checked when it is created. A relative ``path`` is looked for in ``working_dir``, in the current folder and in
-    the folders above it up to the root of the repository. An absolute one may lie on the machine that runs
-    the task: it is a mistake only where its folder exists here and the file does not. ``remote=True`` looks for nothing.
+    the folders above it up to the root of the repository. An absolute one may lie on the machine that runs the task: it
+    is a mistake only where its folder exists here and the file does not. ``remote=True`` looks for nothing.
 
     Nothing is expanded or re-quoted: every argument reaches the script byte for byte.
 
@@ -140,7 +140,7 @@ class Script(ConfigurableMixin):
         return [*program, where, *self.args]
 
     def to_config(self) -> Config[Script]:
-        """A :class:`nemo_run.Config` of it. When that is built, perhaps much later, the file is not looked for again."""
+        """A :class:`nemo_run.Config` of it. When it is built, perhaps much later, the file is not looked for again."""
         config = super().to_config()
         if self.path:
             config.remote = True

@@ -11,9 +11,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     Example:
         >>> did_you_mean("hiden_size", ["hidden_size", "layers"])
-        "; did you mean 'hidden_size'? (there are: hidden_size, layers)"
+        "; did you mean 'hidden_size'? There are: hidden_size, layers"
+        >>> did_you_mean("colour", ["hidden_size", "layers"])
+        '. There are: hidden_size, layers'
     """
-    names = [known_name for known_name in known if isinstance(known_name, str)]
+    names = list(known)
     near = difflib.get_close_matches(name, names, n=2)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
-    return f"{hint} (there are: {', '.join(names)})" if names else "; it has none"
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    return f"{hint} There are: {', '.join(names)}" if names else "; it takes none"

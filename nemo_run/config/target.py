@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 import fiddle as fdl
@@ -78,7 +78,7 @@ class _Checks(dict["str | int", "Check | None"]):
             return None
         hint = self._target.hints[parameter.name]
         if parameter.kind is parameter.VAR_KEYWORD:
-            hint = unpacked_keywords(hint).get(key, hint)
+            hint = unpacked_keywords(hint).get(str(key), hint)
         check = compile_check(hint)
         if check and parameter.name in self._target.default_configs:
             check = _or_node(check, self._target.default_configs[parameter.name][0])
@@ -87,12 +87,11 @@ class _Checks(dict["str | int", "Check | None"]):
         return check
 
     def _parameter(self, key: str | int) -> inspect.Parameter | None:
-        parameters = self._target.parameters
+        parameters: Mapping[str, inspect.Parameter] = self._target.parameters
         if isinstance(key, int):
             return [*parameters.values()][min(key, len(parameters) - 1)]
-        if key in self._target.keywords:
-            return parameters[key]
-        return parameters.get(self._target.var_keyword_name or "")
+        name = key if key in self._target.keywords else self._target.var_keyword_name
+        return parameters.get(name or "")
 
 
 def _or_default(check: Check, default: Any) -> Check:

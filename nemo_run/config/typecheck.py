@@ -255,8 +255,7 @@ def _literal(hint: Any) -> Check:
 
 def _class_of(hint: Any) -> Check:
     (wanted, *_) = get_args(hint) or (Any,)
-    wanted = _bare(wanted)
-    classes = tuple(get_origin(arg) or arg for arg in map(_bare, get_args(wanted) if get_origin(wanted) in _UNIONS else [wanted]))
+    classes = tuple(get_origin(arg) or arg for arg in _alternatives(wanted))
     anything = Any in classes or not all(isinstance(cls, type) for cls in classes)
     name = hint_name(hint)
 
@@ -333,8 +332,11 @@ def _builds(node: fdl.Buildable[Any], hint: Any) -> bool:
 
 
 def _alternatives(hint: Any) -> list[Any]:
+    """The types of a union, or the one type that it is."""
     hint = _bare(hint)
-    return [alternative for arg in get_args(hint) for alternative in _alternatives(arg)] if get_origin(hint) in _UNIONS else [hint]
+    if get_origin(hint) not in _UNIONS:
+        return [hint]
+    return [alternative for arg in get_args(hint) for alternative in _alternatives(arg)]
 
 
 def _hint_fits(given: Any, kind: Any) -> bool:
