@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nemo_run.run.api import run as run  # the function: bound before anything can bind the package of that name
 
 if TYPE_CHECKING:  # what the tables below say, for type checkers
-    from nemo_run import config as config, errors as errors
+    from nemo_run import cli as cli, config as config, errors as errors
     from nemo_run.config import (
         Config as Config,
         ConfigurableMixin as ConfigurableMixin,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     )
     from nemo_run.run.experiment import Experiment as Experiment
     from nemo_run.run.plugin import ExperimentPlugin
+    from nemo_run.run.task import dryrun_fn as dryrun_fn
 
     Plugin = ExperimentPlugin
 
@@ -66,8 +67,9 @@ _NAMES = {
     "nemo_run.errors": ("ConfigError", "ExecutorError", "ExperimentError", "JobFailedError", "NemoRunError"),
     "nemo_run.run.experiment": ("Experiment",),
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
+    "nemo_run.run.task": ("dryrun_fn",),
 }
-_MODULES = {"config": "nemo_run.config", "errors": "nemo_run.errors"}
+_MODULES = {"cli": "nemo_run.cli", "config": "nemo_run.config", "errors": "nemo_run.errors"}
 
 _WHERE = {
     entry.rpartition(" as ")[2]: (module, entry.partition(" as ")[0])

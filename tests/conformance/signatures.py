@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 _OPEN, _CLOSE = "([{", ")]}"
-_NO_DEFAULT = "<required>"
+REQUIRED = "<required>"  # may have a default in reality
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def mismatches(expected: str, actual: inspect.Signature) -> Iterator[str]:
 
 def same_value(expected: str, actual: object) -> bool:
     """Is ``actual`` the default that the surface writes as ``expected``?"""
-    if expected == _NO_DEFAULT:
+    if expected == REQUIRED:
         return actual is inspect.Parameter.empty
     if isinstance(actual, Enum):
         return expected in (f"{actual.name} ({actual.value})", repr(actual), str(actual))

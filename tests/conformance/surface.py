@@ -112,7 +112,7 @@ def _problems_of_fields(name: str, cls: type, expected: dict[str, dict[str, Any]
             yield f"{name}.{field_name}", "is not a field"
             continue
         default = _default(real[field_name])
-        if not signatures.same_value(wanted["default"], default):
+        if wanted["default"] != signatures.REQUIRED and not signatures.same_value(wanted["default"], default):
             yield f"{name}.{field_name}", f"defaults to {default!r}, not {wanted['default']}"
         elif wanted.get("init", True) and not real[field_name].init:
             yield f"{name}.{field_name}", "is not an argument of __init__"
