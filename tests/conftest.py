@@ -39,7 +39,7 @@ THINGS: dict[str, Callable[[], bool]] = {
     "nvidia-resiliency-ext": lambda: importlib.util.find_spec("nvidia_resiliency_ext") is not None,
     "unprivileged user": lambda: os.geteuid() != 0,
 }
-_NEEDS = "this machine lacks: "
+_LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()
 
 
@@ -59,7 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     needed = [thing for marker in item.iter_markers("needs") for thing in marker.args]
     if lacking := [thing for thing in needed if not THINGS[thing]()]:
-        pytest.skip(_NEEDS + ", ".join(lacking))
+        item.user_properties.append((_LACKS, lacking))
+        pytest.skip(f"this machine lacks: {', '.join(lacking)}")
 
 
 class _SkipWatch:
@@ -69,7 +70,8 @@ class _SkipWatch:
         self.hidden = hidden
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._watch(report)
+        if _LACKS not in dict(report.user_properties):
+            self._watch(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._watch(report)
@@ -77,8 +79,7 @@ class _SkipWatch:
     def _watch(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.skipped and not hasattr(report, "wasxfail"):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            if _NEEDS not in reason:
-                self.hidden.append(f"{report.nodeid}: {reason}")
+            self.hidden.append(f"{report.nodeid}: {reason}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,0 +1,57 @@
+"""A skipped test that this machine could have run is told, and fails the run in CI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RUNS = "def test(): pass\n"
+SKIPS = "import pytest\n\ndef test(): pytest.skip('no time')\n"
+NOT_COLLECTED = "import pytest\npytest.importorskip('no_such_package')\n"
+NEEDS = "import pytest\n\n@pytest.mark.needs('{}')\ndef test(): pass\n"
+# What every machine has, and what none has.
+MACHINE = "from tests.conftest import THINGS\nTHINGS.update(python=lambda: True, unicorn=lambda: False)\n"
+
+
+def run_tests(folder: Path, tests: dict[str, str], ci: str) -> tuple[int, str]:
+    """Exit code and output of pytest over files of tests."""
+    for name, code in {"conftest.py": MACHINE, **tests}.items():
+        (folder / name).write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", ".", "-c", os.devnull, "."],
+        cwd=folder,
+        env={**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+HIDDEN = "skipped, though this machine can run it"
+
+
+@pytest.mark.parametrize("code", [SKIPS, NOT_COLLECTED])
+def test_a_skip_that_hides_a_test_fails_in_ci(tmp_path: Path, code: str) -> None:
+    exit_code, report = run_tests(tmp_path, {"test_first.py": RUNS, "test_second.py": code}, ci="true")
+    assert exit_code == 1
+    assert HIDDEN in report
+
+
+def test_it_is_loud_elsewhere(tmp_path: Path) -> None:
+    exit_code, report = run_tests(tmp_path, {"test_first.py": RUNS, "test_second.py": SKIPS}, ci="")
+    assert exit_code == 0
+    assert HIDDEN in report
+
+
+def test_what_the_machine_lacks_may_be_skipped(tmp_path: Path) -> None:
+    tests = {"test_runs.py": NEEDS.format("python"), "test_skipped.py": NEEDS.format("unicorn")}
+    exit_code, report = run_tests(tmp_path, tests, ci="true")
+    assert exit_code == 0
+    assert "1 passed, 1 skipped" in report
+    assert HIDDEN not in report
