@@ -7,16 +7,15 @@ nothing is run twice.
 
 from __future__ import annotations
 
-import json
+import heapq
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, get_backend
-from nemo_run.errors import NemoRunError
+from nemo_run.errors import NemoRunError, StoreError
 from nemo_run.run import artifacts
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
 
@@ -50,7 +49,8 @@ class Controller:
         self._settled: set[str] = set()  # jobs whose end has been passed on
         self._waiting: dict[str, set[str]] = {}  # job -> dependencies that have not ended
         self._dependants: dict[str, list[str]] = {job.id: [] for job in self._definition.jobs}
-        self._ready: deque[_Task] = deque()
+        self._order = {job.id: position for position, job in enumerate(self._definition.jobs)}
+        self._ready: list[tuple[int, _Task]] = []  # a heap: of what can start, what was added first starts first
         self._retries: dict[_Task, float] = {}
         self._last_look = 0.0
         self._collectors: ThreadPoolExecutor | None = None
@@ -112,7 +112,7 @@ class Controller:
         for job in self._definition.jobs:
             self._progress[job.id] = self._store.read_progress(job)
             self._waiting[job.id] = set(job.dependencies)
-            for dependency in job.dependencies:
+            for dependency in self._waiting[job.id]:
                 self._dependants[dependency].append(job.id)
         for job in self._definition.jobs:
             for index, task in enumerate(self._progress[job.id].tasks):
@@ -135,8 +135,7 @@ class Controller:
         if handle is None:  # it was never submitted: as if we had not begun
             task.state, task.handle = JobState.UNSUBMITTED, ""
             return
-        if task.handle != handle or task.tries == 0:
-            task.handle, task.tries = handle, max(task.tries, 1)
+        task.handle, task.tries = handle, len(task.history) + 1
         self._in_flight[handle] = (job.id, index)
 
     def _plan(self, job: JobDefinition, index: int) -> Plan:
@@ -146,7 +145,7 @@ class Controller:
         return self._plans[key]
 
     def _backend(self, plan: Plan) -> Backend:
-        key = f"{plan.engine} {json.dumps(plan.connection, sort_keys=True)}"
+        key = plan.backend_key
         if key not in self._backends:
             self._backends[key] = get_backend(plan.engine, plan.connection)
         return self._backends[key]
@@ -155,15 +154,20 @@ class Controller:
 
     def _enqueue(self, job: JobDefinition) -> None:
         tasks = self._progress[job.id].tasks
-        self._ready.extend((job.id, i) for i, task in enumerate(tasks) if task.state is JobState.UNSUBMITTED)
+        for index, task in enumerate(tasks):
+            if task.state is JobState.UNSUBMITTED:
+                self._make_ready((job.id, index))
+
+    def _make_ready(self, key: _Task) -> None:
+        heapq.heappush(self._ready, (self._order[key[0]], key))
 
     def _launch(self) -> None:
         now = time.time()
         for key in [key for key, at in self._retries.items() if at <= now]:
             del self._retries[key]
-            self._ready.append(key)
-        while self._ready and self._room(self._ready[0]):
-            job_id, index = self._ready.popleft()
+            self._make_ready(key)
+        while self._ready and self._room(self._ready[0][1]):
+            job_id, index = heapq.heappop(self._ready)[1]
             job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
             if not task.state.is_final:  # it may have been cancelled meanwhile
                 self._submit(job, index, task)
@@ -178,20 +182,20 @@ class Controller:
         return len(self._in_flight) + len(job.tasks) <= limit
 
     def _submit(self, job: JobDefinition, index: int, task: TaskProgress) -> None:
-        plan = self._plan(job, index)
-        backend = self._backend(plan)
         task.attempt += 1
+        task.tries = len(task.history) + 1
         task.state, task.reason, task.exit_code, task.retry_at = JobState.SUBMITTED, "", None, None
         task.submitted, task.started, task.ended = time.time(), None, None
-        task.handle = backend.handle(plan, task.attempt)
-        self._store.write_progress(job, self._progress[job.id])  # the intent comes first
-        task.tries += 1
+        task.handle = ""
         try:
+            plan = self._plan(job, index)
+            backend = self._backend(plan)
+            task.handle = backend.handle(plan, task.attempt)
+            self._store.write_progress(job, self._progress[job.id])  # the intent comes first
             task.handle = backend.submit(plan, task.attempt)
         except NemoRunError as e:
-            self._ended(
-                job, index, JobStatus(JobState.FAILED, reason=f"could not be submitted: {e}", ended=time.time())
-            )
+            reason = f"could not be submitted: {e}"
+            self._ended(job, index, JobStatus(JobState.FAILED, reason=reason, ended=time.time()))
             return
         self._in_flight[task.handle] = (job.id, index)
         self._tell(job)
@@ -400,23 +404,44 @@ def current_progress(
         only: Ids of the jobs to ask for; all by default.
     """
     jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
-    progress = {job.id: store.read_progress(job) for job in jobs}
-    backends: dict[str, tuple[Backend, list[tuple[str, TaskProgress]]]] = {}
+    progress = {job.id: _stored_progress(store, job) for job in jobs}
+    backends: dict[str, tuple[Backend, list[TaskProgress]]] = {}
     for job in jobs:
         for index, task in enumerate(progress[job.id].tasks):
             if task.state.is_final or not task.handle or task.retry_at is not None:
                 continue
-            plan = store.read_plan(job.tasks[index])
-            key = f"{plan.engine} {json.dumps(plan.connection, sort_keys=True)}"
-            if key not in backends:
-                backends[key] = (get_backend(plan.engine, plan.connection), [])
-            backends[key][1].append((task.handle, task))
+            try:
+                plan = store.read_plan(job.tasks[index])
+            except StoreError as e:
+                task.state, task.reason = JobState.UNKNOWN, str(e)
+                continue
+            if plan.backend_key not in backends:
+                backends[plan.backend_key] = (get_backend(plan.engine, plan.connection), [])
+            backends[plan.backend_key][1].append(task)
     for backend, tasks in backends.values():
-        states = backend.states([handle for handle, _ in tasks])
-        for handle, task in tasks:
-            task.update(states[handle])
+        states = backend.states([task.handle for task in tasks])
+        for task in tasks:
+            status = states[task.handle]
+            if task.state is JobState.SUBMITTED and status.state is JobState.UNKNOWN:
+                continue  # the intent is noted, and the engine has not heard of it yet
+            task.update(status)
         backend.close()
     return progress
+
+
+def _stored_progress(store: ExperimentStore, job: JobDefinition) -> JobProgress:
+    """What is stored of a job; a damaged file hides that job only."""
+    try:
+        return store.read_progress(job)
+    except StoreError as e:
+        return JobProgress([TaskProgress(JobState.UNKNOWN, reason=str(e)) for _ in job.tasks])
+
+
+def goes_on(task: TaskProgress, *, driven: bool) -> bool:
+    """Whether a task may still get on: because it runs, or because a controller drives its experiment."""
+    if task.state.is_final:
+        return False
+    return driven or (task.state in (JobState.PENDING, JobState.RUNNING) and task.retry_at is None)
 
 
 def with_reasons(
@@ -429,6 +454,6 @@ def with_reasons(
     for job in definition.jobs:
         tasks = progress[job.id].tasks
         for index, task in enumerate(tasks):
-            if task.state in (JobState.UNSUBMITTED, JobState.PENDING) and not task.reason:
-                tasks[index] = replace(task, reason=hint)
+            if not task.state.is_final and not goes_on(task, driven=False):
+                tasks[index] = replace(task, reason="; ".join(filter(None, [task.reason, hint])))
     return progress

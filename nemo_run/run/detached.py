@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nemo_run.core.execution._supervisor import MARKER
 from nemo_run.errors import ExperimentError
 from nemo_run.run.prepare import import_environment
 from nemo_run.run.store import ExperimentStore
@@ -18,6 +19,8 @@ def spawn(store: ExperimentStore) -> int:
     Raises:
         ExperimentError: It did not come up; the message has the last lines of its log.
     """
+    # It is no process of the task, if this is one, that launches: it outlives that.
+    environment = {name: value for name, value in os.environ.items() if name != MARKER}
     log = store.path / "controller.log"
     log.touch(mode=0o600)
     reader, writer = os.pipe()
@@ -28,7 +31,7 @@ def spawn(store: ExperimentStore) -> int:
         process = subprocess.Popen(
             [sys.executable, "-m", "nemo_run.run.detached", str(store.path), str(writer)],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=(writer,),
-            env={**os.environ, **import_environment()},
+            env={**environment, **import_environment()},
         )  # fmt: skip
         os.close(writer)
         if ready.read(1) == b"1":

@@ -14,7 +14,16 @@ from typing import Any
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor, JobState
 from nemo_run.run.controller import not_run_reason, summary
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress, folder_name
+from nemo_run.run.store import (
+    Definition,
+    ExperimentStore,
+    JobDefinition,
+    JobProgress,
+    TaskProgress,
+    folder_name,
+    make_folder,
+    write_text,
+)
 
 
 def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
@@ -45,8 +54,8 @@ def _run_script(script: Script, folder: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="nemo-run-") as scratch:
         path = Path(folder or scratch, "scripts", f"{folder_name(script.get_name() or 'script')}.sh")
         if script.inline:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_text(script.inline)
+            make_folder(path.parent)
+            write_text(path, script.inline)
         argv = script.argv(str(path))
         if argv[0] in ("python", "python3"):
             argv[0] = sys.executable

@@ -5,6 +5,7 @@ In a terminal they are drawn with Rich; anywhere else they are plain lines, so t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -93,6 +94,12 @@ def in_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "")
 
 
+def say(text: str, stream: TextIO) -> None:
+    """Print a line; that its reader has gone away is no reason to stop."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=stream, flush=True)
+
+
 def print_status(definition: Definition, progress: Mapping[str, JobProgress], stream: TextIO | None = None) -> None:
     """Print the table of the jobs."""
     stream = stream or sys.stdout
@@ -102,7 +109,7 @@ def print_status(definition: Definition, progress: Mapping[str, JobProgress], st
 
         Console(file=stream).print(_rich_table(definition.id, rows))
     else:
-        print(f"experiment {definition.id}\n{plain_table(_COLUMNS, rows)}", file=stream)
+        say(f"experiment {definition.id}\n{plain_table(_COLUMNS, rows)}", stream)
 
 
 def _rich_table(title: str, rows: Sequence[tuple[str, ...]], limit: int | None = None) -> Table:
@@ -158,8 +165,13 @@ class ProgressView:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop_drawing()
+
+    def stop_drawing(self) -> None:
+        """Leave the terminal alone; what follows is told in lines."""
         if self._live:
             self._live.stop()
+            self._live = None
 
     def _table(self) -> Table:
         with self._lock:
@@ -188,4 +200,4 @@ class ProgressView:
         self._seen[job.id] = (state, reason)
         code = f" with exit code {progress.exit_code}" if progress.exit_code else ""
         why = f": {reason}" if reason else ""
-        print(f"{time.strftime('%H:%M:%S')} {job.id} {state}{code}{why}", file=self._stream, flush=True)
+        say(f"{time.strftime('%H:%M:%S')} {job.id} {state}{code}{why}", self._stream)

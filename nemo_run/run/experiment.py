@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -237,7 +238,8 @@ class Experiment(LaunchedExperiment):
         if any(ord(c) < 32 or ord(c) == 127 for c in name):
             raise InvalidNameError(f"{name!r} cannot be the name of a job: it has control characters")
         taken = {job.id for job in self._jobs}
-        return name if name not in taken else f"{name}_{len(self._jobs)}"
+        numbered = (f"{name}_{number}" for number in itertools.count(len(self._jobs)))
+        return next(one for one in itertools.chain([name], numbered) if one not in taken)
 
     def _check_dependencies(self, job_id: str, dependencies: Sequence[str]) -> None:
         known = {job.id for job in self._jobs} if dependencies else set()

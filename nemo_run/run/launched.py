@@ -12,13 +12,15 @@ from typing import Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import JobState
-from nemo_run.errors import ExperimentError, JobFailedError
+from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError
 from nemo_run.run.artifacts import Artifact, listing
-from nemo_run.run.controller import Controller, current_progress, with_reasons
+from nemo_run.run.controller import Controller, current_progress, goes_on, with_reasons
 from nemo_run.run.display import ProgressView, print_status, status_document
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
+
+_CANCEL_POLL = 0.1  # seconds between two looks at whether the controller has cancelled what it was asked to
 
 
 class LaunchedExperiment(ConfigurableMixin):
@@ -156,9 +158,7 @@ class LaunchedExperiment(ConfigurableMixin):
             progress = self.progress(jobs)
             if on_progress:
                 on_progress(progress)
-            states = {job.state for job in progress.values()}
-            idle = states <= {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.UNSUBMITTED}
-            if all(state.is_final for state in states) or (idle and not driven):
+            if not any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks):
                 return progress
             time.sleep(interval)
 
@@ -180,17 +180,18 @@ class LaunchedExperiment(ConfigurableMixin):
             job_ids: Ids of the jobs; all by default.
         """
         store, definition = self._its_store, self._prepared
-        wanted = [definition.job(name) for name in job_ids] if job_ids is not None else list(definition.jobs)
-        progress = self.progress([job.id for job in wanted])
-        open_jobs = [job for job in wanted if not progress[job.id].state.is_final]
-        for job in open_jobs:
-            store.request_cancel(job)
-        if not open_jobs:
-            return
-        if store.is_driven():
-            self.wait([job.id for job in open_jobs])
-        else:
-            Controller(store).finish_cancelled()
+        open_jobs = list(job_ids) if job_ids is not None else [job.id for job in definition.jobs]
+        asked = False
+        while open_jobs := [name for name, job in self.progress(open_jobs).items() if not job.state.is_final]:
+            if not asked:
+                for name in open_jobs:
+                    store.request_cancel(definition.job(name))
+                asked = True
+            if store.is_driven():
+                time.sleep(_CANCEL_POLL)
+            else:
+                with contextlib.suppress(ExperimentBusyError):  # another controller has come up: it obeys
+                    Controller(store).finish_cancelled()
         self._refresh()
 
     def artifacts(self, job_id: str | None = None) -> list[Artifact]:
@@ -250,6 +251,7 @@ class LaunchedExperiment(ConfigurableMixin):
                 try:
                     Controller(store, observer).run()
                 except KeyboardInterrupt:
+                    view.stop_drawing()
                     self._interrupted(observer)
                     raise
 
@@ -257,11 +259,10 @@ class LaunchedExperiment(ConfigurableMixin):
         """Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
         store, definition = self._its_store, self._prepared
         note = f"their logs: nemorun experiment logs {store.id}"
-        if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
-            answer = input("\nInterrupted. Cancel the jobs that have not ended? [Y/n] ")
-            if answer.strip().lower().startswith("n"):
-                print(f"The jobs that run go on; {note}", file=sys.stderr)
-                return
+        asks = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+        if asks and not _agrees("Interrupted. Cancel the jobs that have not ended? [Y/n] "):
+            print(f"The jobs that run go on; {note}", file=sys.stderr)
+            return
         print("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", file=sys.stderr)
         for job in definition.jobs:
             store.request_cancel(job)
@@ -281,3 +282,9 @@ class LaunchedExperiment(ConfigurableMixin):
         finally:
             stop.set()
             thread.join()
+
+
+def _agrees(question: str) -> bool:
+    print(f"\n{question}", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return bool(answer) and not answer.strip().lower().startswith("n")  # the terminal is gone: nobody agreed

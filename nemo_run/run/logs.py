@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nemo_run.core.execution.base import Backend, get_backend
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.errors import NemoRunError
-from nemo_run.run.controller import current_progress
+from nemo_run.run.controller import current_progress, goes_on
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskProgress
 
 _LONGEST_LINE = 1 << 20  # bytes that are held back at most while a line has no end
@@ -33,29 +33,36 @@ class LineFilter:
         self._prefix = prefix.encode("utf-8", "surrogateescape")
         self._pattern = re.compile(regex.encode()) if regex else None
         self._rest = b""
+        self._inside = False  # the line that comes next has begun already
+        self._wanted = True  # what that line is
 
     def feed(self, data: bytes) -> bytes:
-        """Whole lines that are ready to be shown."""
+        """Whole lines that are ready to be shown; a progress bar's carriage return ends a line, too."""
         data = self._rest + data
-        end = data.rfind(b"\n") + 1
+        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1  # the last byte may be half of \r\n
         if not end and len(data) > _LONGEST_LINE:
             end = len(data)
         self._rest = data[end:]
-        return self._lines(data[:end])
+        return self._shown(data[:end])
 
     def flush(self) -> bytes:
         """The last line, if it has no end."""
         rest, self._rest = self._rest, b""
-        return self._lines(rest + b"\n") if rest else b""
+        return self._shown(rest + b"\n") if rest or self._inside else b""
 
-    def _lines(self, data: bytes) -> bytes:
-        if self._pattern and data:
-            search = self._pattern.search
-            data = b"".join(line for line in data.splitlines(keepends=True) if search(line.rstrip(b"\r\n")))
-        if not data or not self._prefix:
+    def _shown(self, data: bytes) -> bytes:
+        if not self._pattern and not self._prefix:
             return data
-        body, end = (data[:-1], b"\n") if data.endswith(b"\n") else (data, b"")
-        return self._prefix + body.replace(b"\n", b"\n" + self._prefix) + end
+        if not self._pattern and not self._inside and data.endswith(b"\n") and b"\r" not in data:
+            return self._prefix + data[:-1].replace(b"\n", b"\n" + self._prefix) + b"\n"
+        shown = []
+        for line in data.splitlines(keepends=True):
+            if not self._inside:
+                self._wanted = not self._pattern or bool(self._pattern.search(line.rstrip(b"\r\n")))
+            if self._wanted:
+                shown.append(line if self._inside else self._prefix + line)
+            self._inside = not line.endswith((b"\n", b"\r"))
+        return b"".join(shown)
 
 
 def stdout_sink(data: bytes) -> None:
@@ -159,9 +166,12 @@ class LogFollower:
                 time.sleep(_PAUSE)
         for stream in self._streams.values():
             stream.close(self._sink)
+        for backend in self._backends.values():
+            backend.close()
 
     def _open_new(self) -> bool:
         """Open the logs of attempts that are new; whether anything may still write to a log."""
+        driven = self._store.is_driven()
         progress = current_progress(self._store, self._definition, [job.id for job in self._jobs])
         for job in self._jobs:
             for index, task in enumerate(progress[job.id].tasks):
@@ -169,22 +179,17 @@ class LogFollower:
                 for handle in handles:
                     if handle not in self._streams:
                         self._streams[handle] = self._open(job, index, handle)
-        return any(_may_write(task, self._store) for job in self._jobs for task in progress[job.id].tasks)
+        return any(goes_on(task, driven=driven) for job in self._jobs for task in progress[job.id].tasks)
 
     def _open(self, job: JobDefinition, index: int, handle: str) -> _Stream:
         plan = self._store.read_plan(job.tasks[index])
-        backend = self._backends.setdefault(plan.engine, get_backend(plan.engine, plan.connection))
+        if plan.backend_key not in self._backends:
+            self._backends[plan.backend_key] = get_backend(plan.engine, plan.connection)
+        backend = self._backends[plan.backend_key]
         request = self._request
         label = f"{job.tasks[index].name}/{request.rank or 0} "
         reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
         return _Stream(reader, label, request.regex)
-
-
-def _may_write(task: TaskProgress, store: ExperimentStore) -> bool:
-    """Whether a task runs, or somebody is there who may still start it."""
-    if task.state.is_final:
-        return False
-    return bool(task.handle and task.retry_at is None) or store.is_driven()
 
 
 def last_lines(

@@ -26,6 +26,7 @@ from nemo_run.run.store import (
     JobDefinition,
     TaskDefinition,
     folder_name,
+    job_folder_name,
     make_folder,
     write_json,
     write_text,
@@ -100,7 +101,7 @@ def prepare_experiment(
 
 
 def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Packages) -> JobDefinition:
-    directory, group = folder_name(job.id), isinstance(job, JobGroup)
+    directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
     tasks = []
     for index, (task, executor) in enumerate(job.members):
         name = f"{job.id}/{index}" if group else job.id

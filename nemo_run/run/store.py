@@ -43,6 +43,7 @@ from nemo_run.errors import ExperimentBusyError, ExperimentNotFoundError, Invali
 
 _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
 _FORMAT = 1
+_OWN_FOLDERS = ("cancel", "code", "packages")
 
 
 # --- records -----------------------------------------------------------------------------------------------------
@@ -219,7 +220,9 @@ def write_text(path: Path, text: str | bytes, *, durable: bool = False) -> None:
 
 def write_json(path: Path, doc: Any, *, durable: bool = False) -> None:
     """Replace a JSON file as a whole; see :func:`write_text`."""
-    write_text(path, json.dumps(doc, indent=1, ensure_ascii=False) + "\n", durable=durable)
+    text = json.dumps(doc, indent=1, ensure_ascii=False) + "\n"
+    # Bytes of a file name or a variable that are no UTF-8 are lone surrogates here; JSON writes those as escapes.
+    write_text(path, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
 def read_json(path: Path) -> Any:
@@ -242,10 +245,23 @@ def read_json(path: Path) -> Any:
         ) from e
 
 
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; ``None`` where there is no such file."""
+    try:
+        doc = read_json(path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(doc, dict):
+        raise StoreError(f"{path}: the file is damaged: it is no JSON object")
+    return doc
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder, with its parents, that only its owner can enter."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        path.mkdir(exist_ok=True, mode=0o700)
     except OSError as e:
         raise StoreError(
             f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to"
@@ -259,12 +275,27 @@ def folder_name(name: str) -> str:
     >>> folder_name("my-job_1.a")
     'my-job_1.a'
     >>> folder_name("../etc")
-    'etc-3ccf1f'
+    'etc-f7f912'
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
     if safe == name:
         return safe
-    return f"{safe or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"{safe or 'x'}-{_digest(name)}"
+
+
+def job_folder_name(job_id: str) -> str:
+    """Name of the folder of a job: a safe one, and none of those that the store itself uses beside it.
+
+    >>> job_folder_name("train"), job_folder_name("cancel")
+    ('train', 'cancel-2374d9')
+    """
+    name = folder_name(job_id)
+    own = name in _OWN_FOLDERS or name.endswith((".json", ".lock", ".log"))
+    return f"{name}-{_digest(job_id)}" if own else name
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:6]
 
 
 # --- all experiments ---------------------------------------------------------------------------------------------
@@ -409,7 +440,7 @@ class ExperimentStore:
             ) from None
         try:
             return _definition(doc)
-        except (KeyError, TypeError, AttributeError) as e:
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise StoreError(f"{path}: the file is damaged, or was written by another version ({e!r})") from e
 
     def write_provenance(self, provenance: dict[str, Any]) -> None:
@@ -418,11 +449,7 @@ class ExperimentStore:
 
     def read_provenance(self) -> dict[str, Any]:
         """Who launched the experiment, where, and with what."""
-        try:
-            doc: dict[str, Any] = read_json(self.path / "provenance.json")
-        except FileNotFoundError:
-            return {}
-        return doc
+        return _read_object(self.path / "provenance.json") or {}
 
     def folder(self, relative: str) -> Path:
         """A folder of the experiment, created if need be."""
@@ -450,21 +477,24 @@ class ExperimentStore:
         """How far a job is, as its controller last wrote it."""
         path = self.path / job.directory / "state.json"
         try:
-            return JobProgress.from_json(read_json(path))
+            progress = JobProgress.from_json(read_json(path))
         except FileNotFoundError:
             return JobProgress([TaskProgress() for _ in job.tasks])
         except (KeyError, TypeError) as e:
             raise StoreError(f"{path}: the file is damaged ({e!r})") from e
+        if len(progress.tasks) != len(job.tasks):
+            raise StoreError(f"{path}: the file is damaged: {len(progress.tasks)} tasks in place of {len(job.tasks)}")
+        return progress
 
     # requests to cancel
 
     def request_cancel(self, job: JobDefinition) -> None:
         """Leave the wish that this job is cancelled, for whoever drives the experiment."""
-        write_json(self.folder("cancel") / folder_name(job.id), {"job": job.id, "at": time.time()})
+        write_json(self.folder("cancel") / job.directory, {"job": job.id, "at": time.time()})
 
     def cancel_requested(self, job: JobDefinition) -> bool:
         """Whether somebody wishes that this job is cancelled."""
-        return (self.path / "cancel" / folder_name(job.id)).exists()
+        return (self.path / "cancel" / job.directory).exists()
 
     def any_cancel_requested(self) -> bool:
         """Whether somebody wishes that any job is cancelled."""
@@ -479,7 +509,7 @@ class ExperimentStore:
         Raises:
             ExperimentBusyError: Somebody else does.
         """
-        fd = os.open(self.path / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fd = self._open_lock(os.O_RDWR | os.O_CREAT)
         try:
             if not _lock(fd):
                 who = self.controller()
@@ -497,7 +527,7 @@ class ExperimentStore:
     def is_driven(self) -> bool:
         """Whether a controller drives the experiment now."""
         try:
-            fd = os.open(self.path / "controller.lock", os.O_RDONLY)
+            fd = self._open_lock(os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -508,13 +538,20 @@ class ExperimentStore:
             os.close(fd)
         return False
 
+    def _open_lock(self, flags: int) -> int:
+        path = self.path / "controller.lock"
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            raise StoreError(f"{path}: cannot be opened: {e.strerror}") from e
+
     def controller(self) -> dict[str, Any]:
         """Who drives the experiment, or last did; empty where nobody ever did."""
-        try:
-            doc: dict[str, Any] = read_json(self.path / "controller.json")
-        except FileNotFoundError:
-            return {}
-        return doc
+        with contextlib.suppress(StoreError):  # damaged; it only tells whom to ask
+            return _read_object(self.path / "controller.json") or {}
+        return {"pid": "?", "host": "?"}
 
     # the end
 
@@ -524,11 +561,7 @@ class ExperimentStore:
 
     def read_summary(self) -> dict[str, Any] | None:
         """How the experiment ended; ``None`` while it has not."""
-        try:
-            doc: dict[str, Any] = read_json(self.path / "summary.json")
-        except FileNotFoundError:
-            return None
-        return doc
+        return _read_object(self.path / "summary.json")
 
     def drop_summary(self) -> None:
         """Forget how it ended, because it goes on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -134,6 +135,11 @@ class Plan:
     directory: str
     spec: dict[str, Any]
     connection: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def backend_key(self) -> str:
+        """Equal for plans that share one backend."""
+        return f"{self.engine} {json.dumps(self.connection, sort_keys=True)}"
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a JSON object."""
