@@ -203,6 +203,7 @@ def test_a_git_hook_does_not_lead_astray(
     other.commit({"wrong.py": ""})
     monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other.path / ".git" / "index"))
+    assert package() == COMMITTED
     assert package(include_uncommitted=True) == COMMITTED
 
 
@@ -271,6 +272,8 @@ def test_include_uncommitted_in_the_middle_of_a_conflict(package: Callable[..., 
     with pytest.raises(Exception, match="merge"):
         repo.git("merge", "side")
     assert "<<<<<<<" in package(include_uncommitted=True)["a.py"]
+    (repo.path / "a.py").unlink()
+    assert "a.py" not in package(include_uncommitted=True)
 
 
 def test_what_is_not_shipped_is_pointed_out_once(
@@ -402,6 +405,8 @@ def test_submodules_are_packaged_where_they_are(package: Callable[..., dict[str,
         f"lib/{n}": t for n, t in IN_LIB.items()
     }
     assert _without_modules(package(include_submodules=False)) == COMMITTED | {"src/lib/": ""}
+    nested.commit({"docs/index.md": ""})
+    assert package(subpath="docs") == {"index.md": ""}
 
 
 def test_submodules_are_packaged_as_recorded(

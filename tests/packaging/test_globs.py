@@ -50,6 +50,7 @@ def ignored(patterns: list[str], path: str) -> bool:
 @example(["a/**/b"], "a/b").via("no folder between")
 @example(["a/**"], "a/x").via("all below")
 @example(["*", "!a", "!a/b"], "a/b").via("taken back")
+@example(["a[!x]b"], "a/b").via("no slash is in a set")
 @given(st.lists(PATTERN, min_size=1, max_size=3), PATH)
 def test_as_git_does(git_ignores: Callable[[list[str], str], bool], patterns: list[str], path: str) -> None:
     assume(all(pattern.strip("!/.") and not pattern.lstrip("!").startswith("./") for pattern in patterns))

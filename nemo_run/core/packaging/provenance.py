@@ -87,10 +87,10 @@ def _is_kept(repo: Path, change: Change) -> bool:
 
 
 def _patch(repo: Path, commit: str | None, changes: list[Change]) -> bytes:
-    form = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+    form = ("-r", "-p", "--binary", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
     with repository.snapshot(repo, commit, changes) as (tree, env):
         base = commit or repository.git(repo, "hash-object", "-t", "tree", os.devnull).decode().strip()
-        return repository.git(repo, "diff-tree", *form, "--src-prefix=a/", "--dst-prefix=b/", base, tree, env=env)
+        return repository.git(repo, "diff-tree", *form, base, tree, env=env)
 
 
 def _remote(repo: Path, branch: str | None) -> str | None:

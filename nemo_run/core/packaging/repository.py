@@ -113,12 +113,9 @@ def tree_of(repo: Path, ref: str) -> str:
     Raises:
         PackagingError: There is no such thing in the repository.
     """
-    # A name with a leading dash would be an option of git; git itself allows no such name.
-    found = (
-        b""
-        if ref.startswith("-")
-        else git(repo, "rev-parse", "--verify", "--quiet", f"{ref}^{{tree}}", allowed=(1, 128))
-    )
+    found = b""
+    if not ref.startswith("-"):  # that would be an option of git, and is allowed in no name
+        found = git(repo, "rev-parse", "--verify", "--quiet", f"{ref}^{{tree}}", allowed=(1, 128))
     if not found:
         raise PackagingError(
             f"{repo}: git knows no branch, tag or commit {ref!r}: see `git branch --all`, or fetch it first"
@@ -221,7 +218,7 @@ def _update_index(repo: Path, changes: Iterable[Change], env: Mapping[str, str])
         git(repo, "update-index", "--force-remove", "-z", "--stdin", stdin=bytes(deleted), env=env)
     if written:
         uncompressed = ("-c", "core.compression=0")  # soon gone again
-        options = ("--add", "--remove", "--replace", "-z", "--stdin")
+        options = ("--add", "--remove", "-z", "--stdin")
         git(repo, *uncompressed, "update-index", *options, stdin=bytes(written), env=env)
 
 
@@ -251,12 +248,8 @@ def tree_entries(repo: Path, tree: str, under: str = "", env: Mapping[str, str] 
         except OSError as error:
             raise _not_started(error, repo) from error
         with process:
-            try:
-                if process.stdout is not None:
-                    yield from _below(under, _tar_entries(process.stdout))
-            except BaseException:
-                process.kill()
-                raise
+            if process.stdout is not None:
+                yield from _below(under, _tar_entries(process.stdout))
         if process.returncode:
             errors.seek(0)
             raise _failed(args, repo, errors.read())
