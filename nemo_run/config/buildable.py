@@ -78,8 +78,6 @@ class _Checked(fdl.Buildable[T]):
     ) -> None:
         if get_origin(fn_or_cls) is dict or (isinstance(fn_or_cls, dict) and not fn_or_cls):
             fn_or_cls = dict
-        if isinstance(fn_or_cls, fdl.Buildable):
-            super().__init__(fn_or_cls)  # refuses, and says what to use instead
         self.__init_callable__(fn_or_cls)
         target = target_of_node(self)
         if validate is not _NOT_GIVEN and ("validate" in target.keywords or target.takes_any_keyword):
@@ -103,6 +101,8 @@ class _Checked(fdl.Buildable[T]):
             self.__argument_history__.add_updated_tags(name, self.__argument_tags__[name])
 
     def __init_callable__(self, fn_or_cls: Any) -> None:
+        if isinstance(fn_or_cls, fdl.Buildable):
+            super().__init_callable__(fn_or_cls)  # refuses, and says what to use instead
         self.__dict__.update(__fn_or_cls__=fn_or_cls, __arguments__={}, __signature_info__=target_of(fn_or_cls))
 
     # ---------------------------------------------------------------- arguments
@@ -118,11 +118,11 @@ class _Checked(fdl.Buildable[T]):
     def _arguments_set_value(self, key: str | int, value: Any, location: history.Location | None = None) -> None:
         """Every way to set an argument leads here."""
         value = dataclasses_to_configs(value, Config)
+        if isinstance(value, TaggedValueCls):
+            self._set_tagged(key, value)
+            return
         if self.__validate__:
             check_argument(self, key, value)
-        if isinstance(value, TaggedValueCls):
-            super()._arguments_set_value(key, value)  # sets the tags, and the value inside if there is one
-            return
         self.__arguments__[key] = value
         if history.tracking_enabled():
             entry = history.HistoryEntry(
@@ -133,6 +133,11 @@ class _Checked(fdl.Buildable[T]):
                 location or _location(),
             )
             self.__argument_history__[key].append(entry)
+
+    def _set_tagged(self, key: str | int, tagged: TaggedValueCls[Any]) -> None:
+        if self.__validate__ and "value" in tagged.__arguments__:
+            check_argument(self, key, tagged.__arguments__["value"])
+        super()._arguments_set_value(key, tagged)  # sets the tags, and the value inside if there is one
 
     def __getattr__(self, name: str) -> Any:
         arguments = self.__dict__.get("__arguments__", {})

@@ -69,11 +69,14 @@ def dataclass_to_config(instance: Any, config_type: Callable[..., Any]) -> Any:
         instance: The dataclass instance; those inside it become configurations too.
         config_type: What makes a configuration: :class:`nemo_run.Config`.
     """
-    config = _convert_fields(instance, config_type, {})
+    try:
+        config = _convert_fields(instance, config_type, {id(instance): (instance, _UNFINISHED)})
+    except _CycleError:
+        config = instance
     if config is instance:
         raise NotImplementedError(
             f"{type(instance).__qualname__} cannot be made again from its fields, as its __init__ takes other "
-            f"arguments: override to_config() in it"
+            f"arguments or it holds itself: override to_config() in it"
         )
     return config
 
@@ -81,12 +84,22 @@ def dataclass_to_config(instance: Any, config_type: Callable[..., Any]) -> Any:
 def dataclasses_to_configs(value: Any, config_type: Callable[..., Any]) -> Any:
     """A copy of ``value`` with each dataclass instance, however deep in lists, tuples and dicts, as a configuration.
 
-    An instance that its fields do not suffice to make again (it has an own ``__init__``, say) stays as it is, and
-    so does every container that holds none.
+    An instance that its fields do not suffice to make again (it has an own ``__init__``, or an ``InitVar``) stays as it
+    is. So does every container that holds no instance, and everything where an object holds itself.
     """
-    return value if type(value) in _LEAVES else _convert(value, config_type, {})
+    if type(value) in _LEAVES:
+        return value
+    try:
+        return _convert(value, config_type, {})
+    except _CycleError:
+        return value
 
 
+class _CycleError(Exception):
+    """An object holds itself."""
+
+
+_UNFINISHED: Any = object()
 # What has been converted: id -> (object, its conversion). The object is kept alive, so that its id stays its own.
 _Done = dict[int, tuple[Any, Any]]
 
@@ -96,8 +109,10 @@ def _convert(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
     if kind in _LEAVES:
         return value
     if id(value) in done:
+        if done[id(value)][1] is _UNFINISHED:
+            raise _CycleError
         return done[id(value)][1]
-    done[id(value)] = (value, value)  # what an object that holds itself finds
+    done[id(value)] = (value, _UNFINISHED)
     result = value
     if kind is list or kind is tuple:
         items = [_convert(item, config_type, done) for item in value]
@@ -121,8 +136,6 @@ def _convert_instance(value: Any, config_type: Callable[..., Any], done: _Done) 
 
 def _convert_fields(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
     names = [field.name for field in dataclasses.fields(value) if field.init]
-    parameters = inspect.signature(type(value)).parameters
-    required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
-    if not required <= set(names) <= set(parameters):
+    if set(names) != set(inspect.signature(type(value)).parameters):  # an own __init__, or an InitVar
         return value
     return config_type(type(value), **{name: _convert(getattr(value, name), config_type, done) for name in names})

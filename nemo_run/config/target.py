@@ -89,7 +89,8 @@ class _Checks(dict["str | int", "Check | None"]):
     def _parameter(self, key: str | int) -> inspect.Parameter | None:
         parameters: Mapping[str, inspect.Parameter] = self._target.parameters
         if isinstance(key, int):
-            return [*parameters.values()][min(key, len(parameters) - 1)]
+            star = self._target.var_positional_start
+            return [*parameters.values()][key if star is None else min(key, star)]
         name = key if key in self._target.keywords else self._target.var_keyword_name
         return parameters.get(name or "")
 
@@ -146,5 +147,8 @@ def _default_factories(fn_or_cls: Any) -> dict[str, Callable[[], Any]]:
     if dataclasses.is_dataclass(cls):
         fields = dataclasses.fields(cls)
         return {field.name: field.default_factory for field in fields if callable(field.default_factory)}
+    attrs_fields = getattr(cls, "__attrs_attrs__", None)
+    if attrs_fields is not None:
+        return {field.alias: field.default.factory for field in attrs_fields if hasattr(field.default, "factory")}
     pydantic_fields = getattr(cls, "__pydantic_fields__", {})
     return {name: field.default_factory for name, field in pydantic_fields.items() if field.default_factory}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import fiddle as fdl
@@ -27,7 +28,9 @@ def target_of_node(node: fdl.Buildable[Any]) -> Target:
 def name_of(node: fdl.Buildable[Any]) -> str:
     """The name of what a node configures."""
     target = node.__fn_or_cls__
-    return getattr(target, "__qualname__", None) or str(target)
+    if isinstance(target, functools.partial):
+        return f"partial({getattr(target.func, '__qualname__', target.func)})"
+    return getattr(target, "__qualname__", None) or type(target).__qualname__
 
 
 def bind(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Any, Any]:
