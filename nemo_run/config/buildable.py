@@ -80,7 +80,7 @@ class _Checked(fdl.Buildable[T]):
             fn_or_cls = dict
         self.__init_callable__(fn_or_cls)
         target = target_of_node(self)
-        if validate is not _NOT_GIVEN and ("validate" in target.keywords or target.takes_any_keyword):
+        if validate is not _NOT_GIVEN and target.takes_argument_validate:
             kwargs["validate"] = validate
             validate = True
         state = self.__dict__
@@ -308,7 +308,8 @@ class Config(_Checked[T], fdl.Config[T], Generic[T]):
         fn_or_cls: The class or function.
         *args: Its positional arguments.
         bind_args: Fill in the Configs that hints such as ``Annotated[Optional[T], Config[T]]`` ask for.
-        validate: Check arguments. (A target that takes an argument of this name gets it instead.)
+        validate: Check arguments. (A target that has an argument of this name gets it instead, and so does one that
+            takes any keyword and has no type hints to check, such as ``dict``.)
         **kwargs: Its keyword arguments.
 
     Example:

@@ -31,6 +31,7 @@ class Target(SignatureInfo):
         keywords: The names that can be set.
         takes_any_keyword: Whether there is a ``**kwargs``.
         keywords_only: Whether every argument can be given by keyword.
+        takes_argument_validate: Whether ``validate=`` is an argument for the target rather than a setting.
         required: The names without which the target cannot be called.
         default_values: Parameter name to default value, or to MISSING.
         factories: Parameter name to the function that makes its default.
@@ -48,6 +49,7 @@ class Target(SignatureInfo):
         self.keywords = frozenset(settable)
         self.takes_any_keyword = bool(self.has_var_keyword)
         self.keywords_only = len(settable) + self.takes_any_keyword == len(parameters)
+        self.takes_argument_validate = "validate" in settable or (self.takes_any_keyword and not self.hints)
         self.required = tuple(name for name, parameter in settable.items() if parameter.default is parameter.empty)
         self.default_values = {
             name: MISSING if parameter.default is parameter.empty else parameter.default

@@ -256,10 +256,13 @@ def test_validate_false_accepts_everything():
 
 
 def test_validate_belongs_to_a_target_that_takes_it():
-    def train(validate: bool = True, **kwargs: Any): ...
+    def takes_it(validate: bool = True, size: int = 1): ...
 
-    assert Config(train, validate=False).validate is False
+    def takes_anything(size: int, **kwargs): ...
+
+    assert Config(takes_it, validate=False).validate is False
     assert Config(dict, validate=False).build() == {"validate": False}
+    assert not hasattr(Config(takes_anything, size="x", validate=False), "validate")
 
 
 def test_the_default_is_accepted_whatever_its_hint():
