@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         JobState as JobState,
         import_executor as import_executor,
     )
+    from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
     from nemo_run.core.execution.launcher import FaultTolerance as FaultTolerance, Torchrun as Torchrun
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
     from nemo_run.core.packaging.base import Packager as Packager
@@ -60,6 +61,7 @@ _NAMES = {
     "nemo_run.config.export": ("load_config",),
     "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
     "nemo_run.core.execution.launcher": ("FaultTolerance", "Torchrun"),
+    "nemo_run.core.execution.docker": ("DockerExecutor",),
     "nemo_run.core.execution.local": ("LocalExecutor",),
     "nemo_run.core.packaging.base": ("Packager",),
     "nemo_run.core.packaging.git": ("GitArchivePackager",),

@@ -12,6 +12,7 @@
     │   └── SerializationError      a value cannot be stored, or a stored one cannot be read
     ├── ScriptError                 a Script is wrong (also a ValueError)
     ├── ExecutorError               an executor is wrong or cannot be used here
+    │   ├── EngineUnreachableError  an engine does not answer; jobs there may go on (also a ConnectionError)
     │   ├── MissingExtraError       a package is not installed; names the command (also an ImportError)
     │   ├── TunnelError             another machine, or the engine on it, cannot be reached now (also a ConnectionError)
     │   └── CommandError            a command ended with an exit code other than 0
@@ -72,6 +73,10 @@ class ScriptError(NemoRunError, ValueError):
 
 class ExecutorError(NemoRunError):
     """An executor is wrong, or cannot be used here."""
+
+
+class EngineUnreachableError(ExecutorError, ConnectionError):
+    """An engine does not answer. It says nothing of the jobs there: they may go on, and asking again may succeed."""
 
 
 class MissingExtraError(ExecutorError, ImportError):

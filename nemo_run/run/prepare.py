@@ -119,6 +119,9 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
             environment_file=str(store.path / "environment.json"),
             lease_dir=str(Path(get_nemorun_home(), "leases")),
             code_archive=archive,
+            group=job.id if group else "",
+            member=index,
+            members=len(job.members),
         )
         definition = TaskDefinition(
             name, where, executor.info(), executor.retries, executor.retry_delay, tuple(job.artifacts)

@@ -105,6 +105,9 @@ class JobRequest:
         environment_file: File with the environment of whoever launches, for engines that pass it on.
         lease_dir: Folder of the locks on devices of this machine.
         code_archive: Archive with the code that the task runs in; empty where none was packaged.
+        group: The job group that it is a member of; empty where it is none.
+        member: Which member it is.
+        members: How many members the group has.
     """
 
     experiment_id: str
@@ -116,6 +119,9 @@ class JobRequest:
     environment_file: str = ""
     lease_dir: str = ""
     code_archive: str = ""
+    group: str = ""
+    member: int = 0
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,14 @@ class Backend(Protocol):
 
     def handle(self, plan: Plan, attempt: int) -> str:
         """Handle that an attempt will have, where the engine leaves that to us; else empty."""
+        ...
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that these plans can be run, before any of them is.
+
+        Raises:
+            ExecutorError: They cannot; nothing was started.
+        """
         ...
 
     def submit(self, plan: Plan, attempt: int) -> str:
@@ -367,7 +381,10 @@ class Executor(ConfigurableMixin):
 
 # --- which backends there are ------------------------------------------------------------------------------------
 
-_BUILT_IN = {"local": "nemo_run.core.execution.local:LocalBackend"}
+_BUILT_IN = {
+    "docker": "nemo_run.core.execution.docker:DockerBackend",
+    "local": "nemo_run.core.execution.local:LocalBackend",
+}
 _ENTRY_POINTS = "nemo_run.executors"
 
 

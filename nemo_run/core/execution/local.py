@@ -190,6 +190,9 @@ class LocalBackend:
 
     # submitting
 
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """Nothing to do: this machine is ready."""
+
     def handle(self, plan: Plan, attempt: int) -> str:
         """The attempt's folder, as a handle."""
         return f"{_SCHEME}{_attempt_folder(plan, attempt)}"
