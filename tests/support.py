@@ -9,11 +9,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from nemo_run.config.script import Script
 from nemo_run.core.execution import _supervisor
+from nemo_run.run.experiment import Experiment
 
 T = TypeVar("T")
 
@@ -34,7 +36,7 @@ def own_processes(root: Path) -> dict[int, str]:
     """Living processes that belong to experiments below a folder: tasks, their supervisors, detached controllers."""
     mark, path = f"{_supervisor.MARKER}={root}".encode(), str(root).encode()
     found = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for name in (path.name for path in Path("/proc").iterdir() if path.name.isdigit()):
         with contextlib.suppress(OSError):
             environment = Path("/proc", name, "environ").read_bytes()
             arguments = Path("/proc", name, "cmdline").read_bytes()
@@ -68,3 +70,20 @@ def no_process_left(tmp_path: Path) -> Iterator[None]:
         time.sleep(0.02)
     kill_all(tmp_path)
     assert not left, f"left behind: {left}"
+
+
+def bash(text: str, *args: str, **options: Any) -> Script:
+    """A script task."""
+    return Script(inline=text, args=list(args), **options)
+
+
+def states(experiment: Experiment) -> dict[str, str]:
+    """The state of every job, by its id."""
+    document = experiment.status(return_dict=True)
+    assert document is not None
+    return {name: str(job["status"]) for name, job in document.items()}
+
+
+def attempts(folder: Path) -> list[str]:
+    """The lines of ``ran`` in a folder, to which tasks append when they begin."""
+    return (folder / "ran").read_text().split("\n")[:-1] if (folder / "ran").exists() else []

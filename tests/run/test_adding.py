@@ -1,0 +1,227 @@
+"""What can be added to an experiment, and how it is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nemo_run as run
+from nemo_run.errors import DependencyError, ExperimentError, InvalidNameError, SerializationError
+from tests.run import work as tasks
+from tests.support import attempts, bash, states
+
+
+def test_every_kind_of_task(work: Path) -> None:
+    (work / "script.sh").write_text('echo "$1" > "$2"')
+    with run.Experiment("kinds", executor=run.LocalExecutor()) as exp:
+        ids = [
+            exp.add(run.Partial(tasks.write, path=str(work / "partial"), text="a", times=2)),
+            exp.add(run.Config(tasks.write, path=str(work / "config"), text="b")),
+            exp.add(tasks.write, path=str(work / "function"), text="c", name="plain"),
+            exp.add(bash('printf "$1" > "$2"', "d", str(work / "inline"))),
+            exp.add(run.Script(path="script.sh", args=["e", str(work / "path")])),
+            exp.add(run.Script(path="json.tool", m=True, entrypoint="python", args=["--help"]), name="module"),
+            exp.add([run.Partial(tasks.write, path=str(work / "member")), bash("exit 0")], name="group"),
+        ]
+        exp.run(check=True)
+    assert ids == [
+        "tests.run.work.write",
+        "tests.run.work.write_1",
+        "plain",
+        "printf_1",
+        "script.sh",
+        "module",
+        "group",
+    ]
+    assert set(states(exp).values()) == {"SUCCEEDED"}
+    written = {path.name: path.read_text().strip() for path in work.iterdir() if path.suffix == ""}
+    assert written == {
+        "partial": "aa", "config": "b", "function": "c", "inline": "d", "path": "e", "member": "written",
+    }  # fmt: skip
+
+
+def test_nested_configurations_arrive(work: Path) -> None:
+    with run.Experiment("nested") as exp:
+        inner = run.Config(dict, numbers=[1, 2.5], text="é\n$x")
+        exp.add(run.Partial(tasks.report, path=str(work / "out"), inner=inner, items=[run.Config(dict, a=1)]))
+        exp.run(check=True)
+    assert json.loads((work / "out").read_text()) == {
+        "inner": {"numbers": [1, 2.5], "text": "é\n$x"},
+        "items": [{"a": 1}],
+    }
+
+
+def test_a_task_is_copied_when_it_is_added(work: Path) -> None:
+    task = run.Partial(tasks.write, path=str(work / "out"), text="as added")
+    executor = run.LocalExecutor(env_vars={"A": "1"})
+    with run.Experiment("copied", executor=executor) as exp:
+        exp.add(task)
+        task.text = "changed later"
+        executor.env_vars["A"] = "2"
+        exp.run(check=True)
+    assert (work / "out").read_text() == "as added"
+    assert exp.jobs[0].executor.env_vars == {"A": "1"}
+
+
+class Loud(run.Plugin):
+    def setup(self, task: Any, executor: run.Executor) -> None:
+        executor.env_vars["LOUD"] = self.experiment_id
+        task.args.append("from plugin")
+
+
+def test_plugins_change_task_and_executor(work: Path) -> None:
+    with run.Experiment("plugged") as exp:
+        exp.add(bash('echo "$LOUD:$1" > out'), plugins=[Loud()])
+        exp.run(check=True)
+    assert (work / "out").read_text() == f"{exp.id}:from plugin\n"
+
+
+@pytest.mark.parametrize(
+    ("add", "error", "says"),
+    [
+        (lambda e: e.add(42), ExperimentError, "42"),
+        (lambda e: e.add("text"), ExperimentError, "'text'"),
+        (lambda e: e.add([]), ExperimentError, "without tasks"),
+        (lambda e: e.add([bash("true")]), InvalidNameError, "name="),
+        (lambda e: e.add(bash("true"), name="a\nb"), InvalidNameError, "control"),
+        (lambda e: e.add(bash("true"), extra=1), ExperimentError, "extra"),
+        (lambda e: e.add(run.Partial(tasks.write, path="x"), text="y"), ExperimentError, "text"),
+        (lambda e: e.add(bash("true"), dependencies=["nobody"]), DependencyError, "nobody"),
+        (lambda e: e.add(bash("true"), executor="local"), ExperimentError, "executor"),
+        (lambda e: e.add([bash("true")] * 2, name="g", executor=[run.LocalExecutor()] * 3), ExperimentError, "2 tasks"),
+        (lambda e: e.add([bash("true")], name="g", end_group_on="sometimes"), ExperimentError, "sometimes"),
+        (lambda e: e.add(bash("true"), executor=run.LocalExecutor(working_dir="/no/folder")), Exception, "/no/folder"),
+        (lambda e: e.add(bash("true"), executor=run.LocalExecutor(retries=-1)), Exception, "retries"),
+    ],
+)
+def test_what_cannot_be_added(add: Any, error: type[Exception], says: str, nemorun_home: Path) -> None:
+    exp = run.Experiment("wrong")
+    with pytest.raises(error, match=says):
+        add(exp)
+    assert exp.jobs == []
+    assert not nemorun_home.exists()
+
+
+def test_a_lambda_is_refused_with_its_path() -> None:
+    exp = run.Experiment("wrong")
+    with pytest.raises(SerializationError, match="callback"):
+        exp.add(run.Partial(tasks.report, path="x", callback=lambda: 1))
+
+
+def test_names_of_jobs_are_unique_whatever_they_are() -> None:
+    exp = run.Experiment("names")
+    names = ["a", "a_2", "a", "a", "a_2", "a_3"]
+    ids = [exp.add(bash("true"), name=name) for name in names]
+    assert ids[:2] == ["a", "a_2"]
+    assert len(set(ids)) == len(ids)
+
+
+def test_without_jobs_or_twice(caplog: pytest.LogCaptureFixture) -> None:
+    exp = run.Experiment("empty")
+    with pytest.raises(ExperimentError, match="no jobs"):
+        exp.run()
+    exp.add(bash("echo x >> ran"))
+    exp.run()
+    exp.run()
+    assert attempts(Path.cwd()) == ["x"]
+    assert "launched already" in caplog.text
+    with pytest.raises(ExperimentError, match="launched already"):
+        exp.add(bash("true"))
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_max_parallel_must_let_something_run(wrong: int) -> None:
+    exp = run.Experiment("bounded")
+    exp.add(bash("true"))
+    with pytest.raises(ExperimentError, match="max_parallel"):
+        exp.run(max_parallel=wrong)
+
+
+def test_dryrun_shows_all_and_leaves_nothing(
+    nemorun_home: Path, capsys: pytest.CaptureFixture[str], work: Path
+) -> None:
+    with run.Experiment("dry") as exp:
+        first = exp.add(
+            bash("touch ran", "an 'argument'"), name="first", executor=run.LocalExecutor(env_vars={"A": "b c"})
+        )
+        exp.add(run.Partial(tasks.write, path="x"), name="second", dependencies=[first])
+        exp.add([bash("true"), bash("false")], name="group")
+        exp.dryrun()
+        exp.dryrun()
+    out = capsys.readouterr().out
+    for shown in (
+        "first",
+        "second",
+        "after first",
+        "group/0",
+        "group/1",
+        "A='b c'",
+        "an '\"'\"'argument",
+        "fdl_runner",
+    ):
+        assert shown in out
+    assert [path for path in nemorun_home.rglob("*") if path.is_file()] == []
+    assert run.Experiment.catalog() == []
+    assert list(work.iterdir()) == []
+
+
+def test_dryrun_then_run(work: Path) -> None:
+    with run.Experiment("both") as exp:
+        exp.add(bash("echo x >> ran"))
+        exp.dryrun(log=False)
+        exp.run(check=True)
+    assert attempts(work) == ["x"]
+    assert run.Experiment.catalog("both") == [exp.id]
+
+
+def test_direct_runs_here(work: Path) -> None:
+    import os
+
+    with run.Experiment("direct") as exp:
+        first = exp.add(run.Partial(write_pid, path="pid"), name="first")
+        bad = exp.add(tasks.fail, message="broken", name="bad", dependencies=[first])
+        exp.add(bash("echo x >> ran"), name="never", dependencies=[bad])
+        exp.add(bash('echo "$1" > script', "by script"), name="script")
+        exp.add(tasks.leave, code=7, name="leaves")
+        exp.run(direct=True)
+    assert (work / "pid").read_text() == str(os.getpid())
+    assert states(exp) == {
+        "first": "SUCCEEDED", "bad": "FAILED", "never": "CANCELLED", "script": "SUCCEEDED", "leaves": "FAILED",
+    }  # fmt: skip
+    results = run.Experiment.from_id(exp.id).results()
+    assert (results["bad"].exit_code, results["leaves"].exit_code) == (1, 7)
+    assert "broken" in results["bad"].reason
+    assert "bad" in results["never"].reason
+    assert attempts(work) == []
+
+
+def write_pid(path: str) -> None:
+    import os
+
+    Path(path).write_text(str(os.getpid()))
+
+
+def test_sequential_is_the_order_of_adding(work: Path) -> None:
+    with run.Experiment("order") as exp:
+        a = exp.add(bash("echo a >> ran"), name="a")
+        exp.add(bash("echo b >> ran"), name="b", dependencies=[a])
+        exp.add(bash("echo c >> ran"), name="c")
+        d = exp.add(bash("echo d >> ran; exit 1"), name="d")
+        exp.add(bash("echo e >> ran"), name="e", dependencies=[d])
+        exp.add(bash("echo f >> ran"), name="f")
+        exp.run(sequential=True)
+    assert attempts(work) == ["a", "b", "c", "d", "f"]
+
+
+@pytest.mark.parametrize(
+    "name", ["cancel", "code", "packages", "experiment.json", "controller.lock", "state.json", "a/b", "..", "é"]
+)
+def test_job_names_cannot_touch_the_files_of_the_store(name: str) -> None:
+    with run.Experiment("names") as exp:
+        job = exp.add(bash("exit 0"), name=name)
+        exp.add(bash("exit 0"), name="artifacts", dependencies=[job])
+        exp.run(check=True)
+    assert states(run.Experiment.from_id(exp.id)) == {name: "SUCCEEDED", "artifacts": "SUCCEEDED"}
