@@ -184,7 +184,9 @@ def _walk_folder(folder: str, prefix: str, exclude: Patterns) -> Iterator[Found]
         with os.scandir(folder) as listing:
             items = sorted(listing, key=lambda item: item.name)
     except OSError as error:
-        raise PackagingError(f"{folder}: cannot be listed: {error.strerror}") from error
+        raise PackagingError(
+            f"{folder}: cannot be listed: {error.strerror}; exclude it, or correct the folder"
+        ) from error
     for item in items:
         name = prefix + item.name
         if item.name in NEVER_PACKAGED:
