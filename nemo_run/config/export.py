@@ -100,10 +100,9 @@ def _for_hydra(document: Any) -> Any:
 
 
 def _has_containers(document: Any) -> bool:
-    if isinstance(document, list) or TARGET not in document:
-        return True
-    values = [*document.get(ARGS, ()), *(value for name, value in document.items() if name != ARGS)]
-    return any(isinstance(value, (dict, list)) and _has_containers(value) for value in values)
+    if isinstance(document, dict):
+        return TARGET not in document or any(map(_has_containers, document.values()))
+    return isinstance(document, list)
 
 
 def _replace(document: Any, replace: Callable[[Any], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import datetime
 import decimal
 import enum
@@ -29,7 +30,6 @@ QUICK = settings.get_profile("stored")
 class Colour(enum.Enum):
     RED = "red"
     NO = "no"
-    ALIAS = "red"
 
 
 class Size(enum.IntEnum):
@@ -109,21 +109,28 @@ class Important(fdl.Tag):
 # One of each supported type at least; all of them differ from their neighbours.
 VALUES: list[Any] = [
     None, True, False, 0, -1, 2**70, 0.1, -0.0, 1e300, float("inf"), float("-inf"),
-    "", "text", "no", "on", "~", "null", "1e-3", "1.5e3", "0o17", "0x1f", "1_000", "017", "2024-01-02", "12:30:45", "=", "<<", "!x",
-    "- a", "a: b", "# c", " padded ", "two\nlines\n", "tab\t", "'\"\\", "\x00\x1b\x7f\x85\u2028\ufeff", "é😀", "not unicode \udcff", "???", "${a}", "${a.b[0]}",
-    "a ${b} c", "\\${x}", "\\\\${x}", "$ {x}", "{", "[", "%", "@", "`", "null", ".nan", ".inf", "{a: 1}",
+    # text that one reader or another takes for something else
+    "", "text", "no", "on", "~", "null", "1e-3", "1.5e3", "0o17", "0x1f", "1_000", "017", "2024-01-02", "12:30:45", "=",
+    "<<", "!x", "- a", "a: b", "# c", " padded ", "two\nlines\n", "tab\t", "'\"\\", "{", "[", "%", "@", "`", ".nan", ".inf",
+    "\x00\x1b\x7f\x85\u2028\ufeff", "é😀", "not unicode \udcff",
+    "???", "${a}", "${a.b[0]}", "a ${b} c", "\\${x}", "\\\\${x}", "$ {x}",
     b"", b"\x00\xff", bytearray(b"ab"), 1 + 2j, complex(0.0, -0.0),
-    (), (1,), (1, ("a", None)), [], [1, [2, []]], set(), {1, 2}, {"b", "a", "c"}, frozenset(), frozenset({(1, "a")}),
-    {}, {"a": 1, "b.c": {"d e": None}}, {1: "a", None: 2, (1, 2): [3]}, {"_target_": "os.system", "_args_": ["false"]}, {"_partial_": True}, {"\udcff": 1},
+    (), (1,), (1, ("a", None)), [], [1, [2, []]],
+    set(), {1, 2}, {"b", "a", "c"}, frozenset(), frozenset({(1, "a")}),
+    {}, {"a": 1, "b.c": {"d e": None}}, {1: "a", None: 2, (1, 2): [3]}, {"\udcff": 1},
+    {"_target_": "os.system", "_args_": ["false"]}, {"_partial_": True},
     collections.OrderedDict([("b", 1), ("a", 2)]), collections.deque([1, 2], maxlen=3), collections.deque(),
     pathlib.Path("/data/x y"), pathlib.Path(), pathlib.PurePosixPath("a/b"), pathlib.PureWindowsPath("c:/x"),
     Colour.RED, Colour.NO, Size.LARGE, Access.READ, Access.READ | Access.RUN, Access(0),
-    datetime.date(2024, 2, 29), datetime.datetime(2024, 1, 2, 3, 4, 5, 6), datetime.datetime(2024, 1, 2, tzinfo=datetime.timezone.utc),
-    datetime.datetime(2024, 7, 2, 12, tzinfo=zoneinfo.ZoneInfo("UTC")), datetime.time(1, 2, 3), datetime.timedelta(-1, 2, 3),
+    datetime.date(2024, 2, 29), datetime.datetime(2024, 1, 2, 3, 4, 5, 6),
+    datetime.datetime(2024, 1, 2, tzinfo=datetime.timezone.utc),
+    datetime.datetime(2024, 7, 2, 12, tzinfo=zoneinfo.ZoneInfo("UTC")),
+    datetime.time(1, 2, 3), datetime.timedelta(-1, 2, 3),
     datetime.timezone(datetime.timedelta(hours=2), "X"), zoneinfo.ZoneInfo("UTC"),
-    decimal.Decimal("1.10"), fractions.Fraction(1, 3), uuid.UUID(int=7), re.compile("a+", re.IGNORECASE), re.compile(b"x"),
-    range(1, 9, 2), slice(1, None, 2),
-    int, dict, Node, Node.Inner, Colour, json.dumps, len, dict.fromkeys, Node.of, operator.add, function, pathlib.Path,
+    decimal.Decimal("1.10"), fractions.Fraction(1, 3), uuid.UUID(int=7),
+    re.compile("a+", re.IGNORECASE), re.compile(b"x"), range(1, 9, 2), slice(1, None, 2),
+    int, dict, pathlib.Path, Node, Node.Inner, Colour,
+    json.dumps, len, dict.fromkeys, Node.of, operator.add, function,
     Point(1, "two"), Handmade(1, 2),
 ]  # fmt: skip
 
@@ -133,11 +140,17 @@ def same(a: Any, b: Any) -> bool:
     return _same(a, b, {}, {})
 
 
-def _same(a: Any, b: Any, forth: dict[int, Any], back: dict[int, Any]) -> bool:
+def equal(a: Any, b: Any) -> bool:
+    """Whether two values are equal, of the same types, at every depth."""
+    return _same(a, b, None, None)
+
+
+def _same(a: Any, b: Any, forth: dict[int, Any] | None, back: dict[int, Any] | None) -> bool:
     if type(a) is not type(b):
         return False
-    if isinstance(a, (fdl.Buildable, list, dict)):
-        if forth.setdefault(id(a), b) is not b or back.setdefault(id(b), a) is not a:
+    if forth is not None and back is not None and isinstance(a, (fdl.Buildable, list, dict)):
+        first = forth.setdefault(id(a), b) is b and back.setdefault(id(b), a) is a
+        if not first:
             return False
     if isinstance(a, functools.partial):
         return _same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords), forth, back)
@@ -149,50 +162,53 @@ def _same(a: Any, b: Any, forth: dict[int, Any], back: dict[int, Any]) -> bool:
         return len(a) == len(b) and all(key in b and _same(a[key], b[key], forth, back) for key in a)
     if isinstance(a, (list, tuple, collections.deque)):
         return len(a) == len(b) and all(_same(x, y, forth, back) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (Node, Node.Inner)):
+        return _same(vars(a), vars(b), forth, back)
     if isinstance(a, float):
         return repr(a) == repr(b)
     return bool(a == b)
 
 
 # ---------------------------------------------------------------- hypothesis
-_LEAVES = st.one_of(
+SIMPLE_NAMES = st.sampled_from(["a", "b", "c", "more_1"])
+NAMES = SIMPLE_NAMES | st.sampled_from(["with space", "dotted.name", "lambda", "_target"])
+LEAVES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.floats(allow_nan=False),
     st.text(max_size=8),
     st.sampled_from([value for value in VALUES if not isinstance(value, (slice, Handmade))]),
-    st.dates().map(lambda day: day),
+    st.dates(),
     st.datetimes(),
     st.binary(max_size=6),
 )
-_NAMES = st.sampled_from(["a", "b", "c", "more_1", "with space", "dotted.name", "lambda", "_target"])
 
 
-def _configs(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    def node(kind: Any, values: dict[str, Any]) -> Any:
-        return kind(Node, **values)
+def all_configs(
+    *, kinds: Any = (run.Config, run.Partial), names: st.SearchStrategy[str] = NAMES, sharing: bool = True
+) -> st.SearchStrategy[Any]:
+    """Configurations of all sorts."""
 
     def call(kind: Any, positional: list[Any], values: dict[str, Any]) -> Any:
         return kind(function, *positional, **{name: value for name, value in values.items() if name not in "ab"})
 
-    kinds = st.sampled_from([run.Config, run.Partial])
-    arguments = st.dictionaries(_NAMES, children, max_size=4)
-    return st.builds(node, kinds, arguments) | st.builds(call, kinds, st.lists(children, max_size=4), arguments)
+    def configs(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        kind, arguments = st.sampled_from(kinds), st.dictionaries(names, children, max_size=4)
+        nodes = st.builds(lambda kind, values: kind(Node, **values), kind, arguments)
+        return nodes | st.builds(call, kind, st.lists(children, max_size=4), arguments)
 
+    def containers(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        keys = names if names is SIMPLE_NAMES else st.text(max_size=5) | st.integers() | names
+        found = [
+            st.lists(children, max_size=3),
+            st.dictionaries(keys, children, max_size=3),
+            st.lists(children, max_size=3).map(tuple),
+            configs(children),
+        ]
+        if sharing:
+            found.append(configs(children).map(lambda node: run.Config(Node, a=node, b=[node, {"again": node}])))
+        return st.one_of(found)
 
-def _containers(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(
-        st.lists(children, max_size=3),
-        st.dictionaries(st.text(max_size=5) | st.integers() | _NAMES, children, max_size=3),
-        st.lists(children, max_size=3).map(tuple),
-        _configs(children),
-        _shared(children),
-    )
-
-
-def _shared(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return _configs(children).map(lambda node: run.Config(Node, a=node, b=[node, {"again": node}]))
-
-
-CONFIGS = _configs(st.recursive(_LEAVES, _containers, max_leaves=12))
+    leaves = LEAVES if sharing else LEAVES.map(copy.deepcopy)
+    return configs(st.recursive(leaves, containers, max_leaves=12))

@@ -18,7 +18,7 @@ from hypothesis import given
 import nemo_run as run
 from nemo_run.config.document import check_storable, from_document, path_text, to_document
 from nemo_run.errors import ConfigTypeError, SerializationError, UnknownFieldError
-from tests.config.stored import CONFIGS, QUICK, VALUES, Important, Model, Node, function, plain, same
+from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, function, plain, same
 
 HERE = "tests.config.stored"
 
@@ -42,7 +42,7 @@ def test_each_type_of_value_comes_back_equal_and_of_the_same_type(value: Any) ->
 
 
 @QUICK
-@given(CONFIGS)
+@given(all_configs())
 def test_whatever_is_in_a_configuration_comes_back(config: Any) -> None:
     document = to_document(config)
     assert is_plain(document)
@@ -146,9 +146,12 @@ def test_a_reference_may_come_before_what_it_refers_to() -> None:
 
 
 def test_text_that_looks_like_a_reference_to_nothing_is_text() -> None:
-    assert from_document({"a": "${HOME}", "b": "${oc.env:HOME}", "c": "${a"}) == {
-        "a": "${HOME}", "b": "${oc.env:HOME}", "c": "${a",
-    }  # fmt: skip
+    text = {"a": "${HOME}", "b": "${oc.env:HOME}", "c": "${a"}
+    assert from_document(text) == text
+
+
+def test_text_that_is_escaped_for_hydra() -> None:
+    assert from_document({"a": "\\${b} \\\\${b} \\\\\\${b}", "b": 1})["a"] == "${b} \\\\${b} \\${b}"
 
 
 @pytest.mark.parametrize("document", [{"a": "${a}"}, {"a": {"b": ["${a}"]}}, {"a": "${b}", "b": "${a}"}])
@@ -198,7 +201,7 @@ def test_the_path_names_a_target_that_cannot_be_stored() -> None:
 
 def test_a_reserved_argument_name_is_refused() -> None:
     with pytest.raises(SerializationError, match="an argument cannot be named '_args_'"):
-        check_storable(run.Config(dict, **{"_args_": 1}))
+        check_storable(run.Config(dict, _args_=1))
 
 
 def test_depth_is_no_traceback_of_python() -> None:
@@ -341,7 +344,7 @@ def test_an_error_in_an_imported_module_is_told(tmp_path: Any, monkeypatch: pyte
     (tmp_path / "broken_one.py").write_text("raise RuntimeError('no GPU')\n")
     (tmp_path / "broken_two.py").write_text("import not_there_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SerializationError, match="'broken_one' for 'broken_one.f' failed with RuntimeError: no GPU"):
+    with pytest.raises(SerializationError, match=r"'broken_one' for .* failed with RuntimeError: no GPU"):
         from_document({"_target_": "broken_one.f"})
     with pytest.raises(SerializationError, match="needs 'not_there_at_all', which is not installed"):
         from_document({"_target_": "broken_two.f"})

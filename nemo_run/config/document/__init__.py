@@ -12,8 +12,8 @@ any text format can hold it. It follows the conventions of Hydra's ``instantiate
   Hydra is not needed to load it.
 * ``"_convert_": "object"`` marks what exists already: an instance of a dataclass or named tuple, a combined flag, a
   ``functools.partial``.
-* A node that is used twice is written once; the other places say ``"${path.to.it}"``. Where a string has ``${``, it is
-  written ``\${``. (Hydra builds such a node once for each place.)
+* A node that is used twice is written once; the other places say ``"${path.to.it}"``. (Hydra builds such a
+  node once for each place.) A text that has ``${`` itself is the call of ``str.join`` that makes it.
 
 Loading calls nothing but the constructors of that table: what a ``_target_`` refers to is imported, never run. A
 document itself can be looked at, compared and shown without importing anything.

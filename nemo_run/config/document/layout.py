@@ -23,7 +23,7 @@ VALUES = REFERENCES | BY_TARGET.keys() | {BUILDABLE}  # targets that stand for a
 
 _MISSING = "???"  # what Hydra takes for a value that is still to be given
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
+_ESCAPE = re.compile(r"(\\+)\$\{")
 _NAME = r"[^\\{}()\[\]:.\s'\"$]+"
 _STEP = re.compile(rf"(?:^|\.)({_NAME})|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
 
@@ -72,21 +72,23 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or not _SURROGATE.search(text)
 
 
-def escape(text: str) -> Any:
-    """Writes a string such that neither Hydra nor :func:`reference_path` takes a part of it for a reference."""
+def spell_out(text: str) -> Any:
+    """Writes a string; as a call that makes it if it is nothing to write in UTF-8, or has a meaning to Hydra."""
     if text == _MISSING or not is_unicode(text):
-        return {TARGET: "json.loads", ARGS: [json.dumps(text)]}
-    return _INTERPOLATION.sub(lambda found: f"{found[1] * 2}\\${{", text) if "${" in text else text
+        return {TARGET: "json.loads", ARGS: [json.dumps(text).replace("$", "\\u0024")]}
+    if "${" not in text:
+        return text
+    return {TARGET: "builtins.str.join", ARGS: ["$", re.split(r"\$(?=\{)", text)]}
 
 
 def unescape(text: str) -> str:
-    """The string that :func:`escape` has written."""
+    """What a person means by a string in which ``${`` is escaped for Hydra."""
 
     def plain(found: re.Match[str]) -> str:
-        count = len(found[1])
-        return f"{found[1][: count // 2]}${{" if count % 2 else found[0]
+        slashes = found[1]
+        return f"{slashes[: len(slashes) // 2]}${{" if len(slashes) % 2 else found[0]
 
-    return _INTERPOLATION.sub(plain, text)
+    return _ESCAPE.sub(plain, text)
 
 
 def reference_path(text: str) -> list[str | int]:

@@ -142,7 +142,8 @@ _ZONED: dict[type, ValueType] = {
 }
 
 BY_TARGET: dict[str, ValueType] = {entry.target: entry for entry in (*BY_TYPE.values(), *_ZONED.values())}
-# Whatever JSON can say, as text: for words that Hydra or TOML would read otherwise.
+# Strings that would be read otherwise, and words that TOML or JSON lack.
+BY_TARGET["builtins.str.join"] = ValueType("builtins.str.join", lambda value: ["", [value]], str.join, ((str, list),))
 BY_TARGET["json.loads"] = ValueType("json.loads", lambda value: [json.dumps(value)], json.loads, _TEXT)
 BY_TARGET["builtins.float"] = ValueType("builtins.float", lambda value: [repr(value)], float, _TEXT)
 

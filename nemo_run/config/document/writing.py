@@ -27,10 +27,10 @@ from nemo_run.config.document.layout import (
     TARGET,
     VALUES,
     RefusedError,
-    escape,
     is_unicode,
     path_text,
     shown,
+    spell_out,
 )
 from nemo_run.config.document.symbols import name_of, type_name
 from nemo_run.config.document.values import MUTABLE, ValueType, is_torch_dtype, value_type
@@ -86,7 +86,7 @@ class _Encoder:
         self.nodes: dict[int, Any] = {}
         self.repeats: list[_Repeat] = []
         self.handlers: dict[type, Callable[[Any], Any]] = {
-            str: escape,
+            str: spell_out,
             tuple: self.tuple,
             **dict.fromkeys(MUTABLE, functools.partial(self.once, encode=self.value)),
             list: functools.partial(self.once, encode=self.items),
