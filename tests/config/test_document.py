@@ -194,6 +194,11 @@ def test_what_cannot_be_stored_is_refused_with_its_path(value: Any, message: str
         check_storable(config)
 
 
+def test_the_path_has_the_keys_of_any_dict() -> None:
+    with pytest.raises(SerializationError, match=r"^a\[\(1, 2\)\]\[0\]: .*lambda"):
+        check_storable(run.Config(plain, a={(1, 2): [lambda: 1]}))
+
+
 def test_the_path_names_a_target_that_cannot_be_stored() -> None:
     with pytest.raises(SerializationError, match=r"^a: cannot store <function .*lambda"):
         check_storable(run.Config(plain, a=run.Config(lambda x: x, x=1)))
@@ -366,4 +371,4 @@ def test_functions_of_the_main_script_by_name(tmp_path: Any) -> None:
 
 
 def test_paths_as_they_are_typed() -> None:
-    assert path_text(["a", 0, "b-c", "d e", 'f"', 12]) == 'a[0].b-c["d e"]["f\\""][12]'
+    assert path_text(["a", 0, "b-c", "d e", 'f"', 12, (1, "x")]) == 'a[0].b-c["d e"]["f\\""][12][(1, \'x\')]'

@@ -41,7 +41,7 @@ class RefusedError(Exception):
         super().__init__(what)
         self.what = what
         self.error = error
-        self.path: list[str | int] = []
+        self.path: list[Any] = []
 
     def message(self) -> str:
         """The place and what is wrong there."""
@@ -49,8 +49,8 @@ class RefusedError(Exception):
         return f"{where}: {self.what}" if where else self.what
 
 
-def path_text(path: Iterable[str | int]) -> str:
-    """Writes a path as it is typed: ``model.layers[2].size``.
+def path_text(path: Iterable[Any]) -> str:
+    """Writes a path as it is typed: ``model.layers[2].size``; a key that is no name is in brackets.
 
     Example:
         >>> path_text(["model", "layers", 2, "size"])
@@ -58,8 +58,8 @@ def path_text(path: Iterable[str | int]) -> str:
     """
     text = ""
     for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
+        if not isinstance(step, str):
+            text += f"[{step!r}]"
         elif re.fullmatch(_NAME, step):
             text += f".{step}" if text else step
         else:

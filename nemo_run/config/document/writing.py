@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 import functools
@@ -33,7 +34,7 @@ from nemo_run.config.document.layout import (
     spell_out,
 )
 from nemo_run.config.document.symbols import name_of, type_name
-from nemo_run.config.document.values import MUTABLE, ValueType, is_torch_dtype, value_type
+from nemo_run.config.document.values import BY_TYPE, MUTABLE, ValueType, is_torch_dtype, value_type
 from nemo_run.config.target import target_of
 from nemo_run.config.tree import ordered_arguments
 from nemo_run.errors import SerializationError
@@ -91,8 +92,8 @@ class _Encoder:
             **dict.fromkeys(MUTABLE, functools.partial(self.once, encode=self.value)),
             list: functools.partial(self.once, encode=self.items),
             dict: functools.partial(self.once, encode=self.mapping),
+            collections.OrderedDict: functools.partial(self.once, encode=self.pairs),
         }
-        self.kept: list[Any] = []  # what was made on the way; else the next such thing could have its identity
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -149,7 +150,19 @@ class _Encoder:
     def mapping(self, value: dict[Any, Any]) -> dict[str, Any]:
         if RESERVED.isdisjoint(value) and all(type(key) is str and is_unicode(key) for key in value):
             return self.fields(value.items(), {})
-        return self.value(value)
+        return self.pairs(value)
+
+    def pairs(self, value: dict[Any, Any]) -> dict[str, Any]:
+        """A dict that JSON's object cannot be: the keys are not strings, or reserved words, or their order counts."""
+        pairs: list[Any] = []
+        key = None
+        try:
+            for key, item in value.items():
+                pairs.append([self.encode(key), self.encode(item)])  # the key is for the path
+        except RefusedError as refused:
+            refused.path.append(key)
+            raise
+        return {TARGET: BY_TYPE[type(value)].target, ARGS: [pairs]}
 
     def tuple(self, value: tuple[Any, ...]) -> Any:
         constant = all(type(item) in _SCALARS or type(item) is str for item in value)
@@ -197,7 +210,6 @@ class _Encoder:
             arguments = list(entry.arguments(value))
         except ValueError as error:
             raise RefusedError(f"cannot store {shown(value)}: {error}") from error
-        self.kept.append(arguments)
         encoded = [self.items(item) if type(item) is list else self.encode(item) for item in arguments]  # lists of ours
         return {TARGET: entry.target, ARGS: encoded} if encoded else {TARGET: entry.target}
 
