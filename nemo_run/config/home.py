@@ -10,33 +10,31 @@ RUNDIR_SPECIAL_NAME = "/$nemo_run"
 SCRIPTS_DIR = "scripts"
 USE_WITH_RAY_CLUSTER_KEY = "use_with_ray_cluster"
 
-_DEFAULT_HOME = "~/.nemo_run"
-_chosen_home: str | None = None
+_VARIABLE = "NEMORUN_HOME"
 
 
 def get_nemorun_home() -> str:
-    """The folder that holds experiments and settings.
-
-    It is what :func:`set_nemorun_home` said, or ``$NEMORUN_HOME`` as it is now, or ``~/.nemo_run``.
+    """The folder that holds experiments and settings: ``$NEMORUN_HOME`` as it is now, or ``~/.nemo_run``.
 
     Example:
-        >>> set_nemorun_home("/tmp/runs")
-        >>> get_nemorun_home()
-        '/tmp/runs'
+        >>> import os
+        >>> os.path.isabs(get_nemorun_home())
+        True
     """
-    return _absolute(_chosen_home or os.environ.get("NEMORUN_HOME") or _DEFAULT_HOME)
+    return _absolute(os.environ.get(_VARIABLE) or "~/.nemo_run")
 
 
 def set_nemorun_home(path: str) -> None:
-    """Use another folder from now on, in this process.
+    """Use another folder from now on, in this process and in those that it starts.
 
     Example:
-        >>> set_nemorun_home("/tmp/other")
+        >>> before = get_nemorun_home()
+        >>> set_nemorun_home("/data/runs")
         >>> get_nemorun_home()
-        '/tmp/other'
+        '/data/runs'
+        >>> set_nemorun_home(before)
     """
-    global _chosen_home  # noqa: PLW0603  # the one setting of this module
-    _chosen_home = _absolute(path)
+    os.environ[_VARIABLE] = _absolute(path)
 
 
 def _absolute(path: str) -> str:

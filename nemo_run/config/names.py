@@ -19,7 +19,7 @@ def get_type_namespace(typ: type | Callable[..., Any]) -> str:
     """
     target = getattr(typ, "__fn_or_cls__", typ)
     name = getattr(target, "__qualname__", str(target))
-    return f"{_module_name(typ)}.{name}"
+    return f"{_module_name(target)}.{name}"
 
 
 def _module_name(typ: object) -> str:

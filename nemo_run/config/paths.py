@@ -94,9 +94,10 @@ def _put(holder: Any, steps: list[Step], value: Any) -> Any:
     """The holder with the value in its place: itself, or a copy where it is a list, tuple or dict."""
     step, *rest = steps
     if rest:
-        child = _get(holder, step, set_default=True)
+        is_default = isinstance(holder, fdl.Buildable) and step.key not in holder.__arguments__
+        child = _default(holder, step) if is_default else _get(holder, step)
         changed = _put(child, rest, value)
-        if changed is child:
+        if changed is child and not is_default:
             return holder
         value = changed
     try:
@@ -107,15 +108,15 @@ def _put(holder: Any, steps: list[Step], value: Any) -> Any:
         raise ConfigPathError(f"nothing can be put at {step} of {show(holder)}: {error}") from None
 
 
-def _get(holder: Any, step: Step, set_default: bool = False) -> Any:
+def _get(holder: Any, step: Step) -> Any:
     key = step.key
     try:
         if isinstance(holder, fdl.Buildable) and isinstance(key, str):
-            if set_default and key not in holder.__arguments__:
-                _set_default(holder, key)
-            return getattr(holder, key)
+            return holder.__getattr__(key)  # an argument, never a method
         if step.in_brackets or isinstance(holder, dict):
             return holder[key]
+        if not _is_public(key):
+            raise AttributeError(key)
         return getattr(holder, str(key))
     except (LookupError, AttributeError, TypeError) as error:
         if isinstance(error, ConfigError):
@@ -123,13 +124,15 @@ def _get(holder: Any, step: Step, set_default: bool = False) -> Any:
         raise ConfigPathError(f"there is no {step} in {show(holder)}") from None
 
 
-def _set_default(node: fdl.Buildable[Any], name: str) -> None:
-    target = target_of(node.__fn_or_cls__)
-    factory = target.factories.get(name)
-    default = factory() if factory else getattr(node, name)
-    configured = dataclasses_to_configs(default, Config)
-    if configured is not default or isinstance(default, (list, dict)):
-        setattr(node, name, copy.copy(configured))
+def _default(node: fdl.Buildable[Any], step: Step) -> Any:
+    """A copy of the default of an argument, to be changed; a dataclass instance as a configuration."""
+    factory = target_of(node.__fn_or_cls__).factories.get(str(step.key))
+    default = factory() if factory else copy.deepcopy(_get(node, step))
+    return dataclasses_to_configs(default, Config)
+
+
+def _is_public(key: str | int) -> bool:
+    return not str(key).startswith("_")
 
 
 def _with(holder: Any, step: Step, value: Any) -> Any:
@@ -144,7 +147,7 @@ def _with(holder: Any, step: Step, value: Any) -> Any:
         holder = type(holder)(*items) if fields else type(holder)(items)
     elif isinstance(key, int):
         holder[key] = value
-    elif isinstance(holder, fdl.Buildable) or hasattr(holder, key):
+    elif isinstance(holder, fdl.Buildable) or (_is_public(key) and hasattr(holder, key)):
         setattr(holder, key, value)
     else:
         raise KeyError(key)
