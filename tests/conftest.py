@@ -32,6 +32,7 @@ def _answers(*command: str) -> bool:
 # What a test may need, and how to see whether this machine has it.
 THINGS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _answers("docker", "info"),
+    "dot": lambda: _answers("dot", "-V"),
     "git": lambda: _answers("git", "--version"),
     "sshd": sshd.available,
     "slurm": lambda: _answers("sinfo", "--version"),
