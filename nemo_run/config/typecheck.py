@@ -35,8 +35,8 @@ class Mismatch(NamedTuple):
 
 Check = Callable[[Any], "Mismatch | None"]
 
-_UNIONS = (typing.Union, types.UnionType)
-_LITERALS = (typing.Literal, typing_extensions.Literal)
+UNIONS = (typing.Union, types.UnionType)
+LITERALS = (typing.Literal, typing_extensions.Literal)
 _NEVER = (typing.NoReturn, typing_extensions.Never)
 _WRAPPERS = (
     typing.Annotated, typing.Final, typing.ClassVar,
@@ -72,16 +72,16 @@ def _compile_cached(hint: Any) -> Check | None:
 
 
 def _compile(hint: Any) -> Check | None:
-    hint = _bare(hint)
+    hint = bare(hint)
     origin = get_origin(hint)
     kind = origin or hint
     if hint is Any or hint is object:
         return None
     if hint in _NEVER:
         return lambda value: Mismatch("", "no value", value)
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return _union(hint)
-    if origin in _LITERALS:
+    if origin in LITERALS:
         return _or_configured(hint, _literal(hint))
     if typing_extensions.is_typeddict(kind):
         return _or_configured(hint, _typed_dict(kind))
@@ -94,7 +94,7 @@ def _compile(hint: Any) -> Check | None:
     return _or_configured(hint, _instance(hint, kind))
 
 
-def _bare(hint: Any) -> Any:
+def bare(hint: Any) -> Any:
     """The hint without what does not matter for a value."""
     while True:
         origin = get_origin(hint)
@@ -333,8 +333,8 @@ def _builds(node: fdl.Buildable[Any], hint: Any) -> bool:
 
 def _alternatives(hint: Any) -> list[Any]:
     """The types of a union, or the one type that it is."""
-    hint = _bare(hint)
-    if get_origin(hint) not in _UNIONS:
+    hint = bare(hint)
+    if get_origin(hint) not in UNIONS:
         return [hint]
     return [alternative for arg in get_args(hint) for alternative in _alternatives(arg)]
 
@@ -351,7 +351,7 @@ def _class_fits(given: type, kind: Any) -> bool:
         return False
     if kind in _NUMBERS:
         return issubclass(given, _NUMBERS[kind])
-    if kind in _LITERALS:
+    if kind in LITERALS:
         return True
     if typing_extensions.is_typeddict(kind):
         return issubclass(given, dict)
@@ -380,11 +380,11 @@ def hint_name(hint: Any) -> str:
         return "..."
     if hint is None or hint is type(None):
         return "None"
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return " | ".join(hint_name(arg) for arg in args)
     if origin in _WRAPPERS:
         return hint_name(args[0])
-    if origin in _LITERALS:
+    if origin in LITERALS:
         return f"Literal[{', '.join(map(repr, args))}]"
     if isinstance(hint, list):  # the arguments of a Callable
         return f"[{', '.join(map(hint_name, hint))}]"
