@@ -7,6 +7,7 @@ nothing is run twice.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections.abc import Callable, Iterable
@@ -15,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, get_backend
-from nemo_run.errors import NemoRunError, StoreError
-from nemo_run.run import artifacts
+from nemo_run.errors import EngineUnreachableError, NemoRunError, StoreError
+from nemo_run.run import artifacts, outages
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
 
 Observer = Callable[[JobDefinition, JobProgress], None]
@@ -53,6 +54,9 @@ class Controller:
         self._ready: list[tuple[int, _Task]] = []  # a heap: of what can start, what was added first starts first
         self._retries: dict[_Task, float] = {}
         self._last_look = 0.0
+        self._outages = outages.Outages()
+        self._unsure: set[_Task] = set()  # submitted or not: the engine did not answer
+        self._uncancelled: set[str] = set()  # handles that were to be cancelled when the engine did not answer
         self._collectors: ThreadPoolExecutor | None = None
         self._collecting: dict[str, tuple[Future[None], JobStatus]] = {}  # by handle
 
@@ -131,9 +135,16 @@ class Controller:
             self._retries[job.id, index] = task.retry_at
             return
         plan = self._plan(job, index)
-        handle = self._backend(plan).recover(plan, task.attempt)
+        backend = self._backend(plan)
+        try:
+            handle = backend.recover(plan, task.attempt)
+        except EngineUnreachableError as e:
+            self._unsure.add((job.id, index))
+            self._outage(backend, [(job.id, index)], e)
+            return
+        self._outages.ended(backend)
         if handle is None:  # it was never submitted: as if we had not begun
-            task.state, task.handle = JobState.UNSUBMITTED, ""
+            task.state, task.handle, task.reason = JobState.UNSUBMITTED, "", ""
             return
         task.handle, task.tries = handle, len(task.history) + 1
         self._in_flight[handle] = (job.id, index)
@@ -149,6 +160,26 @@ class Controller:
         if key not in self._backends:
             self._backends[key] = get_backend(plan.engine, plan.connection)
         return self._backends[key]
+
+    def _settle_unsure(self) -> None:
+        """Ask for what may have been submitted, of engines that may answer again."""
+        for key in sorted(self._unsure):
+            job, index = self._jobs[key[0]], key[1]
+            if self._outages.lasts(self._backend(self._plan(job, index))):
+                continue
+            task = self._progress[job.id].tasks[index]
+            self._unsure.discard(key)
+            self._take_up(job, index, task)
+            if key in self._unsure:
+                continue
+            if job.id in self._cancelled:
+                if task.handle:
+                    self._uncancelled.add(task.handle)
+                else:
+                    _end_unrun(task, "cancelled")
+            elif task.state is JobState.UNSUBMITTED:
+                self._make_ready(key)
+            self._changed(job)
 
     # launching
 
@@ -166,11 +197,25 @@ class Controller:
         for key in [key for key, at in self._retries.items() if at <= now]:
             del self._retries[key]
             self._make_ready(key)
+        held = []
         while self._ready and self._room(self._ready[0][1]):
             job_id, index = heapq.heappop(self._ready)[1]
             job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
-            if not task.state.is_final:  # it may have been cancelled meanwhile
+            if task.state.is_final:  # it has been cancelled meanwhile
+                continue
+            if self._is_held_back(job, index):
+                held.append((job_id, index))
+            else:
                 self._submit(job, index, task)
+        for key in held:
+            self._make_ready(key)
+
+    def _is_held_back(self, job: JobDefinition, index: int) -> bool:
+        """Whether its engine does not answer now."""
+        try:
+            return self._outages.lasts(self._backend(self._plan(job, index)))
+        except NemoRunError:  # submitting it will tell what is wrong
+            return False
 
     def _room(self, key: _Task) -> bool:
         limit = self._definition.max_parallel
@@ -193,6 +238,10 @@ class Controller:
             task.handle = backend.handle(plan, task.attempt)
             self._store.write_progress(job, self._progress[job.id])  # the intent comes first
             task.handle = backend.submit(plan, task.attempt)
+        except EngineUnreachableError as e:
+            self._unsure.add((job.id, index))
+            self._outage(backend, [(job.id, index)], e)
+            return
         except NemoRunError as e:
             reason = f"could not be submitted: {e}"
             self._ended(job, index, JobStatus(JobState.FAILED, reason=reason, ended=time.time()))
@@ -215,7 +264,10 @@ class Controller:
             return []
         news: list[str] = []
         for backend, handles in by_backend:
-            news += backend.wait(handles, pause / len(by_backend))
+            if self._outages.lasts(backend):
+                time.sleep(pause / len(by_backend))
+            else:
+                news += backend.wait(handles, pause / len(by_backend))
         if time.monotonic() - self._last_look >= _TICK:
             self._last_look = time.monotonic()
             return open_handles
@@ -232,17 +284,37 @@ class Controller:
         return list(groups.values())
 
     def _look(self, handles: list[str]) -> None:
+        self._settle_unsure()
+        self._cancel_uncancelled()
         for backend, some in self._by_backend(handles):
-            for handle, status in backend.states(some).items():
+            if self._outages.lasts(backend):
+                continue
+            try:
+                statuses = backend.states(some)
+            except EngineUnreachableError as e:
+                self._outage(backend, [self._in_flight[handle] for handle in some], e)
+                continue
+            self._outages.ended(backend)
+            for handle, status in statuses.items():
                 job_id, index = self._in_flight[handle]
                 job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
                 if not status.state.is_final:
                     if task.update(status):
                         self._changed(job)
                     continue
-                if status.lost:
-                    backend.cancel([handle])  # nothing that it left behind may go on
+                if status.lost:  # nothing that it left behind may go on
+                    with contextlib.suppress(EngineUnreachableError):
+                        backend.cancel([handle])
                 self._collect(job, index, backend, status)
+
+    def _outage(self, backend: Backend, tasks: Iterable[_Task], error: EngineUnreachableError) -> None:
+        """An engine does not answer: what was last known of these tasks stays, with a word on why that is so."""
+        self._outages.began(backend)
+        for job_id, index in tasks:
+            task = self._progress[job_id].tasks[index]
+            if task.reason != outages.reason(error):
+                task.reason = outages.reason(error)
+                self._changed(self._jobs[job_id])
 
     def _collect(self, job: JobDefinition, index: int, backend: Backend, status: JobStatus) -> None:
         """Bring in what an ended task left; it has ended for others when that is done."""
@@ -311,13 +383,25 @@ class Controller:
     def _cancel(self, job: JobDefinition, reason: str) -> None:
         self._cancelled.add(job.id)
         running = [handle for handle, (owner, _) in self._in_flight.items() if owner == job.id]
-        for backend, handles in self._by_backend(running):
-            backend.cancel(handles)
+        self._uncancelled.update(running)
+        self._cancel_uncancelled()
         for index, task in enumerate(self._progress[job.id].tasks):
-            if not task.state.is_final and task.handle not in running:
+            if not task.state.is_final and task.handle not in running and (job.id, index) not in self._unsure:
                 self._retries.pop((job.id, index), None)
                 _end_unrun(task, reason)
         self._changed(job)
+
+    def _cancel_uncancelled(self) -> None:
+        self._uncancelled &= self._in_flight.keys()  # what has ended meanwhile needs no cancelling
+        for backend, handles in self._by_backend(self._uncancelled):
+            if self._outages.lasts(backend):
+                continue
+            try:
+                backend.cancel(handles)
+            except EngineUnreachableError as e:
+                self._outage(backend, [self._in_flight[handle] for handle in handles], e)
+            else:
+                self._uncancelled.difference_update(handles)
 
     def _changed(self, job: JobDefinition) -> None:
         self._store.write_progress(job, self._progress[job.id])
@@ -419,14 +503,23 @@ def current_progress(
                 backends[plan.backend_key] = (get_backend(plan.engine, plan.connection), [])
             backends[plan.backend_key][1].append(task)
     for backend, tasks in backends.values():
-        states = backend.states([task.handle for task in tasks])
-        for task in tasks:
-            status = states[task.handle]
-            if task.state is JobState.SUBMITTED and status.state is JobState.UNKNOWN:
-                continue  # the intent is noted, and the engine has not heard of it yet
-            task.update(status)
+        _ask(backend, tasks)
         backend.close()
     return progress
+
+
+def _ask(backend: Backend, tasks: list[TaskProgress]) -> None:
+    try:
+        states = backend.states([task.handle for task in tasks])
+    except EngineUnreachableError as e:  # what was last known stays
+        for task in tasks:
+            task.reason = outages.reason(e)
+        return
+    for task in tasks:
+        status = states[task.handle]
+        if task.state is JobState.SUBMITTED and status.state is JobState.UNKNOWN:
+            continue  # the intent is noted, and the engine has not heard of it yet
+        task.update(status)
 
 
 def _stored_progress(store: ExperimentStore, job: JobDefinition) -> JobProgress:

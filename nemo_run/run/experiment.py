@@ -24,7 +24,7 @@ from nemo_run.run.controller import with_reasons
 from nemo_run.run.display import print_status
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
-from nemo_run.run.prepare import ancestors, prepare_experiment
+from nemo_run.run.prepare import ancestors, make_engines_ready, prepare_experiment
 from nemo_run.run.store import Definition, ExperimentStore
 from nemo_run.run.tasks import as_task, check_task, default_name
 
@@ -294,6 +294,13 @@ class Experiment(LaunchedExperiment):
         """Write all that a controller needs."""
         self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel)
 
+    def _make_engines_ready(self) -> None:
+        try:
+            make_engines_ready(self._its_store, self._prepared)
+        except BaseException:
+            self._discard()
+            raise
+
     def _discard(self) -> None:
         if self._store is not None:
             self._store.delete()
@@ -336,6 +343,8 @@ class Experiment(LaunchedExperiment):
                 "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
             )
         self._prepare(1 if sequential or direct else max_parallel)
+        if not direct:
+            self._make_engines_ready()
         self._launched = True
         if direct:
             from nemo_run.run.direct import run_direct

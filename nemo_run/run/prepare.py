@@ -13,7 +13,7 @@ from typing import Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Command, Executor, JobRequest
+from nemo_run.core.execution.base import Command, Executor, JobRequest, Plan, get_backend
 from nemo_run.core.execution.masking import masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ScriptError, SerializationError
@@ -138,6 +138,23 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
         end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
         tail_logs=job.tail_logs,
     )
+
+
+def make_engines_ready(store: ExperimentStore, definition: Definition) -> None:
+    """See to it that all engines can run what was prepared, before any of it is started.
+
+    Raises:
+        ExecutorError: One cannot; the message says why.
+    """
+    plans: dict[str, list[Plan]] = {}
+    for plan in (store.read_plan(task) for job in definition.jobs for task in job.tasks):
+        plans.setdefault(plan.backend_key, []).append(plan)
+    for same in plans.values():
+        backend = get_backend(same[0].engine, same[0].connection)
+        try:
+            backend.make_ready(same)
+        finally:
+            backend.close()
 
 
 def _environment(title: str) -> dict[str, str]:

@@ -245,6 +245,7 @@ class DockerBackend:
         labels = {container.LABEL: "", **({PRIVATE: ""} if spec["private_network"] else {})}
         self._engine.provide_network(options.get("network", ""), labels)
         self._engine.run(_name(plan, attempt), spec["image"], options)
+        _submitted_file(handle).touch(mode=0o600)
         return handle
 
     def _prepare_folder(self, plan: Plan, attempt: int, image: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -267,6 +268,7 @@ class DockerBackend:
         if found is None:
             return None
         if found["State"]["Status"] not in _NOT_STARTED:
+            _submitted_file(handle).touch(mode=0o600)
             return handle
         self._engine.remove(_name(plan, attempt))
         return None
@@ -401,6 +403,10 @@ def _exit_file(handle: str) -> Path:
     return _folder(handle) / "exit.json"
 
 
+def _submitted_file(handle: str) -> Path:
+    return _folder(handle) / "submitted"
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         doc: dict[str, Any] = json.loads(path.read_bytes())
@@ -422,8 +428,8 @@ def _final_status(end: Mapping[str, Any]) -> JobStatus:
 
 
 def _missing(handle: str) -> JobStatus:
-    if not _folder(handle).is_dir():
-        return JobStatus(JobState.UNKNOWN, reason="nobody here ever submitted it")
+    if not _submitted_file(handle).exists():
+        return JobStatus(JobState.UNKNOWN, reason="the Docker engine has not heard of it")
     if (_folder(handle) / "cancel").exists():
         return JobStatus(JobState.CANCELLED, reason="cancelled, and its container was removed", ended=time.time())
     reason = "its container was removed by somebody else; how the task ended is not known"

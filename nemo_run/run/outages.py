@@ -1,0 +1,35 @@
+"""Engines that do not answer for a while: asked again, ever less often, until they do."""
+
+from __future__ import annotations
+
+import time
+
+from nemo_run.core.execution.base import Backend
+
+_SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two questions
+
+
+class Outages:
+    """Which engines do not answer, and when each is to be asked again."""
+
+    def __init__(self) -> None:
+        self._delays: dict[int, tuple[float, float]] = {}  # by backend: the delay, and when it is over
+
+    def lasts(self, backend: Backend) -> bool:
+        """Whether it is too early to ask this engine again."""
+        return time.monotonic() < self._delays.get(id(backend), (0.0, 0.0))[1]
+
+    def began(self, backend: Backend) -> None:
+        """The engine did not answer."""
+        before = self._delays.get(id(backend), (0.0, 0.0))[0]
+        delay = min(max(before * 2, _SHORTEST), _LONGEST)
+        self._delays[id(backend)] = (delay, time.monotonic() + delay)
+
+    def ended(self, backend: Backend) -> None:
+        """The engine answered."""
+        self._delays.pop(id(backend), None)
+
+
+def reason(error: Exception) -> str:
+    """Why nothing is known of a job now."""
+    return f"engine unreachable: {error}"
