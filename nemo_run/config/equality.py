@@ -40,6 +40,8 @@ def equal(left: fdl.Buildable[Any], right: Any) -> bool | None:
         >>> equal(run.Config(dict, a=1), run.Config(dict, a=2))
         False
     """
+    if type(left) is not type(right):
+        return False
     try:
         _Comparison().run(left, right)
     except _DifferentError:
@@ -62,7 +64,7 @@ class _Comparison:
         todo: list[_Pair] = [(left, right, False)]
         while todo:
             one, other, in_container = todo.pop()
-            if _is_plain(one):
+            if not is_node(one) and _is_plain(one):
                 if not _is_plain(other):
                     raise _DifferentError if one != other else _UnusualError
                 _compare(one, other, in_container)

@@ -8,10 +8,12 @@ import functools
 import inspect
 import sys
 import types
-import typing
 import weakref
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, Union, get_origin
+
+# On Python 3.10 the one in typing turns `Annotated[int, ...] = None` into an Optional.
+from typing_extensions import get_type_hints
 
 _returns: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -59,7 +61,7 @@ def _all_hints(fn_or_cls: Any) -> dict[str, Any]:
     fn_or_cls = get_origin(fn_or_cls) or fn_or_cls
     holder = _annotated(fn_or_cls)
     try:
-        return typing.get_type_hints(holder, include_extras=True)
+        return get_type_hints(holder, include_extras=True)
     except Exception:  # noqa: BLE001  # annotations are the user's code: anything
         # A name that only a type checker sees, or one that is local to a function: the other hints still count.
         own_name = {fn_or_cls.__name__: fn_or_cls} if isinstance(fn_or_cls, type) else {}
@@ -96,7 +98,7 @@ def _constructor(cls: type) -> Any:
 def bound_of(variable: TypeVar) -> Any:
     """The type that a type variable stands for; ``Any`` where it has no bound, or one that cannot be resolved."""
     if variable.__constraints__:
-        return typing.Union[variable.__constraints__]  # noqa: UP007  # made at run time
+        return Union[variable.__constraints__]  # noqa: UP007  # made at run time
     module = sys.modules.get(variable.__module__)
     return _one_hint(variable.__bound__ or Any, vars(module or types), {}) or Any
 
@@ -116,7 +118,7 @@ def _one_hint(annotation: Any, global_names: dict[str, Any], local_names: dict[s
     """The annotation with its strings resolved; None where they cannot be."""
     one = types.SimpleNamespace(__annotations__={"hint": annotation})
     with contextlib.suppress(Exception):
-        return typing.get_type_hints(one, global_names, local_names, include_extras=True)["hint"]
+        return get_type_hints(one, global_names, local_names, include_extras=True)["hint"]
     return None
 
 

@@ -14,7 +14,7 @@ import os
 import re
 import typing
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, NamedTuple, NewType, Optional, TypeVar, Union
 

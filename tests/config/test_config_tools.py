@@ -194,9 +194,7 @@ def test_names_of_types():
 
 def test_a_type_of_the_script_that_runs(tmp_path):
     script = tmp_path / "my_script.py"
-    script.write_text(
-        "from nemo_run.config import get_type_namespace\nclass A: pass\nprint(get_type_namespace(A))\n"
-    )
+    script.write_text("from nemo_run.config import get_type_namespace\nclass A: pass\nprint(get_type_namespace(A))\n")
     shown = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert shown.stdout == "my_script.A\n"
 

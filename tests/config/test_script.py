@@ -65,7 +65,11 @@ def test_what_is_refused(arguments, message):
 
 
 def test_the_case_of_environment_variables_is_kept():
-    assert Script(inline="true", env={"Path": "a", "path_2": "b", "_X": ""}).env == {"Path": "a", "path_2": "b", "_X": ""}
+    assert Script(inline="true", env={"Path": "a", "path_2": "b", "_X": ""}).env == {
+        "Path": "a",
+        "path_2": "b",
+        "_X": "",
+    }
 
 
 # ---------------------------------------------------------------- where a file is looked for
@@ -119,7 +123,7 @@ def test_an_inline_text_is_kept(text):
 
 
 def test_an_inline_shell_script():
-    script = Script(inline="printf '%s|' \"$0\" \"$@\"\nexit 0", args=["a b", "$c"])
+    script = Script(inline='printf \'%s|\' "$0" "$@"\nexit 0', args=["a b", "$c"])
     assert run(script.to_command(with_entrypoint=True)) == "bash|a b|$c|"
     assert Script(inline="env").to_command() == ["-c", "env"]
     assert Script(inline="env").to_command(with_entrypoint=True) == ["bash", "-c", "env"]

@@ -269,7 +269,7 @@ def follow_plan(plan: Any, config: Any, partial: Any, made: dict[int, Any]) -> A
     values = [follow_plan(child, config, partial, made) for child in children]
 
     def named(names: str) -> dict[str, Any]:
-        pairs = [*zip(names, values)]
+        pairs = [*zip(names, values, strict=False)]
         return dict(pairs[::-1] if backwards else pairs)
 
     makers = {
@@ -296,7 +296,8 @@ def test_equality_is_fiddles(seed):
     answers = []
     for kinds in [(Config, Partial), (fdl.Config, fdl.Partial)]:
         first: dict[int, Any] = {}
-        second = first if seed % 5 == 0 else {}  # sometimes the two have parts in common
+        # Sometimes the two have parts in common. (The fiddle for Python 3.10 does not see that these equal themselves.)
+        second = first if seed % 5 == 0 and sys.version_info >= (3, 11) else {}
         answers.append(follow_plan(plan, *kinds, first) == follow_plan(changed, *kinds, second))
     assert answers[0] == answers[1]
 
