@@ -336,8 +336,8 @@ class Partial(_Checked[T], fdl.Partial[T], Generic[T]):
 
     Example:
         >>> import nemo_run as run
-        >>> run.Partial(pow, 2).build()(5)
-        32
+        >>> run.Partial(complex, imag=2).build()(1)
+        (1+2j)
     """
 
     __module__ = "nemo_run.config"

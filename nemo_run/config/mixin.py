@@ -19,8 +19,10 @@ class ConfigurableMixin:
     A class that is not a dataclass overrides :meth:`to_config`.
 
     Example:
+        >>> import dataclasses
+        >>> import nemo_run as run
         >>> @dataclasses.dataclass
-        ... class Model(ConfigurableMixin):
+        ... class Model(run.ConfigurableMixin):
         ...     size: int = 1
         >>> Model(size=2).to_config()
         <Config[Model(size=2)]>

@@ -115,9 +115,7 @@ def _get(holder: Any, step: Step) -> Any:
             return holder.__getattr__(key)  # an argument, never a method
         if step.in_brackets or isinstance(holder, dict):
             return holder[key]
-        if not _is_public(key):
-            raise AttributeError(key)
-        return getattr(holder, str(key))
+        return getattr(holder, str(key) if _is_public(key) else "")  # nothing is called ""
     except (LookupError, AttributeError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -42,7 +42,8 @@ class Script(ConfigurableMixin):
         remote: The file is on the machine that runs the task; it is not looked for here.
 
     Example:
-        >>> Script(inline='echo "$1"', args=["a b"]).argv("/tmp/hello.sh")
+        >>> import nemo_run as run
+        >>> run.Script(inline='echo "$1"', args=["a b"]).argv("/tmp/hello.sh")
         ['bash', '/tmp/hello.sh', 'a b']
     """
 

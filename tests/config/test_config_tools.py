@@ -238,9 +238,9 @@ class OwnInit(ConfigurableMixin):
 def test_a_class_that_says_itself_how_it_is_configured():
     assert Own().to_config() == Config(Layer, 7)
     assert Config(dict, a=OwnDataclass(1)).a == Config(OwnDataclass, size=2)
-    with pytest.raises(NotImplementedError, match="NoDataclass is not a dataclass.*override to_config"):
+    with pytest.raises(NotImplementedError, match=r"NoDataclass is not a dataclass.*override to_config"):
         NoDataclass().to_config()
-    with pytest.raises(NotImplementedError, match="OwnInit cannot be made again from its fields.*override to_config"):
+    with pytest.raises(NotImplementedError, match=r"OwnInit cannot be made again from its fields.*override to_config"):
         OwnInit(1).to_config()
 
 
@@ -278,7 +278,7 @@ def test_autoconvert_to_partials_and_lists():
     assert make_partial(size=3) == Partial(Layer, size=3)
     assert make_two() == [Config(Layer, 1), Config(Layer, 5)]
     assert make_mixed() == Config(Model, layer=Config(Layer, size=6))
-    with pytest.raises(ConfigTypeError, match="Layer.size: expected int"):
+    with pytest.raises(ConfigTypeError, match=r"Layer.size: expected int"):
         make_partial(size="x")
 
 
@@ -293,7 +293,7 @@ def test_autoconvert_with_another_conversion():
 def test_every_public_name_is_there():
     for name in config_package.__dir__():
         assert getattr(config_package, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'"):
         _ = config_package.nothing
 
 

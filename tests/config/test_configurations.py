@@ -114,7 +114,7 @@ def test_an_error_says_where():
     def fail(inner: Any = None):
         raise ValueError("it failed")
 
-    with pytest.raises(ValueError, match="it failed") as caught:
+    with pytest.raises(ValueError, match=r"it failed") as caught:
         Config(dict, a=[Config(fail)]).build()
     assert caught.value.__notes__ == [f"while building a[0] (Config of {fail.__qualname__})"]
 
@@ -122,7 +122,7 @@ def test_an_error_says_where():
 def test_a_cycle_is_an_error():
     cfg = Config(dict)
     cfg.inner = [cfg]
-    with pytest.raises(ConfigError, match="cycle"):
+    with pytest.raises(ConfigError, match=r"cycle"):
         cfg.build()
 
 
@@ -340,15 +340,15 @@ def test_reading_arguments_and_defaults():
 @pytest.mark.parametrize("cfg", [Config(Layer), Config(Attrs), Config(Pydantic)])
 def test_reading_what_has_no_value_yet(cfg):
     name = "tags" if cfg.__fn_or_cls__ is Layer else "b"
-    with pytest.raises(UnsetArgumentError, match="made anew for each object"):
+    with pytest.raises(UnsetArgumentError, match=r"made anew for each object"):
         getattr(cfg, name)
     assert not hasattr(cfg, name)
 
 
 def test_reading_what_is_required():
-    with pytest.raises(UnsetArgumentError, match="Plain.a has no value yet, and no default"):
+    with pytest.raises(UnsetArgumentError, match=r"Plain.a has no value yet, and no default"):
         _ = Config(Plain).a
-    with pytest.raises(ValueError, match="has no value yet"):
+    with pytest.raises(ValueError, match=r"has no value yet"):
         _ = Config(Plain).a
 
 
@@ -396,7 +396,7 @@ def test_ordered_arguments():
 
 
 def test_a_configuration_cannot_be_made_from_another():
-    with pytest.raises(ValueError, match="copy_with"):
+    with pytest.raises(ValueError, match=r"copy_with"):
         Config(Config(Layer))
 
 
@@ -413,9 +413,9 @@ def test_tags():
     assert cfg.inner[1].other == 2.0
     fdl.set_tagged(cfg, tag=Rate, value=3.0)
     assert (cfg.inner[0].rate, cfg.inner[1].rate, cfg.inner[1].other) == (3.0, 3.0, 3.0)
-    with pytest.raises(ConfigError, match="tagged.rate: expected float"):
+    with pytest.raises(ConfigError, match=r"tagged.rate: expected float"):
         fdl.set_tagged(cfg, tag=Rate, value="x")
-    with pytest.raises(ConfigError, match="tagged.other: expected float"):
+    with pytest.raises(ConfigError, match=r"tagged.other: expected float"):
         cfg.inner[0].other = Rate.new("x")
     assert fdl.get_tags(cfg.clone().inner[1], "other") == {Rate}
 
@@ -431,7 +431,7 @@ def test_update_callable():
     fdl.update_callable(cfg, Plain, drop_invalid_args=True)
     cfg.a = 1
     assert cfg.build().values == (1, "b")
-    with pytest.raises(ConfigError, match="Plain.a"):
+    with pytest.raises(ConfigError, match=r"Plain.a"):
         cfg.a = "x"
 
 

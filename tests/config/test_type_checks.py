@@ -150,7 +150,7 @@ def test_a_configuration_is_no_object_of_its_own_methods():
     def run(arg: Buildable2): ...
 
     run.__annotations__["arg"] = Buildable2
-    with pytest.raises(ConfigTypeError, match="expected Buildable2"):
+    with pytest.raises(ConfigTypeError, match=r"expected Buildable2"):
         Config(run, arg=Config(Layer))
     Config(takes_sized, sized=Config(Layer))  # a data member may be set in __init__
 
@@ -315,12 +315,12 @@ def test_positional_and_variadic_arguments_build():
 
 def test_names_that_only_a_type_checker_sees():
     cfg = Config(type_checking_only.train, path=object(), steps=1)
-    with pytest.raises(ConfigTypeError, match="steps: expected int"):
+    with pytest.raises(ConfigTypeError, match=r"steps: expected int"):
         cfg.steps = "x"
     cfg = Config(type_checking_only.Trainer, path=object(), steps=1, inner=None)
-    with pytest.raises(ConfigTypeError, match="steps: expected int"):
+    with pytest.raises(ConfigTypeError, match=r"steps: expected int"):
         cfg.steps = "x"
-    with pytest.raises(ConfigTypeError, match="inner: expected Trainer | None"):
+    with pytest.raises(ConfigTypeError, match=r"inner: expected Trainer | None"):
         cfg.inner = "x"
 
 
@@ -335,14 +335,14 @@ def test_a_default_configuration_may_be_a_partial():
 
 # ---------------------------------------------------------------- names
 def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(UnknownFieldError, match="Model has no argument 'layer'; did you mean 'layers'"):
+    with pytest.raises(UnknownFieldError, match=r"Model has no argument 'layer'; did you mean 'layers'"):
         Config(Model, layer=[])
     cfg = Config(Model)
-    with pytest.raises(UnknownFieldError, match="did you mean 'size'"):
+    with pytest.raises(UnknownFieldError, match=r"did you mean 'size'"):
         cfg.sise = 1
-    with pytest.raises(UnknownFieldError, match="did you mean 'size'"):
+    with pytest.raises(UnknownFieldError, match=r"did you mean 'size'"):
         _ = cfg.sise
-    with pytest.raises(UnknownFieldError, match="There are: first, layers, by_name, make, size"):
+    with pytest.raises(UnknownFieldError, match=r"There are: first, layers, by_name, make, size"):
         cfg.something_else = 1
     assert isinstance(UnknownFieldError(""), AttributeError)
     assert not hasattr(cfg, "sise")
@@ -356,14 +356,14 @@ def test_a_missing_argument_is_named_with_its_type_and_path(build):
     with pytest.raises(MissingArgumentError) as caught:
         build(nested)
     assert "models[0]" in str(caught.value)
-    with pytest.raises(MissingArgumentError, match="missing a required argument"):
+    with pytest.raises(MissingArgumentError, match=r"missing a required argument"):
         build(Config(with_everything))
 
 
 def test_too_many_arguments():
-    with pytest.raises(ConfigTypeError, match="Layer cannot take these arguments: too many positional"):
+    with pytest.raises(ConfigTypeError, match=r"Layer cannot take these arguments: too many positional"):
         Config(Layer, 1, 2)
-    with pytest.raises(ConfigTypeError, match="multiple values for argument 'size'"):
+    with pytest.raises(ConfigTypeError, match=r"multiple values for argument 'size'"):
         Config(Layer, 1, size=2)
 
 
