@@ -25,8 +25,8 @@ Sink = Callable[[bytes], None]
 class LineFilter:
     r"""Gives every line of a stream a prefix, and drops those that a pattern does not match.
 
-    >>> LineFilter("job/0 ").feed(b"a\\nb\\n")
-    b'job/0 a\\njob/0 b\\n'
+    >>> LineFilter("job/0 ").feed(b"a\nb\n")
+    b'job/0 a\njob/0 b\n'
     """
 
     def __init__(self, prefix: str = "", regex: str | None = None) -> None:

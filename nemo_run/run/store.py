@@ -327,6 +327,7 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
         StoreError: The folder cannot be created.
     """
     parent = make_folder(experiments_root(base) / folder_name(check_title(title)))
+    _keep_out_of_git(parent.parent)
     stem = experiment_id or f"{parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
     if experiment_id is not None and folder_name(experiment_id) != experiment_id:
         raise InvalidNameError(
@@ -345,6 +346,12 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
             raise StoreError(f"{path}: cannot be created: {e.strerror}") from e
         else:
             return ExperimentStore(path)
+
+
+def _keep_out_of_git(root: Path) -> None:
+    """Experiments in a checkout are no part of its code, and are not packaged with it."""
+    if not (root / ".gitignore").exists():
+        write_text(root / ".gitignore", "*\n")
 
 
 def find(experiment_id: str, base: str | None = None) -> ExperimentStore:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
-from nemo_run.errors import ConfigError, DependencyError, ExperimentError
+from nemo_run.errors import ConfigError, DependencyError, ExperimentError, MissingArgumentError
 from nemo_run.run.job import Job, JobGroup
 
 
@@ -52,9 +52,29 @@ def check_task(task: Any, job_id: str) -> None:
 
     try:
         check_storable(task)
+        if not isinstance(task, Script):
+            _check_arguments(task)
     except ConfigError as e:
         e.args = (f"job {job_id!r}: {e}",)
         raise
+
+
+def _check_arguments(task: Any) -> None:
+    """Find arguments without a value. A Partial inside the task may lack some: it gets them when it is called."""
+    import fiddle as fdl
+
+    from nemo_run.config import tree
+    from nemo_run.config.document.writing import call_arguments
+    from nemo_run.config.validation import check_complete
+
+    for node in tree.nodes(task):
+        if node is task or isinstance(node, fdl.Config):
+            args, kwargs = call_arguments(node)
+            try:
+                check_complete(node, tuple(args), kwargs)
+            except MissingArgumentError as e:
+                path = tree.path_to(task, node)
+                raise MissingArgumentError(f"{path}: {e}" if path else str(e)) from None
 
 
 def check_graph(jobs: Sequence[Job | JobGroup]) -> None:
