@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import sshd
+from tests.services import docker, slurm, sshd
 
 
 def _answers(*command: str) -> bool:
@@ -31,11 +31,12 @@ def _answers(*command: str) -> bool:
 
 # What a test may need, and how to see whether this machine has it.
 THINGS: dict[str, Callable[[], bool]] = {
-    "docker": lambda: _answers("docker", "info"),
+    "docker": docker.available,
+    "dockerd": docker.can_be_started,
     "dot": lambda: _answers("dot", "-V"),
     "git": lambda: _answers("git", "--version"),
+    "slurm cluster": slurm.available,
     "sshd": sshd.available,
-    "slurm": lambda: _answers("sinfo", "--version"),
     "torch": lambda: importlib.util.find_spec("torch") is not None,
     "nvidia-resiliency-ext": lambda: importlib.util.find_spec("nvidia_resiliency_ext") is not None,
     "unprivileged user": lambda: os.geteuid() != 0,

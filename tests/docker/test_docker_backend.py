@@ -9,10 +9,11 @@ import pytest
 from nemo_run.core.execution.docker import DockerExecutor
 from nemo_run.core.packaging.base import Packager
 from tests.execution.contract import BackendContract
+from tests.services.docker import IMAGE
 
 pytestmark = pytest.mark.needs("docker")
 
 
 class TestDockerBackend(BackendContract):
     def make_executor(self, **options: Any) -> DockerExecutor:
-        return DockerExecutor(container_image="localhost/py:test", packager=Packager(), **options)
+        return DockerExecutor(container_image=IMAGE, packager=Packager(), **options)

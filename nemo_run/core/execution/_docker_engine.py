@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,10 @@ def _context_host() -> str:
         return str(json.loads(meta.read_bytes())["Endpoints"]["docker"]["Host"])
     except (OSError, ValueError, KeyError):
         return ""
+
+
+class _NobodyThereError(Exception):
+    """Nobody listens at the engine's address."""
 
 
 class Engine:
@@ -207,6 +212,7 @@ class Engine:
         from requests.exceptions import RequestException
 
         try:
+            self._knock()
             if self._client is None:
                 self._client = self._connect(docker)
             yield self._client
@@ -214,19 +220,36 @@ class Engine:
             if e.status_code in (502, 503, 504):
                 raise self._unreachable(e) from e
             raise ExecutorError(f"the Docker engine at {self._host} refused: {e.explanation or e}") from e
-        except RequestException as e:
+        except (RequestException, _NobodyThereError) as e:
             raise self._unreachable(e) from e
         except docker.errors.DockerException as e:
             if self._client is None:
                 raise self._unreachable(e) from e
             raise ExecutorError(f"the Docker SDK refused: {e}") from e
 
+    def _knock(self) -> None:
+        """See whether somebody listens. The SDK would leave a socket open where nobody does."""
+        scheme, _, path = self._host.partition("://")
+        if scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(_TIMEOUT)
+                try:
+                    s.connect(path)
+                except OSError as e:
+                    raise _NobodyThereError from e
+
     def _connect(self, docker: Any) -> DockerClient:
         tls: Any = False
         if self._certificates:
             cert, key, ca = (str(Path(self._certificates, name)) for name in ("cert.pem", "key.pem", "ca.pem"))
             tls = docker.TLSConfig(client_cert=(cert, key), ca_cert=ca, verify=True)
-        client: DockerClient = docker.DockerClient(base_url=self._host, tls=tls, timeout=_TIMEOUT)
+        # A client that asks for the version by itself leaves its sockets open where there is no answer.
+        with contextlib.closing(self._make_client(docker, tls, "1.41")) as first:
+            version = first.api.version(api_version=False)["ApiVersion"]
+        return self._make_client(docker, tls, version)
+
+    def _make_client(self, docker: Any, tls: Any, version: str) -> DockerClient:
+        client: DockerClient = docker.DockerClient(base_url=self._host, tls=tls, timeout=_TIMEOUT, version=version)
         return client
 
     def _unreachable(self, error: BaseException) -> EngineUnreachableError:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import docker as sdk
+import pytest
+
+from tests.services import docker
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[docker.Dockerd]:
+    """An engine of our own."""
+    engine = docker.Dockerd()
+    engine.start()
+    yield engine
+    engine.purge()
+
+
+@pytest.fixture(scope="session")
+def docker_host(request: pytest.FixtureRequest) -> str:
+    """Address of an engine that has the image of the tests."""
+    host = docker.engine_here() or str(request.getfixturevalue("dockerd").host)
+    with contextlib.closing(sdk.DockerClient(base_url=host)) as client:
+        docker.make_image(client)
+    return host
+
+
+@pytest.fixture(autouse=True)
+def engine(docker_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is the one that executors use by default."""
+    monkeypatch.setenv("DOCKER_HOST", docker_host)
+
+
+@pytest.fixture
+def client(docker_host: str) -> Iterator[sdk.DockerClient]:
+    with contextlib.closing(sdk.DockerClient(base_url=docker_host)) as client:
+        yield client
