@@ -30,8 +30,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import NoReturn
 
+from nemo_run.cli.items import Call, Item, Pairs, Quoted, Several, Word
 from nemo_run.errors import OverrideError
 
 OPERATORS = ("=", "+=", "-=", "*=", "/=", "|=", "&=")
@@ -50,52 +51,6 @@ _STRING = re.compile(r"""(b?)(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""", re.
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": ""}
 _DEEPEST = 50
-
-
-# ---------------------------------------------------------------- what is read
-@dataclass(frozen=True)
-class Item:
-    """Any item; ``source`` is the text that it was read from."""
-
-    source: str
-
-
-@dataclass(frozen=True)
-class Word(Item):
-    """Text without quotes; ``problem`` says why it is nothing more, where it looks like more."""
-
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Quoted(Item):
-    """A string in quotes."""
-
-    value: str | bytes
-
-
-@dataclass(frozen=True)
-class Several(Item):
-    """A list, a tuple or a set."""
-
-    kind: Literal["list", "tuple", "set"]
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True)
-class Pairs(Item):
-    """A mapping."""
-
-    pairs: tuple[tuple[Item, Item], ...]
-
-
-@dataclass(frozen=True)
-class Call(Item):
-    """A name with arguments."""
-
-    name: str
-    args: tuple[Item, ...]
-    kwargs: tuple[tuple[str, Item], ...]
 
 
 @dataclass(frozen=True)

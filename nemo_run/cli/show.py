@@ -12,18 +12,28 @@ import typer
 from nemo_run.errors import CommandLineError
 from nemo_run.run.display import in_terminal, plain_table
 
-__all__ = ["confirm", "in_terminal", "print_error", "print_json", "print_table"]
+__all__ = ["confirm", "in_terminal", "print_error", "print_json", "print_table", "print_warning"]
 
 
 def print_error(message: str) -> None:
     """Tell what went wrong, on standard error."""
-    if in_terminal(sys.stderr):
-        from rich.console import Console
-        from rich.text import Text
+    _print_note("error", "bold red", message)
 
-        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("error: ", "bold red").append(message, ""))
-    else:
-        typer.echo(f"error: {message}", err=True)
+
+def print_warning(message: str) -> None:
+    """Tell what may be wrong, on standard error."""
+    _print_note("warning", "bold yellow", message)
+
+
+def _print_note(kind: str, style: str, message: str) -> None:
+    if not in_terminal(sys.stderr):
+        typer.echo(f"{kind}: {message}", err=True)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    note = Text.assemble((f"{kind}: ", style), message)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(note)
 
 
 def confirm(question: str, *, yes: bool) -> bool:

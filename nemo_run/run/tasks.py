@@ -53,14 +53,18 @@ def check_task(task: Any, job_id: str) -> None:
     try:
         check_storable(task)
         if not isinstance(task, Script):
-            _check_arguments(task)
+            check_arguments(task)
     except ConfigError as e:
         e.args = (f"job {job_id!r}: {e}",)
         raise
 
 
-def _check_arguments(task: Any) -> None:
-    """Find arguments without a value. A Partial inside the task may lack some: it gets them when it is called."""
+def check_arguments(task: Any) -> None:
+    """Find arguments without a value. A Partial inside the task may lack some: it gets them when it is called.
+
+    Raises:
+        MissingArgumentError: There is one.
+    """
     import fiddle as fdl
 
     from nemo_run.config import tree
