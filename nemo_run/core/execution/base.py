@@ -384,6 +384,7 @@ class Executor(ConfigurableMixin):
 _BUILT_IN = {
     "docker": "nemo_run.core.execution.docker:DockerBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",
+    "slurm": "nemo_run.core.execution._slurm_backend:SlurmBackend",
 }
 _ENTRY_POINTS = "nemo_run.executors"
 

@@ -55,6 +55,9 @@ class Launcher(ConfigurableMixin):
         nsys_gpu_metrics: Sample GPU metrics (``nsys profile --gpu-metrics-device``).
     """
 
+    one_per_node: ClassVar[bool] = False
+    """It starts the processes of a node itself: an engine starts it once on every node."""
+
     nsys_profile: bool = False
     nsys_folder: str = "nsys_profile"
     nsys_filename: str = "profile_%p"
@@ -109,6 +112,7 @@ class _ElasticLauncher(Launcher):
     """
 
     module: ClassVar[str]
+    one_per_node: ClassVar[bool] = True
 
     rdzv_backend: str = "c10d"
     rdzv_port: int = 29500

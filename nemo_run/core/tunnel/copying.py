@@ -49,9 +49,32 @@ def receive(argv: Sequence[str], name: str, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _stream(argv: Sequence[str], mode: Any, work: Callable[[tarfile.TarFile], object]) -> None:
+def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
+    """Unpack the tar file that a process writes, which reads ``stdin``, into a folder; nothing is written beside it.
+
+    Raises:
+        TunnelError: The process failed, or the folder cannot be written.
+    """
+    with tempfile.TemporaryFile() as question:
+        question.write(stdin)
+        question.seek(0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _stream(argv, "r|", lambda tar: tar.extractall(folder, filter="data"), question)
+        except OSError as e:
+            if isinstance(e, TunnelError):
+                raise
+            raise TunnelError(f"{folder}: cannot be written: {e.strerror}") from e
+
+
+def _stream(
+    argv: Sequence[str],
+    mode: Any,
+    work: Callable[[tarfile.TarFile], object],
+    question: int | IO[bytes] = subprocess.DEVNULL,
+) -> None:
     with tempfile.TemporaryFile() as said:
-        stdin, stdout = (subprocess.PIPE, said) if mode == "w|" else (subprocess.DEVNULL, subprocess.PIPE)
+        stdin, stdout = (subprocess.PIPE, said) if mode == "w|" else (question, subprocess.PIPE)
         process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=said)
         problem = _work((process.stdin or process.stdout), mode, work)
         code = process.wait()

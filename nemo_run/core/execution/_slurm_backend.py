@@ -1,0 +1,519 @@
+"""Talking to a Slurm cluster: sending files, submitting, asking, cancelling; through one tunnel, in few commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import posixpath
+import re
+import shlex
+import tarfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution import _slurm_queue as queue, _slurm_script as script, slurm
+from nemo_run.core.execution._slurm_log import Feed, SlurmLog
+from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.packaging.archive import package_digest
+from nemo_run.core.packaging.globs import Patterns
+from nemo_run.core.runners.bundle import runner_bundle
+from nemo_run.core.tunnel import copying
+from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
+from nemo_run.errors import CommandError, ExecutorError, TunnelError
+
+logger = logging.getLogger(__name__)
+
+_SCHEME = "slurm://"
+_SHIPPED = ("task.json", "main.pkl", "scripts", "configs")
+_PATIENCE = 120.0  # seconds in which the cluster may be unreachable before a submission is given up
+_FRESH = 1.0  # seconds for which an answer of squeue is good for everybody in this process
+_GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
+_TRANSIENT = re.compile(
+    r"timed out|contact slurm controller|connect failure|Connection refused|communication failure|temporarily unavail",
+    re.IGNORECASE,
+)
+_NOT_LIVE = re.compile(r"Invalid job id|already completing or completed|Job/step already|not found", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Handle:
+    """An attempt on a cluster.
+
+    Attributes:
+        job: Id of the Slurm job.
+        folder: The attempt's folder on the cluster.
+        member: Which member of a job group it is; ``None`` where it is none.
+    """
+
+    job: str
+    folder: str
+    member: int | None = None
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.job}{self.folder}" + (f"#{self.member}" if self.member is not None else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Handle:
+        """The handle that :meth:`__str__` wrote."""
+        rest, _, member = text.removeprefix(_SCHEME).partition("#")
+        job, slash, folder = rest.partition("/")
+        return cls(job, slash + folder, int(member) if member else None)
+
+
+@dataclass
+class _Cluster:
+    """What this process knows of one cluster; shared by all backends for it.
+
+    Attributes:
+        records: The last answer of squeue, by job.
+        asked: When that was.
+        changed: When an answer last differed from the one before.
+        gone: Since when jobs are missing in all answers.
+        ended: Jobs that have ended, which are not asked for any more.
+        sent: Packages that are there.
+        feed: The logs that are read.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    records: dict[str, list[queue.Record]] = field(default_factory=dict)
+    asked: float = float("-inf")
+    changed: float = field(default_factory=time.monotonic)
+    gone: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, JobStatus] = field(default_factory=dict)
+    sent: set[str] = field(default_factory=set)
+    feed: Feed | None = None
+
+
+_CLUSTERS: dict[str, _Cluster] = {}
+
+
+class SlurmBackend:
+    """Runs attempts as jobs of a Slurm cluster. All it knows of them is on the cluster."""
+
+    name: ClassVar[str] = "slurm"
+    supports_dependencies: ClassVar[bool] = True
+    supports_groups: ClassVar[bool] = True
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 1.0
+
+    def __init__(self, tunnel: Mapping[str, Any]) -> None:
+        self._tunnel: Tunnel = make_tunnel(tunnel)
+        self._cluster = _CLUSTERS.setdefault(repr(sorted(tunnel.items())), _Cluster())
+        self._has_asked = False
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: a batch script, and the files that it needs."""
+        return slurm.render([request])[0]
+
+    def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
+        """Describe the tasks of a job group, which run as one job."""
+        return slurm.render(list(requests))
+
+    def describe(self, plan: Plan) -> str:
+        """The batch script and the files that it needs; values of secrets masked."""
+        if plan.spec["member"]:
+            return f"# runs in the job of the first task of its group, in {plan.spec['leader']}"
+        return script.describe(slurm.batch_of(plan.spec))
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Empty: Slurm gives a job its id."""
+        return ""
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that the cluster can be reached and has the packages."""
+        if not plans:
+            return
+        try:
+            self._tunnel.execute(posix("command -v sbatch squeue scancel >/dev/null"))
+        except CommandError as e:
+            raise ExecutorError(
+                f"job {plans[0].job_id!r}: {self._tunnel.key} has no Slurm commands (sbatch, squeue, scancel); give "
+                "SlurmExecutor a tunnel= to a login node of the cluster, or pre_command='module load slurm'"
+            ) from e
+        self._send_packages(plans)
+
+    def _send_packages(self, plans: Sequence[Plan]) -> dict[str, tuple[str, str]]:
+        """See to it that the cluster has what the plans share; the names of their code and runner, by job."""
+        names, sources = {}, {}
+        for plan in plans:
+            archive, base = plan.spec["code_archive"], plan.spec["base"]
+            code = package_digest(archive)[:32] if archive else ""
+            if code:
+                sources[f"{base}/.packages/{code}"] = archive
+            runner = ""
+            if plan.spec["member"] == 0 and any(step["runner"] for step in plan.spec["batch"]["steps"]):
+                bundle = runner_bundle(Path(get_nemorun_home(), "runners"))
+                runner = bundle.name
+                sources[f"{base}/.packages/{runner}"] = str(bundle)
+            names[plan.job_id] = (code, runner)
+        with self._cluster.lock:
+            self._send_missing(
+                {target: source for target, source in sources.items() if target not in self._cluster.sent}
+            )
+        return names
+
+    def _send_missing(self, sources: Mapping[str, str]) -> None:
+        if not sources:
+            return
+        check = 'for f in "$@"; do [ -e "$f" ] && echo 1 || echo 0; done'
+        there = self._run(posix(check, *sources)).split()
+        for (target, source), is_there in zip(sources.items(), there, strict=True):
+            if is_there != "1":
+                self._run(posix(_PUT_PACKAGE, posixpath.dirname(target), target), Path(source).read_bytes())
+            self._cluster.sent.add(target)
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Hand an attempt to Slurm."""
+        answer = self.submit_many([(plan, attempt, ())])[0]
+        if isinstance(answer, ExecutorError):
+            raise answer
+        return answer
+
+    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
+        """Hand several attempts to Slurm, in one command.
+
+        Args:
+            attempts: Plans, numbers of attempts, and handles of attempts of this backend to wait for.
+
+        Returns:
+            For every attempt its handle, or why there is none.
+        """
+        plans = [plan for plan, _, _ in attempts]
+        names = self._send_packages(plans)
+        files: dict[str, dict[str, bytes]] = {}
+        lines: dict[str, list[str]] = {}
+        for plan, attempt, after in attempts:
+            base = plan.spec["base"]
+            files.setdefault(base, {}).update(_files(plan, attempt, *names[plan.job_id]))
+            lines.setdefault(base, []).append(_line(plan, attempt, after))
+        answers: dict[str, list[str]] = {}
+        for base, entries in files.items():
+            self._run(posix(_UNPACK, base), _tar(base, entries))
+            answers[base] = self._run(posix(_SUBMIT), "".join(lines[base]).encode()).splitlines()
+        with self._cluster.lock:
+            self._cluster.asked = float("-inf")
+        iterators = {base: iter(answer) for base, answer in answers.items()}
+        return [
+            self._answer(plan, attempt, after, next(iterators[plan.spec["base"]], "T no answer"))
+            for plan, attempt, after in attempts
+        ]
+
+    def _answer(self, plan: Plan, attempt: int, after: Sequence[str], answer: str) -> str | ExecutorError:
+        kind, _, rest = answer.partition(" ")
+        deadline = time.monotonic() + _PATIENCE
+        while kind == "E" and _TRANSIENT.search(rest) and time.monotonic() < deadline:
+            time.sleep(2)  # Slurm may have taken the job all the same
+            with contextlib.suppress(TunnelError):
+                job = self._find(_attempt(plan, attempt))
+                answer = f"S {job}" if job else self._run(posix(_SUBMIT, "again"), _line(plan, attempt, after).encode())
+                kind, _, rest = answer.strip().partition(" ")
+        if kind != "S":
+            return ExecutorError(f"job {plan.job_id!r}: {self._tunnel.key}: {rest or 'sbatch gave no answer'}")
+        return str(_handle(plan, attempt, rest))
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if Slurm has it, or has had it; if not, it never will."""
+        folder = _attempt(plan, attempt)
+        if plan.spec["member"]:
+            folder = f"{plan.spec['leader']}/attempts/{attempt}"
+        answer = self._run(posix(_RECOVER, folder)).strip()
+        if answer == "?":
+            job = self._find(folder)
+            if not job:
+                self._run(posix(': > "$1/void"', folder))
+            answer = job or "void"
+        return None if answer == "void" else str(_handle(plan, attempt, answer))
+
+    def _find(self, folder: str) -> str:
+        """Id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
+        out = self._run(posix('squeue --me -h -t all -O "JobID:|,Command:|"'))
+        for line in out.splitlines():
+            job, _, command = line.partition("|")
+            if command.rstrip("|").split(" ")[0] == f"{folder}/job.sh":
+                return job
+        return ""
+
+    def _run(self, command: str, stdin: bytes = b"") -> str:
+        """Run a command that may be run twice; wait a while where the cluster cannot be reached."""
+        deadline = time.monotonic() + _PATIENCE
+        pause = 1.0
+        while True:
+            try:
+                return self._tunnel.execute(command, stdin).decode("utf-8", "surrogateescape")
+            except (TunnelError, CommandError) as e:
+                transient = isinstance(e, TunnelError) or _TRANSIENT.search(str(e))
+                if not transient or not self._has_asked or time.monotonic() + pause > deadline:
+                    raise
+                logger.warning("%s; trying again", e)
+                time.sleep(pause)
+                pause = min(2 * pause, 15)
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: squeue, and for what it does not know sacct and what the jobs left."""
+        parsed = {text: Handle.parse(text) for text in handles}
+        with self._cluster.lock:
+            open_handles = {text: handle for text, handle in parsed.items() if text not in self._cluster.ended}
+            if open_handles and not self._look(open_handles):
+                return {text: self._cluster.ended.get(text, JobStatus(JobState.SUBMITTED)) for text in parsed}
+            missing = {text: handle for text, handle in open_handles.items() if handle.job not in self._cluster.records}
+            statuses = {
+                text: queue.job_status(self._cluster.records[handle.job])
+                for text, handle in open_handles.items()
+                if text not in missing
+            }
+            statuses.update(self._statuses_elsewhere(missing))
+            self._add_ends(statuses, parsed)
+            self._cluster.ended.update({text: s for text, s in statuses.items() if s.state.is_final})
+            return {text: statuses.get(text) or self._cluster.ended[text] for text in parsed}
+
+    def _look(self, handles: Mapping[str, Handle]) -> bool:
+        """Ask squeue, unless the last answer is good enough; whether there is an answer."""
+        cluster, now = self._cluster, time.monotonic()
+        quiet = now - cluster.changed
+        good_for = min(10.0, max(_FRESH, 0.1 * quiet)) if self._has_asked else _FRESH
+        if now - cluster.asked < good_for:
+            return True
+        try:
+            out = self._tunnel.execute(f"env SLURM_TIME_FORMAT=%s {shlex.join(queue.SQUEUE)}")
+        except (TunnelError, CommandError) as e:
+            if not self._has_asked:
+                raise TunnelError(f"{self._tunnel.key} cannot be asked for jobs: {e}") from e
+            logger.warning("%s cannot be asked for jobs now: %s", self._tunnel.key, e)
+            cluster.asked = now  # and not at once again
+            return True
+        records = queue.by_job(queue.parse_squeue(out.decode("utf-8", "surrogateescape")))
+        if any(records.get(h.job) != cluster.records.get(h.job) for h in handles.values()):
+            cluster.changed = now
+        # What an answer lacks that an earlier one had has ended or been forgotten: then others are asked.
+        cluster.records, cluster.asked, self._has_asked = records, now, True
+        return True
+
+    def _statuses_elsewhere(self, handles: Mapping[str, Handle]) -> dict[str, JobStatus]:
+        """Status of jobs that squeue does not know any more."""
+        if not handles:
+            return {}
+        ids = ",".join(dict.fromkeys(handle.job for handle in handles.values()))
+        found: dict[str, list[queue.Record]] = {}
+        with contextlib.suppress(CommandError):  # a cluster without accounting
+            out = self._tunnel.execute(f"env SLURM_TIME_FORMAT=%s {shlex.join([*queue.SACCT, '-j', ids])}")
+            found = queue.by_job(queue.parse_sacct(out.decode("utf-8", "surrogateescape")))
+        return {
+            text: queue.job_status(found[handle.job]) if handle.job in found else self._unknown(handle)
+            for text, handle in handles.items()
+        }
+
+    def _unknown(self, handle: Handle) -> JobStatus:
+        since = self._cluster.gone.setdefault(str(handle), time.monotonic())
+        reason = f"Slurm knows no job {handle.job}"
+        if time.monotonic() - since < _GONE_AFTER:
+            return JobStatus(JobState.UNKNOWN, reason=reason)
+        return JobStatus(
+            JobState.FAILED, reason=f"{reason} any more, and how it ended is not recorded", ended=time.time()
+        )
+
+    def _add_ends(self, statuses: dict[str, JobStatus], handles: Mapping[str, Handle]) -> None:
+        """Take from what jobs left what Slurm does not know: how a member ended, how a forgotten job did."""
+        wanted = {
+            text: handles[text]
+            for text, status in statuses.items()
+            if status.state is JobState.UNKNOWN
+            or (
+                status.state.is_final
+                and (handles[text].member is not None or handles[text].job not in self._cluster.records)
+            )
+        }
+        if not wanted:
+            return
+        folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
+        out = self._tunnel.execute(posix(_ENDS), folders.encode()).decode().splitlines()
+        for (text, _), line in zip(wanted.items(), out, strict=False):
+            code, _, when = line.partition(" ")
+            if code.isdigit():
+                statuses[text] = _with_end(statuses[text], int(code), float(when or 0) or None)
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Cancel the jobs that have not ended."""
+        ids = list(dict.fromkeys(Handle.parse(text).job for text in handles if text not in self._cluster.ended))
+        if not ids:
+            return
+        try:
+            self._run(shlex.join(["scancel", *ids]))
+        except CommandError as e:
+            said = str(e).splitlines()[1:]
+            if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
+                raise
+        with self._cluster.lock:
+            self._cluster.asked = float("-inf")
+            self._cluster.changed = time.monotonic()
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait; Slurm has to be asked for news, which :meth:`states` does not do too often."""
+        time.sleep(max(timeout, 0))
+        return []
+
+    # logs and artifacts
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks that have a log of their own."""
+        return self._feed.ranks(Handle.parse(handle).folder)
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> SlurmLog:
+        """The log of an attempt, or of one rank of it; for an array, of one task of it."""
+        return self._feed.open(Handle.parse(handle).folder, rank, tail)
+
+    @property
+    def _feed(self) -> Feed:
+        with self._cluster.lock:
+            if self._cluster.feed is None:
+                self._cluster.feed = Feed(self._tunnel)
+            return self._cluster.feed
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Fetch what the task left in its folder of artifacts, and what matches below its working directory."""
+        spec = plan.spec
+        source = f"{spec['folder']}/artifacts"
+        names = self._names_in(source) if source != str(folder) else []
+        self._fetch(source, names, folder)
+        if patterns:
+            wanted = Patterns(patterns, descend=True)
+            self._fetch(spec["cwd"], [name for name in self._names_in(spec["cwd"]) if wanted.match(name)], folder)
+
+    def _names_in(self, folder: str) -> list[str]:
+        out = self._tunnel.execute(posix('cd -- "$1" 2>/dev/null && find -L . -type f -print0', folder) + " || true")
+        return [name.decode("utf-8", "surrogateescape").removeprefix("./") for name in out.split(b"\0") if name]
+
+    def _fetch(self, source: str, names: Sequence[str], folder: Path) -> None:
+        if not names:
+            return
+        self._tunnel.connect()
+        listing = "".join(f"./{name}\0" for name in names).encode("utf-8", "surrogateescape")
+        copying.receive_into(self._tunnel.argv(posix('tar -chf - -C "$1" --null -T -', source)), listing, folder)
+
+    def close(self) -> None:
+        """Nothing to let go of: the connection is shared, and closes when it has not been used for a while."""
+
+
+# --- what goes over the tunnel ----------------------------------------------------------------------------------------
+
+_PUT_PACKAGE = """\
+umask 077; mkdir -p -- "$1" && new=$(mktemp -d -- "$1/.new-XXXXXX") || exit
+trap 'rm -rf -- "$new"' EXIT
+case $2 in
+*.zip) cat > "$new/x" && mv -f -- "$new/x" "$2" ;;
+*) mkdir "$new/x" && tar -xzf - -C "$new/x" && find "$new/x" -type f -exec chmod a-w {} + &&
+   { mv -T -- "$new/x" "$2" 2>/dev/null || [ -d "$2" ]; } ;;
+esac"""
+
+_UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
+
+# For every attempt two lines: its folder with its dependency, and the folder of the one that leads its group.
+_SUBMIT = r"""
+umask 077
+drop=$(env | sed -n 's/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | grep -v 'SLURM_CONF$' | tr '\n' ' ')
+while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
+  if [ "$leader" != "$folder" ]; then
+    if [ -s "$leader/job_id" ]; then cp "$leader/job_id" "$folder/job_id"; echo "S $(cat "$leader/job_id")"
+    else echo "E the first task of its group was not submitted"; fi
+    continue
+  fi
+  if [ -z "$1" ] && ! mkdir "$folder/claimed" 2>/dev/null; then
+    if [ -s "$folder/job_id" ]; then echo "S $(cat "$folder/job_id")"; else echo "E it was submitted before"; fi
+    continue
+  fi
+  if id=$(env $drop sbatch --parsable ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} \
+      "$folder/job.sh" </dev/null 2>"$folder/sbatch.err"); then
+    id=${id%%;*}
+    printf '%s\n' "$id" > "$folder/job_id.new" && mv -f -- "$folder/job_id.new" "$folder/job_id"
+    echo "S $id"
+  else
+    echo "E $(tr '\n' ' ' < "$folder/sbatch.err")"
+  fi
+done"""
+
+_RECOVER = """\
+umask 077; mkdir -p -- "$1" || exit
+[ ! -e "$1/void" ] || { echo void; exit; }
+if mkdir "$1/claimed" 2>/dev/null; then : > "$1/void"; echo void; exit; fi
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  if [ -s "$1/job_id" ]; then cat "$1/job_id"; exit; fi
+  sleep 0.5
+done
+echo '?'"""
+
+_ENDS = r"""
+while IFS= read -r folder; do
+  for f in "$folder/end.member" "$folder/end.0"; do
+    [ -s "$f" ] && { echo "$(cat "$f") $(stat -c %Y "$f")"; continue 2; }
+  done
+  echo '?'
+done"""
+
+
+def _attempt(plan: Plan, attempt: int) -> str:
+    return f"{plan.spec['folder']}/attempts/{attempt}"
+
+
+def _handle(plan: Plan, attempt: int, job: str) -> Handle:
+    return Handle(job, _attempt(plan, attempt), plan.spec["member"] if plan.spec["members"] > 1 else None)
+
+
+def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
+    ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in after)])
+    dependency = f"{plan.spec['dependency_type']}:{':'.join(ids)}" if ids else ""
+    return f"{_attempt(plan, attempt)}\n{plan.spec['leader']}/attempts/{attempt}\n{dependency}\n"
+
+
+def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
+    """Files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
+    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/artifacts/": b"", f"{_attempt(plan, attempt)}/": b""}
+    if folder != plan.directory:
+        for name in _SHIPPED:
+            source = Path(plan.directory, name)
+            for path in [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file()):
+                files[f"{folder}/{path.relative_to(plan.directory)}"] = path.read_bytes()
+    if plan.spec["member"] == 0:
+        batch = slurm.batch_of(plan.spec)
+        texts = {f"{_attempt(plan, attempt)}/job.sh": script.batch_script(batch)}
+        for step in batch.steps:
+            texts[f"{step.folder}/attempts/{attempt}/environment.sh"] = script.environment_file(step)
+            texts[f"{step.folder}/attempts/{attempt}/task.sh"] = script.task_file(step)
+        for path_there, text in texts.items():
+            files[path_there] = script.complete(text, attempt, code, runner).encode("utf-8", "surrogateescape")
+    return files
+
+
+def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
+    """The files as a tar file to unpack in ``base``; only their owner can read them."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(posixpath.relpath(path, base))
+            entry.mtime = int(time.time())
+            if path.endswith("/"):
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o700
+                tar.addfile(entry)
+            else:
+                entry.mode, entry.size = 0o600, len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def _with_end(status: JobStatus, code: int, when: float | None) -> JobStatus:
+    """The status of a job as a whole, with how this attempt itself ended."""
+    if status.state is JobState.CANCELLED and code != 0:
+        return status
+    state = JobState.FAILED if code else JobState.SUCCEEDED
+    reason = status.reason if code and status.state is JobState.FAILED else ""
+    return replace(status, state=state, exit_code=code, reason=reason, ended=status.ended or when)

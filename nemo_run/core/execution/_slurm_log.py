@@ -1,0 +1,200 @@
+"""Reading logs on a cluster: all that are open with one command, again and again, from where the last one ended."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+
+from nemo_run.core.execution.launcher import RANK_LOGS
+from nemo_run.core.tunnel.client import Tunnel, posix
+from nemo_run.errors import CommandError, ExecutorError, TunnelError
+
+_MOST = 1 << 18  # bytes of one file in one answer
+_SOON, _LATE = 0.3, 2.0  # seconds between two commands: while logs grow, and when they have not for a while
+_LABEL = re.compile(rb"^ *(\d+): ?", re.MULTILINE)
+
+# Three lines for every log: its number, what matches its files, and the offsets that are known, as "name:offset".
+# A name that is not known begins at 0, or, with "*:n", with its last n lines.
+_READ = r"""
+while IFS= read -r id && IFS= read -r folder && IFS= read -r rank && IFS= read -r known; do
+  if [ -n "$rank" ]; then
+    set -- "$folder"/RANKS/*/attempt_*/"$rank"/stdout.log
+    [ -e "$1" ] || set -- "$folder"/log.*
+  else set -- "$folder"/log.*; fi
+  for f in "$@"; do
+    [ -e "$f" ] || continue
+    name=${f#"$folder"/} at='' lines=''
+    for k in $known; do
+      case $k in "$name":*) at=${k##*:} ;; '*':*) lines=${k##*:} ;; esac
+    done
+    size=$(stat -Lc %s -- "$f") || continue
+    if [ -z "$at" ]; then
+      at=0
+      if [ -n "$lines" ]; then at=$((size - $(head -c "$size" -- "$f" | tail -n "$lines" | wc -c))); fi
+    fi
+    count=$((size - at))
+    [ "$count" -le MOST ] || count=MOST
+    printf '%s %s %s %s\n' "$id" "$at" "$count" "$name"
+    [ "$count" -le 0 ] || tail -c "+$((at + 1))" -- "$f" | head -c "$count"
+  done
+done""".replace("MOST", str(_MOST)).replace("RANKS", RANK_LOGS)
+
+
+@dataclass(eq=False)
+class SlurmLog:
+    """The log of an attempt, or of one rank of it."""
+
+    feed: Feed
+    folder: str
+    rank: int | None
+    tail: int | None
+    offsets: dict[str, int] = field(default_factory=dict)
+    ready: deque[bytes] = field(default_factory=deque)
+    rests: dict[str, bytes] = field(default_factory=dict)
+    answer: int = 0  # number of the last answer that was found to have nothing more
+    more: bool = True
+    checked: bool = False
+
+    def read(self) -> bytes:
+        """The next piece; empty where there is nothing new now."""
+        while True:
+            if self.ready:
+                return self.ready.popleft()
+            if not self.more and self.feed.answers > self.answer:
+                self.answer = self.feed.answers
+                return b""
+            if not self.feed.ask():
+                return b""
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.feed.drop(self)
+
+    def take(self, name: str, at: int, data: bytes) -> None:
+        """Take over a piece of one of its files."""
+        self.offsets[name] = at + len(data)
+        self.more = self.more or len(data) == _MOST
+        if data:
+            self._add(name, data)
+
+    def _add(self, name: str, data: bytes) -> None:
+        element, ranks = _labels(name)
+        if ranks <= 1:
+            if self.rank is None or name.startswith(RANK_LOGS) or self.rank == element:
+                self.ready.append(data)
+            return
+        data = self.rests.pop(name, b"") + data  # labels are at the beginning of lines: only whole ones are passed on
+        end = data.rfind(b"\n") + 1
+        if data[end:]:
+            self.rests[name] = data[end:]
+        lines = data[:end]
+        if self.rank is None:
+            lines = _LABEL.sub(b"", lines)
+        else:
+            lines = b"".join(
+                line[match.end() :]
+                for line in lines.splitlines(keepends=True)
+                if (match := _LABEL.match(line)) and int(match[1]) == self.rank
+            )
+        if lines:
+            self.ready.append(lines)
+
+
+class Feed:
+    """All logs of one cluster that are being read."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+        self._open: weakref.WeakSet[SlurmLog] = weakref.WeakSet()
+        self._lock = threading.RLock()
+        self._asked = float("-inf")
+        self._grew = time.monotonic()
+        self.answers = 0
+
+    def open(self, folder: str, rank: int | None, tail: int | None) -> SlurmLog:
+        """A log to read.
+
+        Raises:
+            ExecutorError: There is no such rank.
+        """
+        if rank is not None:
+            there = self.ranks(folder)
+            if rank not in (there or [0]):
+                shown = ", ".join(map(str, there or [0]))
+                raise ExecutorError(f"rank {rank} has no log; ranks with one: {shown}")
+        log = SlurmLog(self, folder, rank, tail)
+        with self._lock:
+            self._open.add(log)
+            self._asked = float("-inf")
+        return log
+
+    def drop(self, log: SlurmLog) -> None:
+        """Read a log no more."""
+        with self._lock:
+            self._open.discard(log)
+
+    def ranks(self, folder: str) -> list[int]:
+        """Ranks, or tasks of an array, that have a log of their own."""
+        script = f'cd -- "$1" 2>/dev/null && ls -d log.* {RANK_LOGS}/*/attempt_*/*/stdout.log 2>/dev/null; true'
+        names = self._tunnel.execute(posix(script, folder)).decode().split()
+        of_launcher = {int(name.split("/")[-2]) for name in names if name.startswith(RANK_LOGS)}
+        if of_launcher:
+            return sorted(of_launcher)
+        elements = {_labels(name) for name in names}
+        if len({element for element, _ in elements}) > 1:
+            return sorted({element for element, _ in elements})
+        ranks = max((ranks for _, ranks in elements), default=1)
+        return list(range(ranks)) if ranks > 1 else []
+
+    def ask(self) -> bool:
+        """Ask for all that is new in all logs; not too often. Whether there was an answer."""
+        with self._lock:
+            quiet = time.monotonic() - self._grew
+            pause = self._asked + min(_LATE, max(_SOON, 0.1 * quiet)) - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            self._asked = time.monotonic()
+            logs = dict(enumerate(self._open))
+            for log in logs.values():
+                log.more = False
+            question = "".join(_question(number, log) for number, log in logs.items())
+            try:
+                answer = self._tunnel.execute(posix(_READ), question.encode("utf-8", "surrogateescape"))
+            except (TunnelError, CommandError):
+                self._grew = self._asked  # the connection was lost: it goes on where it was
+                for log in logs.values():
+                    log.more = True
+                return False
+            self.answers += 1
+            if self._hand_out(logs, answer):
+                self._grew = time.monotonic()
+            return True
+
+    def _hand_out(self, logs: dict[int, SlurmLog], answer: bytes) -> bool:
+        position, any_data = 0, False
+        while position < len(answer):
+            end = answer.index(b"\n", position)
+            number, at, count, name = answer[position:end].split(b" ", 3)
+            data = answer[end + 1 : end + 1 + max(int(count), 0)]
+            position = end + 1 + len(data)
+            logs[int(number)].take(name.decode("utf-8", "surrogateescape"), int(at), data)
+            any_data = any_data or bool(data)
+        return any_data
+
+
+def _question(number: int, log: SlurmLog) -> str:
+    known = [f"{name}:{offset}" for name, offset in log.offsets.items()]
+    if log.tail is not None and not log.offsets:
+        known.append(f"*:{log.tail}")
+    rank = "" if log.rank is None else str(log.rank)
+    return f"{number}\n{log.folder}\n{rank}\n{' '.join(known)}\n"
+
+
+def _labels(name: str) -> tuple[int, int]:
+    """Task of the array and number of ranks that the name of a log, ``log.<task>.<restart>.<ranks>``, tells."""
+    parts = name.split(".")
+    return (int(parts[1]), int(parts[3])) if name.startswith("log.") and len(parts) == 4 else (0, 1)

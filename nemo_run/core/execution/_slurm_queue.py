@@ -1,0 +1,190 @@
+"""What ``squeue`` and ``sacct`` say of jobs. Pure: from their output to the status of jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nemo_run.core.execution.base import JobState, JobStatus
+
+_FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
+SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", "-O", ",".join(f"{name}:|" for name in _FIELDS))
+"""Asks for all of one's own jobs, with every task of an array on a line of its own."""
+SACCT = ("sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode,Start,End,NodeList,Reason")
+"""Asks for jobs whose ids follow after ``-j``."""
+
+_RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING", "SUSPENDED", "STOPPED"}
+_FAILURES = {
+    "TIMEOUT": "its time limit was reached",
+    "OUT_OF_MEMORY": "it used more memory than it had asked for",
+    "NODE_FAIL": "a node failed",
+    "BOOT_FAIL": "a node could not be booted",
+    "DEADLINE": "its deadline passed",
+    "PREEMPTED": "it was preempted",
+    "FAILED": "",
+    "LAUNCH_FAILED": "it could not be launched",
+    "RECONFIG_FAIL": "its nodes could not be reconfigured",
+}
+_REASONS = {
+    "Priority": "waits behind jobs of higher priority",
+    "Resources": "waits for nodes to become free",
+    "Dependency": "waits for the jobs that it depends on",
+    "BeginTime": "waits for the time of its start",
+    "JobHeldUser": "held by its user",
+    "JobHeldAdmin": "held by an administrator",
+    "ReqNodeNotAvail": "waits for a node that is not available",
+    "QOSMaxJobsPerUserLimit": "waits: you run as many jobs as you may",
+    "AssocGrpGRES": "waits: your account uses as many devices as it may",
+}
+_NEVER = "DependencyNeverSatisfied"
+_NO_REASON = {"", "None", "NonZeroExitCode"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of an answer: a job, a task of an array, or a component of a heterogeneous job.
+
+    Attributes:
+        name: Its id, as ``123``, ``123_4`` or ``123+1``.
+        state: Slurm's word for its state.
+        exit_code: Its exit code; ``128 + n`` where signal n ended it.
+        start: When it began, or is expected to; ``None`` where nobody knows.
+        end: When it ended, or will have to.
+        nodes: Where it runs.
+        reason: Slurm's word for why it is in its state.
+    """
+
+    name: str
+    state: str
+    exit_code: int | None
+    start: float | None
+    end: float | None
+    nodes: str
+    reason: str
+
+    @property
+    def job(self) -> str:
+        """Id of the job that it is, or is part of."""
+        return self.name.partition("_")[0].partition("+")[0]
+
+
+def parse_squeue(text: str) -> list[Record]:
+    """The records in the answer to :data:`SQUEUE`, with times in seconds.
+
+    >>> parse_squeue("7_1|FAILED|768|100|160|node1|NonZeroExitCode|")[0].exit_code
+    3
+    """
+    records = []
+    for line in text.splitlines():
+        parts = line.split("|")
+        if len(parts) >= len(_FIELDS):
+            name, state, status, start, end, nodes, reason = parts[:7]
+            records.append(
+                Record(name, state, _from_wait_status(status), _time(start), _time(end), _nodes(nodes), reason)
+            )
+    return records
+
+
+def parse_sacct(text: str) -> list[Record]:
+    """The records in the answer to :data:`SACCT`, with times in seconds.
+
+    >>> parse_sacct("7|CANCELLED by 1000|0:15|100|160|node1|None")[0].state
+    'CANCELLED'
+    """
+    records = []
+    for line in text.splitlines():
+        parts = line.split("|")
+        if len(parts) >= len(_FIELDS):
+            name, state, code, start, end, nodes, reason = parts[:7]
+            word = (state.split() or [""])[0]
+            records.append(Record(name, word, _from_pair(code), _time(start), _time(end), _nodes(nodes), reason))
+    return records
+
+
+def job_status(records: Sequence[Record]) -> JobStatus:
+    """Status of one job from all its records: those of a heterogeneous job or of an array are taken together."""
+    if len(records) == 1:
+        return _status(records[0])
+    each = {record.name: _status(record) for record in records}
+    states = [status.state for status in each.values()]
+    order = (JobState.RUNNING, JobState.PENDING, JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN)
+    state = next((state for state in order if state in states), JobState.SUCCEEDED)
+    if state is JobState.PENDING and any(other.is_final for other in states):
+        state = JobState.RUNNING
+    deciding = [(name, status) for name, status in each.items() if status.state is state]
+    first = deciding[0][1] if deciding else next(iter(each.values()))
+    ends = [status.ended for status in each.values()]
+    return JobStatus(
+        state,
+        first.exit_code,
+        _together([name for name, _ in deciding], first, len(records)),
+        min((status.started for status in each.values() if status.started), default=None),
+        max((end for end in ends if end is not None), default=None) if state.is_final else None,
+        ",".join(dict.fromkeys(record.nodes for record in records if record.nodes)),
+    )
+
+
+def _together(names: Sequence[str], first: JobStatus, count: int) -> str:
+    if "_" not in (names or [""])[0] or not first.state.is_final or first.state is JobState.SUCCEEDED:
+        return first.reason
+    numbers = [name.partition("_")[2] for name in names]
+    shown = ", ".join(numbers[:10]) + (", …" if len(numbers) > 10 else "")
+    why = f": {first.reason}" if first.reason else ""
+    return f"{len(names)} of the {count} tasks of the array {first.state.name.lower()}: {shown}{why}"
+
+
+def _status(record: Record) -> JobStatus:
+    if record.state in _RUNNING:
+        reason = "" if record.state in ("RUNNING", "COMPLETING") else record.state.lower()
+        return JobStatus(JobState.RUNNING, None, reason, record.start, None, record.nodes)
+    if record.state == "COMPLETED":
+        return JobStatus(JobState.SUCCEEDED, 0, "", record.start, record.end, record.nodes)
+    if record.state == "CANCELLED":
+        reason = "not run: a job that it depends on did not end as it should" if record.reason == _NEVER else ""
+        return JobStatus(JobState.CANCELLED, None, reason or "cancelled", record.start, record.end, record.nodes)
+    if record.state in _FAILURES:
+        reason = _FAILURES[record.state] or ("" if record.reason in _NO_REASON else record.reason)
+        code = record.exit_code if record.state == "FAILED" else record.exit_code or None
+        return JobStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes)
+    return JobStatus(JobState.PENDING, None, _why_pending(record))
+
+
+def _why_pending(record: Record) -> str:
+    word = record.reason.partition(",")[0].strip("()")
+    reason = "" if word in _NO_REASON else _REASONS.get(word, record.reason)
+    if record.start and record.start > time.time():
+        reason += (
+            f"{'; ' if reason else ''}expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.start))}"
+        )
+    return reason
+
+
+def _from_wait_status(text: str) -> int | None:
+    if not text.isdigit():
+        return None
+    status = int(text)
+    return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+
+
+def _from_pair(text: str) -> int | None:
+    code, _, number = text.partition(":")
+    if not code.isdigit():
+        return None
+    return 128 + int(number) if number.isdigit() and int(number) else int(code)
+
+
+def _time(text: str) -> float | None:
+    return float(text) if text.isdigit() and int(text) else None
+
+
+def _nodes(text: str) -> str:
+    return "" if text in ("None assigned", "None", "(null)") else text
+
+
+def by_job(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of every job."""
+    jobs: dict[str, list[Record]] = {}
+    for record in records:
+        jobs.setdefault(record.job, []).append(record)
+    return jobs

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.execution.contract")
+
+from nemo_run.core.execution import _slurm_backend  # noqa: E402
+from nemo_run.core.execution.slurm import SlurmExecutor  # noqa: E402
+from nemo_run.core.packaging.base import Packager  # noqa: E402
+from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel  # noqa: E402
+from tests.services.slurm import USER, SlurmCluster  # noqa: E402
+from tests.services.sshd import Sshd  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[SlurmCluster]:
+    cluster = SlurmCluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def running_login() -> Iterator[Sshd]:
+    server = Sshd((USER,))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    """The cluster, to be used from this machine."""
+    monkeypatch.setenv("SLURM_CONF", str(running_cluster.configuration))
+    yield running_cluster
+    _slurm_backend._CLUSTERS.clear()
+
+
+@pytest.fixture
+def login(running_login: Sshd, monkeypatch: pytest.MonkeyPatch) -> Sshd:
+    """The login host of the cluster."""
+    for name, value in running_login.client_environment().items():
+        monkeypatch.setenv(name, value)
+    return running_login
+
+
+@pytest.fixture
+def jobs_folder() -> Iterator[Path]:
+    """A folder of the ordinary user."""
+    folder = Path(tempfile.mkdtemp(prefix="nr-jobs-"))
+    shutil.chown(folder, USER)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def remote(cluster: SlurmCluster, login: Sshd, jobs_folder: Path) -> SSHTunnel:
+    """The way to the cluster, as an ordinary user."""
+    return SSHTunnel(
+        host="cluster",
+        user=USER,
+        job_dir=f"{jobs_folder}/it's here",
+        pre_command=f"export SLURM_CONF={cluster.configuration}",
+    )
+
+
+@pytest.fixture
+def here(cluster: SlurmCluster) -> LocalTunnel:
+    """The cluster that this machine is part of."""
+    return LocalTunnel(job_dir="")
+
+
+@pytest.fixture
+def executor(remote: SSHTunnel) -> SlurmExecutor:
+    return SlurmExecutor(tunnel=remote, packager=Packager(), mem="100M", wait_time_for_group_job=0)
