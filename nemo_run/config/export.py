@@ -8,6 +8,7 @@ Where a format lacks a word, a call that Hydra knows stands for it: TOML has no 
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -259,11 +260,7 @@ def _parser(format: Format) -> Callable[[str], Any]:
 
 
 def _load_toml(text: str) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    return tomllib.loads(text)
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text)
 
 
 def _load_json(text: str) -> Any:

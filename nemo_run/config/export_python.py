@@ -67,13 +67,21 @@ def _is_node(value: Any) -> bool:
     """Whether it matters that two places have the same object, rather than equal ones."""
     if isinstance(value, tuple):
         return any(_is_node(item) for item in value)
-    return isinstance(value, (fdl.Buildable, *MUTABLE))
+    return isinstance(value, (fdl.Buildable, functools.partial, *MUTABLE)) or _is_instance(value)
+
+
+def _is_instance(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, functools.partial):
+        return [*value.args, *value.keywords.values()]
     if isinstance(value, fdl.Buildable):
-        return value.__arguments__.values()
-    return value.values() if isinstance(value, dict) else value
+        value = value.__arguments__
+    elif _is_instance(value):
+        value = vars(value) if hasattr(value, "__dict__") else {}
+    return value.values() if isinstance(value, dict) else iter(value)
 
 
 # ---------------------------------------------------------------- expressions, and lines of them
@@ -244,7 +252,7 @@ class _Writer:
             return self.imports.symbol(str(value))
         if isinstance(value, (enum.Enum, functools.partial, tuple)):
             return self.call(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if _is_instance(value):
             return self.from_document(value)
         return self.symbol(value)
 

@@ -16,7 +16,7 @@ import re
 import uuid
 import zoneinfo
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Optional
 
 import fiddle as fdl
 from hypothesis import settings, strategies as st
@@ -102,6 +102,10 @@ def plain(a: Any = None, b: Any = None) -> Any:
     return ("plain", a, b)
 
 
+def configured(model: Annotated[Optional[Model], run.Config[Model]] = None, b: Any = None) -> Any:
+    return ("configured", model, b)
+
+
 class Important(fdl.Tag):
     """Something to be set from outside."""
 
@@ -131,7 +135,7 @@ VALUES: list[Any] = [
     re.compile("a+", re.IGNORECASE), re.compile(b"x"), range(1, 9, 2), slice(1, None, 2),
     int, dict, pathlib.Path, Node, Node.Inner, Colour,
     json.dumps, len, dict.fromkeys, Node.of, operator.add, function,
-    Point(1, "two"), Handmade(1, 2),
+    functools.partial(json.dumps, indent=2), functools.partial(pow, 2, mod=3), Point(1, "two"), Handmade(1, 2),
 ]  # fmt: skip
 
 
@@ -178,7 +182,7 @@ LEAVES = st.one_of(
     st.integers(),
     st.floats(allow_nan=False),
     st.text(max_size=8),
-    st.sampled_from([value for value in VALUES if not isinstance(value, (slice, Handmade))]),
+    st.sampled_from([value for value in VALUES if not isinstance(value, (slice, Handmade, functools.partial))]),
     st.dates(),
     st.datetimes(),
     st.binary(max_size=6),

@@ -217,6 +217,11 @@ def test_the_drawing() -> None:
     assert ">size<" in NEW.diff(OLD, trim=False).to_graphviz().source
 
 
+def test_what_has_a_default_only_on_one_side_is_not_drawn() -> None:
+    new, old = run.Config(plain, a=run.Config(Model, size=1), b=2), run.Config(plain, a=run.Config(Model), b=1)
+    assert "Model" not in diff(new, old).to_graphviz().source
+
+
 @pytest.mark.needs("dot")
 def test_it_can_be_used_as_the_drawing_that_nemo_run_returns(tmp_path: Path) -> None:
     difference = NEW.diff(OLD)

@@ -18,7 +18,7 @@ from hypothesis import given
 import nemo_run as run
 from nemo_run.config.document import check_storable, from_document, path_text, to_document
 from nemo_run.errors import ConfigTypeError, SerializationError, UnknownFieldError
-from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, function, plain, same
+from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, configured, function, plain, same
 
 HERE = "tests.config.stored"
 
@@ -95,6 +95,17 @@ def test_a_configuration_of_a_value_type_stays_one(target: str, arguments: list[
 def test_plain_fiddle_configurations_come_back_as_ours() -> None:
     loaded = from_document(to_document(fdl.Partial(plain, a=fdl.Config(plain, b=1))))
     assert loaded == run.Partial(plain, a=run.Config(plain, b=1))
+
+
+@pytest.mark.parametrize(
+    "config", [run.Config(configured), run.Config(configured, model=None), run.Config(configured, bind_args=False)]
+)
+def test_what_an_annotation_fills_in_comes_back_as_it_was(config: Any) -> None:
+    assert from_document(to_document(config)) == config
+
+
+def test_what_an_annotation_asks_for_is_filled_in_for_a_person() -> None:
+    assert from_document({"_target_": f"{HERE}.configured"}).model == run.Config(Model)
 
 
 def test_tags_and_factories_come_back() -> None:
@@ -337,12 +348,14 @@ def test_a_module_of_the_same_name_as_a_function(tmp_path: Any, monkeypatch: pyt
     package = tmp_path / "homonym"
     package.mkdir()
     (package / "__init__.py").write_text("from homonym.train import train\n")
-    (package / "train.py").write_text("def train(x=0): return x\ndef other(): ...\n")
+    (package / "train.py").write_text("class train:\n class Plan: ...\nclass Plan: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     train = from_document({"_target_": "homonym.train.train"}).__fn_or_cls__
     assert train.__module__ == "homonym.train"
     assert from_document({"_target_": "homonym.train"}).__fn_or_cls__ is train
-    assert from_document(to_document(run.Config(train, x=1))) == run.Config(train, x=1)
+    plan = __import__("sys").modules["homonym.train"].Plan
+    for cls in (train, train.Plan, plan):
+        assert from_document(to_document(cls)) is cls
 
 
 def test_an_error_in_an_imported_module_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,8 +242,11 @@ def test_an_export_replaces_a_file_at_once(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.yaml", "link.yaml"]
     with pytest.raises(SerializationError, match=r"cannot write .*no_folder.*No such file"):
         to_yaml(CONFIG, tmp_path / "no_folder" / "config.yaml")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SerializationError, match=r"cannot write .*folder"):
+        to_yaml(CONFIG, tmp_path / "folder")
     assert path.read_text() == to_yaml(CONFIG)
-    assert not list(tmp_path.glob(".*"))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.yaml", "folder", "link.yaml"]
 
 
 _LAUGHS = "".join(f"{y}: &{y} [{', '.join([f'*{x}'] * 9)}]\n" for x, y in itertools.pairwise("abcdefghi"))

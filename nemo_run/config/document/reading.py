@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import fiddle as fdl
+from fiddle.config import BuildableTraverserMetadata
 
 from nemo_run.config.document.layout import (
     ARGS,
@@ -218,10 +219,8 @@ class _Decoder:
                 arguments.setdefault(argument, default_kind(default))
         tags = {argument: frozenset(found) for argument, found in known.tags.items()}
         if not self.validate:
-            return kind.__unflatten__(
-                arguments.values(), fdl.BuildableTraverserMetadata(target, tuple(arguments), tags)
-            )
-        config = kind.__unflatten__((), fdl.BuildableTraverserMetadata(target, (), tags))
+            return kind.__unflatten__(arguments.values(), BuildableTraverserMetadata(target, tuple(arguments), tags))
+        config = kind.__unflatten__((), BuildableTraverserMetadata(target, (), tags))
         try:
             for argument, value in arguments.items():
                 config._arguments_set_value(argument, value)  # noqa: SLF001  # as fiddle's own setters do

@@ -168,7 +168,7 @@ class _Encoder:
         constant = all(type(item) in _SCALARS or type(item) is str for item in value)
         return self.value(value) if constant else self.once(value, self.value)
 
-    def value(self, value: Any) -> dict[str, Any]:
+    def value(self, value: Any) -> Any:
         entry = value_type(value)
         if entry is not None:
             return self.call(entry, value)
@@ -179,7 +179,7 @@ class _Encoder:
         if is_torch_dtype(value):
             return {TARGET: OBJECT, "path": str(value)}
         if isinstance(value, (functools.partial, tuple)) or dataclasses.is_dataclass(value):
-            return self.existing(value)
+            return self.once(value, self.existing)
         if callable(value) and (hasattr(value, "__qualname__") or hasattr(value, "__name__")):
             return {TARGET: CALLABLE, "path": self.name(value)}
         raise RefusedError(_why_not(value))
