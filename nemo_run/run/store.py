@@ -43,6 +43,7 @@ from nemo_run.errors import ExperimentBusyError, ExperimentNotFoundError, Invali
 
 _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
 _FORMAT = 1
+DEFINITION = "experiment.json"
 _OWN_FOLDERS = ("cancel", "code", "packages")
 
 
@@ -392,21 +393,24 @@ def latest(title: str, base: str | None = None) -> ExperimentStore:
 
 
 def ids(title: str = "", base: str | None = None) -> list[str]:
-    """Ids of all experiments, of one title or of all, the oldest first."""
+    """Ids of all experiments that were launched, of one title or of all, the oldest first."""
     root = experiments_root(base)
     try:
         parents = [root / folder_name(title)] if title else [Path(e.path) for e in os.scandir(root) if e.is_dir()]
-        found = [entry.name for parent in parents for entry in _entries(parent) if entry.is_dir()]
     except FileNotFoundError:
         return []
-    return sorted(found, key=_age)
+    return sorted((name for parent in parents for name in _launched(parent)), key=_age)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _launched(folder: Path) -> Iterator[str]:
+    """Experiments in the folder of a title. One that is only being prepared has no definition yet."""
     try:
-        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        names = os.listdir(folder)
     except FileNotFoundError:
-        return []
+        return
+    for name in names:
+        if not name.startswith(".") and (folder / name / DEFINITION).exists():
+            yield name
 
 
 def _age(experiment_id: str) -> tuple[str, int, str]:
@@ -430,7 +434,7 @@ class ExperimentStore:
 
     def write_definition(self, definition: Definition) -> None:
         """Store what was asked for."""
-        write_json(self.path / "experiment.json", dataclasses.asdict(definition), durable=True)
+        write_json(self.path / DEFINITION, dataclasses.asdict(definition), durable=True)
 
     def read_definition(self) -> Definition:
         """What was asked for.
@@ -438,7 +442,7 @@ class ExperimentStore:
         Raises:
             StoreError: The file is missing or damaged.
         """
-        path = self.path / "experiment.json"
+        path = self.path / DEFINITION
         try:
             doc = read_json(path)
         except FileNotFoundError:
