@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import heapq
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, get_backend
+from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, QueueBackend, get_backend
 from nemo_run.errors import EngineUnreachableError, NemoRunError, StoreError
 from nemo_run.run import artifacts, outages
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
@@ -52,6 +52,7 @@ class Controller:
         self._dependants: dict[str, list[str]] = {job.id: [] for job in self._definition.jobs}
         self._order = {job.id: position for position, job in enumerate(self._definition.jobs)}
         self._ready: list[tuple[int, _Task]] = []  # a heap: of what can start, what was added first starts first
+        self._handed_over: set[str] = set()  # jobs whose dependencies their engine waits for
         self._retries: dict[_Task, float] = {}
         self._last_look = 0.0
         self._outages = outages.Outages()
@@ -124,8 +125,12 @@ class Controller:
         for job in self._definition.jobs:
             if not job.dependencies:
                 self._enqueue(job)
+        in_flight = {job_id for job_id, _ in self._in_flight.values()}
+        self._handed_over = {job_id for job_id, before in self._waiting.items() if before} & in_flight
         for job in self._definition.jobs:
             self._pass_on(job)
+        for job in self._definition.jobs:
+            self._hand_over(job)
 
     def _take_up(self, job: JobDefinition, index: int, task: TaskProgress) -> None:
         """Go on with a task where an earlier controller may have left it."""
@@ -197,57 +202,114 @@ class Controller:
         for key in [key for key, at in self._retries.items() if at <= now]:
             del self._retries[key]
             self._make_ready(key)
-        held = []
-        while self._ready and self._room(self._ready[0][1]):
-            job_id, index = heapq.heappop(self._ready)[1]
-            job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
-            if task.state.is_final:  # it has been cancelled meanwhile
-                continue
-            if self._is_held_back(job, index):
-                held.append((job_id, index))
-            else:
-                self._submit(job, index, task)
+        held: list[_Task] = []
+        while batch := self._next_batch(held):
+            for job_id, index in batch:
+                self._begin(self._jobs[job_id], self._progress[job_id].tasks[index], index)
+            self._submit(batch)
         for key in held:
             self._make_ready(key)
+
+    def _next_batch(self, held: list[_Task]) -> list[_Task]:
+        """What can start now: many tasks where their engine takes many at once, else one."""
+        batch: list[_Task] = []
+        while self._ready and self._room(self._ready[0][1], batch):
+            key = self._ready[0][1]
+            job, task = self._jobs[key[0]], self._progress[key[0]].tasks[key[1]]
+            is_held_back = not task.state.is_final and self._is_held_back(job, key[1])
+            if not (task.state.is_final or is_held_back):  # it may have been cancelled meanwhile
+                if batch and not self._go_together(batch[0], key):
+                    break
+                batch.append(key)
+            elif is_held_back:
+                held.append(key)
+            heapq.heappop(self._ready)
+        return batch
+
+    def _go_together(self, one: _Task, other: _Task) -> bool:
+        """Whether one engine takes both at once."""
+        try:
+            plans = [self._plan(self._jobs[job_id], index) for job_id, index in (one, other)]
+            return self._backend(plans[0]).supports_dependencies and plans[0].backend_key == plans[1].backend_key
+        except NemoRunError:  # submitting it will tell what is wrong
+            return False
 
     def _is_held_back(self, job: JobDefinition, index: int) -> bool:
         """Whether its engine does not answer now."""
         try:
-            return self._outages.lasts(self._backend(self._plan(job, index)))
+            backend = self._backend(self._plan(job, index))
         except NemoRunError:  # submitting it will tell what is wrong
             return False
-
-    def _room(self, key: _Task) -> bool:
-        limit = self._definition.max_parallel
-        if limit is None or not self._in_flight:
+        if self._outages.lasts(backend):
+            self._tell_outage(backend, (job.id, index))
             return True
-        job = self._jobs[key[0]]
-        if not job.group or any(owner == job.id for owner, _ in self._in_flight.values()):
-            return len(self._in_flight) < limit or job.group  # the members of a group run together
-        return len(self._in_flight) + len(job.tasks) <= limit
+        return False
 
-    def _submit(self, job: JobDefinition, index: int, task: TaskProgress) -> None:
+    def _room(self, key: _Task, batch: list[_Task]) -> bool:
+        limit = self._definition.max_parallel
+        if limit is None or not (self._in_flight or batch):
+            return True
+        job, busy = self._jobs[key[0]], [*self._in_flight.values(), *batch]
+        if not job.group or any(owner == job.id for owner, _ in busy):
+            return len(busy) < limit or job.group  # the members of a group run together
+        return len(busy) + len(job.tasks) <= limit
+
+    def _begin(self, job: JobDefinition, task: TaskProgress, index: int) -> None:
+        """Write down that a task is going to be submitted."""
         task.attempt += 1
         task.tries = len(task.history) + 1
         task.state, task.reason, task.exit_code, task.retry_at = JobState.SUBMITTED, "", None, None
         task.submitted, task.started, task.ended = time.time(), None, None
         task.handle = ""
-        try:
+        with contextlib.suppress(NemoRunError):  # submitting it will tell what is wrong
             plan = self._plan(job, index)
-            backend = self._backend(plan)
-            task.handle = backend.handle(plan, task.attempt)
-            self._store.write_progress(job, self._progress[job.id])  # the intent comes first
-            task.handle = backend.submit(plan, task.attempt)
-        except EngineUnreachableError as e:
-            self._unsure.add((job.id, index))
-            self._outage(backend, [(job.id, index)], e)
-            return
+            task.handle = self._backend(plan).handle(plan, task.attempt)
+        self._store.write_progress(job, self._progress[job.id])
+
+    def _submit(self, batch: list[_Task]) -> None:
+        try:
+            answers = self._ask_to_submit(batch)
         except NemoRunError as e:
-            reason = f"could not be submitted: {e}"
-            self._ended(job, index, JobStatus(JobState.FAILED, reason=reason, ended=time.time()))
+            answers = [e] * len(batch)
+        for (job_id, index), answer in zip(batch, answers, strict=True):
+            job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
+            if isinstance(answer, EngineUnreachableError):
+                self._unsure.add((job_id, index))
+                self._outage(self._backend(self._plan(job, index)), [(job_id, index)], answer)
+            elif isinstance(answer, Exception):
+                reason = f"could not be submitted: {answer}"
+                self._ended(job, index, JobStatus(JobState.FAILED, reason=reason, ended=time.time()))
+            else:
+                task.handle = answer
+                self._in_flight[answer] = (job_id, index)
+                self._tell(job)
+        for job_id in dict.fromkeys(job_id for job_id, _ in batch):
+            for name in self._dependants[job_id]:
+                self._hand_over(self._jobs[name])
+
+    def _ask_to_submit(self, batch: list[_Task]) -> Sequence[str | NemoRunError]:
+        tasks = [(self._plan(self._jobs[job], index), self._progress[job].tasks[index]) for job, index in batch]
+        backend = self._backend(tasks[0][0])
+        if not backend.supports_dependencies:
+            return [backend.submit(plan, task.attempt) for plan, task in tasks]
+        afters = [self._handles_of(self._waiting[job]) for job, _ in batch]
+        attempts = [(plan, task.attempt, after) for (plan, task), after in zip(tasks, afters, strict=True)]
+        return cast("QueueBackend", backend).submit_many(attempts)
+
+    def _handles_of(self, jobs: Iterable[str]) -> list[str]:
+        return [task.handle for job_id in sorted(jobs) for task in self._progress[job_id].tasks]
+
+    def _hand_over(self, job: JobDefinition) -> None:
+        """Leave it to an engine to wait for a job's dependencies, where all of them are in its queue already."""
+        if job.id in self._handed_over | self._settled | self._cancelled or not self._waiting[job.id]:
             return
-        self._in_flight[task.handle] = (job.id, index)
-        self._tell(job)
+        tasks = [(job.id, index) for index in range(len(job.tasks))]
+        if any(self._progress[job.id].tasks[index].attempt for _, index in tasks):
+            return
+        before = [self._in_flight.get(handle) for handle in self._handles_of(self._waiting[job.id])]
+        if all(key is not None and self._go_together(key, task) for key in before for task in tasks):
+            self._handed_over.add(job.id)
+            self._enqueue(job)
 
     # following
 
@@ -309,12 +371,15 @@ class Controller:
 
     def _outage(self, backend: Backend, tasks: Iterable[_Task], error: EngineUnreachableError) -> None:
         """An engine does not answer: what was last known of these tasks stays, with a word on why that is so."""
-        self._outages.began(backend)
-        for job_id, index in tasks:
-            task = self._progress[job_id].tasks[index]
-            if task.reason != outages.reason(error):
-                task.reason = outages.reason(error)
-                self._changed(self._jobs[job_id])
+        self._outages.began(backend, error)
+        for key in tasks:
+            self._tell_outage(backend, key)
+
+    def _tell_outage(self, backend: Backend, key: _Task) -> None:
+        task = self._progress[key[0]].tasks[key[1]]
+        if task.reason != self._outages.reason(backend):
+            task.reason = self._outages.reason(backend)
+            self._changed(self._jobs[key[0]])
 
     def _collect(self, job: JobDefinition, index: int, backend: Backend, status: JobStatus) -> None:
         """Bring in what an ended task left; it has ended for others when that is done."""
@@ -423,7 +488,7 @@ class Controller:
             self._settled.add(job.id)
             for dependant in (self._jobs[name] for name in self._dependants[job.id]):
                 self._waiting[dependant.id].discard(job.id)
-                if dependant.id in self._settled:
+                if dependant.id in self._settled | self._handed_over:
                     continue
                 if progress.state is not JobState.SUCCEEDED:
                     self._skip(dependant, not_run_reason(job.id, progress))

@@ -14,13 +14,19 @@ class Outages:
 
     def __init__(self) -> None:
         self._delays: dict[int, tuple[float, float]] = {}  # by backend: the delay, and when it is over
+        self._reasons: dict[int, str] = {}  # by backend
 
     def lasts(self, backend: Backend) -> bool:
         """Whether it is too early to ask this engine again."""
         return time.monotonic() < self._delays.get(id(backend), (0.0, 0.0))[1]
 
-    def began(self, backend: Backend) -> None:
+    def reason(self, backend: Backend) -> str:
+        """Why nothing is known of its jobs, or none is started."""
+        return self._reasons.get(id(backend), "")
+
+    def began(self, backend: Backend, error: Exception) -> None:
         """The engine did not answer."""
+        self._reasons[id(backend)] = reason(error)
         before = self._delays.get(id(backend), (0.0, 0.0))[0]
         delay = min(max(before * 2, _SHORTEST), _LONGEST)
         self._delays[id(backend)] = (delay, time.monotonic() + delay)
@@ -28,6 +34,7 @@ class Outages:
     def ended(self, backend: Backend) -> None:
         """The engine answered."""
         self._delays.pop(id(backend), None)
+        self._reasons.pop(id(backend), None)
 
 
 def reason(error: Exception) -> str:

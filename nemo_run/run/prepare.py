@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Command, Executor, JobRequest, Plan, get_backend
+from nemo_run.core.execution.base import Command, Executor, JobRequest, Plan, QueueBackend, get_backend
 from nemo_run.core.execution.masking import masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ScriptError, SerializationError
@@ -102,7 +102,7 @@ def prepare_experiment(
 
 def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Packages) -> JobDefinition:
     directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
-    tasks = []
+    tasks, requests = [], []
     for index, (task, executor) in enumerate(job.members):
         name = f"{job.id}/{index}" if group else job.id
         where = f"{directory}/{index}" if group else directory
@@ -124,10 +124,12 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
             members=len(job.members),
         )
         definition = TaskDefinition(
-            name, where, executor.info(), executor.retries, executor.retry_delay, tuple(job.artifacts)
+            name, where, executor.info(), executor.controlled_retries, executor.retry_delay, tuple(job.artifacts)
         )
-        store.write_plan(definition, executor.backend().render(request))
         tasks.append(definition)
+        requests.append(request)
+    for definition, plan in zip(tasks, _render(requests), strict=True):
+        store.write_plan(definition, plan)
     return JobDefinition(
         id=job.id,
         name=job.name,
@@ -138,6 +140,15 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
         end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
         tail_logs=job.tail_logs,
     )
+
+
+def _render(requests: Sequence[JobRequest]) -> list[Plan]:
+    """Plans of the tasks of a job: one job of the engine, if it can run several tasks as one and all are its own."""
+    plans = [request.executor.backend().render(request) for request in requests]
+    backend = requests[0].executor.backend()
+    if len(plans) > 1 and backend.supports_groups and len({plan.backend_key for plan in plans}) == 1:
+        return cast("QueueBackend", backend).render_group(requests)
+    return plans
 
 
 def make_engines_ready(store: ExperimentStore, definition: Definition) -> None:

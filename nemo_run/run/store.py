@@ -405,12 +405,13 @@ def ids(title: str = "", base: str | None = None) -> list[str]:
 def _launched(folder: Path) -> Iterator[str]:
     """Experiments in the folder of a title. One that is only being prepared has no definition yet."""
     try:
-        names = os.listdir(folder)
+        entries = os.scandir(folder)
     except FileNotFoundError:
         return
-    for name in names:
-        if not name.startswith(".") and (folder / name / DEFINITION).exists():
-            yield name
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and Path(entry.path, DEFINITION).exists():
+                yield entry.name
 
 
 def _age(experiment_id: str) -> tuple[str, int, str]:

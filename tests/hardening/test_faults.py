@@ -194,7 +194,7 @@ class Campaign:
             assert task.tries == len(task.history) + 1
             for dependency in job.dependencies:
                 done = position["end", dependency, progress[dependency].tasks[0].attempt]
-                assert done < position["begin", *last], f"{where}{job.id} began before {dependency} had ended"
+                assert done < position[("begin", *last)], f"{where}{job.id} began before {dependency} had ended"
             counts["jobs"] += 1
             counts["attempts"] += task.tries
         counts["experiments"] += 1
