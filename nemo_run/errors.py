@@ -13,8 +13,8 @@
     ├── ScriptError                 a Script is wrong (also a ValueError)
     ├── ExecutorError               an executor is wrong or cannot be used here
     │   ├── EngineUnreachableError  an engine does not answer; jobs there may go on (also a ConnectionError)
+    │   │   └── TunnelError         another machine cannot be reached
     │   ├── MissingExtraError       a package is not installed; names the command (also an ImportError)
-    │   ├── TunnelError             another machine, or the engine on it, cannot be reached now (also a ConnectionError)
     │   └── CommandError            a command ended with an exit code other than 0
     ├── PackagingError              code could not be packaged, or unpacked (also a RuntimeError)
     ├── ExperimentError             an experiment is wrong
@@ -83,8 +83,8 @@ class MissingExtraError(ExecutorError, ImportError):
     """An optional package is not installed; the message names the command that installs it."""
 
 
-class TunnelError(ExecutorError, ConnectionError):
-    """Another machine, or the engine on it, cannot be reached now."""
+class TunnelError(EngineUnreachableError):
+    """Another machine cannot be reached."""
 
 
 class CommandError(ExecutorError):

@@ -13,7 +13,7 @@ import pytest
 
 from nemo_run.core.tunnel import client
 from nemo_run.core.tunnel.client import SSHTunnel
-from nemo_run.errors import TunnelError
+from nemo_run.errors import ExecutorError, TunnelError
 from tests.services.sshd import Sshd
 from tests.support import eventually
 
@@ -58,7 +58,7 @@ def test_sockets_are_private(ssh: SSHTunnel) -> None:
 def test_a_folder_that_others_can_enter_is_refused(ssh: SSHTunnel) -> None:
     _runtime().mkdir()
     _runtime().chmod(0o755)
-    with pytest.raises(TunnelError, match="only you can enter"):
+    with pytest.raises(ExecutorError, match="only you can enter"):
         ssh.connect()
     _runtime().chmod(0o700)
 
@@ -111,7 +111,7 @@ def test_identity_with_tilde(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_bad_addresses(server: Sshd, fields: dict[str, str], message: str) -> None:
-    with pytest.raises(TunnelError, match=message):
+    with pytest.raises(ExecutorError, match=message):
         SSHTunnel(**{"user": "", "job_dir": "", **fields}).connect()
 
 

@@ -103,12 +103,12 @@ def test_into_an_existing_folder(tunnel: Tunnel, tmp_path: Path) -> None:
 
 
 def test_copies_that_fail_leave_nothing(tunnel: Tunnel, tmp_path: Path) -> None:
-    with pytest.raises(TunnelError, match="no-such-file"):
+    with pytest.raises(CommandError, match="no-such-file"):
         tunnel.get(str(tmp_path / "no-such-file"), str(tmp_path / "x"))
-    with pytest.raises(TunnelError, match="there is no"):
+    with pytest.raises(ExecutorError, match="there is no"):
         tunnel.put(str(tmp_path / "nothing"), str(tmp_path / "x"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(TunnelError, match="the copy failed"):
+    with pytest.raises(CommandError, match="the copy failed"):
         tunnel.put(str(tmp_path / "file"), str(tmp_path / "file" / "below"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

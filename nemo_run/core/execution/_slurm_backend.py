@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import posixpath
 import re
 import shlex
@@ -25,14 +24,11 @@ from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.core.tunnel import copying
 from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
-from nemo_run.errors import CommandError, ExecutorError, TunnelError
-
-logger = logging.getLogger(__name__)
+from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
 
 _SCHEME = "slurm://"
 _SHIPPED = ("task.json", "main.pkl", "scripts", "configs")
-_PATIENCE = 120.0  # seconds in which the cluster may be unreachable before a submission is given up
-_FRESH = 1.0  # seconds for which an answer of squeue is good for everybody in this process
+_FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
 _TRANSIENT = re.compile(
     r"timed out|contact slurm controller|connect failure|Connection refused|communication failure|temporarily unavail",
@@ -134,7 +130,7 @@ class SlurmBackend:
         if not plans:
             return
         try:
-            self._tunnel.execute(posix("command -v sbatch squeue scancel >/dev/null"))
+            self._run(posix("command -v sbatch squeue scancel >/dev/null"))
         except CommandError as e:
             raise ExecutorError(
                 f"job {plans[0].job_id!r}: {self._tunnel.key} has no Slurm commands (sbatch, squeue, scancel); give "
@@ -175,7 +171,7 @@ class SlurmBackend:
     def submit(self, plan: Plan, attempt: int) -> str:
         """Hand an attempt to Slurm."""
         answer = self.submit_many([(plan, attempt, ())])[0]
-        if isinstance(answer, ExecutorError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -203,23 +199,15 @@ class SlurmBackend:
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
         iterators = {base: iter(answer) for base, answer in answers.items()}
-        return [
-            self._answer(plan, attempt, after, next(iterators[plan.spec["base"]], "T no answer"))
-            for plan, attempt, after in attempts
-        ]
+        return [self._answer(plan, attempt, next(iterators[plan.spec["base"]], "")) for plan, attempt, _ in attempts]
 
-    def _answer(self, plan: Plan, attempt: int, after: Sequence[str], answer: str) -> str | ExecutorError:
+    def _answer(self, plan: Plan, attempt: int, answer: str) -> str | ExecutorError:
         kind, _, rest = answer.partition(" ")
-        deadline = time.monotonic() + _PATIENCE
-        while kind == "E" and _TRANSIENT.search(rest) and time.monotonic() < deadline:
-            time.sleep(2)  # Slurm may have taken the job all the same
-            with contextlib.suppress(TunnelError):
-                job = self._find(_attempt(plan, attempt))
-                answer = f"S {job}" if job else self._run(posix(_SUBMIT, "again"), _line(plan, attempt, after).encode())
-                kind, _, rest = answer.strip().partition(" ")
-        if kind != "S":
-            return ExecutorError(f"job {plan.job_id!r}: {self._tunnel.key}: {rest or 'sbatch gave no answer'}")
-        return str(_handle(plan, attempt, rest))
+        if kind == "S":
+            return str(_handle(plan, attempt, rest))
+        if kind != "E" or _TRANSIENT.search(rest):  # Slurm may have taken the job all the same
+            return EngineUnreachableError(f"{self._tunnel.key}: {rest or 'sbatch gave no answer'}")
+        return ExecutorError(f"job {plan.job_id!r}: {self._tunnel.key}: {rest}")
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if Slurm has it, or has had it; if not, it never will."""
@@ -244,19 +232,12 @@ class SlurmBackend:
         return ""
 
     def _run(self, command: str, stdin: bytes = b"") -> str:
-        """Run a command that may be run twice; wait a while where the cluster cannot be reached."""
-        deadline = time.monotonic() + _PATIENCE
-        pause = 1.0
-        while True:
-            try:
-                return self._tunnel.execute(command, stdin).decode("utf-8", "surrogateescape")
-            except (TunnelError, CommandError) as e:
-                transient = isinstance(e, TunnelError) or _TRANSIENT.search(str(e))
-                if not transient or not self._has_asked or time.monotonic() + pause > deadline:
-                    raise
-                logger.warning("%s; trying again", e)
-                time.sleep(pause)
-                pause = min(2 * pause, 15)
+        try:
+            return self._tunnel.execute(command, stdin).decode("utf-8", "surrogateescape")
+        except CommandError as e:
+            if _TRANSIENT.search(str(e)):
+                raise EngineUnreachableError(str(e)) from e
+            raise
 
     # following
 
@@ -265,8 +246,8 @@ class SlurmBackend:
         parsed = {text: Handle.parse(text) for text in handles}
         with self._cluster.lock:
             open_handles = {text: handle for text, handle in parsed.items() if text not in self._cluster.ended}
-            if open_handles and not self._look(open_handles):
-                return {text: self._cluster.ended.get(text, JobStatus(JobState.SUBMITTED)) for text in parsed}
+            if open_handles:
+                self._look(open_handles)
             missing = {text: handle for text, handle in open_handles.items() if handle.job not in self._cluster.records}
             statuses = {
                 text: queue.job_status(self._cluster.records[handle.job])
@@ -278,27 +259,16 @@ class SlurmBackend:
             self._cluster.ended.update({text: s for text, s in statuses.items() if s.state.is_final})
             return {text: statuses.get(text) or self._cluster.ended[text] for text in parsed}
 
-    def _look(self, handles: Mapping[str, Handle]) -> bool:
-        """Ask squeue, unless the last answer is good enough; whether there is an answer."""
+    def _look(self, handles: Mapping[str, Handle]) -> None:
+        """Ask squeue, unless the last answer is good enough."""
         cluster, now = self._cluster, time.monotonic()
-        quiet = now - cluster.changed
-        good_for = min(10.0, max(_FRESH, 0.1 * quiet)) if self._has_asked else _FRESH
+        good_for = min(_LONGEST, max(_FRESH, 0.1 * (now - cluster.changed))) if self._has_asked else _FRESH
         if now - cluster.asked < good_for:
-            return True
-        try:
-            out = self._tunnel.execute(f"env SLURM_TIME_FORMAT=%s {shlex.join(queue.SQUEUE)}")
-        except (TunnelError, CommandError) as e:
-            if not self._has_asked:
-                raise TunnelError(f"{self._tunnel.key} cannot be asked for jobs: {e}") from e
-            logger.warning("%s cannot be asked for jobs now: %s", self._tunnel.key, e)
-            cluster.asked = now  # and not at once again
-            return True
-        records = queue.by_job(queue.parse_squeue(out.decode("utf-8", "surrogateescape")))
-        if any(records.get(h.job) != cluster.records.get(h.job) for h in handles.values()):
+            return
+        records = queue.by_job(queue.parse_squeue(self._run(f"env SLURM_TIME_FORMAT=%s {shlex.join(queue.SQUEUE)}")))
+        if any(records.get(handle.job) != cluster.records.get(handle.job) for handle in handles.values()):
             cluster.changed = now
-        # What an answer lacks that an earlier one had has ended or been forgotten: then others are asked.
         cluster.records, cluster.asked, self._has_asked = records, now, True
-        return True
 
     def _statuses_elsewhere(self, handles: Mapping[str, Handle]) -> dict[str, JobStatus]:
         """Status of jobs that squeue does not know any more."""
@@ -428,7 +398,7 @@ while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
     else echo "E the first task of its group was not submitted"; fi
     continue
   fi
-  if [ -z "$1" ] && ! mkdir "$folder/claimed" 2>/dev/null; then
+  if ! mkdir "$folder/claimed" 2>/dev/null; then
     if [ -s "$folder/job_id" ]; then echo "S $(cat "$folder/job_id")"; else echo "E it was submitted before"; fi
     continue
   fi
@@ -438,6 +408,7 @@ while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
     printf '%s\n' "$id" > "$folder/job_id.new" && mv -f -- "$folder/job_id.new" "$folder/job_id"
     echo "S $id"
   else
+    : > "$folder/failed"
     echo "E $(tr '\n' ' ' < "$folder/sbatch.err")"
   fi
 done"""
@@ -448,6 +419,7 @@ umask 077; mkdir -p -- "$1" || exit
 if mkdir "$1/claimed" 2>/dev/null; then : > "$1/void"; echo void; exit; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do
   if [ -s "$1/job_id" ]; then cat "$1/job_id"; exit; fi
+  [ ! -e "$1/failed" ] || break
   sleep 0.5
 done
 echo '?'"""

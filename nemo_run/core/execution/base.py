@@ -232,6 +232,22 @@ class Backend(Protocol):
         ...
 
 
+class QueueBackend(Backend, Protocol):
+    """What a backend with a queue of its own offers beside: ``supports_dependencies``, ``supports_groups``."""
+
+    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
+        """Start several attempts at once: plans, numbers of attempts, and handles of those that each has to wait for.
+
+        Returns:
+            For every attempt its handle, or the error that :meth:`submit` would raise.
+        """
+        ...
+
+    def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
+        """Describe the tasks of a job group, to be run as one job. Pure."""
+        ...
+
+
 @dataclass(kw_only=True)
 class ExecutorMacros(ConfigurableMixin):
     """Names of the shell variables in which an engine tells a task about its nodes.
@@ -318,6 +334,11 @@ class Executor(ConfigurableMixin):
     def info(self) -> str:
         """Name of the kind of executor, as it is shown in a status."""
         return type(self).__qualname__
+
+    @property
+    def controlled_retries(self) -> int:
+        """The retries that are left to the controller; an engine with a queue of its own sees to them itself."""
+        return self.retries
 
     def clone(self) -> Executor:
         """A copy whose lists, dictionaries and parts are its own."""

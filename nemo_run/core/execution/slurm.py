@@ -206,6 +206,11 @@ class SlurmExecutor(Executor):
         """Kind of executor, and where."""
         return f"{type(self).__qualname__} on {self.tunnel.key}"
 
+    @property
+    def controlled_retries(self) -> int:
+        """None: a failed job goes back into Slurm's queue, where it keeps its id and those that depend on it."""
+        return 0
+
     def nnodes(self) -> int:
         """Number of nodes."""
         return self.nodes

@@ -267,11 +267,12 @@ class Tunnel(ConfigurableMixin, ABC):
             remote_path: Its new path, or an existing folder to put it in.
 
         Raises:
-            TunnelError: The machine cannot be reached, or the copy failed there.
+            TunnelError: The machine cannot be reached.
+            CommandError: The copy failed there.
         """
         source = Path(local_path).expanduser()
         if not source.exists():
-            raise TunnelError(f"put: there is no {str(source)!r} here")
+            raise ExecutorError(f"put: there is no {str(source)!r} here")
         target = remote_path.rstrip("/") or "/"
         folder, inside = posixpath.dirname(target) or ".", posixpath.join(target, source.name)
         script = (
@@ -290,7 +291,8 @@ class Tunnel(ConfigurableMixin, ABC):
             local_path: Its new path here, or an existing folder to put it in.
 
         Raises:
-            TunnelError: The machine cannot be reached, or there is no such file.
+            TunnelError: The machine cannot be reached.
+            CommandError: There is no such file, or it cannot be written here.
         """
         folder, name = posixpath.split(remote_path.rstrip("/"))
         target = Path(local_path).expanduser()

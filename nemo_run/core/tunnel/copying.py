@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from nemo_run.errors import TunnelError
+from nemo_run.errors import CommandError
 
 _BLOCK = 1 << 16
 
@@ -20,7 +20,7 @@ def send(argv: Sequence[str], source: Path, name: str) -> None:
     """Write a file or a folder, as ``name``, to a process that reads a tar file.
 
     Raises:
-        TunnelError: The process failed; the message has what it said.
+        CommandError: The process failed; the message has what it said.
     """
     _stream(argv, "w|", lambda tar: tar.add(source.resolve(), arcname=name))
 
@@ -31,20 +31,18 @@ def receive(argv: Sequence[str], name: str, target: Path) -> None:
     Nothing in it can be written anywhere else.
 
     Raises:
-        TunnelError: The process failed, or the target cannot be written.
+        CommandError: The process failed, or the target cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".get-", dir=target.parent))
     except OSError as e:
-        raise TunnelError(f"{target}: cannot be written: {e.strerror}") from e
+        raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
     try:
         _stream(argv, "r|", lambda tar: tar.extractall(temporary, filter="data"))
         (temporary / name).replace(target)
     except OSError as e:
-        if isinstance(e, TunnelError):
-            raise
-        raise TunnelError(f"{target}: cannot be written: {e.strerror}") from e
+        raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -53,7 +51,7 @@ def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
     """Unpack the tar file that a process writes, which reads ``stdin``, into a folder; nothing is written beside it.
 
     Raises:
-        TunnelError: The process failed, or the folder cannot be written.
+        CommandError: The process failed, or the folder cannot be written.
     """
     with tempfile.TemporaryFile() as question:
         question.write(stdin)
@@ -62,9 +60,7 @@ def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _stream(argv, "r|", lambda tar: tar.extractall(folder, filter="data"), question)
         except OSError as e:
-            if isinstance(e, TunnelError):
-                raise
-            raise TunnelError(f"{folder}: cannot be written: {e.strerror}") from e
+            raise CommandError(f"{folder}: cannot be written: {e.strerror}") from e
 
 
 def _stream(
@@ -81,7 +77,7 @@ def _stream(
         if code != 0 or problem:
             said.seek(0)
             why = said.read().decode(errors="replace").strip() or problem or f"exit code {code}"
-            raise TunnelError(f"the copy failed: {why}")
+            raise CommandError(f"the copy failed: {why}")
 
 
 def _work(pipe: IO[bytes] | None, mode: Any, work: Callable[[tarfile.TarFile], object]) -> str:

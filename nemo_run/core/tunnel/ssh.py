@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_run.errors import TunnelError
+from nemo_run.errors import ExecutorError, TunnelError
 
 _IDLE = 600  # seconds that an unused connection stays open
 _LONGEST_SOCKET = 80  # of the 104 bytes that a socket's name may have, less what OpenSSH adds while it makes it
@@ -45,9 +45,9 @@ class Address:
     def __post_init__(self) -> None:
         for name, value in (("host", self.host), ("user", self.user)):
             if value.startswith("-") or any(c.isspace() or not c.isprintable() for c in value):
-                raise TunnelError(f"SSHTunnel.{name}: {value!r} cannot be the name of a {name}")
+                raise ExecutorError(f"SSHTunnel.{name}: {value!r} cannot be the name of a {name}")
         if not self.host:
-            raise TunnelError("SSHTunnel.host is empty; give a host name, or an alias of your ~/.ssh/config")
+            raise ExecutorError("SSHTunnel.host is empty; give a host name, or an alias of your ~/.ssh/config")
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}" if self.user else self.host
@@ -126,7 +126,7 @@ class Connection:
     def forward(self, port: int, host: str = "localhost", local_port: int | None = None) -> Iterator[int]:
         """Forward a port of this machine to one that can be reached from there; the port of this machine."""
         if host.startswith("-") or any(c.isspace() for c in host):
-            raise TunnelError(f"cannot forward to {host!r}: that is no host name")
+            raise ExecutorError(f"cannot forward to {host!r}: that is no host name")
         self.open()
         here = local_port or free_port()
         forward = f"127.0.0.1:{here}:{f'[{host}]' if ':' in host else host}:{port}"
@@ -184,5 +184,5 @@ def _control_folder() -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise TunnelError(f"{folder}: must be a folder that only you can enter; remove it, or set XDG_RUNTIME_DIR")
+        raise ExecutorError(f"{folder}: must be a folder that only you can enter; remove it, or set XDG_RUNTIME_DIR")
     return folder
