@@ -6,12 +6,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --use-pep517
 
 .PHONY: demo test lint conformance clean
 
 demo: $(VENV)/installed-demo
 	@$(BIN)/python examples/digits_sweep.py
+	@echo "(nemorun is $(BIN)/nemorun)"
 
 test: lint
 	@$(BIN)/python -m pytest

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import docker, slurm, sshd
+pytest.register_assert_rewrite("tests.execution.contract")  # before any engine's tests import it
+
+from tests.services import docker, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
