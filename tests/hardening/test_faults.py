@@ -192,6 +192,9 @@ class Campaign:
                 f"{where}{job.id} ran after its success"
             )
             assert task.tries == len(task.history) + 1
+            known = {entry["attempt"] for entry in task.history} | {task.attempt}
+            unknown = {attempt for name, attempt in begun if name == job.id} - known
+            assert not unknown, f"{where}{job.id}: attempts {unknown} ran that nobody meant to run"
             for dependency in job.dependencies:
                 done = position["end", dependency, progress[dependency].tasks[0].attempt]
                 assert done < position[("begin", *last)], f"{where}{job.id} began before {dependency} had ended"
