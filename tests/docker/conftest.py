@@ -18,6 +18,14 @@ def dockerd() -> Iterator[docker.Dockerd]:
     engine.purge()
 
 
+@pytest.fixture
+def stoppable(dockerd: docker.Dockerd) -> Iterator[docker.Dockerd]:
+    """The engine of our own, for a test that may leave it stopped."""
+    yield dockerd
+    dockerd.stop()
+    dockerd.start()
+
+
 @pytest.fixture(scope="session")
 def docker_host(request: pytest.FixtureRequest) -> str:
     """Address of an engine that has the image of the tests."""

@@ -1,4 +1,4 @@
-"""A Docker engine: the one that this machine has, or as root one of its own, and an image made of this machine's Python.
+"""A Docker engine: the one that this machine has, or as root one of its own; and an image of this machine's Python.
 
 Nothing is pulled: no registry is needed.
 """
@@ -30,8 +30,9 @@ IMAGE = "localhost/nemo-run-test:1"
 """An image with a shell and Python, and nothing else."""
 
 _PROGRAMS = (
-    "bash cat chmod date env head hostname id ls mkdir pwd rm seq sh sleep stat tail touch tr true wc yes".split()
-)
+    "bash", "cat", "chmod", "date", "env", "head", "hostname", "id", "ls", "mkdir", "pwd", "rm", "seq", "sh", "sleep",
+    "stat", "tail", "touch", "tr", "true", "wc", "yes",
+)  # fmt: skip
 
 
 def engine_here() -> str:
@@ -76,19 +77,26 @@ class Dockerd:
         hook.chmod(0o755)
 
     def start(self, live_restore: bool = True) -> None:
-        """Start it, and wait until it answers. With ``live_restore``, containers live on when it is stopped."""
+        """Start it if it does not run, and wait until it answers.
+
+        Args:
+            live_restore: Containers live on when it is stopped.
+        """
+        if self._process is not None:
+            return
         argv = [
             shutil.which("dockerd") or "/usr/sbin/dockerd", "-H", self.host, "--group", str(os.getgid()),
             "--data-root", str(self.folder / "data"), "--exec-root", str(self.folder / "exec"),
             "--pidfile", str(self.folder / "pid"), "--bridge", "none", "--ip", "127.0.0.1",
             "--default-address-pool", "base=10.213.0.0/16,size=24",
         ]  # fmt: skip
+        argv += ["--live-restore"] if live_restore else []
+        env = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"}
         log = self.folder / "log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [*argv, *(["--live-restore"] if live_restore else [])], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True, env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"},
-            )  # fmt: skip
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=env
+            )
         deadline = time.monotonic() + 60
         while not answers(self.host):
             assert self._process.poll() is None, log.read_text()[-3000:]
@@ -108,8 +116,7 @@ class Dockerd:
 
     def purge(self) -> None:
         """Remove all containers and networks, end it, and remove its data."""
-        if self._process is None:
-            self.start()
+        self.start()
         with self.client() as client:
             for container in client.containers.list(all=True):
                 container.remove(force=True)
@@ -136,7 +143,7 @@ def make_image(client: docker.DockerClient) -> None:
 
 
 def _add_root(tar: tarfile.TarFile) -> None:
-    for name, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700), ("proc", 0o755), ("sys", 0o755)):
+    for name, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o755), ("proc", 0o755), ("sys", 0o755)):
         folder = tarfile.TarInfo(name)
         folder.type, folder.mode = tarfile.DIRTYPE, mode
         tar.addfile(folder)
@@ -188,7 +195,7 @@ def _add_file(tar: tarfile.TarFile, source: str, target: str) -> None:
         return
     info = tar.gettarinfo(source, target.lstrip("/"))
     info.type, info.mode = tarfile.REGTYPE, 0o755
-    with open(source, "rb") as f:
+    with Path(source).open("rb") as f:
         info.size = os.fstat(f.fileno()).st_size
         tar.addfile(info, f)
 
