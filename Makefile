@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXTRAS := demo,dev
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --use-pep517
 
 .PHONY: demo test lint conformance clean
@@ -41,5 +42,5 @@ $(VENV)/installed-demo: pyproject.toml | $(BIN)/pip
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/pip
 	@echo "installing nemo-run and what the tests need into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,dev]'
+	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/installed-demo
