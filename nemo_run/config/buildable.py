@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar, cast, get_origin
 
 import fiddle as fdl
-from fiddle import history
-from fiddle._src import history as fiddle_history  # for its counter and location provider, which are not public
 from fiddle._src.casting import register_supported_cast  # there is no public name for it
 from fiddle.config import BuildableTraverserMetadata
+from fiddle.history import Location
 from fiddle.tagging import TaggedValueCls
 
 from nemo_run.config import tree
 from nemo_run.config.building import build
+from nemo_run.config.changes import ArgumentHistory, user_location
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.equality import equal
 from nemo_run.config.target import target_of
@@ -32,10 +32,6 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NOT_GIVEN: Any = object()
-
-# Fiddle notes which line set an argument; that line is the user's, not one of these files'.
-for _file in ("buildable.py", "convert.py", "mixin.py", "paths.py", "tree.py"):
-    history.add_exclude_location(os.path.join("nemo_run", "config", _file))  # noqa: PTH118  # a suffix, not a path
 
 
 class _UncheckedMetadata(BuildableTraverserMetadata):
@@ -84,12 +80,12 @@ class _Checked(fdl.Buildable[T]):
             kwargs["validate"] = validate
             validate = True
         state = self.__dict__
-        state["__argument_history__"] = history.History()
+        state["__argument_history__"] = ArgumentHistory()
         state["__argument_tags__"] = defaultdict(set)
         if not validate:
             state["__validate__"] = False
-        location = _location()
-        self.__argument_history__.add_new_value("__fn_or_cls__", fn_or_cls)
+        location = user_location()
+        self.__argument_history__.add_new_value("__fn_or_cls__", fn_or_cls, location)
         for name, value in bind(self, args, kwargs).items():
             self._arguments_set_value(name, value, location)
         if bind_args:
@@ -115,7 +111,7 @@ class _Checked(fdl.Buildable[T]):
                 raise unknown(self, name)
         self._arguments_set_value(name, value)
 
-    def _arguments_set_value(self, key: str | int, value: Any, location: history.Location | None = None) -> None:
+    def _arguments_set_value(self, key: str | int, value: Any, location: Location | None = None) -> None:
         """Every way to set an argument leads here."""
         value = dataclasses_to_configs(value, Config)
         if isinstance(value, TaggedValueCls):
@@ -124,15 +120,7 @@ class _Checked(fdl.Buildable[T]):
         if self.__validate__:
             check_argument(self, key, value)
         self.__arguments__[key] = value
-        if history.tracking_enabled():
-            entry = history.HistoryEntry(
-                next(fiddle_history._set_counter),  # noqa: SLF001
-                key,
-                history.ChangeKind.NEW_VALUE,
-                value,
-                location or _location(),
-            )
-            self.__argument_history__[key].append(entry)
+        self.__argument_history__.add_new_value(key, value, location)
 
     def _set_tagged(self, key: str | int, tagged: TaggedValueCls[Any]) -> None:
         if self.__validate__ and "value" in tagged.__arguments__:
@@ -165,6 +153,7 @@ class _Checked(fdl.Buildable[T]):
     @classmethod
     def __unflatten__(cls, values: Iterable[Any], metadata: BuildableTraverserMetadata) -> Self:
         node: Self = super().__unflatten__(values, metadata)
+        node.__dict__["__argument_history__"] = ArgumentHistory(node.__argument_history__)
         if isinstance(metadata, _UncheckedMetadata):
             node.__dict__["__validate__"] = False
         return node
@@ -216,7 +205,7 @@ class _Checked(fdl.Buildable[T]):
             >>> cfg.broadcast(size=3).parts[0].size
             3
         """
-        location = _location()
+        location = user_location()
         values = {name: dataclasses_to_configs(value, Config) for name, value in kwargs.items()}
         for node in tree.nodes(self, apart_from=values.values()):
             for name, value in values.items():
@@ -238,7 +227,7 @@ class _Checked(fdl.Buildable[T]):
             >>> cfg.walk(size=lambda node: node.size * 10).parts[0].size
             20
         """
-        location = _location()
+        location = user_location()
         for node in tree.nodes(self):
             for name, function in kwargs.items():
                 if _has_value(node, name):
@@ -353,11 +342,6 @@ OptionalDefaultPartial = Annotated[Optional[T], Partial[T]]  # noqa: UP045
 
 
 # ---------------------------------------------------------------- one node
-def _location() -> history.Location | None:
-    """The line of the user's code that is being run; found once for all arguments that it sets."""
-    return fiddle_history._location_provider() if history.tracking_enabled() else None  # noqa: SLF001
-
-
 def _has_argument(node: fdl.Buildable[Any], name: str) -> bool:
     return name in node.__arguments__ or name in target_of_node(node).keywords
 
@@ -370,7 +354,7 @@ def _has_value(node: fdl.Buildable[Any], name: str) -> bool:
 
 
 def _set_below(
-    root: fdl.Buildable[Any], node: fdl.Buildable[Any], name: str, value: Any, location: history.Location | None
+    root: fdl.Buildable[Any], node: fdl.Buildable[Any], name: str, value: Any, location: Location | None
 ) -> None:
     try:
         if isinstance(node, _Checked):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
-import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
+from nemo_run.config.hints import all_hints
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.config.names import get_underlying_types
 from nemo_run.config.suggest import did_you_mean
@@ -50,7 +50,7 @@ def _load(raw: Any, hint: Any) -> Any:
 
 
 def _load_fields(raw: dict[str, Any], cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
+    hints = all_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in raw:
         if name not in fields:
@@ -58,7 +58,7 @@ def _load_fields(raw: dict[str, Any], cls: type) -> dict[str, Any]:
     for name, field in fields.items():
         if name not in raw and field.default is field.default_factory is dataclasses.MISSING:
             raise MissingArgumentError(f"{cls.__qualname__} needs a value for {name!r}; the data has {sorted(raw)}")
-    return {name: _load(value, hints[name]) for name, value in raw.items()}
+    return {name: _load(value, hints.get(name, Any)) for name, value in raw.items()}
 
 
 # ---------------------------------------------------------------- objects -> configurations

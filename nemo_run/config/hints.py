@@ -26,7 +26,7 @@ def parameter_hints(fn_or_cls: Any, parameters: Mapping[str, inspect.Parameter])
         >>> parameter_hints(train, inspect.signature(train).parameters)
         {'model': <class 'str'>}
     """
-    found = _all_hints(fn_or_cls)
+    found = all_hints(fn_or_cls)
     hints = {}
     for name, parameter in parameters.items():
         hint = found.get(name, parameter.annotation)
@@ -49,13 +49,14 @@ def returned_by(fn_or_cls: Any) -> Any:
     try:
         return _returns[origin]
     except KeyError:
-        hint = _returns[origin] = _all_hints(origin).get("return", Any)
+        hint = _returns[origin] = all_hints(origin).get("return", Any)
         return hint
     except TypeError:  # neither hashable nor weakly referable
-        return _all_hints(origin).get("return", Any)
+        return all_hints(origin).get("return", Any)
 
 
-def _all_hints(fn_or_cls: Any) -> dict[str, Any]:
+def all_hints(fn_or_cls: Any) -> dict[str, Any]:
+    """Every type hint of a class's fields or constructor, or of a function, that can be resolved."""
     while isinstance(fn_or_cls, functools.partial):
         fn_or_cls = fn_or_cls.func
     fn_or_cls = get_origin(fn_or_cls) or fn_or_cls

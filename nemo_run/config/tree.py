@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fiddle as fdl
-from fiddle import daglish, history
+from fiddle import daglish
 
+from nemo_run.config import changes
 from nemo_run.config.target import Target
 
 # Types whose values hold nothing and are never copied or built.
@@ -123,9 +124,7 @@ def _clone_node(node: fdl.Buildable[Any], memo: dict[int, Any]) -> fdl.Buildable
     state["__arguments__"] = arguments = {}
     for name, value in node.__arguments__.items():
         arguments[name] = value if type(value) in ATOMS else clone(value, memo)
-    state["__argument_history__"] = history.History(
-        {name: entries[:] for name, entries in node.__argument_history__.items()}
-    )
+    state["__argument_history__"] = changes.copied(node.__argument_history__)
     state["__argument_tags__"] = collections.defaultdict(
         set, {name: set(tags) for name, tags in node.__argument_tags__.items()}
     )

@@ -39,6 +39,15 @@ class Pair(NamedTuple):
     right: Any
 
 
+class Thing:
+    size = 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thing) and other.size == self.size
+
+    __hash__ = None
+
+
 @dataclass
 class Model(ConfigurableMixin):
     layer: Layer = field(default_factory=Layer)
@@ -55,7 +64,7 @@ def cfg() -> Config:
         model=Config(
             Model,
             layers=[Config(Layer), Config(Layer, 2)],
-            by_name={"a": Config(Layer, 3), "b c": [1, {"d": 2}], 4: "four"},
+            by_name={"a": Config(Layer, 3), "b c": [1, {"d": 2}], 4: "four", "o": Thing()},
             pair=Pair(Config(Layer), 1),
         ),
     )
@@ -79,6 +88,7 @@ def cfg() -> Config:
         ("model.by_name[4]", "x"),
         ("model.by_name.new", 9),
         ("model.shape[1]", 9),
+        ("model.by_name['o'].size", 9),
         ("model.pair.right", 9),
         ("model.pair.left.size", 9),
         ("model.pair[0].size", 9),
@@ -122,6 +132,9 @@ def test_setting_a_value_leaves_the_rest_alone():
         ("model.shape[5]", ConfigPathError, r"nothing can be put at \[5\]"),
         ("model.pair.middle", ConfigPathError, "nothing can be put at .middle"),
         ("model.__class__.x", ConfigPathError, "there is no .__class__"),
+        ("model.by_name['o'].__class__.x", ConfigPathError, "there is no .__class__ in"),
+        ("model.by_name['o'].__doc__", ConfigPathError, "nothing can be put at .__doc__"),
+        ("model.by_name['o'].nothing", ConfigPathError, "nothing can be put at .nothing"),
         ("model.build.x", UnknownFieldError, "Model has no argument 'build'"),
         ("model.layer.size", ConfigTypeError, "Layer.size: expected int"),
         ("model.layers[0].size", ConfigTypeError, r"^model.layers\[0\].size: Layer.size: expected int"),

@@ -324,6 +324,17 @@ def test_names_that_only_a_type_checker_sees():
         cfg.inner = "x"
 
 
+def test_a_class_inside_a_function_that_names_itself():
+    @dataclass
+    class Local:
+        inner: Optional[Local] = None
+        size: int = 1
+
+    assert Config(Local, inner=Config(Local)).build() == Local(Local())
+    with pytest.raises(ConfigTypeError, match=r"expected Local \| None, got 1"):
+        Config(Local, inner=1)
+
+
 def test_a_default_configuration_may_be_a_partial():
     def train(make: Annotated[Optional[Layer], Partial[Layer]] = None): ...
 

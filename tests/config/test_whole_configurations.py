@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Optional
 
 import fiddle as fdl
 import pytest
+from fiddle import history
 from hypothesis import given, settings, strategies as st
 
 from nemo_run.config import Config, Partial
@@ -196,7 +197,12 @@ def test_a_clone_keeps_history_and_tags_apart():
     again = cfg.clone()
     again.size = 2
     fdl.clear_tags(again, "size")
-    assert len(cfg.__argument_history__["size"]) == 2
+    del again.size
+    plain = copy.copy(cfg)
+    plain.size = 5
+    assert [entry.new_value for entry in cfg.__argument_history__["size"]] == [1, {Tagged}]
+    assert [entry.new_value for entry in again.__argument_history__["size"]] == [1, {Tagged}, 2, set(), history.DELETED]
+    assert [entry.new_value for entry in plain.__argument_history__["size"]] == [1, {Tagged}, 5]
     assert fdl.get_tags(cfg, "size") == {Tagged}
 
 
@@ -330,6 +336,12 @@ def test_equality_sees_what_is_shared():
     assert shared != apart
     assert shared == shared.clone()
     assert apart == apart.clone()
+
+
+@pytest.mark.parametrize("kind", [Config, fdl.Config])
+def test_what_fiddle_does_not_see(kind):
+    first, second, third, fourth = (kind(Layer) for _ in range(4))
+    assert kind(dict, a=first, b=second, c=first) == kind(dict, a=third, b=fourth, c=fourth)
 
 
 def test_configurations_have_no_hash():
