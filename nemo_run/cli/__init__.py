@@ -10,8 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nemo_run.cli.app import create_cli as create_cli
+    from nemo_run.cli.arguments import (
+        parse_cli_args as parse_cli_args,
+        parse_config as parse_config,
+        parse_partial as parse_partial,
+    )
+    from nemo_run.cli.context import RunContext as RunContext
+    from nemo_run.cli.entrypoints import Entrypoint as Entrypoint, entrypoint as entrypoint, main as main
+    from nemo_run.cli.registry import (
+        factory as factory,
+        list_entrypoints as list_entrypoints,
+        list_factories as list_factories,
+        resolve_factory as resolve_factory,
+    )
 
-_MODULE_OF = {"create_cli": "app"}
+_MODULE_OF = {
+    "Entrypoint": "entrypoints",
+    "RunContext": "context",
+    "create_cli": "app",
+    "entrypoint": "entrypoints",
+    "factory": "registry",
+    "list_entrypoints": "registry",
+    "list_factories": "registry",
+    "main": "entrypoints",
+    "parse_cli_args": "arguments",
+    "parse_config": "arguments",
+    "parse_partial": "arguments",
+    "resolve_factory": "registry",
+}
 
 __all__ = [*_MODULE_OF]  # noqa: PLE0604  # all of them are strings
 

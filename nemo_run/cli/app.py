@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from nemo_run.cli import experiment
+from nemo_run.cli import experiment, registry
 from nemo_run.cli.show import in_terminal, print_error
 from nemo_run.errors import (
     CommandLineError,
@@ -31,6 +33,15 @@ _MISTAKES = (
 )  # fmt: skip
 
 
+def app_options() -> dict[str, Any]:
+    """Arguments of every Typer app of ours."""
+    return {
+        "pretty_exceptions_enable": False,
+        "rich_markup_mode": "rich" if in_terminal(sys.stdout) else None,
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+    }
+
+
 def create_cli(
     add_verbose_callback: bool = False,  # noqa: ARG001
     nested_entrypoints_creation: bool = True,  # noqa: ARG001
@@ -45,11 +56,50 @@ def create_cli(
         name="nemorun",
         help="Configure, launch and manage machine-learning experiments.",
         no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich" if in_terminal(sys.stdout) else None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        cls=CommandsOfOthers,
+        **app_options(),
     )
     app.add_typer(experiment.create(), name="experiment", help="Look at experiments, and manage them.")
+    return app
+
+
+class CommandsOfOthers(TyperGroup):
+    """Our commands, and those of packages and of the workspace file, which are loaded when one of them is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands; nothing is loaded."""
+        known = {*registry.packages(), *registry.known_entrypoints()}
+        return [*super().list_commands(ctx), *sorted(known - self.commands.keys())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; None if there is none."""
+        if cmd_name not in self.commands:
+            self._load(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def _load(self, name: str) -> None:
+        if name in registry.packages():
+            registry.load_packages(name)
+        else:
+            registry.load_everything()
+        found = registry.known_entrypoints().get(name)
+        if found is not None:
+            self.add_command(typer.main.get_command(_app_of(name, found)), name)
+
+
+def _app_of(name: str, found: Any) -> typer.Typer:
+    """A Typer app of entrypoints, nested as their dicts are."""
+    app = typer.Typer(name=name, no_args_is_help=isinstance(found, dict), **app_options())
+    if not isinstance(found, dict):
+        found.cli(app)
+        return app
+    for inner, value in found.items():
+        if isinstance(value, dict):
+            app.add_typer(_app_of(inner, value), name=inner)
+        else:
+            value.cli(app)
+    if not any(isinstance(value, dict) for value in found.values()):
+        app.callback()(lambda: None)  # so that a single command keeps its name
     return app
 
 

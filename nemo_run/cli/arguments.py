@@ -49,16 +49,19 @@ def parse_config(fn: Callable[..., Any], *args: str) -> Any:
 
 def apply_arguments(config: fdl.Buildable[Any], args: Iterable[str]) -> None:
     """Apply what was typed to a configuration."""
-    target = config.__fn_or_cls__
-    overrider_for(config).apply_all(as_overrides(target, args))
+    overrider_for(config).apply_all(as_overrides(config.__fn_or_cls__, args))
 
 
-def overrider_for(config: fdl.Buildable[Any], **options: Any) -> Overrider:
-    """What applies overrides to a configuration that code has made: functions in it may be named in files, too."""
-    target = config.__fn_or_cls__
+def overrider_for(config: fdl.Buildable[Any], known: Any = None) -> Overrider:
+    """What applies overrides to a configuration.
+
+    Args:
+        config: The configuration. Functions in it may be named in files, too, as the code itself does.
+        known: The function that it is for, if it was made by something else.
+    """
     trusted = frozenset(node.__fn_or_cls__ for node in nodes(config))
-    names = getattr(inspect.unwrap(target) if callable(target) else target, "__globals__", {})
-    return Overrider(config, names, trusted, **options)
+    names = getattr(inspect.unwrap(known or config.__fn_or_cls__), "__globals__", {})
+    return Overrider(config, names, trusted)
 
 
 def as_overrides(fn: Any, args: Iterable[str]) -> list[Override]:

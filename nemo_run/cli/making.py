@@ -104,10 +104,14 @@ def _may_not_be_called(name: str, found: Any, place: Place) -> str:
 
 def names_for(place: Place) -> Iterator[str]:
     """The names that can stand in a place, factories first."""
-    found = (entry_name for (_, entry_name), entry in registry.factories().items() if _rank(entry, place) is not None)
-    yield from dict.fromkeys(found)
+    yield from (entry.name for entry in factories_for(place))
     for wanted in classes_of(place.hint):
         yield from (cls.__name__ for cls in _with_subclasses(wanted) if not inspect.isabstract(cls))
+
+
+def factories_for(place: Place) -> list[registry.Factory]:
+    """The factories that can be named in a place."""
+    return list(dict.fromkeys(entry for entry in registry.factories().values() if _rank(entry, place) is not None))
 
 
 # ---------------------------------------------------------------- factories
@@ -242,12 +246,13 @@ def _find_class(name: str, place: Place) -> type | None:
 
 def _kind_for(place: Place) -> type[fdl.Buildable[Any]]:
     """Config, or Partial where a callable is wanted."""
-    kinds = [get_origin(bare(hint)) or bare(hint) for hint in _union_members(place.hint)]
+    kinds = [get_origin(bare(hint)) or bare(hint) for hint in union_members(place.hint)]
     partial = any(isinstance(kind, type) and issubclass(kind, fdl.Partial) for kind in kinds)
     return Partial if partial else Config
 
 
-def _union_members(hint: Any) -> Iterable[Any]:
+def union_members(hint: Any) -> Iterable[Any]:
+    """The types of a union; a type that is none by itself."""
     hint = bare(hint)
     return get_args(hint) if get_origin(hint) in UNIONS else [hint]
 
@@ -284,7 +289,7 @@ def _configure(
     split = [(*operator_of(name), value) for name, value in kwargs]
     plain = [(name, value) for name, operator, value in split if operator == "="]
     changes = [change for change in split if change[1] != "="]
-    signature = _signature_of(target, item.source, place)
+    _signature_of(target, item.source, place)
     path = f"{place.path}={item.name}" if isinstance(item, Call) else place.path
     what = path if isinstance(item, Call) else f"{place.path}: {hint_name(target)}"
     try:
@@ -386,7 +391,7 @@ def _resolved(name: str, item: Item, place: Place) -> Any:
 
 
 def _takes_functions(hint: Any) -> bool:
-    return any((get_origin(one) or one) in (Callable, fdl.Partial, Partial) for one in map(bare, _union_members(hint)))
+    return any((get_origin(one) or one) in (Callable, fdl.Partial, Partial) for one in map(bare, union_members(hint)))
 
 
 def _changed(item: Made, place: Place) -> Any:

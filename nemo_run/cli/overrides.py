@@ -10,7 +10,8 @@ import fiddle as fdl
 import typing_extensions
 
 from nemo_run.cli import registry
-from nemo_run.cli.items import Call, Item
+from nemo_run.cli.files import operator_of
+from nemo_run.cli.items import Call, Item, Pairs, Shared
 from nemo_run.cli.making import alternatives, check_argument, classes_of, find_factory, hint_of, run_factory
 from nemo_run.cli.parse import Override
 from nemo_run.cli.values import Place, UnfitError, convert
@@ -86,6 +87,26 @@ class Overrider:
             raise OverrideError(str(error)) from None
         except ConfigError as error:
             raise OverrideError(f"{self.prefix}{error}") from None
+
+    def merge(self, changes: Iterable[tuple[str, str, Item]], path: str = "") -> None:
+        """Apply what a file says: what it has of a configuration is set in it, and the rest of that stays.
+
+        Args:
+            changes: Paths, operators and values.
+            path: What comes before the paths.
+        """
+        for key, operation, item in changes:
+            inner = _pairs_in(item)
+            override = Override(f"{path}{key}", operation, item, f"{path}{key}{operation}{item.source}")
+            if inner is not None and operation == "=" and self._is_configured(_steps(override)):
+                self.merge(inner, f"{path}{key}.")
+            else:
+                self.apply(override)
+
+    def _is_configured(self, steps: list[Step]) -> bool:
+        """Whether a configuration of a class is at a path; where there is nothing yet, it is made."""
+        place = self._walk(steps)
+        return bool(classes_of(place.hint)) and isinstance(self._present(steps, place), fdl.Buildable)
 
     # --- the place ---------------------------------------------------------------------------------------------
 
@@ -191,6 +212,15 @@ def _of_the_same_kind(result: Any, place: Place) -> Any:
     if check and check(result) and isinstance(result, float) and result.is_integer() and not check(int(result)):
         return int(result)
     return result
+
+
+def _pairs_in(item: Item) -> list[tuple[str, str, Item]] | None:
+    """The keys of a mapping, with their operators; None for anything else."""
+    if isinstance(item, Shared):
+        return _pairs_in(item.item)
+    if not isinstance(item, Pairs):
+        return None
+    return [(*operator_of(key.source), value) for key, value in item.pairs]
 
 
 def _steps(override: Override) -> list[Step]:

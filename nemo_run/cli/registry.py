@@ -23,7 +23,7 @@ from nemo_run.errors import CommandLineError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from nemo_run.cli.entrypoint import Entrypoint
+    from nemo_run.cli.entrypoints import Entrypoint
 
 F = TypeVar("F", bound=Callable[..., Any])
 

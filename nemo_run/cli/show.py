@@ -84,3 +84,40 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(row[i], (styles or {}).get(row[i], "")) for i in keep))
     Console().print(table)
+
+
+def print_configuration(config: Any) -> None:
+    """Print a configuration as YAML, which a file with arguments may hold."""
+    from nemo_run.config.export import to_yaml
+    from nemo_run.errors import ConfigError
+
+    try:
+        text = to_yaml(config).rstrip()
+    except ConfigError:  # it holds what has no name; it can be run here all the same
+        text = repr(config)
+    if not in_terminal(sys.stdout):
+        typer.echo(text)
+        return
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    Console().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+
+
+def interact(banner: str, names: dict[str, Any]) -> None:
+    """Let a person work with some names: in IPython where it is installed.
+
+    Raises:
+        CommandLineError: There is no terminal.
+    """
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise CommandLineError("--repl needs a terminal")
+    typer.echo(banner)
+    try:
+        from IPython import embed  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        import code
+
+        code.interact(banner="", local=names, exitmsg="")
+    else:
+        embed(user_ns=names, banner1="", colors="neutral")

@@ -1,0 +1,165 @@
+"""The command of an entrypoint: its options, and what is done with what was typed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from nemo_run.cli.context import Kind, RunContext
+from nemo_run.cli.parse import is_override
+from nemo_run.cli.show import in_terminal
+
+Text = str | None
+Flag = bool | None
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """What a command runs, and what holds where nothing is typed.
+
+    Attributes:
+        context: The class of the context.
+        fn: The function, or something lazy.
+        kind: ``"task"`` or ``"experiment"``.
+        factory: The factory.
+        executor: The executor.
+        plugins: The plugins.
+        is_main: The function is that of the script that runs.
+        defaults: What options are that are not given.
+    """
+
+    context: type[RunContext]
+    fn: Any
+    kind: Kind
+    factory: Any = None
+    executor: Any = None
+    plugins: Any = None
+    is_main: bool = False
+    defaults: dict[str, Any] | None = None
+
+
+def add_command(
+    parent: typer.Typer, name: str, spec: CommandSpec, command_kwargs: dict[str, Any]
+) -> Callable[..., Any]:
+    """Add the command to a Typer app."""
+    settings = {"allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+    command_kwargs = {"cls": EntrypointCommand, "context_settings": settings, **command_kwargs}
+
+    @parent.command(name, **command_kwargs)
+    def command(
+        ctx: typer.Context,
+        run_name: Annotated[Text, typer.Option("--name", "-n", metavar="NAME", help="Name of the run.")] = None,
+        factory: Annotated[
+            list[str],
+            typer.Option(
+                "--factory",
+                "-f",
+                metavar="NAME",
+                help="Begin with this factory or @file; ARGUMENT=FACTORY for one argument.",
+            ),
+        ] = [],  # noqa: B006  (Typer copies it)
+        yaml: Annotated[
+            Text, typer.Option("--yaml", metavar="FILE", help="File with arguments, in YAML, TOML or JSON.")
+        ] = None,
+        direct: Annotated[Flag, typer.Option("--direct/--no-direct", help="Run in this process.")] = None,
+        dryrun: Annotated[Flag, typer.Option("--dryrun", help="Only show what would be launched.")] = None,
+        detach: Annotated[Flag, typer.Option("--detach", help="Return once it is launched.")] = None,
+        skip_confirmation: Annotated[Flag, typer.Option("--yes", "-y", "--no-confirm", help="Do not ask.")] = None,
+        tail_logs: Annotated[Flag, typer.Option("--tail-logs/--no-tail-logs", help="Show logs.")] = None,
+        repl: Annotated[Flag, typer.Option("--repl", "-r", help="Change the configuration in a shell first.")] = None,
+        lazy: Annotated[bool, typer.Option("--lazy", help="Import the code only where it runs.")] = False,
+        to_yaml: Annotated[
+            Text, typer.Option("--to-yaml", metavar="FILE", help="Write the configuration; run nothing.")
+        ] = None,
+        to_toml: Annotated[Text, typer.Option("--to-toml", metavar="FILE", help="The same in TOML.")] = None,
+        to_json: Annotated[Text, typer.Option("--to-json", metavar="FILE", help="The same in JSON.")] = None,
+        to_python: Annotated[
+            Text, typer.Option("--to-python", metavar="FILE", help="The same as Python source.")
+        ] = None,
+        verbose: Annotated[Flag, typer.Option("--verbose", "-v", help="More log messages; tracebacks.")] = None,
+        load: Annotated[Text, typer.Option("--load", "-l", hidden=True)] = None,
+        rich_exceptions: Annotated[Flag, typer.Option("--rich-exceptions/--no-rich-exceptions", hidden=True)] = None,
+        rich_traceback: Annotated[
+            Flag, typer.Option("--rich-traceback-short/--rich-traceback-full", hidden=True)
+        ] = None,
+        rich_locals: Annotated[Flag, typer.Option("--rich-show-locals/--rich-hide-locals", hidden=True)] = None,
+        rich_theme: Annotated[Text, typer.Option("--rich-theme", hidden=True)] = None,
+    ) -> None:
+        typed = {
+            "direct": direct, "dryrun": dryrun, "detach": detach, "skip_confirmation": skip_confirmation,
+            "tail_logs": tail_logs, "repl": repl, "yaml": yaml, "load": load,
+            "to_yaml": to_yaml, "to_toml": to_toml, "to_json": to_json, "to_python": to_python,
+            "rich_exceptions": rich_exceptions, "verbose": verbose,
+        }  # fmt: skip
+        options = {**(spec.defaults or {}), **{option: value for option, value in typed.items() if value is not None}}
+        _configure_output(options)
+        del rich_traceback, rich_locals, rich_theme
+        of_arguments = [one for one in factory if is_override(one) and not one.startswith("@")]
+        whole = [one for one in factory if one not in of_arguments]
+        context = _context(spec, run_name or name, whole[-1] if whole else spec.factory, options)
+        _execute(spec, context, [*of_arguments, *ctx.args], lazy=lazy)
+
+    return command
+
+
+def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> RunContext:
+    import dataclasses
+
+    known = {one.name for one in dataclasses.fields(spec.context) if one.init} - {"name", "factory"}
+    chosen = {option: value for option, value in options.items() if option in known}
+    context = spec.context(name=name, factory=factory, **chosen)
+    context._quiet_logs = options.get("tail_logs") is False  # noqa: SLF001  (ours)
+    if spec.executor is not None:
+        context.executor = spec.executor
+    if spec.plugins is not None:
+        context.plugins = spec.plugins if isinstance(spec.plugins, list) else [spec.plugins]
+    return context
+
+
+def _execute(spec: CommandSpec, context: RunContext, args: list[str], *, lazy: bool) -> None:
+    from nemo_run.cli.lazy import LazyEntrypoint
+
+    if lazy and not isinstance(spec.fn, LazyEntrypoint):
+        context.execute_lazy(LazyEntrypoint.of_script(sys.argv[0]), args, context.name)
+    elif isinstance(spec.fn, LazyEntrypoint):
+        context.execute_lazy(spec.fn, args, context.name)
+    else:
+        context.cli_execute(spec.fn, args, spec.kind)
+
+
+def _configure_output(options: dict[str, Any]) -> None:
+    if options.get("verbose"):
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("nemo_run").setLevel(logging.DEBUG)
+    if options.get("rich_exceptions"):
+        from rich.traceback import install
+
+        install()
+
+
+class EntrypointCommand(TyperCommand):
+    """A command whose help shows the arguments of what it runs, and that completes them."""
+
+    entrypoint: Any = None
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """How it is called."""
+        return [*super().collect_usage_pieces(ctx), "[ARGUMENT=VALUE]..."]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Options, then arguments and factories."""
+        from nemo_run.cli.help import help_text
+
+        super().format_help(ctx, formatter)
+        if self.entrypoint is None:
+            return
+        if in_terminal(sys.stdout):  # where what is above was printed already
+            self.entrypoint.help()
+        else:
+            formatter.write(f"\n{help_text(self.entrypoint.fn)}")

@@ -1,0 +1,218 @@
+"""What is to be run: a function, its factory, its files, and what was typed, together as one configuration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+import fiddle as fdl
+
+from nemo_run.cli import making
+from nemo_run.cli.arguments import as_overrides, overrider_for
+from nemo_run.cli.files import is_file, item_of, load, operator_of, split_section
+from nemo_run.cli.items import Item, Made, Pairs, Target
+from nemo_run.cli.parse import Override, parse_value
+from nemo_run.cli.values import Place, UnfitError
+from nemo_run.config.buildable import Partial
+from nemo_run.config.document.symbols import resolve
+from nemo_run.config.export import load_document, to_json, to_python, to_toml, to_yaml
+from nemo_run.config.names import get_type_namespace
+from nemo_run.config.paths import get_value
+from nemo_run.config.typecheck import bare
+from nemo_run.errors import CommandLineError, NemoRunError, OverrideError, SerializationError
+
+Change = tuple[str, str, Item]
+
+
+def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Arguments of the run, without ``run.``, and those of the function.
+
+    ``executor`` and ``plugins`` need no ``run.`` where the function has no argument of that name.
+
+    Example:
+        >>> split_run_arguments(print, ["run.detach=true", "executor=local", "sep=-"])
+        (['detach=true', 'executor=local'], ['sep=-'])
+    """
+    own_names = inspect.signature(fn).parameters if fn else {}
+    prefixes = ["run.", *(["ctx."] if "ctx" in own_names else [])]
+    free = [name for name in ("executor", "plugins") if name not in own_names]
+    of_run, of_function = [], []
+    for arg in args:
+        if prefix := next((prefix for prefix in prefixes if arg.startswith(prefix)), ""):
+            of_run.append(arg.removeprefix(prefix))
+        elif any(arg.startswith((f"{name}=", f"{name}.", f"{name}[")) for name in free):
+            of_run.append(arg)
+        else:
+            of_function.append(arg)
+    return of_run, of_function
+
+
+def configure(
+    fn: Callable[..., Any],
+    args: Iterable[str] = (),
+    *,
+    factory: Callable[..., Any] | str | None = None,
+    file: Any = None,
+    changes: Sequence[Change] = (),
+) -> Partial[Any]:
+    """The configuration of a function.
+
+    Args:
+        fn: The function.
+        args: Values by position and overrides; they have the last word.
+        factory: What it begins with: a factory, its name, or ``@file``.
+        file: A file with arguments, or what such a file holds.
+        changes: Changes made in Python, before ``args``.
+
+    Raises:
+        CommandLineError: Something of it makes no sense.
+    """
+    files = _task_files(fn, factory, file)
+    named = [factory] if factory and not _is_task_file(factory) else [one.factory for one in files if one.factory]
+    config = _made(fn, named[0]) if named else Partial(fn)
+    overrider = overrider_for(config, known=fn)
+    for one in files:
+        overrider.merge(one.changes)
+    overrider.merge(changes)
+    overrider.apply_all(as_overrides(fn, args))
+    return config
+
+
+def run_options(fn: Callable[..., Any], factory: Any = None, file: Any = None) -> list[Override]:
+    """What the files of a task say, in a section ``run``, of how to run it."""
+    return [option for one in _task_files(fn, factory, file) for option in one.run_options]
+
+
+def _task_files(fn: Callable[..., Any], factory: Any, file: Any) -> list[_TaskFile]:
+    sources = [factory if _is_task_file(factory) else None, file]
+    return [_TaskFile(fn, source) for source in sources if source]
+
+
+def _is_task_file(factory: Any) -> bool:
+    return isinstance(factory, str) and is_file(factory)
+
+
+def _made(fn: Callable[..., Any], factory: Callable[..., Any] | str) -> Partial[Any]:
+    """What a factory makes, as a Partial of the function."""
+    if isinstance(factory, str):
+        try:
+            made = making.make(parse_value(factory), Place("--factory", fn))
+        except UnfitError as error:
+            hint = error.why or "it is no name of a factory"
+            raise OverrideError(f"--factory {factory}: {hint} (it must be for {fn.__name__})") from None
+    else:
+        made = factory()
+    if not isinstance(made, fdl.Buildable):
+        raise OverrideError(f"--factory {factory}: it gives {made!r}, which is no configuration of {fn.__name__}")
+    partial: Partial[Any] = fdl.cast(Partial, made.clone() if hasattr(made, "clone") else made)
+    return partial
+
+
+class _TaskFile:
+    """What a file says of a task.
+
+    Attributes:
+        factory: The factory that it begins with, if it names one.
+        changes: The arguments.
+        run_options: What its section ``run`` says.
+    """
+
+    def __init__(self, fn: Callable[..., Any], source: Any) -> None:
+        item = _read(source)
+        self.factory = item.call.source if isinstance(item, Made) else ""
+        found = _changes_in(fn, item, source)
+        has_run = "run" in inspect.signature(fn).parameters
+        self.changes = [change for change in found if has_run or change[0] != "run"]
+        self.run_options: list[Override] = []
+        for _, _, section in found[:0] if has_run else [change for change in found if change[0] == "run"]:
+            self._take_run(section)
+
+    def _take_run(self, item: Item) -> None:
+        if not isinstance(item, Pairs):
+            raise CommandLineError(f"the section `run` of the file holds {item.source}, which are no options of a run")
+        for key, value in item.pairs:
+            name, operator = operator_of(key.source)
+            if name == "factory":
+                self.factory = self.factory or value.source
+            else:
+                self.run_options.append(Override(name, operator, value, f"run.{name}{operator}{value.source}"))
+
+
+def _read(source: Any) -> Item:
+    """A file by its name, or what a file could hold: text, or a mapping, OmegaConf's too."""
+    if isinstance(source, Path) or (isinstance(source, str) and is_file(f"@{source.removeprefix('@')}")):
+        return load(f"@{str(source).removeprefix('@')}")
+    if isinstance(source, str):
+        return item_of(load_document(source))
+    if hasattr(source, "_get_node"):  # of OmegaConf, which nobody here needs otherwise
+        from omegaconf import OmegaConf
+
+        return item_of(OmegaConf.to_container(source))
+    return item_of(source)
+
+
+def _changes_in(fn: Callable[..., Any], item: Item, source: Any) -> list[Change]:
+    if isinstance(item, Made):
+        return list(item.changes)
+    if isinstance(item, Target):
+        _check_is_for(fn, item, source)
+        return [(*operator_of(name), value) for name, value in item.kwargs]
+    if isinstance(item, Pairs):
+        return [(*operator_of(key.source), value) for key, value in item.pairs]
+    raise CommandLineError(f"{source} holds {item.source}, which are no arguments of {fn.__name__}")
+
+
+def _check_is_for(fn: Callable[..., Any], item: Target, source: Any) -> None:
+    if item.args:
+        raise CommandLineError(f"{source}: `_args_` cannot be used for {fn.__name__}; give its arguments by name")
+    own = inspect.unwrap(fn)
+    names = (get_type_namespace(fn), f"{own.__module__}.{own.__qualname__}", own.__qualname__)
+    if item.name in names:
+        return
+    try:
+        found = resolve(item.name)
+    except SerializationError as error:
+        raise CommandLineError(f"{source}: {error}") from None
+    if inspect.unwrap(found) is not own:
+        raise CommandLineError(f"{source} is for {item.name}, not for {names[0]}")
+
+
+def built_arguments(config: Partial[Any]) -> dict[str, Any]:
+    """The arguments that are set, built; those that are wanted as configurations stay as they are."""
+    fn = config.__fn_or_cls__
+    return {
+        str(name): value if _wants_configuration(making.hint_of(fn, str(name))) else fdl.build(value)
+        for name, value in config.__arguments__.items()
+    }
+
+
+def _wants_configuration(hint: Any) -> bool:
+    kinds = [get_origin(one) or one for one in making.union_members(hint)]
+    return any(isinstance(kind, type) and issubclass(kind, fdl.Buildable) for kind in map(bare, kinds))
+
+
+_WRITERS: dict[str, Callable[..., str]] = {"yaml": to_yaml, "toml": to_toml, "json": to_json, "python": to_python}
+
+
+def export(config: Partial[Any], kind: str, where: str) -> None:
+    """Write a configuration, or a part of it.
+
+    Args:
+        config: The configuration.
+        kind: ``"yaml"``, ``"toml"``, ``"json"`` or ``"python"``.
+        where: ``path``, ``path:section``, or ``-`` for standard output.
+    """
+    import typer
+
+    path, section = split_section(where)
+    try:
+        part = get_value(config, section) if section else config
+        text = _WRITERS[kind](part, None if where == "-" else path.expanduser())
+    except NemoRunError as error:
+        raise CommandLineError(f"--to-{kind} {where}: {error}") from None
+    if where == "-":
+        typer.echo(text, nl=False)
+    else:
+        typer.echo(f"written to {path}; nothing is run", err=True)
