@@ -72,7 +72,11 @@ def _row(index: int, job: JobDefinition, progress: JobProgress, now: float) -> t
     tries = max(task.tries for task in progress.tasks)
     code = "" if progress.exit_code is None else str(progress.exit_code)
     state = str(progress.state)
-    return (str(index), job.id, state, str(tries or ""), elapsed, code, job.tasks[0].executor, progress.reason)
+    reason = progress.reason
+    if progress.state is JobState.UNSUBMITTED and job.dependencies and not reason:
+        more = f" and {len(job.dependencies) - 2} more" if len(job.dependencies) > 2 else ""
+        reason = f"after {', '.join(job.dependencies[:2])}{more}"
+    return (str(index), job.id, state, str(tries or ""), elapsed, code, job.tasks[0].executor, reason)
 
 
 def _rows(definition: Definition, progress: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
