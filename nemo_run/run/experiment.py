@@ -21,7 +21,7 @@ from nemo_run.errors import (
 )
 from nemo_run.run import store as stores
 from nemo_run.run.controller import with_reasons
-from nemo_run.run.display import print_status
+from nemo_run.run.display import print_status, say
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, make_engines_ready, prepare_experiment
@@ -432,11 +432,11 @@ class Experiment(LaunchedExperiment):
             print_status(self._prepared, with_reasons(self._its_store, self._prepared, self._refresh()), sys.stderr)
         if self._enable_goodbye_message:
             how = "it goes on without this process" if self._detached else "look at it again"
-            print(
+            say(
                 f"{how}: nemorun experiment status {self.id}\n"
                 f"its logs: nemorun experiment logs {self.id} JOB\n"
                 f'in Python: run.Experiment.from_id("{self.id}")',
-                file=sys.stderr,
+                sys.stderr,
             )
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from nemo_run.core.execution.base import JobState
 from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller, current_progress, goes_on, with_reasons
-from nemo_run.run.display import ProgressView, print_status, status_document
+from nemo_run.run.display import ProgressView, print_status, say, status_document
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
@@ -261,9 +261,9 @@ class LaunchedExperiment(ConfigurableMixin):
         note = f"their logs: nemorun experiment logs {store.id}"
         asks = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
         if asks and not _agrees("Interrupted. Cancel the jobs that have not ended? [Y/n] "):
-            print(f"The jobs that run go on; {note}", file=sys.stderr)
+            say(f"The jobs that run go on; {note}", sys.stderr)
             return
-        print("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", file=sys.stderr)
+        say("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", sys.stderr)
         for job in definition.jobs:
             store.request_cancel(job)
         Controller(store, observer).run()
@@ -275,7 +275,12 @@ class LaunchedExperiment(ConfigurableMixin):
             return
         stop = threading.Event()
         follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True))
-        thread = threading.Thread(target=follower.show, args=(stop,), name="nemo-run logs", daemon=True)
+
+        def show() -> None:
+            with contextlib.suppress(BrokenPipeError):  # nobody reads them any more
+                follower.show(stop)
+
+        thread = threading.Thread(target=show, name="nemo-run logs", daemon=True)
         thread.start()
         try:
             yield
