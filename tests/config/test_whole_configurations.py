@@ -342,6 +342,10 @@ def test_equality_sees_what_is_shared():
 def test_what_fiddle_does_not_see(kind):
     first, second, third, fourth = (kind(Layer) for _ in range(4))
     assert kind(dict, a=first, b=second, c=first) == kind(dict, a=third, b=fourth, c=fourth)
+    # ... unless a configuration inside is compared for itself.
+    assert kind(dict, a=first, b=second, c=kind(dict, x=first, y=first)) != kind(
+        dict, a=third, b=fourth, c=kind(dict, x=third, y=fourth)
+    )
 
 
 def test_configurations_have_no_hash():
