@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from nemo_run.cli import experiment, registry
+from nemo_run.cli import configs, doctor, experiment, registry
 from nemo_run.cli.show import in_terminal, print_error
 from nemo_run.errors import (
     CommandLineError,
@@ -60,6 +60,9 @@ def create_cli(
         **app_options(),
     )
     app.add_typer(experiment.create(), name="experiment", help="Look at experiments, and manage them.")
+    app.add_typer(configs.create(), name="config", help="Look at configuration files, compare, convert, check them.")
+    app.command("executors")(doctor.executors)
+    app.command("doctor")(doctor.doctor)
     return app
 
 

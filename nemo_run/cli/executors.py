@@ -1,10 +1,17 @@
-"""The executors that can be named: ``local`` for ``LocalExecutor``, and so on."""
+"""The executors that can be named: ``local`` for ``LocalExecutor``, and so on; and which of them work here."""
 
 from __future__ import annotations
 
 import importlib
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import nemo_run
+from nemo_run.errors import NemoRunError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Executor
 
 _ENDING = "Executor"
 
@@ -13,16 +20,54 @@ def executor_names() -> dict[str, tuple[str, str]]:
     """Short name to the name of the class and the module that has it. Nothing is imported."""
     return {
         name.removesuffix(_ENDING).lower(): (name, module)
-        for name, (module, _) in nemo_run._WHERE.items()  # noqa: SLF001  # the one table of public names
+        for name, (module, _) in nemo_run._WHERE.items()  # noqa: SLF001  (the one table of public names)
         if name.endswith(_ENDING) and name != _ENDING
     }
 
 
-def executor_class(name: str) -> type | None:
+def executor_class(name: str) -> type[Executor] | None:
     """The executor of a name, such as ``local`` or ``LocalExecutor``; None if there is none."""
-    wanted = name.removesuffix(_ENDING).lower()
-    if wanted not in executor_names() or name not in (wanted, executor_names()[wanted][0]):
+    short = name.removesuffix(_ENDING).lower()
+    class_name, module = executor_names().get(short, ("", ""))
+    if name not in (short, class_name):
         return None
-    class_name, module = executor_names()[wanted]
-    found: type = getattr(importlib.import_module(module), class_name)
+    found: type[Executor] = getattr(importlib.import_module(module), class_name)
     return found
+
+
+def why_not_usable(name: str) -> str:
+    """Why an executor does not work here as it is; empty if it does."""
+    try:
+        cls = executor_class(name)
+        if cls is not None:
+            _PROBES.get(name, cls)()
+    except NemoRunError as error:
+        return str(error)
+    except TypeError:  # it has arguments that only the user knows
+        return ""
+    return ""
+
+
+def third_party_engines() -> list[str]:
+    """Engines that installed packages bring."""
+    from importlib.metadata import entry_points
+
+    return sorted(point.name for point in entry_points(group="nemo_run.executors"))
+
+
+def _docker() -> None:
+    from nemo_run.core.execution._docker_engine import Engine, default_connection
+
+    engine = Engine(default_connection())
+    try:
+        engine.containers()
+    finally:
+        engine.close()
+
+
+def _slurm() -> None:
+    if shutil.which("sbatch") is None:
+        raise NemoRunError("there is no sbatch on this machine; with tunnel=run.SSHTunnel(...) one elsewhere is used")
+
+
+_PROBES: dict[str, Callable[[], object]] = {"docker": _docker, "slurm": _slurm}

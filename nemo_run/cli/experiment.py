@@ -190,9 +190,10 @@ def diff(
 ) -> None:
     """Show what is different between two experiments: configuration, code and environment."""
     from nemo_run.cli.selection import find_experiment
+    from nemo_run.cli.show import print_diff
     from nemo_run.run.compare import compare
 
-    typer.echo(str(compare(find_experiment(new), find_experiment(old))))
+    print_diff(compare(find_experiment(new), find_experiment(old)))
 
 
 def attach(which: Which = None, tail_logs: TailLogs = True) -> None:

@@ -76,13 +76,22 @@ def load(text: str, named_in: tuple[Path, ...] = ()) -> Item:
     """
     path, section = split_section(text)
     path = Path(named_in[-1].parent if named_in else "", path.expanduser())
-    if not path.is_file():
-        raise CommandLineError(f"there is no file {str(path)!r}{_files_near(path)}")
     if path.resolve() in named_in:
         raise CommandLineError(f"{path} leads back to itself: {' -> '.join(map(str, [*named_in, path]))}")
-    document = load_document(path)
-    found = _section(document, section, path) if section else document
-    return _Reader(document, (*named_in, path.resolve())).item(found)
+    document = _document(path)
+    return _Reader(document, (*named_in, path.resolve())).item(_section(document, section, path))
+
+
+def read(text: str) -> Any:
+    """What is in a file, as a plain document; see :func:`load`."""
+    path, section = split_section(text)
+    return _section(_document(path.expanduser()), section, path)
+
+
+def _document(path: Path) -> Any:
+    if not path.is_file():
+        raise CommandLineError(f"there is no file {str(path)!r}{_files_near(path)}")
+    return load_document(path)
 
 
 def _files_near(path: Path) -> str:
@@ -93,7 +102,7 @@ def _files_near(path: Path) -> str:
 
 
 def _section(document: Any, section: str, path: Path) -> Any:
-    for name in section.split("."):
+    for name in section.split(".") if section else ():
         if not isinstance(document, dict) or name not in document:
             known = map(str, document) if isinstance(document, dict) else ()
             raise CommandLineError(f"{path} has no section {section!r}{did_you_mean(name, known)}")

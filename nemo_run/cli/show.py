@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nemo_run.errors import CommandLineError
 from nemo_run.run.display import in_terminal, plain_table
 
-__all__ = ["confirm", "in_terminal", "print_error", "print_json", "print_table", "print_warning"]
+if TYPE_CHECKING:
+    from nemo_run.config.diff import ConfigDiff
+
+__all__ = ["in_terminal"]  # what is used from elsewhere
 
 
 def print_error(message: str) -> None:
@@ -95,6 +99,11 @@ def print_configuration(config: Any) -> None:
         text = to_yaml(config).rstrip()
     except ConfigError:  # it holds what has no name; it can be run here all the same
         text = repr(config)
+    print_yaml(text)
+
+
+def print_yaml(text: str) -> None:
+    """Print YAML, in colours where there are any."""
     if not in_terminal(sys.stdout):
         typer.echo(text)
         return
@@ -102,6 +111,11 @@ def print_configuration(config: Any) -> None:
     from rich.syntax import Syntax
 
     Console().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+
+
+def print_diff(found: ConfigDiff) -> None:
+    """Print differences, in colours where there are any."""
+    typer.echo(found.to_text(colour=in_terminal(sys.stdout) and "NO_COLOR" not in os.environ))
 
 
 def interact(banner: str, names: dict[str, Any]) -> None:

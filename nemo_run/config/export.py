@@ -46,29 +46,58 @@ def to_yaml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
     Raises:
         SerializationError: If something in it cannot be stored.
     """
-    from nemo_run.config.export_yaml import dump
-
-    return _written(dump(_for_hydra(to_document(cfg))), path)
+    return write_document(_for_hydra(to_document(cfg)), "yaml", path)
 
 
 def to_json(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
     """Writes a configuration as JSON; see :func:`to_yaml`."""
-    document = _for_hydra(to_document(cfg))
-    try:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_replace(document, _spell_out_nan), indent=2, ensure_ascii=False, allow_nan=False)
-    return _written(text + "\n", path)
+    return write_document(_for_hydra(to_document(cfg)), "json", path)
 
 
 def to_toml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
     """Writes a configuration as TOML; see :func:`to_yaml`. In each table, plain values come before tables."""
+    return write_document(_for_hydra(to_document(cfg)), "toml", path)
+
+
+def write_document(document: Any, format: Format, path: str | os.PathLike[str] | None = None) -> str:
+    """Writes a plain document; nothing that it names is imported.
+
+    Args:
+        document: The document, as :func:`load_document` gives it.
+        format: ``"yaml"``, ``"toml"`` or ``"json"``.
+        path: A file to write it to, too.
+
+    Example:
+        >>> write_document({"_target_": "nowhere.Model", "size": 3}, "toml")
+        '_target_ = "nowhere.Model"\\nsize = 3\\n'
+
+    Raises:
+        SerializationError: If the format cannot hold it, or the file cannot be written.
+    """
+    writers = {"yaml": _yaml_text, "toml": _toml_text, "json": _json_text}
+    return _written(writers[format](document), path)
+
+
+def _yaml_text(document: Any) -> str:
+    from nemo_run.config.export_yaml import dump
+
+    return dump(document)
+
+
+def _toml_text(document: Any) -> str:
     import tomli_w
 
-    document = _replace(_for_hydra(to_document(cfg)), _spell_out_none)
     if not isinstance(document, dict):
-        raise SerializationError(f"a TOML file is a table, which {type(cfg).__name__} is not; use YAML or JSON")
-    return _written(tomli_w.dumps(document), path)
+        raise SerializationError(f"a TOML file is a table, which {type(document).__name__} is not; use YAML or JSON")
+    return tomli_w.dumps(_replace(document, _spell_out_none))
+
+
+def _json_text(document: Any) -> str:
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_replace(document, _spell_out_nan), indent=2, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
 
 
 def to_python(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
