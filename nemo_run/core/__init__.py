@@ -1,0 +1,1 @@
+"""Describing and running one job on one engine."""

@@ -475,8 +475,8 @@ def make_tunnel(connection: Mapping[str, Any], job_dir: str = "") -> Tunnel:
 def posix(script: str, *args: str) -> str:
     r"""The shell command that runs a POSIX shell script with arguments, whatever shell it is given to.
 
-    >>> posix('echo "$1"', "a b")
-    "/bin/sh -c 'echo \"$1\"' sh 'a b'"
+    >>> print(posix('echo "$1"', "a b"))
+    /bin/sh -c 'echo "$1"' sh 'a b'
     """
     return shlex.join(["/bin/sh", "-c", script, "sh", *args])
 
