@@ -68,8 +68,9 @@ def write_document(document: Any, format: Format, path: str | os.PathLike[str] |
         path: A file to write it to, too.
 
     Example:
-        >>> write_document({"_target_": "nowhere.Model", "size": 3}, "toml")
-        '_target_ = "nowhere.Model"\\nsize = 3\\n'
+        >>> print(write_document({"_target_": "nowhere.Model", "size": 3}, "toml"), end="")
+        _target_ = "nowhere.Model"
+        size = 3
 
     Raises:
         SerializationError: If the format cannot hold it, or the file cannot be written.
