@@ -1,4 +1,4 @@
-"""A skipped test that this machine could have run is told, and fails the run in CI."""
+"""A test that is skipped is told; in CI it fails the run, unless CI cannot have what it needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ RUNS = "def test(): pass\n"
 SKIPS = "import pytest\n\ndef test(): pytest.skip('no time')\n"
 NOT_COLLECTED = "import pytest\npytest.importorskip('no_such_package')\n"
 NEEDS = "import pytest\n\n@pytest.mark.needs('{}')\ndef test(): pass\n"
-# What every machine has, and what none has.
-MACHINE = "from tests.conftest import THINGS\nTHINGS.update(python=lambda: True, unicorn=lambda: False)\n"
+MACHINE = """
+from tests.conftest import THINGS
+THINGS.update({"python": lambda: True, "unicorn": lambda: False, "unprivileged user": lambda: False})
+"""
 
 
 def run_tests(folder: Path, tests: dict[str, str], ci: str) -> tuple[int, str]:
@@ -49,9 +51,18 @@ def test_it_is_loud_elsewhere(tmp_path: Path) -> None:
     assert HIDDEN in report
 
 
-def test_what_the_machine_lacks_may_be_skipped(tmp_path: Path) -> None:
-    tests = {"test_runs.py": NEEDS.format("python"), "test_skipped.py": NEEDS.format("unicorn")}
-    exit_code, report = run_tests(tmp_path, tests, ci="true")
-    assert exit_code == 0
-    assert "1 passed, 1 skipped" in report
+@pytest.mark.parametrize(
+    ("thing", "ci", "exit_code", "outcome"),
+    [
+        ("python", "true", 0, "2 passed"),
+        ("unicorn", "", 0, "1 passed, 1 skipped"),
+        ("unicorn", "true", 1, "this machine lacks: unicorn; CI must have it"),
+        ("unprivileged user", "true", 0, "1 passed, 1 skipped"),  # CI is root
+    ],
+)
+def test_what_a_machine_may_lack(tmp_path: Path, thing: str, ci: str, exit_code: int, outcome: str) -> None:
+    tests = {"test_first.py": RUNS, "test_second.py": NEEDS.format(thing)}
+    code, report = run_tests(tmp_path, tests, ci=ci)
+    assert code == exit_code
+    assert outcome in report
     assert HIDDEN not in report
