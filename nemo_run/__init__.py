@@ -18,6 +18,8 @@ from nemo_run.run.api import run as run  # the function: bound before anything c
 
 if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run import cli as cli, config as config, errors as errors
+    from nemo_run.cli.help import help as help  # noqa: A004  # its name in NeMo-Run
+    from nemo_run.cli.lazy import LazyEntrypoint as LazyEntrypoint, lazy_imports as lazy_imports
     from nemo_run.config import (
         Config as Config,
         ConfigurableMixin as ConfigurableMixin,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
     from nemo_run.core.execution.launcher import FaultTolerance as FaultTolerance, Torchrun as Torchrun
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
+    from nemo_run.core.execution.slurm import SlurmExecutor as SlurmExecutor
     from nemo_run.core.packaging.base import Packager as Packager
     from nemo_run.core.packaging.git import GitArchivePackager as GitArchivePackager
     from nemo_run.core.packaging.hybrid import HybridPackager as HybridPackager
@@ -57,12 +60,15 @@ __version__ = "0.1.0"
 
 # Where each public name lives. "A as B" is called B here.
 _NAMES = {
+    "nemo_run.cli.help": ("help",),
+    "nemo_run.cli.lazy": ("LazyEntrypoint", "lazy_imports"),
     "nemo_run.config": ("Config", "ConfigurableMixin", "Partial", "Script", "autoconvert"),
     "nemo_run.config.export": ("load_config",),
     "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
-    "nemo_run.core.execution.launcher": ("FaultTolerance", "Torchrun"),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
+    "nemo_run.core.execution.launcher": ("FaultTolerance", "Torchrun"),
     "nemo_run.core.execution.local": ("LocalExecutor",),
+    "nemo_run.core.execution.slurm": ("SlurmExecutor",),
     "nemo_run.core.packaging.base": ("Packager",),
     "nemo_run.core.packaging.git": ("GitArchivePackager",),
     "nemo_run.core.packaging.hybrid": ("HybridPackager",),
