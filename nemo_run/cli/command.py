@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer import core
 
 from nemo_run.cli.context import Kind, RunContext
 from nemo_run.cli.parse import is_override
@@ -55,15 +56,14 @@ def add_command(
     def command(
         ctx: typer.Context,
         run_name: Annotated[Text, typer.Option("--name", "-n", metavar="NAME", help="Name of the run.")] = None,
-        factory: Annotated[
-            list[str],
-            typer.Option(
-                "--factory",
-                "-f",
-                metavar="NAME",
-                help="Begin with this factory or @file; ARGUMENT=FACTORY for one argument.",
-            ),
-        ] = [],  # noqa: B006  (Typer copies it)
+        factory: list[str] = typer.Option(  # noqa: B008  (not Annotated: it needs `spec`)
+            [],
+            "--factory",
+            "-f",
+            metavar="NAME",
+            help="Begin with this factory or @file; ARGUMENT=FACTORY for one argument.",
+            autocompletion=functools.partial(_factories, spec),
+        ),
         yaml: Annotated[
             Text, typer.Option("--yaml", metavar="FILE", help="File with arguments, in YAML, TOML or JSON.")
         ] = None,
@@ -108,6 +108,12 @@ def add_command(
     return command
 
 
+def _factories(spec: CommandSpec, incomplete: str = "") -> list[tuple[str, str]]:
+    from nemo_run.cli.completion import factory_names
+
+    return factory_names(spec.fn, incomplete)
+
+
 def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> RunContext:
     import dataclasses
 
@@ -143,7 +149,7 @@ def _configure_output(options: dict[str, Any]) -> None:
         install()
 
 
-class EntrypointCommand(TyperCommand):
+class EntrypointCommand(core.TyperCommand):
     """A command whose help shows the arguments of what it runs, and that completes them."""
 
     entrypoint: Any = None
@@ -151,6 +157,17 @@ class EntrypointCommand(TyperCommand):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """How it is called."""
         return [*super().collect_usage_pieces(ctx), "[ARGUMENT=VALUE]..."]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Options, and arguments of what it runs."""
+        found = super().shell_complete(ctx, incomplete)
+        if self.entrypoint is None or incomplete.startswith("-"):
+            return found
+        from nemo_run.cli.completion import complete
+
+        make = vars(core)["CompletionItem"]  # Typer has no public name for it
+        candidates = complete(self.entrypoint.fn, self.entrypoint.run_ctx_cls, ctx.args, incomplete)
+        return [*found, *(make(text, help=what) for text, what in candidates)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Options, then arguments and factories."""

@@ -103,6 +103,14 @@ class Overrider:
             else:
                 self.apply(override)
 
+    def place_of(self, path: str) -> Place:
+        """The place at a path.
+
+        Raises:
+            OverrideError: There is none.
+        """
+        return self._walk(parse_path(path))
+
     def _is_configured(self, steps: list[Step]) -> bool:
         """Whether a configuration of a class is at a path; where there is nothing yet, it is made."""
         place = self._walk(steps)
