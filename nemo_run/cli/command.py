@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -52,17 +51,22 @@ def add_command(
     settings = {"allow_extra_args": True, "help_option_names": ["-h", "--help"]}
     command_kwargs = {"cls": EntrypointCommand, "context_settings": settings, **command_kwargs}
 
+    def factories(incomplete: str) -> list[tuple[str, str]]:
+        from nemo_run.cli.completion import factory_names
+
+        return factory_names(spec.fn, incomplete)
+
     @parent.command(name, **command_kwargs)
     def command(
         ctx: typer.Context,
         run_name: Annotated[Text, typer.Option("--name", "-n", metavar="NAME", help="Name of the run.")] = None,
-        factory: list[str] = typer.Option(  # noqa: B008  (not Annotated: it needs `spec`)
+        factory: list[str] = typer.Option(  # noqa: B008  (not Annotated, as it needs `factories`)
             [],
             "--factory",
             "-f",
             metavar="NAME",
             help="Begin with this factory or @file; ARGUMENT=FACTORY for one argument.",
-            autocompletion=functools.partial(_factories, spec),
+            autocompletion=factories,
         ),
         yaml: Annotated[
             Text, typer.Option("--yaml", metavar="FILE", help="File with arguments, in YAML, TOML or JSON.")
@@ -106,12 +110,6 @@ def add_command(
         _execute(spec, context, [*of_arguments, *ctx.args], lazy=lazy)
 
     return command
-
-
-def _factories(spec: CommandSpec, incomplete: str = "") -> list[tuple[str, str]]:
-    from nemo_run.cli.completion import factory_names
-
-    return factory_names(spec.fn, incomplete)
 
 
 def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> RunContext:
