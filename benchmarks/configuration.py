@@ -24,7 +24,19 @@ from typing import Any
 REPEATS = 3
 LIMIT = 60.0
 SIZES = {"1k": (6, 3, 5), "10k": (60, 4, 6)}  # blocks, and width and depth of a tree of nested arguments
-OPERATIONS = ("construct", "clone", "build", "broadcast", "walk", "equal", "serialise", "load", "diff", "add")
+OPERATIONS = (
+    "construct",
+    "clone",
+    "build",
+    "fdl.build",
+    "broadcast",
+    "walk",
+    "equal",
+    "serialise",
+    "load",
+    "diff",
+    "add",
+)
 
 
 @dataclass
@@ -113,7 +125,8 @@ def operation(name: str, size: str) -> tuple[Callable[[], Any], Callable[[], Any
 
     work = {
         "clone": task.clone,
-        "build": lambda: fdl.build(task),
+        "build": getattr(task, "build", lambda: fdl.build(task)),
+        "fdl.build": lambda: fdl.build(task),
         "broadcast": lambda: made["copy"].broadcast(width=7),
         "walk": lambda: made["copy"].walk(rate=lambda config: config.rate * 2),
         "equal": lambda: task == made["copy"],

@@ -312,8 +312,11 @@ class Config(_Checked[T], fdl.Config[T], Generic[T]):
     __module__ = "nemo_run.config"
 
     def __build__(self, /, *args: Any, **kwargs: Any) -> T:
-        check_complete(self, args, kwargs)
-        built: T = super().__build__(*args, **kwargs)
+        try:
+            built: T = super().__build__(*args, **kwargs)
+        except TypeError:
+            check_complete(self, args, kwargs)  # says it better where an argument is missing
+            raise
         return built
 
 
