@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import docker
 import pytest
 
 from nemo_run.core.execution.docker import DockerExecutor
 from nemo_run.core.packaging.base import Packager
 from tests.execution.contract import BackendContract
-from tests.services.docker import IMAGE
+from tests.services.docker import IMAGE, is_podman
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -17,3 +18,11 @@ pytestmark = pytest.mark.needs("docker")
 class TestDockerBackend(BackendContract):
     def make_executor(self, **options: Any) -> DockerExecutor:
         return DockerExecutor(container_image=IMAGE, packager=Packager(), **options)
+
+    @pytest.fixture(autouse=True)
+    def _client(self, client: docker.DockerClient) -> None:
+        self.client = client
+
+    def test_a_working_directory_that_is_not_there_is_a_failure_that_names_it(self) -> None:
+        if not is_podman(self.client):  # which makes it
+            super().test_a_working_directory_that_is_not_there_is_a_failure_that_names_it()

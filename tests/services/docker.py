@@ -26,7 +26,7 @@ import requests
 
 from tests.services import installed
 
-IMAGE = "localhost/nemo-run-test:1"
+IMAGE = f"localhost/nemo-run-test-py{sys.version_info[0]}.{sys.version_info[1]}:latest"
 """An image with a shell and Python, and nothing else."""
 
 _PROGRAMS = (
@@ -52,6 +52,11 @@ def answers(host: str) -> bool:
             return bool(client.api.version(api_version=False))
         except (docker.errors.DockerException, requests.RequestException):
             return False
+
+
+def is_podman(client: docker.DockerClient) -> bool:
+    """Is it Podman that answers?"""
+    return "Podman" in str(client.version().get("Components"))
 
 
 def can_be_started() -> bool:
@@ -136,7 +141,7 @@ def make_image(client: docker.DockerClient) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         _add_root(tar)
-    repository, _, tag = IMAGE.rpartition(":")
+    repository, _, tag = IMAGE.rpartition(":")  # Podman knows no other tag than "latest" here
     client.api.import_image_from_data(
         buffer.getvalue(), repository=repository, tag=tag, changes=["ENV PATH=/usr/local/bin:/usr/bin:/bin"]
     )

@@ -33,6 +33,9 @@ DEFAULT_NETWORK = "nemo_run"
 LABEL = "nemo-run"
 """Label of every container and network of ours; the further ones begin with it."""
 
+PRIVATE_NETWORK = f"{LABEL}.network"
+"""Label with the network of the job group, which goes with the group's last container."""
+
 OURS = ("image", "command", "name", "detach", "remove", "auto_remove", "tty", "volumes", "ports")
 """Arguments of the SDK that are not for ``additional_kwargs``."""
 
@@ -72,6 +75,8 @@ def container(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
     for name in ("environment", "labels"):
         options[name] |= extra.get(name, {})
     options |= {name: value for name, value in extra.items() if name not in ("environment", "labels")}
+    if request.group and executor.network == DEFAULT_NETWORK:
+        options["labels"][PRIVATE_NETWORK] = options["network"]
     return {name: value for name, value in options.items() if value not in (None, "", [], {})}
 
 
@@ -222,18 +227,13 @@ def host_name(request: JobRequest, member: int) -> str:
 def networking(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
     """Network of the container, and its names there."""
     network, host = executor.network, host_name(request, request.member)
-    if has_private_network(executor, request):
+    if request.group and network == DEFAULT_NETWORK:  # a network of their own, unless the user names another
         group_folder = str(PurePosixPath(request.directory).parent)
         network = container_name(request.experiment_id, request.group, group_folder, 0)
     if not is_made_for_us(network):
         return {"network": network}
     aliases = {"networking_config": {network: {"Aliases": [host]}}} if request.group else {}
     return {"network": network, "hostname": host, **aliases}
-
-
-def has_private_network(executor: DockerExecutor, request: JobRequest) -> bool:
-    """The members of a group have a network of their own, unless the user names another."""
-    return bool(request.group) and executor.network == DEFAULT_NETWORK
 
 
 def is_made_for_us(network: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nemo_run.core.execution._docker_container import LABEL, is_made_for_us
+from nemo_run.core.execution._docker_container import LABEL, PRIVATE_NETWORK, is_made_for_us
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
-PRIVATE = f"{LABEL}.private"
-"""Label of the network of one job group, which goes with its last container."""
-
 _TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as unreachable
 
 
@@ -173,18 +170,19 @@ class Engine:
         with self._asking() as client:
             try:
                 container = client.containers.get(name)
-                networks = list(container.attrs["NetworkSettings"]["Networks"])
                 container.remove(force=True, v=True)
             except docker.errors.APIError as e:
                 if e.status_code not in (404, 409):  # somebody else removes it
                     raise
                 return
-            for network in networks:
-                _remove_private(client, network)
+            network = container.labels.get(PRIVATE_NETWORK)
+            if network:
+                with contextlib.suppress(docker.errors.APIError):  # others still use it, or it is gone
+                    client.networks.get(network).remove()
 
     # networks
 
-    def provide_network(self, name: str, labels: Mapping[str, str]) -> None:
+    def provide_network(self, name: str) -> None:
         """See to it that a network is there."""
         import docker
 
@@ -194,7 +192,7 @@ class Engine:
             if client.networks.list(names=[f"^{name}$"]):
                 return
             try:
-                made = client.networks.create(name, driver="bridge", labels=dict(labels))
+                made = client.networks.create(name, driver="bridge", labels={LABEL: ""})
             except docker.errors.APIError as e:
                 if e.status_code != 409:
                     raise
@@ -298,16 +296,6 @@ def _check_working_dir(container: Container, image: str, options: Mapping[str, A
         return
     if any(change["Path"] == wanted and change["Kind"] == 1 for change in container.diff() or []):
         raise ExecutorError(f"the image {image!r} has no folder {wanted!r} to work in; correct the working directory")
-
-
-def _remove_private(client: DockerClient, name: str) -> None:
-    """Remove the network of a job group after its last container."""
-    import docker
-
-    with contextlib.suppress(docker.errors.APIError):  # others still use it, or it is gone
-        network = client.networks.get(name)
-        if PRIVATE in (network.attrs.get("Labels") or {}):
-            network.remove()
 
 
 def _pull(client: DockerClient, image: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import _docker_container as container
-from nemo_run.core.execution._docker_engine import PRIVATE, Engine, default_connection, is_on_this_machine
+from nemo_run.core.execution._docker_engine import Engine, default_connection, is_on_this_machine
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import copy_matching, open_log, rank_logs
 from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
@@ -201,7 +201,6 @@ class DockerBackend:
             "image": executor.container_image,
             "pull": executor.pull,
             "options": options,
-            "private_network": container.has_private_network(executor, request),
             "code_archive": request.code_archive,
             "bundle_folder": str(Path(get_nemorun_home(), "runners")) if container.BUNDLE in options["command"] else "",
         }
@@ -242,8 +241,7 @@ class DockerBackend:
         options = container.for_attempt(spec["options"], attempt)
         self._prepare_folder(plan, attempt, self._engine.image_config(spec["image"]), options)
         options["mounts"] = [*options.get("mounts", []), *_mounts(plan)]
-        labels = {container.LABEL: "", **({PRIVATE: ""} if spec["private_network"] else {})}
-        self._engine.provide_network(options.get("network", ""), labels)
+        self._engine.provide_network(options.get("network", ""))
         self._engine.run(_name(plan, attempt), spec["image"], options)
         _submitted_file(handle).touch(mode=0o600)
         return handle
