@@ -140,6 +140,8 @@ def _rank(entry: registry.Factory, place: Place) -> int | None:
     """How near a factory is to a place; None if it is not for it."""
     if place.owner is not None and entry.namespace == f"{get_type_namespace(place.owner)}.{place.name}":
         return 0
+    if entry.is_for_one_place:
+        return None
     ranks = [rank for wanted in alternatives(place.hint) if (rank := _distance(entry.makes, wanted)) is not None]
     return min(ranks, default=None)
 
@@ -239,7 +241,7 @@ def _find_class(name: str, place: Place) -> type | None:
         if wanted is Executor and (found := executor_class(name)):
             return found
         for cls in _with_subclasses(wanted):
-            if cls.__name__ == name:
+            if cls.__name__ == name and not inspect.isabstract(cls):
                 return cls
     return None
 

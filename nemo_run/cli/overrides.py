@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any, get_args, get_origin
@@ -16,6 +17,7 @@ from nemo_run.cli.making import alternatives, check_argument, classes_of, find_f
 from nemo_run.cli.parse import Override
 from nemo_run.cli.values import Place, UnfitError, convert
 from nemo_run.config.buildable import Config
+from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.paths import Step, get_value, parse_path, set_value
 from nemo_run.config.target import MISSING, target_of
 from nemo_run.config.tree import clone, nodes
@@ -150,7 +152,7 @@ class Overrider:
         if found is None:
             found = self._new(place)
             set_value(self.config, path, found)
-        return found
+        return dataclasses_to_configs(found, Config)
 
     def _default_of(self, path: str) -> Any:
         """What a default factory gives, put where it belongs, so that it can be changed."""
@@ -167,7 +169,7 @@ class Overrider:
         if entry := find_factory(registry.DEFAULT, place):
             return run_factory(entry, Call(registry.DEFAULT, registry.DEFAULT), place)
         classes = classes_of(place.hint)
-        if len(classes) == 1:
+        if len(classes) == 1 and not inspect.isabstract(classes[0]):
             return Config(classes[0])
         kind = hint_name(place.hint)
         raise OverrideError(

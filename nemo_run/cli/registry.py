@@ -56,6 +56,11 @@ class Factory:
         return self._target if self._target is not None else made_by(self.function)
 
     @property
+    def is_for_one_place(self) -> bool:
+        """Whether it is for one argument, or one namespace, whatever it makes."""
+        return self._namespace is not None
+
+    @property
     def namespace(self) -> str:  # noqa: D102
         return self._namespace or get_type_namespace(self.makes)
 
