@@ -300,6 +300,7 @@ def test_a_dry_run_needs_no_engine(tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "docker run --hostname job0" in shown
     assert "--memory 1073741824" in shown
+    assert "/job0:/nemo_run" in shown
     assert "s3cr3t" not in shown
 
 

@@ -253,7 +253,7 @@ def _label(name: str) -> str:
 # --- showing -----------------------------------------------------------------------------------------------------
 
 
-def as_docker_run(image: str, options: Mapping[str, Any]) -> str:
+def as_docker_run(image: str, directory: str, options: Mapping[str, Any]) -> str:
     """A plan as a ``docker run`` that does the same, to be read; values of secrets masked."""
     words = ["docker", "run"]
     for name, flag in _FLAGS.items():
@@ -271,7 +271,8 @@ def as_docker_run(image: str, options: Mapping[str, Any]) -> str:
         for binding in bindings:
             parts = [binding.get("HostIp", ""), binding["HostPort"], inside]
             words += ["--publish", ":".join(filter(None, parts))]
-    words += [word for volume in options.get("volumes", []) for word in ("--volume", volume)]
+    volumes = [f"{directory}:{RUN_FOLDER}", *options.get("volumes", [])]
+    words += [word for volume in volumes for word in ("--volume", volume)]
     env = masked(options.get("environment", {}))
     words += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
     return " ".join(map(shlex.quote, [*words, image, *masked_arguments(_command(options["command"]))]))

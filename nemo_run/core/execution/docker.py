@@ -208,7 +208,7 @@ class DockerBackend:
 
     def describe(self, plan: Plan) -> str:
         """The ``docker run`` that does the same; values of secrets masked."""
-        return container.as_docker_run(plan.spec["image"], plan.spec["options"])
+        return container.as_docker_run(plan.spec["image"], plan.directory, plan.spec["options"])
 
     # submitting
 
