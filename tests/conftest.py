@@ -41,6 +41,7 @@ THINGS: dict[str, Callable[[], bool]] = {
     "sshd": sshd.available,
     "torch": lambda: importlib.util.find_spec("torch") is not None,
     "nvidia-resiliency-ext": lambda: importlib.util.find_spec("nvidia_resiliency_ext") is not None,
+    "root": lambda: os.geteuid() == 0,
     "unprivileged user": lambda: os.geteuid() != 0,
 }
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root

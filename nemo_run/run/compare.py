@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.run.store import ExperimentStore, TaskDefinition, read_json
+from nemo_run.run.store import ExperimentStore, TaskDefinition
 
 if TYPE_CHECKING:
     from nemo_run.config.diff import ConfigDiff
@@ -35,7 +35,7 @@ def _description(store: ExperimentStore) -> dict[str, Any]:
 
 
 def _task(store: ExperimentStore, task: TaskDefinition) -> dict[str, Any]:
-    document = read_json(store.path / task.directory / "task.json")
+    document = store.read_task(task)
     # Where the experiment put the executor is no difference that anybody made.
     own = ("experiment_id", "job_dir", "experiment_dir")
     executor = {name: value for name, value in document["executor"].items() if name not in own}

@@ -12,7 +12,7 @@ from typing import Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import JobState
-from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError
+from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError, NemoRunError
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller, current_progress, goes_on, with_reasons
 from nemo_run.run.display import ProgressView, print_status, say, status_document
@@ -277,8 +277,12 @@ class LaunchedExperiment(ConfigurableMixin):
         follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True))
 
         def show() -> None:
-            with contextlib.suppress(BrokenPipeError):  # nobody reads them any more
+            try:
                 follower.show(stop)
+            except BrokenPipeError:  # nobody reads them any more
+                pass
+            except NemoRunError as e:
+                say(str(e), sys.stderr)
 
         thread = threading.Thread(target=show, name="nemo-run logs", daemon=True)
         thread.start()

@@ -177,19 +177,45 @@ class LogFollower:
             for index, task in enumerate(progress[job.id].tasks):
                 handles = [entry["handle"] for entry in task.history] + ([task.handle] if task.handle else [])
                 for handle in handles:
-                    if handle not in self._streams:
-                        self._streams[handle] = self._open(job, index, handle)
+                    if handle not in self._streams and (stream := self._open(job, index, handle, task)):
+                        self._streams[handle] = stream
         return any(goes_on(task, driven=driven) for job in self._jobs for task in progress[job.id].tasks)
 
-    def _open(self, job: JobDefinition, index: int, handle: str) -> _Stream:
+    def _open(self, job: JobDefinition, index: int, handle: str, task: TaskProgress) -> _Stream | None:
+        """The log of an attempt; ``None`` where it has no log of the wanted rank yet."""
+        request = self._request
+        label = f"{job.tasks[index].name}/{request.rank or 0} "
+        try:
+            backend = self._backend(job, index)
+            may_come = request.follow and request.rank and not task.state.is_final
+            if may_come and request.rank not in backend.ranks(handle):
+                return None
+            reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
+        except NemoRunError as e:
+            if len(self._jobs) == 1:
+                raise
+            reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
+        return _Stream(reader, label, request.regex)
+
+    def _backend(self, job: JobDefinition, index: int) -> Backend:
         plan = self._store.read_plan(job.tasks[index])
         if plan.backend_key not in self._backends:
             self._backends[plan.backend_key] = get_backend(plan.engine, plan.connection)
-        backend = self._backends[plan.backend_key]
-        request = self._request
-        label = f"{job.tasks[index].name}/{request.rank or 0} "
-        reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
-        return _Stream(reader, label, request.regex)
+        return self._backends[plan.backend_key]
+
+
+class _Note:
+    """A text in place of a log."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.encode()
+
+    def read(self) -> bytes:
+        text, self._text = self._text, b""
+        return text
+
+    def close(self) -> None:
+        pass
 
 
 def last_lines(
@@ -200,10 +226,13 @@ def last_lines(
     index = failed[0]
     if not progress[index].handle:
         return []
-    plan = store.read_plan(job.tasks[index])
-    reader = get_backend(plan.engine, plan.connection).open_log(progress[index].handle, tail=count)
-    data = b""
-    while piece := reader.read():
-        data = (data + piece)[-_LONGEST_LINE:]
-    reader.close()
+    try:
+        plan = store.read_plan(job.tasks[index])
+        reader = get_backend(plan.engine, plan.connection).open_log(progress[index].handle, tail=count)
+        data = b""
+        while piece := reader.read():
+            data = (data + piece)[-_LONGEST_LINE:]
+        reader.close()
+    except NemoRunError as e:  # how the job ended is known all the same
+        return [f"(its log cannot be read: {e})"]
     return [line.decode("utf-8", "replace")[:1000] for line in data.splitlines()[-count:]]

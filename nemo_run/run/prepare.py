@@ -194,7 +194,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
         SerializationError: The task cannot be stored.
         ScriptError: The script is not there.
     """
-    stored = encode({"config": task, "executor": _without_secrets(executor)})
+    stored = encode({"config": _shown(task), "executor": _without_secrets(executor)})
     document = {**stored.document, "sys_path": _import_paths(executor, packaged)}
     if stored.main:
         write_text(folder / "main.pkl", stored.main)
@@ -206,7 +206,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
             raise ScriptError(f"task {name!r}: there is no script {task.path!r} in {task.working_dir or Path.cwd()}")
         return _script_command(task, name, folder, env)
     argv = (sys.executable, "-m", RUNNER, "-n", name, str(folder / "task.json"))
-    return Command(argv, {**env, **import_environment()}, python=True)
+    return Command(argv, {**import_environment(), **env}, python=True)
 
 
 def _common_environment(folder: Path, name: str, executor: Executor) -> dict[str, str]:
@@ -215,7 +215,17 @@ def _common_environment(folder: Path, name: str, executor: Executor) -> dict[str
         "NEMO_RUN_TASK": name,
         "NEMO_RUN_ARTIFACTS": str(make_folder(folder / "artifacts")),
         **({} if "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}),  # logs are to be seen as they come
+        **executor.env_vars,
     }
+
+
+def _shown(task: Any) -> Any:
+    """The task as it may be shown; secrets of a script stand in the engine's own file only."""
+    if not isinstance(task, Script):
+        return task
+    config = task.to_config()
+    config.env = masked(task.env)
+    return config
 
 
 def _without_secrets(executor: Executor) -> Any:

@@ -330,7 +330,7 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
     parent = make_folder(experiments_root(base) / folder_name(check_title(title)))
     _keep_out_of_git(parent.parent)
     stem = experiment_id or f"{parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
-    if experiment_id is not None and folder_name(experiment_id) != experiment_id:
+    if experiment_id is not None and not _is_id(experiment_id):
         raise InvalidNameError(
             f"{experiment_id!r} cannot be the id of an experiment; use letters, digits, '.', '_', '-'"
         )
@@ -355,6 +355,10 @@ def _keep_out_of_git(root: Path) -> None:
         write_text(root / ".gitignore", "*\n")
 
 
+def _is_id(text: object) -> bool:
+    return isinstance(text, str) and bool(re.fullmatch(r"\w[\w.-]{0,199}", text, re.ASCII))
+
+
 def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
     """The experiment with this id.
 
@@ -362,7 +366,7 @@ def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
         InvalidNameError: This cannot be an id.
         ExperimentNotFoundError: There is none; the message names similar ones.
     """
-    if not experiment_id or not isinstance(experiment_id, str) or folder_name(experiment_id) != experiment_id:
+    if not _is_id(experiment_id):
         raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment; see them: nemorun experiment list")
     root = experiments_root(base)
     match = _ID.match(experiment_id)
@@ -480,6 +484,14 @@ class ExperimentStore:
             raise StoreError(f"{path}: there is no such file; the task was never prepared") from None
         except TypeError as e:
             raise StoreError(f"{path}: the file is damaged ({e})") from e
+
+    def read_task(self, task: TaskDefinition) -> dict[str, Any]:
+        """The configuration of a task and its executor, as documents."""
+        path = self.path / task.directory / "task.json"
+        doc = _read_object(path)
+        if doc is None or "config" not in doc or "executor" not in doc:
+            raise StoreError(f"{path}: the file is {'missing' if doc is None else 'damaged'}; it says what the task is")
+        return doc
 
     def write_progress(self, job: JobDefinition, progress: JobProgress) -> None:
         """Store how far a job is."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution.masking import MASK
 from nemo_run.run.job import Job, JobGroup
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskDefinition, read_json
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskDefinition
 
 if TYPE_CHECKING:
     from nemo_run.run.experiment import Experiment
@@ -78,11 +78,17 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
     from nemo_run.core.runners.fdl_runner import decode
 
     folder = Path(store.path, task.directory)
-    document = read_json(folder / "task.json")
+    document = store.read_task(task)
     main = (folder / document["main"]).read_bytes() if "main" in document else b""
     loaded = decode({"config": document["config"], "executor": document["executor"]}, main)
     work, executor = loaded["config"], fdl.build(loaded["executor"])
     real = store.read_plan(task).spec.get("env", {})
-    executor.env_vars = {k: real.get(k, v) if v == MASK else v for k, v in executor.env_vars.items()}
-    is_script = isinstance(work, fdl.Buildable) and fdl.get_callable(work) is Script
-    return (fdl.build(work) if is_script else work), executor
+    executor.env_vars = _unmasked(executor.env_vars, real)
+    if isinstance(work, fdl.Buildable) and fdl.get_callable(work) is Script:
+        work = fdl.build(work)
+        work.env = _unmasked(work.env, real)
+    return work, executor
+
+
+def _unmasked(values: dict[str, str], real: dict[str, str]) -> dict[str, str]:
+    return {name: real.get(name, value) if value == MASK else value for name, value in values.items()}

@@ -67,7 +67,7 @@ class BackendContract:
         self._submitted: list[tuple[Plan, str]] = []
         self.backend = self.make_executor().backend()
         yield
-        for plan, handle in self._submitted:
+        for _, handle in self._submitted:
             if not self.status(handle).state.is_final:
                 self.backend.cancel([handle])
         for _, handle in self._submitted:

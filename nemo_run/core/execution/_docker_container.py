@@ -125,7 +125,7 @@ def for_attempt(options: Mapping[str, Any], attempt: int) -> dict[str, Any]:
 
 def environment(executor: DockerExecutor, command: Command) -> dict[str, str]:
     """All variables of the task beside those of the image: nothing comes from the launching process by itself."""
-    return {"PYTHONUNBUFFERED": "1", **command.env, **executor.env_vars}
+    return {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env}
 
 
 def group_environment(request: JobRequest) -> dict[str, str]:

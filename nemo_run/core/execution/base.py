@@ -80,7 +80,7 @@ class Command:
 
     Attributes:
         argv: Program and arguments, passed byte for byte.
-        env: Variables to set beside those the engine passes on.
+        env: Variables to set beside those the engine passes on; they go before the executor's own.
         cwd: Working directory; empty for the engine's default.
         python: ``argv[0]`` is a Python interpreter, which a launcher may replace by its own.
     """

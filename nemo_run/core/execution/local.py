@@ -164,7 +164,7 @@ class LocalBackend:
         )
         command = executor.get_launcher().wrap(request.command, layout)
         base = str(Path(request.directory, "code")) if request.code_archive else request.cwd
-        env = {**command.env, **executor.env_vars}
+        env = {**executor.env_vars, **command.env}
         if request.code_archive:
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [base, env.get("PYTHONPATH", "")]))
         spec = {
@@ -208,7 +208,8 @@ class LocalBackend:
         if plan.spec["code_archive"]:
             extract(plan.spec["code_archive"], Path(plan.directory, "code"))
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for part in (folder.parent, folder):
+                part.mkdir(exist_ok=True, mode=0o700)
             _supervisor.write_json(str(folder / "spec.json"), spec)
         except OSError as e:
             raise ExecutorError(f"{folder}: cannot be written: {e.strerror}") from e
@@ -256,7 +257,11 @@ class LocalBackend:
             return None
         if _supervisor.claim(str(folder), {"void": True}):
             return None
-        return None if _owner(folder).get("void") else self.handle(plan, attempt)
+        try:
+            void = _owner(folder)["void"]
+        except ExecutorError:  # damaged; but somebody has taken it
+            void = False
+        return None if void else self.handle(plan, attempt)
 
     # following
 
@@ -363,14 +368,14 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
 
 def _owner(folder: Path) -> dict[str, Any]:
     """Who has claimed an attempt; empty where nobody has."""
-    owner = _read(folder / "supervisor.json")
-    if owner and not owner.get("void") and not all(key in owner for key in ("pid", "start", "boot", "host")):
+    owner = _read(folder / "supervisor.json", "void")
+    if owner and not owner["void"] and not all(key in owner for key in ("pid", "start", "boot", "host")):
         raise ExecutorError(f"{folder / 'supervisor.json'} is damaged: it names no process")
     return owner
 
 
 def _is_alive(owner: Mapping[str, Any]) -> bool:
-    if not owner or owner.get("void") or owner["boot"] != _supervisor.boot_id():
+    if not owner or owner["void"] or owner["boot"] != _supervisor.boot_id():
         return False
     return bool(_supervisor.start_time(owner["pid"]) == owner["start"])
 
@@ -417,7 +422,7 @@ def _recorded_status(folder: Path) -> JobStatus:
     if end := _end(folder):
         return end
     owner = _owner(folder)
-    if not owner or owner.get("void"):
+    if not owner or owner["void"]:
         return JobStatus(JobState.SUBMITTED)
     host = owner["host"]
     if host != os.uname().nodename:

@@ -483,7 +483,7 @@ def _step(request: JobRequest, executor: SlurmExecutor, members: int) -> script.
     command = launcher.wrap(command, _layout(executor, inside))
     if not here and command.argv[0] == sys.executable:
         command = replace(command, argv=("python3", *command.argv[1:]))
-    env = {**command.env, **executor.env_vars}
+    env = {**executor.env_vars, **command.env}
     if request.code_archive or link:
         env["PYTHONPATH"] = ":".join(filter(None, [code, env.get("PYTHONPATH", "")]))
     tasks = 1 if launcher.one_per_node else executor.ntasks_per_node
