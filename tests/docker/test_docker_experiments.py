@@ -375,6 +375,8 @@ def test_what_is_to_be_submitted_waits_for_the_engine(known: bool, stoppable: Do
     if known:
         eventually(lambda: is_stored_as_running(exp))
     stoppable.stop()
+    if known:
+        eventually(lambda: "unreachable" in Path(exp.directory, "job0", "state.json").read_text())
     (work / "go").touch()
     eventually(lambda: "engine unreachable" in result(exp, "later").reason)
     eventually(lambda: "engine unreachable" in result(exp, "unwanted").reason)
