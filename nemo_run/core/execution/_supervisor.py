@@ -212,7 +212,7 @@ class Attempt:
         """Claim the attempt."""
         pid = os.getpid()
         identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(), "host": os.uname().nodename}
-        return claim(self.folder, {**identity, "claimed": time.time()})
+        return claim(self.folder, {**identity, "void": False, "claimed": time.time()})
 
     def run(self) -> None:
         """Run the task to its end, and record that."""
