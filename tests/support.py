@@ -47,7 +47,8 @@ def own_processes(root: Path) -> dict[int, str]:
     for claim in root.glob("**/supervisor.json"):
         with contextlib.suppress(OSError, ValueError):
             owner = json.loads(claim.read_bytes())
-            if isinstance(owner, dict) and "pid" in owner and _supervisor.start_time(owner["pid"]) == owner["start"]:
+            start = owner.get("start") if isinstance(owner, dict) else None
+            if start is not None and start == _supervisor.start_time(owner["pid"]):
                 found[owner["pid"]] = f"supervisor of {claim.parent}"
     return {pid: what for pid, what in found.items() if pid != os.getpid()}
 

@@ -246,10 +246,10 @@ class BackendContract:
         self.end(handle)
         assert self.log(handle) == b"1-2-.\n"
 
-    def test_the_executors_environment_wins(self) -> None:
+    def test_variables_of_the_command_go_before_those_of_the_executor(self) -> None:
         handle = self.start('echo "$WHO"', env_vars={"WHO": "executor"}, env={"WHO": "command"})
         self.end(handle)
-        assert self.log(handle) == b"executor\n"
+        assert self.log(handle) == b"command\n"
 
     @pytest.mark.parametrize("name", ["1A", "A B", "A=B", "", "A-B", "A\n"])
     def test_names_that_cannot_be_variables_are_refused(self, name: str) -> None:

@@ -1,0 +1,310 @@
+"""The store: whole files, owner only, one damaged file hides no other, many processes at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nemo_run as run
+from nemo_run.errors import ExperimentBusyError, InvalidNameError
+from nemo_run.run import store as stores
+from tests.support import attempts, bash, eventually, states
+
+NAMES = ["plain", "../../etc/passwd", "/abs", "a b", "$(id)", "日本", "..", ".", "-", "x" * 300, "é/ü", "\udcff"]
+
+
+@pytest.fixture
+def ended(work: Path) -> run.Experiment:
+    with run.Experiment("stored", clean_mode=True) as exp:
+        exp.add(bash("echo hello; exit 4"), name="a")
+        exp.add(bash("echo world"), name="b")
+        exp.run()
+    return exp
+
+
+def test_folders_and_files_are_for_their_owner_only(ended: run.Experiment, nemorun_home: Path) -> None:
+    os.umask(os.umask(0o022))
+    for path in [nemorun_home, *nemorun_home.rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
+
+
+def launched(title: str, **options: str) -> stores.ExperimentStore:
+    store = stores.create(title, **options)
+    store.write_definition(stores.Definition(store.id, title, 0.0))
+    return store
+
+
+@pytest.mark.parametrize("title", NAMES)
+def test_any_title_stays_inside(title: str, nemorun_home: Path) -> None:
+    store = launched(title)
+    assert store.path.parent.parent == nemorun_home / "experiments"
+    assert stores.find(store.id).path == store.path
+    assert stores.ids(title) == [store.id]
+
+
+def test_different_names_are_different_folders() -> None:
+    names = [*NAMES, "x" * 299, "a-b", "a  b"]
+    assert len({stores.folder_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", "a\nb", "a\0b", "\x1b[31m", 42, None])
+def test_what_cannot_be_a_title(wrong: object, nemorun_home: Path) -> None:
+    with pytest.raises(InvalidNameError):
+        run.Experiment(wrong)  # type: ignore[arg-type]
+    assert not nemorun_home.exists()
+
+
+@pytest.mark.parametrize("wrong", ["../x", "/etc", "a/b", "a b", "..", ".hidden", "x" * 300])
+def test_what_cannot_be_an_id(wrong: str, nemorun_home: Path) -> None:
+    exp = run.Experiment("title", id=wrong)
+    exp.add(bash("true"))
+    with pytest.raises(InvalidNameError):
+        exp.run()
+    assert [path for path in nemorun_home.rglob("*") if path.is_file() and path.name != ".gitignore"] == []
+
+
+def test_an_id_is_taken_once() -> None:
+    assert stores.create("title", experiment_id="mine").id == "mine"
+    with pytest.raises(InvalidNameError, match="mine"):
+        stores.create("title", experiment_id="mine")
+
+
+def test_ids_are_sorted_by_age() -> None:
+    ids = ["t_20200101_000000", "t_20200101_000000_2", "t_20200101_000000_10", "t_20210101_000000", "s_20200601_000000"]
+    for one in ids:
+        launched(one[0], experiment_id=one)
+    assert stores.ids() == [ids[0], ids[1], ids[2], ids[4], ids[3]]
+
+
+def test_a_title_of_the_store_itself() -> None:
+    store = stores.create("experiments")
+    assert stores.find(store.id).path == store.path
+
+
+def test_eight_processes_with_one_title_at_once(work: Path) -> None:
+    driver = work / "driver.py"
+    driver.write_text(
+        textwrap.dedent("""
+            import sys, time, nemo_run as run
+            while time.time() < float(sys.argv[1]): pass
+            with run.Experiment("same", clean_mode=True) as exp:
+                exp.add(run.Script(inline='echo "$1" > "out-$1"; exit "$1"', args=[sys.argv[2]]), name="job")
+                exp.run()
+            print(exp.id)
+        """)
+    )
+    import time
+
+    start = str(time.time() + 3)
+    processes = [
+        subprocess.Popen([sys.executable, driver, start, str(i)], stdout=subprocess.PIPE, text=True) for i in range(8)
+    ]
+    ids = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert len(set(ids)) == 8
+    assert sorted(run.Experiment.catalog("same")) == sorted(ids)
+    for i, one in enumerate(ids):
+        assert run.Experiment.from_id(one).results()["job"].exit_code == i
+        assert (work / f"out-{i}").read_text() == f"{i}\n"
+
+
+# whole files
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    stores.write_json(path, {"a": 1})
+    code = f"""
+        import resource
+        from pathlib import Path
+        from nemo_run.run import store
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            store.write_json(Path({str(path)!r}), "x" * 5000)
+        except store.StoreError as e:
+            print(e)
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    ).stdout
+    assert str(path) in out
+    assert "nothing was changed" in out
+    assert stores.read_json(path) == {"a": 1}
+    assert {one.name for one in tmp_path.glob("*file*")} == {path.name}
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    stores.write_json(path, ["0"] * 10)
+    writer = textwrap.dedent(f"""
+        from pathlib import Path
+        from nemo_run.run import store
+        n = 0
+        while True:
+            n += 1
+            store.write_json(Path({str(path)!r}), [str(n)] * 20_000)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", writer])
+    try:
+        seen = set()
+        while len(seen) < 20:
+            doc = stores.read_json(path)
+            assert len(set(doc)) == 1
+            seen.add(doc[0])
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("value", ["naïve — 日本語 🚀", "\udcff\udc80", "a\u2028b", "\x00\x1f"])
+def test_any_text_survives(value: str, tmp_path: Path) -> None:
+    stores.write_json(tmp_path / "x", {value: value})
+    assert stores.read_json(tmp_path / "x") == {value: value}
+
+
+# damage
+
+GARBAGE = {
+    "empty": b"",
+    "truncated": None,
+    "binary": bytes(range(256)),
+    "zeros": b"\0" * 500,
+    "null": b"null",
+    "number": b"7",
+    "list": b"[]",
+    "object": b"{}",
+    "text": b'"text"',
+    "wrong": b'{"tasks": [], "jobs": 3, "pid": "x", "exit_code": "zero", "engine": 1}',
+    "deep": b'{"tasks": [{"state": "NO_SUCH_STATE"}], "jobs": [{"id": 1}]}',
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_one_damaged_file_hides_no_other(kind: str, ended: run.Experiment, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each file of job ``a`` and of the experiment is damaged in turn."""
+    with run.Experiment("other", clean_mode=True) as other:
+        other.add(bash("exit 0"), name="fine")
+        other.run()
+    for path in sorted(path for path in ended.directory.rglob("*") if path.is_file() and "b" not in path.parts[-4:]):
+        if path.name in ("log", "a.sh", "b.sh", "controller.lock") or "b" in path.relative_to(ended.directory).parts:
+            continue
+        good = path.read_bytes()
+        garbage = GARBAGE[kind]
+        path.write_bytes(good[: len(good) // 2] if garbage is None else garbage)
+        assert set(run.Experiment.catalog()) == {ended.id, other.id}
+        assert states(run.Experiment.from_id(other.id)) == {"fine": "SUCCEEDED"}
+        look(ended.id, path)
+        path.write_bytes(good)
+        capfd.readouterr()
+        assert states(run.Experiment.from_id(ended.id)) == {"a": "FAILED", "b": "SUCCEEDED"}
+
+
+def look(experiment_id: str, damaged: Path) -> None:
+    """Everything either works or says which file is damaged; job ``b`` is seen if only job ``a`` is damaged."""
+    if damaged.name == "experiment.json" and told(lambda: run.Experiment.from_id(experiment_id), damaged):
+        return
+    past = run.Experiment.from_id(experiment_id)
+    document = past.status(return_dict=True)
+    assert document is not None
+    if "b" in document:
+        assert str(document["b"]["status"]) == "SUCCEEDED"
+        assert str(document["a"]["status"]) == "FAILED" or str(damaged) in document["a"]["reason"]
+    past.status()
+    past.results()
+    past.attach()
+    for action in (past.artifacts, lambda: past.logs("b"), lambda: past.logs("a"), lambda: past.jobs[0].task):
+        told(action, damaged)
+
+
+def told(action: Callable[[], object], damaged: Path) -> bool:
+    """Whether the action fails; if so, its error names the damaged file."""
+    try:
+        action()
+    except run.NemoRunError as e:
+        message = str(e)
+    else:
+        return False
+    assert str(damaged) in message
+    return True
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_damage_while_it_runs(kind: str, work: Path) -> None:
+    """Whatever file of a running attempt is damaged: it can be looked at, cancelled and resumed."""
+    exp = run.Experiment("running", executor=run.LocalExecutor(grace=0.5))
+    exp.add(bash("echo x >> ran; sleep 600"), name="a")
+    exp.run(detach=True)
+    eventually(lambda: attempts(work))
+    os.kill(exp._its_store.controller()["pid"], 9)
+    folder = exp.directory / "a" / "attempts" / "1"
+    for name in ("spec.json", "running.json", "supervisor.json"):
+        good = (folder / name).read_bytes()
+        garbage = GARBAGE[kind]
+        (folder / name).write_bytes(good[: len(good) // 2] if garbage is None else garbage)
+        assert states(exp) == {"a": "RUNNING"}
+        exp.logs("a", follow=False)
+        if name != "supervisor.json":
+            (folder / name).write_bytes(good)
+    exp.cancel_jobs()
+    assert str(states(exp)["a"]) in ("CANCELLED", "FAILED")
+
+
+def test_a_damaged_end_is_told_and_not_run_again(ended: run.Experiment) -> None:
+    """The controller was killed before it took note; the supervisor's note is damaged."""
+    job = ended.directory / "a"
+    state = json.loads((job / "state.json").read_text())
+    state["tasks"][0].update(state="RUNNING", exit_code=None, ended=None)
+    (job / "state.json").write_text(json.dumps(state))
+    (job / "attempts" / "1" / "exit.json").write_bytes(b"")
+    past = run.Experiment.from_id(ended.id)
+    past.resume()
+    result = past.results()["a"]
+    assert result.state is run.JobState.FAILED
+    assert str(job / "attempts" / "1" / "exit.json") in result.reason
+    assert not (job / "attempts" / "2").exists()
+
+
+# one controller
+
+
+def test_one_controller_at_a_time(work: Path) -> None:
+    exp = run.Experiment("driven")
+    exp.add(bash("sleep 600"), name="job")
+    exp.run(detach=True)
+    pid = exp._its_store.controller()["pid"]
+    with pytest.raises(ExperimentBusyError, match=f"{pid}.*attach"):
+        run.Experiment.from_id(exp.id).resume()
+    with pytest.raises(run.NemoRunError):
+        run.Experiment.from_id(exp.id).resume(detach=True)
+    exp.cancel_jobs()
+    assert states(exp) == {"job": "CANCELLED"}
+
+
+def test_looking_does_not_keep_a_controller_out(work: Path) -> None:
+    store = stores.create("looked at")
+    store.write_definition(stores.Definition(store.id, "looked at", 0.0))
+    looker = textwrap.dedent(f"""
+        from pathlib import Path
+        from nemo_run.run.store import ExperimentStore
+        store = ExperimentStore(Path({str(store.path)!r}))
+        while True:
+            store.is_driven()
+    """)
+    with store.driving():
+        pass
+    process = subprocess.Popen([sys.executable, "-c", looker])
+    try:
+        for _ in range(20):
+            with store.driving():
+                assert store.is_driven()
+    finally:
+        process.kill()
+        process.wait()
