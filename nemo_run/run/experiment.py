@@ -195,8 +195,8 @@ class Experiment(LaunchedExperiment):
         Example:
             >>> import nemo_run as run
             >>> exp = run.Experiment("example")
-            >>> exp.add(print, sep="-", name="say")
-            'say'
+            >>> exp.add(dict, size=1, name="make")
+            'make'
         """
         if self._launched:
             raise ExperimentError(f"experiment {self.id!r} was launched already; make a new one to add jobs")

@@ -22,12 +22,12 @@ def dryrun_fn(configured_fn: Partial[Any], executor: Executor | None = None, bui
 
     Example:
         >>> import nemo_run as run
-        >>> dryrun_fn(run.Partial(print, sep="-"))
-        # dry run of builtins.print
+        >>> dryrun_fn(run.Partial(dict, size=1))
+        # dry run of builtins.dict
         {
-         "_target_": "builtins.print",
+         "_target_": "builtins.dict",
          "_partial_": true,
-         "sep": "-"
+         "size": 1
         }
     """
     import json

@@ -337,7 +337,7 @@ def extract(archive: str | os.PathLike[str], dest: str | os.PathLike[str]) -> Pa
     with made_whole(target) as folder:
         if folder is not None:
             with _opened(source) as tar:
-                _unpack(tar, folder, source)
+                unpack(tar, folder, source)
     return target
 
 
@@ -378,8 +378,11 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         raise PackagingError(f"{path}: not a tar archive, or a damaged one: {error}; package the code again") from error
 
 
-def _unpack(tar: tarfile.TarFile, folder: Path, archive: Path) -> None:
-    """Links come last and are followed by nothing that is written; then none may lead out of the folder."""
+def unpack(tar: tarfile.TarFile, folder: Path, archive: Path) -> None:
+    """Unpack an open archive into a folder; nothing in it can write outside of that. ``archive`` is for messages.
+
+    Links come last and are followed by nothing that is written; then none may lead out of the folder.
+    """
     links: dict[Path, str] = {}
     for member in tar:
         path = folder / _safe_name(member.name, archive)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from nemo_run.core.packaging.archive import unpack
 from nemo_run.errors import CommandError
 
 _BLOCK = 1 << 16
@@ -39,7 +40,7 @@ def receive(argv: Sequence[str], name: str, target: Path) -> None:
     except OSError as e:
         raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
     try:
-        _stream(argv, "r|", lambda tar: tar.extractall(temporary, filter="data"))
+        _stream(argv, "r|", lambda tar: _extract(tar, temporary))
         (temporary / name).replace(target)
     except OSError as e:
         raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
@@ -58,9 +59,16 @@ def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
         question.seek(0)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _stream(argv, "r|", lambda tar: tar.extractall(folder, filter="data"), question)
+            _stream(argv, "r|", lambda tar: _extract(tar, folder), question)
         except OSError as e:
             raise CommandError(f"{folder}: cannot be written: {e.strerror}") from e
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+    else:  # Debian 12's Python is from before it
+        unpack(tar, folder, folder)
 
 
 def _stream(
