@@ -352,8 +352,7 @@ class RunContext:
         from nemo_run.run.tasks import check_arguments
 
         whole = config.clone()
-        for name in given:
-            setattr(whole, name, None)
+        whole.__arguments__.update(dict.fromkeys(given))
         try:
             check_arguments(whole)
         except MissingArgumentError as error:

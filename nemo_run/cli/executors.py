@@ -28,7 +28,9 @@ def executor_names() -> dict[str, tuple[str, str]]:
 def executor_class(name: str) -> type[Executor] | None:
     """The executor of a name, such as ``local`` or ``LocalExecutor``; None if there is none."""
     short = name.removesuffix(_ENDING).lower()
-    class_name, module = executor_names().get(short, ("", ""))
+    if short not in executor_names():
+        return None
+    class_name, module = executor_names()[short]
     if name not in (short, class_name):
         return None
     found: type[Executor] = getattr(importlib.import_module(module), class_name)

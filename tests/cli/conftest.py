@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_run.cli import registry
 from nemo_run.cli.app import run_app
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -35,10 +37,25 @@ def shell(tmp_path: Path) -> Shell:
             check=False,
         )
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
+        if code == 2:
+            assert "Traceback" not in done.stderr
         return done
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it, and nothing is remembered of its folder."""
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    monkeypatch.setattr(registry, "_entrypoints", dict(registry._entrypoints))
+    for remembered in (
+        registry.workspace_file,
+        registry._load_workspace_once,
+        registry.packages,
+        registry._load_package,
+    ):
+        remembered.cache_clear()
 
 
 @dataclass
@@ -57,6 +74,27 @@ def nemorun(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     def run(*argv: str, code: int = 0) -> Done:
         capfd.readouterr()
         found = run_app(args=argv)
+        done = Done(*capfd.readouterr())
+        assert found == code, f"exit code {found}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def script(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Nemorun:
+    """Runs a script in this process, as ``python SCRIPT ...`` would, in the folder of ``shell``."""
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+
+    def run(*argv: str, code: int = 0) -> Done:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", list(argv))
+        found: object = 0
+        try:
+            runpy.run_path(argv[0], run_name="__main__")
+        except SystemExit as end:
+            found = end.code
         done = Done(*capfd.readouterr())
         assert found == code, f"exit code {found}\n{done.stdout}\n{done.stderr}"
         return done
