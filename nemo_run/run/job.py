@@ -65,7 +65,7 @@ class _Common(ConfigurableMixin):
         return self.experiment.wait([self.id])[self.id].state
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Job(_Common):
     """A single task with its executor.
 
@@ -83,7 +83,7 @@ class Job(_Common):
         artifacts: Patterns of files to collect from its working directory when it has ended.
     """
 
-    id: str = field()
+    id: str
     task: Partial[Any] | Script
     executor: Executor
     handle: str = ""
@@ -101,7 +101,7 @@ class Job(_Common):
         return [(self.task, self.executor)]
 
 
-@dataclass(kw_only=True)
+@dataclass
 class JobGroup(_Common):
     """Several tasks that run at once.
 
@@ -120,7 +120,7 @@ class JobGroup(_Common):
         end_group_on: Whose end ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
     """
 
-    id: str = field()
+    id: str
     tasks: list[Partial[Any] | Script]
     executors: Executor | list[Executor]
     handles: list[str] = field(default_factory=list)
