@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from nemo_run.cli import configs, doctor, experiment, registry
 from nemo_run.cli.show import in_terminal, print_error
+from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import (
     CommandLineError,
     ConfigError,
@@ -75,10 +76,20 @@ class CommandsOfOthers(TyperGroup):
         return [*super().list_commands(ctx), *sorted(known - self.commands.keys())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name; None if there is none."""
-        if cmd_name not in self.commands:
-            self._load(cmd_name)
-        return super().get_command(ctx, cmd_name)
+        """The command of a name; for one that is not loaded, something to show. None if there is none."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in self.list_commands(ctx):
+            return TyperGroup(name=cmd_name, help="Commands of a package or the workspace.")
+        return found
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant; it is loaded now."""
+        name = args[0]
+        if name not in self.commands:
+            self._load(name)
+        if name not in self.commands and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}{did_you_mean(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
     def _load(self, name: str) -> None:
         if name in registry.packages():

@@ -168,19 +168,9 @@ def _arguments(node: fdl.Buildable[Any], prefix: str, skip: Sequence[str]) -> It
 def _values(overrider: Overrider, path: str, typed: str) -> Iterator[Candidate]:
     place = overrider.place_of(path)
     yield from ((text, "") for text in _choices(place.hint))
-    executors = [(name, "executor") for name in _executors(place)]
-    factories = [(entry.name, _first_line(entry.function)) for entry in making.factories_for(place)]
-    yield from executors + factories
-    known = {name for name, _ in factories}
-    yield from ((name, "class") for name in making.names_for(place) if name not in known and not executors)
+    docs = {entry.name: _first_line(entry.function) for entry in making.factories_for(place)}
+    yield from ((name, docs.get(name, "class")) for name in making.names_for(place))
     yield from _files(typed)
-
-
-def _executors(place: Place) -> Iterable[str]:
-    from nemo_run.cli.executors import executor_names
-    from nemo_run.core.execution.base import Executor
-
-    return executor_names() if Executor in making.classes_of(place.hint) else ()
 
 
 def _choices(hint: Any) -> Iterator[str]:

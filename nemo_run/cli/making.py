@@ -104,8 +104,14 @@ def _may_not_be_called(name: str, found: Any, place: Place) -> str:
 
 def names_for(place: Place) -> Iterator[str]:
     """The names that can stand in a place, factories first."""
+    from nemo_run.cli.executors import executor_names
+    from nemo_run.core.execution.base import Executor
+
     yield from (entry.name for entry in factories_for(place))
     for wanted in classes_of(place.hint):
+        if wanted is Executor:
+            yield from executor_names()
+            continue
         yield from (cls.__name__ for cls in _with_subclasses(wanted) if not inspect.isabstract(cls))
 
 
