@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import urllib.request
@@ -213,6 +215,44 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     exp.run(check=True)
     lines = log_of(exp, capfdbinary, "pair")
     assert sorted(lines) == ["rank 1 of 2 says hello", "trained", "trained"]
+
+
+ALL_REDUCE = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+print("rank", dist.get_rank(), "of", dist.get_world_size(), "sums to", total.item(), flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.needs("torch")
+def test_a_real_torch_over_two_containers(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The image has no torch: that of this machine is mounted, with the system's libraries that it needs."""
+    site = sysconfig.get_path("purelib")
+    needed = subprocess.run(["ldd", f"{site}/torch/lib/libtorch_cpu.so"], capture_output=True, text=True, check=True)
+    system = {found for found in re.findall(r"=> (/\S+)", needed.stdout) if not found.startswith(site)}
+    (work / "lib").mkdir()
+    of_glibc = [f"{Path(library).parent}/{name}" for library in system for name in ("libpthread.so.0", "libdl.so.2")]
+    for library in {*system, *filter(os.path.exists, of_glibc)}:
+        if not Path(library).name.startswith("libc.so"):  # the image has its own
+            shutil.copy(library, work / "lib")
+    executor = make(
+        launcher="torchrun",
+        nodes=2,
+        volumes=[f"{site}:/site:ro", "./lib:/lib-torch:ro"],
+        env_vars={"PYTHONPATH": "/site", "LD_LIBRARY_PATH": "/lib-torch"},
+        user="0",
+    )
+    exp = run.Experiment("exp", executor=executor, clean_mode=True)
+    exp.add([run.Script(inline=ALL_REDUCE, entrypoint="python3") for _ in range(2)], name="pair")
+    exp.run(check=True)
+    lines = log_of(exp, capfdbinary, "pair")
+    assert sorted(line[line.index("rank") :] for line in lines if "sums to" in line) == [
+        "rank 0 of 2 sums to 3.0",
+        "rank 1 of 2 sums to 3.0",
+    ]
 
 
 # limits and ends
