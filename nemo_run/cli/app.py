@@ -6,7 +6,9 @@ Exit codes: 0 when all went well, 1 when something that was asked for failed, 2 
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from nemo_run.cli import configs, doctor, experiment, registry
+from nemo_run.cli.context import RunContext
 from nemo_run.cli.show import in_terminal, print_error
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import (
@@ -64,6 +67,22 @@ def create_cli(
     app.add_typer(configs.create(), name="config", help="Look at configuration files, compare, convert, check them.")
     app.command("executors")(doctor.executors)
     app.command("doctor")(doctor.doctor)
+    return app
+
+
+def lazy_cli(args: list[str]) -> typer.Typer:
+    """An app whose only command is the one that was typed, whose code is not imported here.
+
+    Args:
+        args: What was typed; the words of the command are taken out of it.
+    """
+    from nemo_run.cli.lazy import LazyEntrypoint
+
+    words = list(itertools.takewhile(lambda arg: "=" not in arg, (arg for arg in args if not arg.startswith("-"))))
+    for word in words:
+        args.remove(word)
+    app = typer.Typer(name="nemorun", **app_options())
+    RunContext.cli_command(app, words[-1] if words else "lazy", LazyEntrypoint(shlex.join(["nemorun", *words])))
     return app
 
 
@@ -124,8 +143,9 @@ def run_app(app: typer.Typer | None = None, args: Sequence[str] | None = None) -
         app: The app; ``nemorun`` by default.
         args: The command line; that of the process by default.
     """
+    args = list(sys.argv[1:] if args is None else args)
     try:
-        (app or create_cli())(args=args)
+        (app or (lazy_cli(args) if "--lazy" in args else create_cli()))(args=args)
     except NemoRunError as error:
         print_error(str(error))
         return 2 if isinstance(error, _MISTAKES) else 1

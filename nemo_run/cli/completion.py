@@ -116,7 +116,8 @@ def _run_overrider(context: type) -> Overrider:
         for name, hint in (("executor", Executor | None), ("plugins", list[ExperimentPlugin] | ExperimentPlugin | None))
     ]
     options.__signature__ = inspect.Signature([*places, *own])  # type: ignore[attr-defined]
-    options.__annotations__ = {p.name: p.annotation for p in places}
+    hints = {p.name: making.hint_of(context, p.name) for p in own}
+    options.__annotations__ = {**hints, **{p.name: p.annotation for p in places}}
     return Overrider(Partial(options), owner=context)
 
 

@@ -331,8 +331,8 @@ def run_lazily(
     """
     from nemo_run.cli.overrides import bind_default_configs
 
-    lazy = LazyEntrypoint(target, factory or None, document, list(overrides))
-    lazy._set(_target_=LazyTarget(target, script), _args_=[tuple(change) for change in changes])  # noqa: SLF001  (ours)
+    lazy = LazyEntrypoint(LazyTarget(target, script), factory or None, document, list(overrides))
+    lazy._set(_args_=[tuple(change) for change in changes])  # noqa: SLF001  (ours)
     config = lazy.resolve()
     bind_default_configs(config)
     return config.build()()

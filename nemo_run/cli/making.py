@@ -19,7 +19,7 @@ from nemo_run.cli import registry
 from nemo_run.cli.files import operator_of
 from nemo_run.cli.items import Call, Given, Item, Made, Pairs, Reference, Target, Text, Word
 from nemo_run.cli.parse import parse_value
-from nemo_run.cli.values import Place, Unresolved, convert
+from nemo_run.cli.values import Place, Unresolved, convert, is_plain
 from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.names import get_type_namespace
@@ -226,7 +226,7 @@ def classes_of(hint: Any, builtin: bool = False) -> list[type]:
     """
     found = [get_origin(one) or one for one in alternatives(hint)]
     classes = [cls for cls in found if isinstance(cls, type) and cls not in _ANY and cls is not type(None)]
-    return [cls for cls in classes if builtin or cls.__module__ not in _BUILTIN]
+    return [cls for cls in classes if builtin or not (cls.__module__ in _BUILTIN or is_plain(cls))]
 
 
 def _with_subclasses(cls: type) -> Iterator[type]:

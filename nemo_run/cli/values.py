@@ -194,6 +194,13 @@ _READERS: dict[type, Callable[[str], Any]] = {
     datetime.timedelta: _duration,
     re.Pattern: re.compile,
 }
+
+
+def is_plain(cls: type) -> bool:
+    """Whether objects of a class are written as text, rather than configured."""
+    return cls in _READERS or issubclass(cls, enum.Enum)
+
+
 _UNQUOTED = (int, float, bool, complex)  # a number in quotes is meant as text
 
 
