@@ -83,9 +83,8 @@ def help(  # noqa: A001  (its public name)
         ...     Args:
         ...         rate: How fast.
         ...     '''
-        >>> run.help(train)
-
-    Arguments:
+        >>> run.help(train)  # doctest: +ELLIPSIS
+        A...
           rate  float  0.1  How fast.
     """
     if console is None and not in_terminal(sys.stdout):
