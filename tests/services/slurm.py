@@ -61,7 +61,7 @@ SlurmctldHost={socket.gethostname()}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={self.folder}/munge.socket,cred_expire=3
+AuthInfo=cred_expire=5,socket={self.folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={self.folder}/state
 SlurmdSpoolDir={self.folder}/spool-%n
@@ -84,7 +84,7 @@ JobRequeue=1
 KillWait=3
 SlurmdTimeout=10
 SlurmctldTimeout=10
-MessageTimeout=10
+MessageTimeout=4
 MinJobAge=60
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,batch_sched_delay=0,sched_min_interval=100000
@@ -146,7 +146,9 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 St
 
     def kill_node(self, name: str) -> None:
         """End a node and all that runs on it at once."""
-        self._processes.pop(name).kill()
+        slurmd = self._processes.pop(name)
+        slurmd.kill()
+        slurmd.wait()
         marks = f"SLURMD_NODENAME={name}".encode()
         for path in Path("/proc").glob("[0-9]*"):
             try:

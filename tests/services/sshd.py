@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -108,7 +109,8 @@ class Sshd:
         if self._process is None:
             return
         for pid in [*_children(self._process.pid), self._process.pid]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended with the one before it
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 

@@ -10,6 +10,8 @@ import pytest
 pytest.register_assert_rewrite("tests.execution.contract")
 
 from nemo_run.core.execution import _slurm_backend  # noqa: E402
+from nemo_run.core.execution._slurm_backend import SlurmBackend  # noqa: E402
+from nemo_run.core.execution.base import Command, JobRequest  # noqa: E402
 from nemo_run.core.execution.slurm import SlurmExecutor  # noqa: E402
 from nemo_run.core.packaging.base import Packager  # noqa: E402
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel  # noqa: E402
@@ -25,6 +27,25 @@ def running_cluster() -> Iterator[SlurmCluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def overtime(running_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[SlurmBackend, str]:
+    """A job that will reach its time limit, of which Slurm's shortest is a minute: it is started early."""
+    folder = tmp_path_factory.mktemp("overtime") / "e" / "late"
+    folder.mkdir(parents=True)
+    executor = SlurmExecutor(time="00:01:00", packager=Packager(), mem="100M")
+    executor.assign("e", str(folder.parent), "late", "late")
+    backend = SlurmBackend(executor.tunnel.connection())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(running_cluster.configuration))
+        plan = backend.render(JobRequest("e", "late", str(folder), executor, Command(("sleep", "600")), cwd="/"))
+        return backend, backend.submit(plan, 1)
+
+
+@pytest.fixture(autouse=True)
+def _overtime(overtime: tuple[SlurmBackend, str]) -> None:
+    """Start it with the first test."""
 
 
 @pytest.fixture(scope="session")

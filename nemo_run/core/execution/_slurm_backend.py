@@ -427,7 +427,7 @@ echo '?'"""
 _ENDS = r"""
 while IFS= read -r folder; do
   for f in "$folder/end.member" "$folder/end.0"; do
-    [ -s "$f" ] && { echo "$(cat "$f") $(stat -c %Y "$f")"; continue 2; }
+    [ -s "$f" ] && { echo "$(cat "$f") $(stat -c %.9Y "$f")"; continue 2; }
   done
   echo '?'
 done"""
@@ -488,4 +488,4 @@ def _with_end(status: JobStatus, code: int, when: float | None) -> JobStatus:
         return status
     state = JobState.FAILED if code else JobState.SUCCEEDED
     reason = status.reason if code and status.state is JobState.FAILED else ""
-    return replace(status, state=state, exit_code=code, reason=reason, ended=status.ended or when)
+    return replace(status, state=state, exit_code=code, reason=reason, ended=when or status.ended)

@@ -36,6 +36,7 @@ _REASONS = {
     "ReqNodeNotAvail": "waits for a node that is not available",
     "QOSMaxJobsPerUserLimit": "waits: you run as many jobs as you may",
     "AssocGrpGRES": "waits: your account uses as many devices as it may",
+    "JobLaunchFailure": "it could not be started on its node, or the node failed",
 }
 _NEVER = "DependencyNeverSatisfied"
 _NO_REASON = {"", "None", "NonZeroExitCode"}
@@ -144,15 +145,18 @@ def _status(record: Record) -> JobStatus:
         reason = "not run: a job that it depends on did not end as it should" if record.reason == _NEVER else ""
         return JobStatus(JobState.CANCELLED, None, reason or "cancelled", record.start, record.end, record.nodes)
     if record.state in _FAILURES:
-        reason = _FAILURES[record.state] or ("" if record.reason in _NO_REASON else record.reason)
+        reason = _FAILURES[record.state] or ("" if record.reason in _NO_REASON else _words(record.reason))
         code = record.exit_code if record.state == "FAILED" else record.exit_code or None
         return JobStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes)
     return JobStatus(JobState.PENDING, None, _why_pending(record))
 
 
+def _words(reason: str) -> str:
+    return _REASONS.get(reason.partition(",")[0].strip("()"), reason)
+
+
 def _why_pending(record: Record) -> str:
-    word = record.reason.partition(",")[0].strip("()")
-    reason = "" if word in _NO_REASON else _REASONS.get(word, record.reason)
+    reason = "" if record.reason in _NO_REASON else _words(record.reason)
     if record.start and record.start > time.time():
         reason += (
             f"{'; ' if reason else ''}expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.start))}"

@@ -153,7 +153,8 @@ def environment_file(step: Step) -> str:
 
 def task_file(step: Step) -> str:
     """The shell file that runs the command of a step."""
-    return f"cd -- {word(step.cwd)} || exit\nexec {' '.join(map(word, step.argv))}\n"
+    one_log = "" if step.error_log else "exec 2>&1  # srun would not keep the order of the two streams\n"
+    return f"{one_log}cd -- {word(step.cwd)} || exit\nexec {' '.join(map(word, step.argv))}\n"
 
 
 def complete(text: str, attempt: int, code: str, runner: str) -> str:
@@ -305,11 +306,12 @@ def _several(batch: Batch) -> Iterable[str]:
 _WAIT = 'for pid in "${pids[@]}"; do wait "$pid"; ended=$?; [ "$code" -ne 0 ] || code=$ended; done'
 
 _MONITOR = """\
-for pid in "${pids[@]}"; do  # the first failure ends the other steps
-  wait -n "${pids[@]}"; ended=$?
-  if [ "$ended" -ne 0 ] && [ "$ended" -ne 127 ] && [ "$code" -eq 0 ]; then
-    code=$ended
-    scancel --signal=TERM "$SLURM_JOB_ID"
-  fi
-done
-wait"""
+for pid in "${pids[@]}"; do
+  wait -n; code=$?
+  [ "$code" -eq 0 ] && continue
+  scancel --signal=TERM "$SLURM_JOB_ID"  # the first failure ends the other steps
+  { sleep 30; scancel --signal=KILL "$SLURM_JOB_ID"; } &
+  wait "${pids[@]}" 2>/dev/null
+  kill $!
+  break
+done"""
