@@ -18,6 +18,8 @@ from nemo_run.run import store as stores
 from tests.support import eventually, own_processes, states
 
 SLEEPER = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where whoever runs the tests ignores it
 import nemo_run as run
 script = run.Script(inline='echo begun; touch begun; while [ ! -e go ]; do sleep 0.05; done; echo done')
 with run.Experiment("sleeper", executor=run.LocalExecutor()) as exp:
