@@ -35,7 +35,12 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         import_executor as import_executor,
     )
     from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
-    from nemo_run.core.execution.launcher import FaultTolerance as FaultTolerance, Torchrun as Torchrun
+    from nemo_run.core.execution.launcher import (
+        FaultTolerance as FaultTolerance,
+        SlurmRay as SlurmRay,
+        SlurmTemplate as SlurmTemplate,
+        Torchrun as Torchrun,
+    )
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
     from nemo_run.core.execution.slurm import SlurmExecutor as SlurmExecutor
     from nemo_run.core.packaging.base import Packager as Packager
@@ -66,7 +71,7 @@ _NAMES = {
     "nemo_run.config.export": ("load_config",),
     "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
-    "nemo_run.core.execution.launcher": ("FaultTolerance", "Torchrun"),
+    "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),
     "nemo_run.core.execution.local": ("LocalExecutor",),
     "nemo_run.core.execution.slurm": ("SlurmExecutor",),
     "nemo_run.core.packaging.base": ("Packager",),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import ExecutorError, MissingExtraError
 
 if TYPE_CHECKING:
     from nemo_run.config import Script
@@ -209,7 +210,130 @@ class FaultTolerance(_ElasticLauncher):
         return [*super()._options(layout), "--ignore-missing-fault-tol-cfg", *given]
 
 
-_BY_NAME = {"torchrun": Torchrun, "ft": FaultTolerance}
+@dataclass(kw_only=True)
+class SlurmTemplate(Launcher):
+    """Runs a bash script of the user's own, a Jinja template, in place of the command: in every task of ``srun``.
+
+    In the template, ``{{ command }}`` stands for the command, quoted. ``$HEAD_NODE_ADDR`` is the first node's address.
+
+    Example:
+        >>> SlurmTemplate(template_inline="time {{ command }}").render_template(["echo", "a b"])
+        "time echo 'a b'"
+
+    Attributes:
+        template_path: File of the template.
+        template_inline: The template itself.
+        template_vars: Further variables of the template.
+    """
+
+    template_path: str | None = None
+    template_inline: str | None = None
+    template_vars: dict[str, Any] = field(default_factory=dict)
+
+    def get_template_content(self) -> str:
+        """Text of the template.
+
+        Raises:
+            ExecutorError: There is none, or its file cannot be read.
+        """
+        if self.template_inline:
+            return self.template_inline
+        if not self.template_path:
+            raise ExecutorError(f"{type(self).__name__} needs template_inline=, or template_path=")
+        try:
+            return Path(self.template_path).expanduser().read_text()
+        except OSError as e:
+            raise ExecutorError(f"{type(self).__name__}.template_path={self.template_path!r}: {e.strerror}") from e
+
+    def variables(self) -> dict[str, Any]:
+        """Variables of the template, beside ``command``."""
+        return self.template_vars
+
+    def render_template(self, cmd: list[str]) -> str:
+        """The script that runs a command.
+
+        Raises:
+            ExecutorError: The template is wrong.
+            MissingExtraError: Jinja is not installed.
+        """
+        try:
+            import jinja2
+        except ImportError:
+            raise MissingExtraError(f"{type(self).__name__} needs Jinja: pip install jinja2") from None
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  (a shell script)
+        try:
+            return environment.from_string(self.get_template_content()).render(
+                {"command": shlex.join(cmd), **self.variables()}
+            )
+        except jinja2.TemplateError as e:
+            raise ExecutorError(f"{type(self).__name__}: the template cannot be rendered: {e}") from e
+
+    def transform(self, cmd: list[str]) -> Script:
+        """The script that runs in place of the command."""
+        from nemo_run.config import Script
+
+        return Script(inline=self.render_template(cmd))
+
+    def wrap(self, command: Command, layout: Layout) -> Command:
+        """``bash`` with the script."""
+        argv = ("bash", "-c", self.render_template(list(command.argv)))
+        env = {**command.env, "HEAD_NODE_ADDR": layout.head_node}
+        return self._profiled(replace(command, argv=argv, env=env, python=False), layout)
+
+
+@dataclass(kw_only=True)
+class SlurmRay(SlurmTemplate):
+    """Starts a Ray cluster over the nodes of a job, runs the command on its first node, and ends it.
+
+    Attributes:
+        gcs_server_port: Port of Ray's head.
+        dashboard_port: Port of the dashboard.
+        object_manager_port: Port of the object manager of every node.
+        node_manager_port: Port of the node manager of every node.
+        dashboard_agent_port: Port of the dashboard agent of every node.
+        dashboard_agent_grpc_port: Its gRPC port.
+        metrics_port: Port of the metrics of every node.
+        display_nvidia_smi_output: Show what ``nvidia-smi`` says on every node.
+        head_setup: Lines of shell to run on the first node, once all nodes are there.
+        head_init_wait_time: Seconds between two looks at whether all nodes are there.
+        worker_init_wait_time: How often a node tries to reach the head, at least a second apart.
+        env_vars: Environment variables of Ray and of the command.
+    """
+
+    one_per_node: ClassVar[bool] = True
+
+    gcs_server_port: int = 6379
+    dashboard_port: int = 8265
+    object_manager_port: int = 8076
+    node_manager_port: int = 8077
+    dashboard_agent_port: int = 52365
+    dashboard_agent_grpc_port: int = 52366
+    metrics_port: int = 9002
+    display_nvidia_smi_output: bool = False
+    head_setup: str | None = None
+    head_init_wait_time: int = 10
+    worker_init_wait_time: int = 60
+    env_vars: dict[str, str] | None = None
+
+    def get_template_content(self) -> str:
+        """Text of the template: our own, unless another one is given."""
+        if self.template_inline or self.template_path:
+            return super().get_template_content()
+        return Path(__file__).with_name("templates").joinpath("slurm_ray.sh.j2").read_text()
+
+    def variables(self) -> dict[str, Any]:
+        """Variables of the template: the fields of this launcher, and those of the user."""
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in (self.env_vars or {}).items()]
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**own, "env_vars": "\n".join(exports), "head_setup": self.head_setup or "", **self.template_vars}
+
+
+_BY_NAME: dict[str, type[Launcher]] = {
+    "torchrun": Torchrun,
+    "ft": FaultTolerance,
+    "slurm_template": SlurmTemplate,
+    "slurm_ray": SlurmRay,
+}
 
 
 def make_launcher(launcher: Launcher | str | None) -> Launcher:
@@ -223,6 +347,5 @@ def make_launcher(launcher: Launcher | str | None) -> Launcher:
     if isinstance(launcher, str):
         if launcher not in _BY_NAME:
             raise ExecutorError(f"no launcher is called {launcher!r}; there are: {', '.join(sorted(_BY_NAME))}")
-        kind: Any = _BY_NAME[launcher]
-        return kind()  # type: ignore[no-any-return]
+        return _BY_NAME[launcher]()
     return launcher
