@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nemo_run.config.quick_fiddle import defer_libcst
+
 if TYPE_CHECKING:
     from nemo_run.config.autoconfig import (
         autoconvert as autoconvert,
@@ -59,6 +61,9 @@ _MODULE_OF = {
     "set_nemorun_home": "home",
     "set_value": "paths",
 }
+
+
+defer_libcst()  # before anything here imports fiddle
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,60 @@
+"""Fiddle is imported without libcst, and libcst is there when it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def python(code: str, tmp_path: Path) -> str:
+    """What a script prints in a process of its own."""
+    (tmp_path / "script.py").write_text(code)
+    command = [sys.executable, "-W", "error::ImportWarning", str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+BEGIN = """
+import sys
+import nemo_run as run
+run.Config(dict, a=1).build()
+loaded = lambda: "libcst._nodes" in sys.modules
+"""
+
+
+def test_it_is_not_loaded(tmp_path: Path) -> None:
+    code = "@run.autoconvert\ndef make() -> complex: return complex(1, 2)\nprint(make().build(), loaded())"
+    assert python(f"{BEGIN}{code}", tmp_path) == "(1+2j) False\n"
+
+
+def test_a_lambda_needs_it(tmp_path: Path) -> None:
+    code = "make = run.autoconvert(lambda: complex(1, 2))\nprint(make().build(), loaded())"
+    assert python(f"{BEGIN}{code}", tmp_path) == "(1+2j) True\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import libcst; libcst.parse_module('a = 1')",
+        "from libcst import parse_module; parse_module('a = 1')",
+        "import libcst.matchers as m; m.Name",
+        "from libcst.metadata import MetadataWrapper",
+        "import libcst.metadata, libcst; libcst.CSTVisitor, libcst.metadata.PositionProvider.__name__",
+        "import importlib.util; assert importlib.util.find_spec('libcst').name == 'libcst'; import libcst; libcst.Name",
+        "from fiddle.codegen import codegen; codegen.codegen_dot_syntax",
+    ],
+)
+def test_others_get_the_real_one(use: str, tmp_path: Path) -> None:
+    code = f"{use}\nprint(loaded())\nmake = run.autoconvert(lambda: complex(1, 2))\nprint(make().build())"
+    assert python(f"{BEGIN}{code}", tmp_path).split("\n")[1] == "(1+2j)"
+
+
+def test_where_fiddle_was_there_first(tmp_path: Path) -> None:
+    code = (
+        "import fiddle\nimport libcst\n" + BEGIN + "print(loaded(), run.autoconvert(lambda: complex(1, 2))().build())"
+    )
+    assert python(code, tmp_path) == "True (1+2j)\n"
