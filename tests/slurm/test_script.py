@@ -186,7 +186,8 @@ def test_what_runs_where() -> None:
 def test_container_options() -> None:
     step = batch_for(
         Command(("true",), {"B": "2"}), container_image="nvcr.io#x:1",
-        container_mounts=["/data:/data", "/$nemo_run/x:/y"], container_env=["PATH_IN"], env_vars={"A": "1"}, srun_args=["--no-container-mount-home"], cpus_per_task=4,
+        container_mounts=["/data:/data", "/$nemo_run/x:/y"], container_env=["PATH_IN"],
+        env_vars={"A": "1"}, srun_args=["--no-container-mount-home"], cpus_per_task=4,
     ).steps[0]  # fmt: skip
     assert list(step.options) == [
         "--kill-on-bad-exit=1", "--wait=60", "--cpus-per-task=4", "--container-image=nvcr.io#x:1",
