@@ -122,11 +122,12 @@ class Controller:
         for job in self._definition.jobs:
             for index, task in enumerate(self._progress[job.id].tasks):
                 self._take_up(job, index, task)
-        for job in self._definition.jobs:
-            if not job.dependencies:
-                self._enqueue(job)
         in_flight = {job_id for job_id, _ in self._in_flight.values()}
-        self._handed_over = {job_id for job_id, before in self._waiting.items() if before} & in_flight
+        unended = {name for name, job in self._progress.items() if not all(task.state.is_final for task in job.tasks)}
+        self._handed_over = {job_id for job_id in in_flight if self._waiting[job_id] & unended}
+        for job in self._definition.jobs:
+            if not job.dependencies or job.id in self._handed_over:
+                self._enqueue(job)
         for job in self._definition.jobs:
             self._pass_on(job)
         for job in self._definition.jobs:
@@ -488,12 +489,12 @@ class Controller:
             self._settled.add(job.id)
             for dependant in (self._jobs[name] for name in self._dependants[job.id]):
                 self._waiting[dependant.id].discard(job.id)
-                if dependant.id in self._settled | self._handed_over:
+                if dependant.id in self._settled:
                     continue
                 if progress.state is not JobState.SUCCEEDED:
                     self._skip(dependant, not_run_reason(job.id, progress))
                     todo.append(dependant)
-                elif not self._waiting[dependant.id]:
+                elif not self._waiting[dependant.id] and dependant.id not in self._handed_over:
                     self._enqueue(dependant)
 
     def _skip(self, job: JobDefinition, reason: str) -> None:
