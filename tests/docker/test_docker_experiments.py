@@ -316,6 +316,18 @@ def test_dependencies_and_retries(client: docker.DockerClient) -> None:
 # before anything starts
 
 
+def test_one_graph_over_two_engines(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with run.Experiment("exp", clean_mode=True) as exp:
+        first = exp.add(run.Script(inline="echo here > shared"), name="here", executor=run.LocalExecutor())
+        there = shell("cat /shared/shared; exit 3")
+        second = exp.add(there, name="there", executor=make(volumes=["./:/shared"]), dependencies=[first])
+        exp.add(run.Script(inline="true"), name="after", executor=run.LocalExecutor(), dependencies=[second])
+        exp.run()
+    assert log_of(exp, capfdbinary, "there") == ["here"]
+    assert result(exp, "there").exit_code == 3
+    assert "its dependency 'there' ended as FAILED with exit code 3" in result(exp, "after").reason
+
+
 @pytest.mark.parametrize(("pull", "message"), [("never", "pull='never'"), ("missing", "could not be pulled")])
 def test_a_missing_image_is_an_error_before_anything_starts(pull: str, message: str, tmp_path: Path) -> None:
     exp = run.Experiment("exp", executor=make(), clean_mode=True)
