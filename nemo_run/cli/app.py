@@ -10,6 +10,7 @@ import itertools
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,6 +148,8 @@ def run_app(app: typer.Typer | None = None, args: Sequence[str] | None = None) -
     try:
         (app or (lazy_cli(args) if "--lazy" in args else create_cli()))(args=args)
     except NemoRunError as error:
+        if {"-v", "--verbose"} & set(args):
+            traceback.print_exc()
         print_error(str(error))
         return 2 if isinstance(error, _MISTAKES) else 1
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Callable
@@ -147,6 +148,13 @@ def _configure_output(options: dict[str, Any]) -> None:
         install()
 
 
+def _completion_item() -> Any:
+    """The class of completions, for which Typer has no public name; it was Click's until Typer had its own."""
+    if "CompletionItem" in vars(core):
+        return vars(core)["CompletionItem"]
+    return importlib.import_module("click.shell_completion").CompletionItem
+
+
 class EntrypointCommand(core.TyperCommand):
     """A command whose help shows the arguments of what it runs, and that completes them."""
 
@@ -163,7 +171,7 @@ class EntrypointCommand(core.TyperCommand):
             return found
         from nemo_run.cli.completion import complete
 
-        make = vars(core)["CompletionItem"]  # Typer has no public name for it
+        make = _completion_item()
         candidates = complete(self.entrypoint.fn, self.entrypoint.run_ctx_cls, ctx.args, incomplete)
         return [*found, *(make(text, help=what) for text, what in candidates)]
 

@@ -14,7 +14,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from nemo_run.cli.items import Given, Item, Made, Pairs, Reference, Several, Shared, Target, Text
+from nemo_run.cli.items import Given, Item, Loaded, Made, Pairs, Reference, Several, Shared, Target, Text
 from nemo_run.cli.parse import parse_value
 from nemo_run.config.document import from_document
 from nemo_run.config.document.layout import (
@@ -179,7 +179,7 @@ class _Reader:
         if PARTIAL not in document and name in REFERENCES and names == {"path"}:
             return Reference(source, str(document["path"]))
         if name == BUILDABLE or document.get(CONVERT) == EXISTING:
-            return Given(source, from_document(document))
+            return Loaded(source, from_document(document))
         kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)
         return Target(source, name, tuple(map(self.item, args)), kwargs, partial)
 

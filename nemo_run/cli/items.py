@@ -63,6 +63,11 @@ class Given(Item):
 
 
 @dataclass(frozen=True)
+class Loaded(Given):
+    """A value that a document holds as it is; there may be configurations in it."""
+
+
+@dataclass(frozen=True)
 class Text(Item):
     """A string, which may also say something else: the name of a factory, a date, another file.
 

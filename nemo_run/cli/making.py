@@ -25,7 +25,7 @@ from nemo_run.config.document.symbols import resolve
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target as Signature, target_of
-from nemo_run.config.tree import clone
+from nemo_run.config.tree import clone, nodes
 from nemo_run.config.typecheck import UNIONS, bare, compile_check, hint_name
 from nemo_run.errors import ConfigError, OverrideError, SerializationError
 
@@ -389,6 +389,14 @@ def _of_target(item: Target, place: Place) -> Any:
         raise place.unfit(item, _may_not_be_called(item.name, found, place))
     made = _configure(Partial if item.partial else Config, found, item, item.args, item.kwargs, place)
     return _checked(made, item, place)
+
+
+def check_calls(item: Given, place: Place) -> None:
+    """Raise UnfitError where building a value would call something that may not be named here."""
+    for node in nodes(item.value):
+        called = node.__fn_or_cls__
+        if isinstance(node, fdl.Config) and not isinstance(called, type) and called not in place.trusted:
+            raise place.unfit(item, _may_not_be_called(hint_name(called), called, place))
 
 
 def _resolved(name: str, item: Item, place: Place) -> Any:

@@ -25,7 +25,21 @@ from typing import Any, get_args, get_origin
 import typing_extensions
 
 from nemo_run.cli.files import is_file, load
-from nemo_run.cli.items import Call, Given, Item, Made, Pairs, Quoted, Reference, Several, Shared, Target, Text, Word
+from nemo_run.cli.items import (
+    Call,
+    Given,
+    Item,
+    Loaded,
+    Made,
+    Pairs,
+    Quoted,
+    Reference,
+    Several,
+    Shared,
+    Target,
+    Text,
+    Word,
+)
 from nemo_run.cli.parse import parse_value
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.typecheck import LITERALS, UNIONS, bare, compile_check, hint_name
@@ -95,6 +109,7 @@ def convert(item: Item, place: Place) -> Any:
     """
     if isinstance(item, Shared):
         return item.value(lambda inner: convert(inner, place))
+    _check(item, place)
     return _converter(place.hint)(item, place)
 
 
@@ -303,7 +318,7 @@ def natural(item: Item, place: Place) -> Any:
     """What an item is where any type will do: what it looks like."""
     if isinstance(item, (Given, Quoted)):
         return item.value
-    if file := _file(item):
+    if file := _file(item, place):
         return convert(file, place)
     if isinstance(item, Word):
         return _word(item.source)
@@ -352,13 +367,21 @@ def _union(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
         if check and not check(looks_like[0]):
             return looks_like[0]
     reasons = []
-    for hint in sorted(hints, key=lambda hint: bare(hint) is str):
+    for hint in sorted(hints, key=functools.partial(_order, stored=isinstance(item, Text))):
         try:
             return convert(item, place.of(hint))
         except UnfitError as error:
             if error.why:
                 reasons.append(error.why)
     raise place.unfit(item, "; ".join(dict.fromkeys(reasons)))
+
+
+def _order(hint: Any, stored: bool) -> int:
+    """A type is tried before str, which any text is. Text from a file is not a number that looks so."""
+    kind = get_origin(bare(hint)) or bare(hint)
+    if kind is str:
+        return 1
+    return 2 if stored and isinstance(kind, type) and is_plain(kind) else 0
 
 
 def _looks_like(item: Item, place: Place) -> list[Any]:
@@ -402,7 +425,7 @@ _MAPPINGS: dict[Any, Callable[[Iterable[tuple[Any, Any]]], Any]] = {
 
 
 def _collection(item: Item, place: Place, make: Callable[[Iterable[Any]], Any], hint: Any) -> Any:
-    opened = _opened(item)
+    opened = _opened(item, place)
     if isinstance(opened, Pairs) and not opened.pairs and make in (set, frozenset):
         return make(())
     if isinstance(opened, Several) and (opened.kind != "set" or make in (set, frozenset)):
@@ -411,7 +434,7 @@ def _collection(item: Item, place: Place, make: Callable[[Iterable[Any]], Any], 
 
 
 def _tuple(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
-    opened = _opened(item)
+    opened = _opened(item, place)
     if not isinstance(opened, Several) or opened.kind == "set":
         return _whole(item, opened, place)
     if hints[1:] == (...,):
@@ -426,7 +449,7 @@ def _tuple(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
 
 
 def _mapping(item: Item, place: Place, make: Callable[[Iterable[Any]], Any], hints: tuple[Any, ...]) -> Any:
-    opened = _opened(item)
+    opened = _opened(item, place)
     if isinstance(opened, Call) and opened.name == "dict" and not opened.args:
         pairs = tuple((Quoted(repr(name), name), value) for name, value in opened.kwargs)
         opened = Pairs(opened.source, pairs)
@@ -436,7 +459,7 @@ def _mapping(item: Item, place: Place, make: Callable[[Iterable[Any]], Any], hin
 
 
 def _typed_dict(item: Item, place: Place, hints: dict[str, Any]) -> Any:
-    opened = _opened(item)
+    opened = _opened(item, place)
     if not isinstance(opened, Pairs):
         return _whole(item, opened, place)
     found = {}
@@ -451,9 +474,9 @@ def _typed_dict(item: Item, place: Place, hints: dict[str, Any]) -> Any:
     return found
 
 
-def _opened(item: Item) -> Item:
+def _opened(item: Item, place: Place) -> Item:
     """An item as it is when a container is wanted: a string of a file may say one, or name a file."""
-    if file := _file(item):
+    if file := _file(item, place):
         return file
     return parse_value(item.value) if isinstance(item, Text) else item
 
@@ -488,24 +511,34 @@ def _gather_pairs(
 
 
 # ---------------------------------------------------------------- what has a name
-def _file(item: Item) -> Item | None:
+def _file(item: Item, place: Place) -> Item | None:
     """What is in the file that an item names: ``@path`` or ``@path:section``."""
     text = _plain_text(item) if isinstance(item, (Word, Text)) else None
     if not text or not is_file(text):
         return None
-    return load(text, item.files if isinstance(item, Text) else ())
+    found = load(text, item.files if isinstance(item, Text) else ())
+    _check(found, place)
+    return found
+
+
+def _check(item: Item, place: Place) -> None:
+    """Refuse what is there already where building it would call something that may not be called."""
+    if isinstance(item, Loaded):
+        from nemo_run.cli.making import check_calls
+
+        check_calls(item, place)
 
 
 def _configured(item: Item, place: Place) -> Any:
     from nemo_run.cli.making import make
 
-    return make(_file(item) or item, place)
+    return make(_file(item, place) or item, place)
 
 
 def _reference(item: Item, place: Place) -> Any:
     from nemo_run.cli.making import refer
 
-    return refer(_file(item) or item, place)
+    return refer(_file(item, place) or item, place)
 
 
 def _unresolved(item: Item, place: Place) -> Any:
