@@ -25,7 +25,7 @@ from nemo_run.core.execution.base import JobState
 from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run import store as stores
 from nemo_run.run.experiment import Experiment
-from nemo_run.run.store import ExperimentStore
+from nemo_run.run.store import ExperimentStore, JobProgress, TaskProgress
 from tests.support import eventually, own_processes
 
 SEEDS = range(24)
@@ -38,12 +38,15 @@ import nemo_run as run
 seed, detach, work = int(sys.argv[1]), sys.argv[2] == "detach", sys.argv[3]
 rng = random.Random(seed)
 executor = run.LocalExecutor(retries=100, retry_delay=0.05)
-text = 'echo "begin $1 $NEMO_RUN_ATTEMPT" >> "$2"; sleep "$3"; echo "end $1 $NEMO_RUN_ATTEMPT" >> "$2"'
+text = 'it="$NEMO_RUN_TASK $NEMO_RUN_ATTEMPT"; echo "begin $it" >> "$1"; sleep "$2"; echo "end $it" >> "$1"'
 with run.Experiment("campaign", executor=executor, clean_mode=True) as exp:
     for i in range(rng.randint(5, 30)):
         before = [f"j{k}" for k in rng.sample(range(i), min(i, rng.choice((0, 0, 1, 2))))]
-        script = run.Script(inline=text, args=[f"j{i}", work + "/journal", f"{rng.random() * 0.3:.2f}"])
-        exp.add(script, name=f"j{i}", dependencies=before)
+        scripts = [
+            run.Script(inline=text, args=[work + "/journal", f"{rng.random() * 0.3:.2f}"])
+            for _ in range(rng.choice((1, 1, 1, 2, 3)))
+        ]
+        exp.add(scripts if len(scripts) > 1 else scripts[0], name=f"j{i}", dependencies=before)
     exp.run(detach=detach, max_parallel=rng.choice((None, 4)))
 """
 
@@ -55,6 +58,15 @@ run.Experiment.from_id(sys.argv[1]).resume(detach=sys.argv[2] == "detach")
 """
 
 counts: Counter[str] = Counter()
+
+
+def tasks_of(experiment: Experiment, progress: dict[str, JobProgress]) -> dict[str, TaskProgress]:
+    """How far every task is, by its name."""
+    return {
+        task.name: state
+        for job in experiment._prepared.jobs
+        for task, state in zip(job.tasks, progress[job.id].tasks, strict=True)
+    }
 
 
 class Campaign:
@@ -96,7 +108,7 @@ class Campaign:
             if self.store.is_driven() and "pid" in (controller := self.store.controller()):
                 found["controller"] = controller["pid"]
         supervisors = []
-        for claim in self.store.path.glob("*/attempts/*/supervisor.json"):
+        for claim in self.store.path.glob("**/attempts/*/supervisor.json"):
             owner = json.loads(claim.read_bytes())
             if "pid" in owner and _supervisor.start_time(owner["pid"]) == owner["start"]:
                 supervisors.append(owner["pid"])
@@ -117,22 +129,22 @@ class Campaign:
             counts["kills"] += 1
 
     def events(self) -> list[tuple[str, str, int]]:
-        """What the tasks wrote: begin or end, the job, the attempt."""
+        """What the tasks wrote: begin or end, the task, the attempt."""
         if not self.journal.exists():
             return []
         lines = self.journal.read_text().split("\n")[:-1]
-        return [(what, job, int(attempt)) for what, job, attempt in (line.split() for line in lines)]
+        return [(what, name, int(attempt)) for what, name, attempt in (line.split() for line in lines)]
 
     def look(self) -> None:
         """No state may say more than what has happened."""
         if self.store is None:
             return
-        progress = Experiment.from_id(self.store.id).progress()
-        ended = {(job, attempt) for what, job, attempt in self.events() if what == "end"}
-        for job, state in progress.items():
-            task = state.tasks[0]
+        experiment = Experiment.from_id(self.store.id)
+        progress = experiment.progress()
+        ended = {(name, attempt) for what, name, attempt in self.events() if what == "end"}
+        for name, task in tasks_of(experiment, progress).items():
             if task.state is JobState.SUCCEEDED:
-                assert (job, task.attempt) in ended, f"seed {self.seed}: {job} is said to have succeeded, and has not"
+                assert (name, task.attempt) in ended, f"seed {self.seed}: {name} is said to have succeeded, and has not"
             assert task.state is not JobState.UNKNOWN
             counts["states looked at"] += 1
 
@@ -181,25 +193,26 @@ class Campaign:
         begun = Counter((job, attempt) for what, job, attempt in events if what == "begin")
         ended = Counter((job, attempt) for what, job, attempt in events if what == "end")
         assert set(begun.values()) | set(ended.values()) <= {1}, f"{where}an attempt ran twice: {begun} {ended}"
-        progress = experiment.progress()
+        tasks = tasks_of(experiment, experiment.progress())
         position = {event: index for index, event in enumerate(events)}
+        members = {job.id: [task.name for task in job.tasks] for job in experiment._prepared.jobs}
         for job in experiment._prepared.jobs:
-            task = progress[job.id].tasks[0]
-            last = (job.id, task.attempt)
-            assert task.state is JobState.SUCCEEDED, f"{where}{job.id} is {task.state}: {task.reason}"
-            assert begun[last] == ended[last] == 1, f"{where}{job.id}: attempt {task.attempt} did not run to its end"
-            assert max(a for name, a in begun if name == job.id) == task.attempt, (
-                f"{where}{job.id} ran after its success"
-            )
-            assert task.tries == len(task.history) + 1
-            known = {entry["attempt"] for entry in task.history} | {task.attempt}
-            unknown = {attempt for name, attempt in begun if name == job.id} - known
-            assert not unknown, f"{where}{job.id}: attempts {unknown} ran that nobody meant to run"
-            for dependency in job.dependencies:
-                done = position["end", dependency, progress[dependency].tasks[0].attempt]
-                assert done < position[("begin", *last)], f"{where}{job.id} began before {dependency} had ended"
+            before = [name for dependency in job.dependencies for name in members[dependency]]
+            for name in members[job.id]:
+                task, last = tasks[name], (name, tasks[name].attempt)
+                assert task.state is JobState.SUCCEEDED, f"{where}{name} is {task.state}: {task.reason}"
+                assert begun[last] == ended[last] == 1, f"{where}{name}: attempt {task.attempt} did not run to its end"
+                ran = {attempt for one, attempt in begun if one == name}
+                assert max(ran) == task.attempt, f"{where}{name} ran after its success"
+                assert task.tries == len(task.history) + 1
+                unknown = ran - {entry["attempt"] for entry in task.history} - {task.attempt}
+                assert not unknown, f"{where}{name}: attempts {unknown} ran that nobody meant to run"
+                for one in before:
+                    done = position["end", one, tasks[one].attempt]
+                    assert done < position[("begin", *last)], f"{where}{name} began before {one} had ended"
+                counts["tasks"] += 1
+                counts["attempts"] += task.tries
             counts["jobs"] += 1
-            counts["attempts"] += task.tries
         counts["experiments"] += 1
         eventually(lambda: not own_processes(self.folder.parent), f"{where}all processes have ended", within=30)
 
