@@ -231,7 +231,9 @@ class LocalBackend:
         return int(pid)
 
     def _ask(self, folder: str) -> str:
-        if self._forker is None or self._forker.poll() is not None:
+        if self._forker is not None and self._forker.poll() is not None:
+            self._close_forker()
+        if self._forker is None:
             # Only names of folders cross these pipes. The environment stays behind: spec.json has the task's own.
             self._forker = subprocess.Popen(
                 [sys.executable, "-I", "-S", _supervisor.__file__],
