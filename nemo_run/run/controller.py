@@ -65,7 +65,7 @@ class Controller:
         """Drive the experiment until every job has ended.
 
         Args:
-            on_driving: Called once the experiment is ours.
+            on_driving: Called once the experiment is ours, and all that is stored of it has been read.
 
         Returns:
             The progress of every job, by its id.
@@ -74,11 +74,11 @@ class Controller:
             ExperimentBusyError: Another controller drives it.
         """
         with self._store.driving():
-            if on_driving:
-                on_driving()
-            self._store.drop_summary()
             try:
                 self._load()
+                self._store.drop_summary()
+                if on_driving:
+                    on_driving()
                 while True:
                     self._obey()
                     self._launch()
