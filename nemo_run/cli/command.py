@@ -31,7 +31,6 @@ class CommandSpec:
         factory: The factory.
         executor: The executor.
         plugins: The plugins.
-        is_main: The function is that of the script that runs.
         defaults: What options are that are not given.
     """
 
@@ -41,7 +40,6 @@ class CommandSpec:
     factory: Any = None
     executor: Any = None
     plugins: Any = None
-    is_main: bool = False
     defaults: dict[str, Any] | None = None
 
 

@@ -87,7 +87,7 @@ class RunContext:
         default_plugins: Any = None,
         type: Kind = "task",
         command_kwargs: dict[str, Any] = {},  # noqa: B006  (its public default)
-        is_main: bool = False,
+        is_main: bool = False,  # noqa: ARG003
         cmd_defaults: dict[str, Any] | None = None,
     ) -> Callable[..., Any]:
         """Add a command that runs a function to a Typer app.
@@ -101,7 +101,7 @@ class RunContext:
             default_plugins: The plugins where ``run.plugins`` says nothing else.
             type: ``"task"`` or ``"experiment"``.
             command_kwargs: More arguments of Typer's ``command``.
-            is_main: The function is that of the script that runs.
+            is_main: Accepted for compatibility.
             cmd_defaults: What options are that are not given, by the names of the attributes.
 
         Returns:
@@ -109,9 +109,7 @@ class RunContext:
         """
         from nemo_run.cli.command import CommandSpec, add_command
 
-        spec = CommandSpec(
-            cls, fn, type, default_factory, default_executor, default_plugins, is_main, cmd_defaults or {}
-        )
+        spec = CommandSpec(cls, fn, type, default_factory, default_executor, default_plugins, cmd_defaults or {})
         return add_command(parent, name, spec, command_kwargs)
 
     @classmethod
