@@ -19,7 +19,8 @@ from tests.support import eventually, own_processes, states
 
 SLEEPER = """
 import signal
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where whoever runs the tests ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where whoever runs the tests ignores them
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import nemo_run as run
 script = run.Script(inline='echo begun; touch begun; while [ ! -e go ]; do sleep 0.05; done; echo done')
 with run.Experiment("sleeper", executor=run.LocalExecutor()) as exp:
