@@ -152,7 +152,7 @@ class Controller:
         if handle is None:  # it was never submitted: as if we had not begun
             task.state, task.handle, task.reason = JobState.UNSUBMITTED, "", ""
             return
-        task.handle, task.tries = handle, len(task.history) + 1
+        task.handle = handle
         self._in_flight[handle] = (job.id, index)
 
     def _plan(self, job: JobDefinition, index: int) -> Plan:
