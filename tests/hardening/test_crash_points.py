@@ -72,6 +72,13 @@ def prepared(number: int) -> run.Experiment:
     return exp
 
 
+def look(exp: run.Experiment, work: Path) -> None:
+    """What has begun is never said to be unsubmitted."""
+    begun = {line.split()[0].partition("/")[0] for line in attempts(work)}
+    progress = exp.progress()
+    assert [name for name in begun if progress[name].state is JobState.UNSUBMITTED] == []
+
+
 def crash_and_resume(step: int, again: bool, work: Path) -> bool:
     """Kill the controller at a step, perhaps its successor too, and let a third one finish; whether it was killed."""
     for name in ("ran", "tried"):
@@ -79,6 +86,7 @@ def crash_and_resume(step: int, again: bool, work: Path) -> bool:
     exp = prepared(2 * step + again)
     store = exp._its_store
     killed = dies_at(step, store.path, lambda: Controller(store).run())
+    look(exp, work)
     if again:
         dies_at(step, store.path, lambda: Controller(store).run())
     progress = Controller(ExperimentStore(store.path)).run()

@@ -85,7 +85,7 @@ KillWait=3
 SlurmdTimeout=10
 SlurmctldTimeout=10
 MessageTimeout=4
-MinJobAge=60
+MinJobAge=600
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,batch_sched_delay=0,sched_min_interval=100000
 SelectType=select/cons_tres

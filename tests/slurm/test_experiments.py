@@ -21,8 +21,9 @@ from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
-from tests.services.slurm import SlurmCluster
+from tests.services.slurm import USER, SlurmCluster
 from tests.services.sshd import Sshd
+from tests.slurm import training
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
@@ -196,7 +197,7 @@ def test_a_chain_is_left_to_slurm(executor: SlurmExecutor, cluster: SlurmCluster
         assert waiting
         os.kill(experiment._its_store.controller()["pid"], signal.SIGKILL)  # Slurm goes on without us
         Path(go).touch()
-    eventually(lambda: not cluster.ask("squeue", "-h", "-t", "PD,R,CG").strip())
+    eventually(lambda: not cluster.ask("squeue", "-h", "-u", USER, "-t", "PD,R,CG").strip())
     past = run.Experiment.from_id(experiment.id)
     past.resume()
     states = {name: result.state.name for name, result in past.results().items()}
@@ -350,6 +351,34 @@ def test_time_limit(overtime: tuple[SlurmBackend, str], cluster: SlurmCluster) -
     backend, handle = overtime
     status = eventually(lambda: (s := backend.states([handle])[handle]).state.is_final and s, within=150)
     assert (status.state, status.reason) == (run.JobState.FAILED, "its time limit was reached")
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.filterwarnings("ignore:The pynvml package:FutureWarning")
+def test_training_over_two_nodes(
+    executor: SlurmExecutor, here: LocalTunnel, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    import torch
+
+    executor.tunnel, executor.launcher, executor.mem = here, "torchrun", "4G"
+    executor.nodes, executor.ntasks_per_node = 2, 2
+    executor.env_vars = {"OMP_NUM_THREADS": "1"}
+    experiment = run.Experiment("training", executor=executor, clean_mode=True)
+    experiment.add(run.Partial(training.fit), name="fit")
+    result = launch(experiment)["fit"]
+    log = log_of(experiment, "fit", capfdbinary).decode()
+    assert result.ok, log
+    placed = dict(re.findall(r"rank (\d) of 4 on (node\d)", log))
+    assert sorted(placed) == ["0", "1", "2", "3"]
+    assert sorted(placed.values()) == ["node1", "node1", "node2", "node2"]
+    # PyTorch numbers the nodes of a c10d rendezvous as it likes: processes are counted along Slurm's nodes.
+    logs = [log_of(experiment, "fit", capfdbinary, rank=rank).decode() for rank in range(4)]
+    assert sorted("".join(re.findall(r"rank (\d) of 4", text)) for text in logs) == ["0", "1", "2", "3"]
+    assert ["node1" in text for text in logs] == [True, True, False, False]
+    (model,) = experiment.artifacts()
+    weights = torch.load(model.file)
+    assert weights["weight"].item() == pytest.approx(3, abs=0.05)
+    assert weights["bias"].item() == pytest.approx(1, abs=0.05)
 
 
 def test_packager_kept_by_the_cluster(executor: SlurmExecutor, jobs_folder: Path) -> None:

@@ -218,7 +218,7 @@ class SlurmBackend:
         if answer == "?":
             job = self._find(folder)
             if not job:
-                self._run(posix(': > "$1/void"', folder))
+                self._run(posix('echo void > "$1/void"', folder))
             answer = job or "void"
         return None if answer == "void" else str(_handle(plan, attempt, answer))
 
@@ -227,7 +227,7 @@ class SlurmBackend:
         out = self._run(posix('squeue --me -h -t all -O "JobID:|,Command:|"'))
         for line in out.splitlines():
             job, _, command = line.partition("|")
-            if command.rstrip("|").split(" ")[0] == f"{folder}/job.sh":
+            if command.removesuffix("|") == f"{folder}/job.sh":
                 return job
         return ""
 
@@ -388,37 +388,39 @@ esac"""
 
 _UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
 
-# For every attempt two lines: its folder with its dependency, and the folder of the one that leads its group.
+# For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
+# The loop starts no program but sbatch: there may be many attempts.
 _SUBMIT = r"""
-umask 077
-drop=$(env | sed -n 's/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | grep -v 'SLURM_CONF$' | tr '\n' ' ')
+umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
+drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
+sbatch="${drop:+env $drop}sbatch --parsable"
 while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
   if [ "$leader" != "$folder" ]; then
-    if [ -s "$leader/job_id" ]; then cp "$leader/job_id" "$folder/job_id"; echo "S $(cat "$leader/job_id")"
+    if read -r id 2>/dev/null < "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "S $id"
     else echo "E the first task of its group was not submitted"; fi
     continue
   fi
-  if ! mkdir "$folder/claimed" 2>/dev/null; then
-    if [ -s "$folder/job_id" ]; then echo "S $(cat "$folder/job_id")"; else echo "E it was submitted before"; fi
+  if ! true 2>/dev/null > "$folder/claimed"; then
+    if read -r id 2>/dev/null < "$folder/job_id"; then echo "S $id"; else echo "E it was submitted before"; fi
     continue
   fi
-  if id=$(env $drop sbatch --parsable ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} \
-      "$folder/job.sh" </dev/null 2>"$folder/sbatch.err"); then
+  if id=$($sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} \
+      "$folder/job.sh" </dev/null 2>|"$folder/sbatch.err"); then
     id=${id%%;*}
-    printf '%s\n' "$id" > "$folder/job_id.new" && mv -f -- "$folder/job_id.new" "$folder/job_id"
+    echo "$id" >| "$folder/job_id"
     echo "S $id"
   else
-    : > "$folder/failed"
+    echo failed >| "$folder/failed"
     echo "E $(tr '\n' ' ' < "$folder/sbatch.err")"
   fi
 done"""
 
 _RECOVER = """\
-umask 077; mkdir -p -- "$1" || exit
+umask 077; set -C; mkdir -p -- "$1" || exit
 [ ! -e "$1/void" ] || { echo void; exit; }
-if mkdir "$1/claimed" 2>/dev/null; then : > "$1/void"; echo void; exit; fi
+if true 2>/dev/null > "$1/claimed"; then echo void > "$1/void"; echo void; exit; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do
-  if [ -s "$1/job_id" ]; then cat "$1/job_id"; exit; fi
+  if read -r id 2>/dev/null < "$1/job_id"; then echo "$id"; exit; fi
   [ ! -e "$1/failed" ] || break
   sleep 0.5
 done
@@ -449,7 +451,7 @@ def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
 
 def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
     """Files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
-    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/artifacts/": b"", f"{_attempt(plan, attempt)}/": b""}
+    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/artifacts/": b""}
     if folder != plan.directory:
         for name in _SHIPPED:
             source = Path(plan.directory, name)

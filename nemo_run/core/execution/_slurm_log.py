@@ -15,17 +15,16 @@ from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
 _MOST = 1 << 18  # bytes of one file in one answer
 _SOON, _LATE = 0.3, 2.0  # seconds between two commands: while logs grow, and when they have not for a while
+_ALL = "log.*"
+_OF_LAUNCHER = f"node.{{}}.{{}}/{RANK_LOGS}/*/attempt_*/{{}}/stdout.log"  # node, processes of a node, which of them
+_RANK_OF_LAUNCHER = re.compile(rf"node\.(\d+)\.(\d+)/{RANK_LOGS}/.*/(\d+)/stdout\.log")
 _LABEL = re.compile(rb"^ *(\d+): ?", re.MULTILINE)
 
-# Three lines for every log: its number, what matches its files, and the offsets that are known, as "name:offset".
+# Four lines for every log: its number, its folder, what matches its files, and the offsets known, as "name:offset".
 # A name that is not known begins at 0, or, with "*:n", with its last n lines.
 _READ = r"""
-while IFS= read -r id && IFS= read -r folder && IFS= read -r rank && IFS= read -r known; do
-  if [ -n "$rank" ]; then
-    set -- "$folder"/RANKS/*/attempt_*/"$rank"/stdout.log
-    [ -e "$1" ] || set -- "$folder"/log.*
-  else set -- "$folder"/log.*; fi
-  for f in "$@"; do
+while IFS= read -r id && IFS= read -r folder && IFS= read -r pattern && IFS= read -r known; do
+  for f in "$folder"/$pattern; do
     [ -e "$f" ] || continue
     name=${f#"$folder"/} at='' lines=''
     for k in $known; do
@@ -41,7 +40,7 @@ while IFS= read -r id && IFS= read -r folder && IFS= read -r rank && IFS= read -
     printf '%s %s %s %s\n' "$id" "$at" "$count" "$name"
     [ "$count" -le 0 ] || tail -c "+$((at + 1))" -- "$f" | head -c "$count"
   done
-done""".replace("MOST", str(_MOST)).replace("RANKS", RANK_LOGS)
+done""".replace("MOST", str(_MOST))
 
 
 @dataclass(eq=False)
@@ -52,6 +51,7 @@ class SlurmLog:
     folder: str
     rank: int | None
     tail: int | None
+    pattern: str = _ALL
     offsets: dict[str, int] = field(default_factory=dict)
     ready: deque[bytes] = field(default_factory=deque)
     rests: dict[str, bytes] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class SlurmLog:
     def _add(self, name: str, data: bytes) -> None:
         element, ranks = _labels(name)
         if ranks <= 1:
-            if self.rank is None or name.startswith(RANK_LOGS) or self.rank == element:
+            if self.rank in (None, element) or self.pattern != _ALL:
                 self.ready.append(data)
             return
         data = self.rests.pop(name, b"") + data  # labels are at the beginning of lines: only whole ones are passed on
@@ -121,12 +121,13 @@ class Feed:
         Raises:
             ExecutorError: There is no such rank.
         """
+        pattern = _ALL
         if rank is not None:
-            there = self.ranks(folder)
-            if rank not in (there or [0]):
-                shown = ", ".join(map(str, there or [0]))
-                raise ExecutorError(f"rank {rank} has no log; ranks with one: {shown}")
-        log = SlurmLog(self, folder, rank, tail)
+            there = self._patterns(folder) or {0: _ALL}
+            if rank not in there:
+                raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, there))}")
+            pattern = there[rank]
+        log = SlurmLog(self, folder, rank, tail, pattern)
         with self._lock:
             self._open.add(log)
             self._asked = float("-inf")
@@ -139,16 +140,22 @@ class Feed:
 
     def ranks(self, folder: str) -> list[int]:
         """Ranks, or tasks of an array, that have a log of their own."""
-        script = f'cd -- "$1" 2>/dev/null && ls -d log.* {RANK_LOGS}/*/attempt_*/*/stdout.log 2>/dev/null; true'
+        return list(self._patterns(folder))
+
+    def _patterns(self, folder: str) -> dict[int, str]:
+        """What matches the files of every rank that has a log of its own."""
+        script = f'cd -- "$1" 2>/dev/null && ls -d log.* {_OF_LAUNCHER.format("*", "*", "*")} 2>/dev/null; true'
         names = self._tunnel.execute(posix(script, folder)).decode().split()
-        of_launcher = {int(name.split("/")[-2]) for name in names if name.startswith(RANK_LOGS)}
-        if of_launcher:
-            return sorted(of_launcher)
+        found = [match.groups() for name in names if (match := _RANK_OF_LAUNCHER.match(name))]
+        if found:
+            ranks = {int(node) * int(count) + int(local): (node, count, local) for node, count, local in found}
+            return {rank: _OF_LAUNCHER.format(*ranks[rank]) for rank in sorted(ranks)}
         elements = {_labels(name) for name in names}
-        if len({element for element, _ in elements}) > 1:
-            return sorted({element for element, _ in elements})
-        ranks = max((ranks for _, ranks in elements), default=1)
-        return list(range(ranks)) if ranks > 1 else []
+        numbers = {element for element, _ in elements}
+        if len(numbers) <= 1:
+            most = max((ranks for _, ranks in elements), default=1)
+            numbers = set(range(most if most > 1 else 0))
+        return dict.fromkeys(sorted(numbers), _ALL)
 
     def ask(self) -> bool:
         """Ask for all that is new in all logs; not too often. Whether there was an answer."""
@@ -190,8 +197,7 @@ def _question(number: int, log: SlurmLog) -> str:
     known = [f"{name}:{offset}" for name, offset in log.offsets.items()]
     if log.tail is not None and not log.offsets:
         known.append(f"*:{log.tail}")
-    rank = "" if log.rank is None else str(log.rank)
-    return f"{number}\n{log.folder}\n{rank}\n{' '.join(known)}\n"
+    return f"{number}\n{log.folder}\n{log.pattern}\n{' '.join(known)}\n"
 
 
 def _labels(name: str) -> tuple[int, int]:

@@ -205,8 +205,9 @@ def batch_script(batch: Batch) -> str:
 
 _HEAD_NODE = """\
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-head_node_ip=$(getent ahostsv4 "$head_node" | awk '$1 !~ /^127\\./ {print $1; exit}')
-export head_node_ip="${head_node_ip:-$head_node}"
+head_node_ip=$(scontrol show node "$head_node" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
+address=$(getent ahostsv4 "${head_node_ip:=$head_node}" | awk '$1 !~ /^127\\./ {print $1; exit}')
+export head_node_ip="${address:-$head_node_ip}"
 """
 
 _RETRY = """

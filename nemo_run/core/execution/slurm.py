@@ -512,12 +512,13 @@ def _with_alias(text: str, inside: str) -> str:
 
 
 def _layout(executor: SlurmExecutor, inside: str) -> Layout:
+    processes = executor.nproc_per_node()
     return Layout(
         nodes=executor.nodes,
-        processes_per_node=executor.nproc_per_node(),
+        processes_per_node=processes,
         head_node=script.HEAD_NODE,
         node_rank=script.NODE_RANK,
-        log_dir=ATTEMPT_FOLDER,
+        log_dir=f"{ATTEMPT_FOLDER}/node.{script.NODE_RANK}.{processes}",
         profile_dir=inside,
     )
 
