@@ -135,8 +135,8 @@ def memory_of(processes: dict[int, int]) -> int:
             with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
                 shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
             total += int(shares[0]) * 1024
-        except (OSError, IndexError):
-            total += resident
+        except (OSError, IndexError):  # it has ended meanwhile, or this system does not tell
+            total += resident if start_time(pid) is not None else 0
     return total
 
 
