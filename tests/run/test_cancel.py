@@ -51,6 +51,8 @@ def test_a_running_job_ends_with_all_of_its_processes(running: run.Experiment, w
     assert len(alive(work)) == 4
     running.cancel("family")
     assert alive(work) == []
+    assert states(running)["family"] == "CANCELLED"
+    eventually(lambda: states(running)["waits"] == "CANCELLED")  # the controller goes on to its dependants
     assert states(running) == {"ended": "SUCCEEDED", "family": "CANCELLED", "waits": "CANCELLED", "other": "RUNNING"}
     assert "'family' ended as CANCELLED" in running.results()["waits"].reason
     assert attempts(work) == ["started"]
