@@ -73,6 +73,15 @@ def no_process_left(tmp_path: Path) -> Iterator[None]:
     assert not left, f"left behind: {left}"
 
 
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Experiments are launched from a folder of their own."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
 def bash(text: str, *args: str, **options: Any) -> Script:
     """A script task."""
     return Script(inline=text, args=list(args), **options)

@@ -249,16 +249,15 @@ def prune(
     yes: Yes = False,
 ) -> None:
     """Delete the experiments that were launched long ago; never one that runs."""
-    from nemo_run.cli.selection import launched_before, parse_age
+    from nemo_run.cli.selection import parse_age
     from nemo_run.cli.show import confirm
     from nemo_run.run import housekeeping
 
-    age = parse_age(older_than)
-    old = launched_before(time.time() - age, title)
+    old, unreadable = housekeeping.launched_before(time.time() - parse_age(older_than), title)
     typer.echo("\n".join(old) if old else f"no experiment is older than {older_than}")
     if dryrun or not old or not confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
         return
-    deleted, kept = housekeeping.prune(age, title)
+    deleted, kept = housekeeping.delete_all(old)  # just those that were shown
     typer.echo(f"{len(deleted)} deleted", err=True)
-    for reason in kept.values():
+    for reason in (unreadable | kept).values():
         typer.echo(f"kept: {reason}", err=True)

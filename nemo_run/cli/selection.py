@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 
 from nemo_run.config.suggest import did_you_mean
-from nemo_run.errors import CommandLineError, ExperimentNotFoundError, JobNotFoundError, StoreError
+from nemo_run.errors import CommandLineError, ExperimentNotFoundError, JobNotFoundError
 from nemo_run.run import store as stores
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition
 
@@ -50,16 +49,6 @@ def find_job(definition: Definition, wanted: str) -> JobDefinition:
     if wanted.isdecimal() and int(wanted) < len(names):
         return definition.jobs[int(wanted)]
     raise JobNotFoundError(f"experiment {definition.id!r} has no job {wanted!r}{did_you_mean(wanted, names)}")
-
-
-def launched_before(limit: float, title: str = "") -> list[str]:
-    """Ids of the experiments that were launched before a time; damaged ones are left out."""
-    found = []
-    for store in map(stores.find, stores.ids(title)):
-        with contextlib.suppress(StoreError):
-            if store.read_definition().created < limit:
-                found.append(store.id)
-    return found
 
 
 def parse_age(text: str) -> float:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
-from nemo_run.core.execution.base import Backend, JobState, JobStatus, Plan, QueueBackend, get_backend
+from nemo_run.core.execution.base import Backend, Backends, JobState, JobStatus, Plan, QueueBackend
 from nemo_run.errors import EngineUnreachableError, NemoRunError, StoreError
 from nemo_run.run import artifacts, outages
 from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
@@ -44,7 +44,7 @@ class Controller:
         self._jobs = {job.id: job for job in self._definition.jobs}
         self._progress: dict[str, JobProgress] = {}
         self._plans: dict[_Task, Plan] = {}
-        self._backends: dict[str, Backend] = {}
+        self._backends = Backends()
         self._in_flight: dict[str, _Task] = {}  # by handle
         self._cancelled: set[str] = set()  # jobs that were told to end
         self._settled: set[str] = set()  # jobs whose end has been passed on
@@ -108,8 +108,7 @@ class Controller:
     def _close(self) -> None:
         if self._collectors is not None:
             self._collectors.shutdown()
-        for backend in self._backends.values():
-            backend.close()
+        self._backends.close()
 
     # what is there
 
@@ -141,7 +140,7 @@ class Controller:
             self._retries[job.id, index] = task.retry_at
             return
         plan = self._plan(job, index)
-        backend = self._backend(plan)
+        backend = self._backends.of(plan)
         try:
             handle = backend.recover(plan, task.attempt)
         except EngineUnreachableError as e:
@@ -161,17 +160,11 @@ class Controller:
             self._plans[key] = self._store.read_plan(job.tasks[index])
         return self._plans[key]
 
-    def _backend(self, plan: Plan) -> Backend:
-        key = plan.backend_key
-        if key not in self._backends:
-            self._backends[key] = get_backend(plan.engine, plan.connection)
-        return self._backends[key]
-
     def _settle_unsure(self) -> None:
         """Ask for what may have been submitted, of engines that may answer again."""
         for key in sorted(self._unsure):
             job, index = self._jobs[key[0]], key[1]
-            if self._outages.lasts(self._backend(self._plan(job, index))):
+            if self._outages.lasts(self._backends.of(self._plan(job, index))):
                 continue
             task = self._progress[job.id].tasks[index]
             self._unsure.discard(key)
@@ -231,14 +224,14 @@ class Controller:
         """Whether one engine takes both at once."""
         try:
             plans = [self._plan(self._jobs[job_id], index) for job_id, index in (one, other)]
-            return self._backend(plans[0]).supports_dependencies and plans[0].backend_key == plans[1].backend_key
+            return self._backends.of(plans[0]).supports_dependencies and plans[0].backend_key == plans[1].backend_key
         except NemoRunError:  # submitting it will tell what is wrong
             return False
 
     def _is_held_back(self, job: JobDefinition, index: int) -> bool:
         """Whether its engine does not answer now."""
         try:
-            backend = self._backend(self._plan(job, index))
+            backend = self._backends.of(self._plan(job, index))
         except NemoRunError:  # submitting it will tell what is wrong
             return False
         if self._outages.lasts(backend):
@@ -264,7 +257,7 @@ class Controller:
         task.handle = ""
         with contextlib.suppress(NemoRunError):  # submitting it will tell what is wrong
             plan = self._plan(job, index)
-            task.handle = self._backend(plan).handle(plan, task.attempt)
+            task.handle = self._backends.of(plan).handle(plan, task.attempt)
         self._store.write_progress(job, self._progress[job.id])
 
     def _submit(self, batch: list[_Task]) -> None:
@@ -276,7 +269,7 @@ class Controller:
             job, task = self._jobs[job_id], self._progress[job_id].tasks[index]
             if isinstance(answer, EngineUnreachableError):
                 self._unsure.add((job_id, index))
-                self._outage(self._backend(self._plan(job, index)), [(job_id, index)], answer)
+                self._outage(self._backends.of(self._plan(job, index)), [(job_id, index)], answer)
             elif isinstance(answer, Exception):
                 reason = f"could not be submitted: {answer}"
                 self._ended(job, index, JobStatus(JobState.FAILED, reason=reason, ended=time.time()))
@@ -290,7 +283,7 @@ class Controller:
 
     def _ask_to_submit(self, batch: list[_Task]) -> Sequence[str | NemoRunError]:
         tasks = [(self._plan(self._jobs[job], index), self._progress[job].tasks[index]) for job, index in batch]
-        backend = self._backend(tasks[0][0])
+        backend = self._backends.of(tasks[0][0])
         if not backend.supports_dependencies:
             return [backend.submit(plan, task.attempt) for plan, task in tasks]
         afters = [self._handles_of(self._waiting[job]) for job, _ in batch]
@@ -339,12 +332,8 @@ class Controller:
         return list(dict.fromkeys([*news, *fresh]))
 
     def _by_backend(self, handles: Iterable[str]) -> list[tuple[Backend, list[str]]]:
-        groups: dict[int, tuple[Backend, list[str]]] = {}
-        for handle in handles:
-            job_id, index = self._in_flight[handle]
-            backend = self._backend(self._plan(self._jobs[job_id], index))
-            groups.setdefault(id(backend), (backend, []))[1].append(handle)
-        return list(groups.values())
+        tasks = ((handle, *self._in_flight[handle]) for handle in handles)
+        return self._backends.group((self._plan(self._jobs[job], index), handle) for handle, job, index in tasks)
 
     def _look(self, handles: list[str]) -> None:
         self._settle_unsure()
@@ -523,8 +512,6 @@ def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[st
         counts[state.name] = counts.get(state.name, 0) + 1
     ends = [job.ended for job in progress.values() if job.ended]
     return {
-        "title": definition.title,
-        "created": definition.created,
         "state": overall(states).name,
         "counts": counts,
         "ended": max(ends, default=definition.created),
@@ -555,7 +542,7 @@ def current_progress(
     """
     jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
     progress = {job.id: _stored_progress(store, job) for job in jobs}
-    backends: dict[str, tuple[Backend, list[TaskProgress]]] = {}
+    running: list[tuple[Plan, TaskProgress]] = []
     for job in jobs:
         for index, task in enumerate(progress[job.id].tasks):
             if task.state.is_final or not task.handle or task.retry_at is not None:
@@ -565,12 +552,10 @@ def current_progress(
             except StoreError as e:
                 task.state, task.reason = JobState.UNKNOWN, str(e)
                 continue
-            if plan.backend_key not in backends:
-                backends[plan.backend_key] = (get_backend(plan.engine, plan.connection), [])
-            backends[plan.backend_key][1].append(task)
-    for backend, tasks in backends.values():
-        _ask(backend, tasks)
-        backend.close()
+            running.append((plan, task))
+    with Backends() as backends:
+        for backend, tasks in backends.group(running):
+            _ask(backend, tasks)
     return progress
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import traceback
 from graphlib import TopologicalSorter
@@ -14,16 +13,7 @@ from typing import Any
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor, JobState
 from nemo_run.run.controller import not_run_reason, summary
-from nemo_run.run.store import (
-    Definition,
-    ExperimentStore,
-    JobDefinition,
-    JobProgress,
-    TaskProgress,
-    folder_name,
-    make_folder,
-    write_text,
-)
+from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
 
 
 def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
@@ -51,14 +41,12 @@ def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
 def _run_script(script: Script, folder: Path | None) -> int:
     import tempfile
 
+    from nemo_run.run.prepare import own_interpreter, write_inline
+
     with tempfile.TemporaryDirectory(prefix="nemo-run-") as scratch:
-        path = Path(folder or scratch, "scripts", f"{folder_name(script.get_name() or 'script')}.sh")
-        if script.inline:
-            make_folder(path.parent)
-            write_text(path, script.inline)
-        argv = script.argv(str(path))
-        if argv[0] in ("python", "python3"):
-            argv[0] = sys.executable
+        inline = write_inline(script, script.get_name() or "script", folder or Path(scratch))
+        program, *arguments = script.argv(inline)
+        argv = [own_interpreter(program), *arguments]
         env = {**os.environ, **script.env}
         code = subprocess.run(argv, env=env, cwd=script.working_dir or None, check=False).returncode
     return code if code >= 0 else 128 - code

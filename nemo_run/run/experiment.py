@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Executor, get_backend
+from nemo_run.core.execution.base import Backends, Executor
 from nemo_run.core.execution.local import LocalExecutor
 from nemo_run.errors import (
     DependencyError,
@@ -20,7 +20,6 @@ from nemo_run.errors import (
     NestedLaunchError,
 )
 from nemo_run.run import store as stores
-from nemo_run.run.controller import with_reasons
 from nemo_run.run.display import print_status, say
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
@@ -283,12 +282,13 @@ class Experiment(LaunchedExperiment):
     def _print_plans(self) -> None:
         store, definition = self._its_store, self._prepared
         print(f"# experiment {definition.id}: nothing is launched")
-        for job in definition.jobs:
-            for task in job.tasks:
-                plan = store.read_plan(task)
+        with Backends() as backends:
+            for job in definition.jobs:
                 after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
-                print(f"\n# {task.name} on {task.executor}{after}")
-                print(get_backend(plan.engine, plan.connection).describe(plan))
+                for task in job.tasks:
+                    plan = store.read_plan(task)
+                    print(f"\n# {task.name} on {task.executor}{after}")
+                    print(backends.of(plan).describe(plan))
 
     def _prepare(self, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
@@ -429,7 +429,7 @@ class Experiment(LaunchedExperiment):
 
     def _say_goodbye(self) -> None:
         if not self._skip_status_at_exit and not self._detached:
-            print_status(self._prepared, with_reasons(self._its_store, self._prepared, self._refresh()), sys.stderr)
+            print_status(self._prepared, self._shown_progress(), sys.stderr)
         if self._enable_goodbye_message:
             how = "it goes on without this process" if self._detached else "look at it again"
             say(

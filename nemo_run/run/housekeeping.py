@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from nemo_run.core.execution.base import JobState
 from nemo_run.errors import ExperimentBusyError, NemoRunError
@@ -43,15 +44,32 @@ def prune(older_than: float, title: str = "", base: str | None = None) -> tuple[
     Returns:
         Ids of those that were deleted, and why others that are old enough were not.
     """
-    limit = time.time() - older_than
+    old, unreadable = launched_before(time.time() - older_than, title, base)
+    deleted, kept = delete_all(old, base)
+    return deleted, unreadable | kept
+
+
+def launched_before(limit: float, title: str = "", base: str | None = None) -> tuple[list[str], dict[str, str]]:
+    """Ids of the experiments that were launched before a time, and why of others this is not known."""
+    found: list[str] = []
+    unreadable: dict[str, str] = {}
+    for experiment_id in stores.ids(title, base):
+        try:
+            if stores.find(experiment_id, base).read_definition().created < limit:
+                found.append(experiment_id)
+        except NemoRunError as e:
+            unreadable[experiment_id] = str(e)
+    return found, unreadable
+
+
+def delete_all(ids: Iterable[str], base: str | None = None) -> tuple[list[str], dict[str, str]]:
+    """Delete experiments; ids of those that were deleted, and why others were not."""
     deleted: list[str] = []
     kept: dict[str, str] = {}
-    for experiment_id in stores.ids(title, base):
-        store = stores.find(experiment_id, base)
+    for experiment_id in ids:
         try:
-            if store.read_definition().created < limit:
-                delete(store)
-                deleted.append(experiment_id)
+            delete(stores.find(experiment_id, base))
+            deleted.append(experiment_id)
         except NemoRunError as e:
             kept[experiment_id] = str(e)
     return deleted, kept

@@ -87,12 +87,14 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             return_dict: Return it, as a dictionary by the ids of the jobs, and print nothing.
         """
-        store, definition = self._its_store, self._prepared
-        progress = with_reasons(store, definition, self._refresh())
+        progress = self._shown_progress()
         if return_dict:
-            return status_document(store, definition, progress)
-        print_status(definition, progress)
+            return status_document(self._its_store, self._prepared, progress)
+        print_status(self._prepared, progress)
         return None
+
+    def _shown_progress(self) -> dict[str, JobProgress]:
+        return with_reasons(self._its_store, self._prepared, self._refresh())
 
     def results(self) -> dict[str, JobResult]:
         """How every job ended, or how far it is, by the ids of the jobs."""

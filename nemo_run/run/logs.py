@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nemo_run.core.execution.base import Backend, get_backend
+from nemo_run.core.execution.base import Backends
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.errors import NemoRunError
 from nemo_run.run.controller import current_progress, goes_on
@@ -139,8 +139,7 @@ class LogFollower:
         self._sink = sink
         self._jobs = [definition.job(name) for name in request.jobs] or list(definition.jobs)
         self._streams: dict[str, _Stream] = {}
-        self._done: set[str] = set()
-        self._backends: dict[str, Backend] = {}
+        self._backends = Backends()
 
     def show(self, stop: threading.Event | None = None) -> None:
         """Show the logs; when following, until the jobs or, where it is given, ``stop`` says that it is the end.
@@ -166,8 +165,7 @@ class LogFollower:
                 time.sleep(_PAUSE)
         for stream in self._streams.values():
             stream.close(self._sink)
-        for backend in self._backends.values():
-            backend.close()
+        self._backends.close()
 
     def _open_new(self) -> bool:
         """Open the logs of attempts that are new; whether anything may still write to a log."""
@@ -186,7 +184,7 @@ class LogFollower:
         request = self._request
         label = f"{job.tasks[index].name}/{request.rank or 0} "
         try:
-            backend = self._backend(job, index)
+            backend = self._backends.of(self._store.read_plan(job.tasks[index]))
             may_come = request.follow and request.rank and not task.state.is_final
             if may_come and request.rank not in backend.ranks(handle):
                 return None
@@ -196,12 +194,6 @@ class LogFollower:
                 raise
             reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
         return _Stream(reader, label, request.regex)
-
-    def _backend(self, job: JobDefinition, index: int) -> Backend:
-        plan = self._store.read_plan(job.tasks[index])
-        if plan.backend_key not in self._backends:
-            self._backends[plan.backend_key] = get_backend(plan.engine, plan.connection)
-        return self._backends[plan.backend_key]
 
 
 class _Note:
@@ -227,12 +219,12 @@ def last_lines(
     if not progress[index].handle:
         return []
     try:
-        plan = store.read_plan(job.tasks[index])
-        reader = get_backend(plan.engine, plan.connection).open_log(progress[index].handle, tail=count)
-        data = b""
-        while piece := reader.read():
-            data = (data + piece)[-_LONGEST_LINE:]
-        reader.close()
+        with Backends() as backends:
+            reader = backends.of(store.read_plan(job.tasks[index])).open_log(progress[index].handle, tail=count)
+            data = b""
+            while piece := reader.read():
+                data = (data + piece)[-_LONGEST_LINE:]
+            reader.close()
     except NemoRunError as e:  # how the job ended is known all the same
         return [f"(its log cannot be read: {e})"]
     return [line.decode("utf-8", "replace")[:1000] for line in data.splitlines()[-count:]]

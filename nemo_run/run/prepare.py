@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Command, Executor, JobRequest, Plan, QueueBackend, get_backend
+from nemo_run.core.execution.base import Backends, Command, Executor, JobRequest, Plan, QueueBackend
 from nemo_run.core.execution.masking import masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ScriptError, SerializationError
@@ -33,6 +33,7 @@ from nemo_run.run.store import (
 )
 from nemo_run.run.tasks import check_graph
 
+_PYTHONS = ("python", "python3")
 _ANCESTORS = "NEMO_RUN_ANCESTORS"
 """Environment variable of every task: titles of the experiments it is part of, as a JSON list."""
 
@@ -157,15 +158,10 @@ def make_engines_ready(store: ExperimentStore, definition: Definition) -> None:
     Raises:
         ExecutorError: One cannot; the message says why.
     """
-    plans: dict[str, list[Plan]] = {}
-    for plan in (store.read_plan(task) for job in definition.jobs for task in job.tasks):
-        plans.setdefault(plan.backend_key, []).append(plan)
-    for same in plans.values():
-        backend = get_backend(same[0].engine, same[0].connection)
-        try:
-            backend.make_ready(same)
-        finally:
-            backend.close()
+    plans = (store.read_plan(task) for job in definition.jobs for task in job.tasks)
+    with Backends() as backends:
+        for backend, its_plans in backends.group((plan, plan) for plan in plans):
+            backend.make_ready(its_plans)
 
 
 def _environment(title: str) -> dict[str, str]:
@@ -236,17 +232,25 @@ def _without_secrets(executor: Executor) -> Any:
 
 
 def _script_command(script: Script, name: str, folder: Path, env: dict[str, str]) -> Command:
-    path = ""
-    if script.inline:
-        file = make_folder(folder / "scripts") / f"{folder_name(name)}.sh"
-        write_text(file, script.inline)
-        path = str(file)
-    argv = script.argv(path)
-    is_python = Path(argv[0]).name in ("python", "python3")
-    if argv[0] in ("python", "python3"):  # the one that launches, not the first on the PATH
-        argv[0] = sys.executable
-    plain = is_python and not (len(argv) > 1 and argv[1].startswith("-") and argv[1] != "-m")
-    return Command(tuple(argv), {**env, **script.env}, cwd=script.working_dir, python=plain)
+    program, *arguments = script.argv(write_inline(script, name, folder))
+    has_options = bool(arguments) and arguments[0].startswith("-") and arguments[0] != "-m"
+    is_python = Path(program).name in _PYTHONS and not has_options
+    argv = (own_interpreter(program), *arguments)
+    return Command(argv, {**env, **script.env}, cwd=script.working_dir, python=is_python)
+
+
+def write_inline(script: Script, name: str, folder: Path) -> str:
+    """Write the text of an inline script into a task's folder; the file's path, empty for any other script."""
+    if not script.inline:
+        return ""
+    file = make_folder(folder / "scripts") / f"{folder_name(name)}.sh"
+    write_text(file, script.inline)
+    return str(file)
+
+
+def own_interpreter(program: str) -> str:
+    """The program; for a bare ``python`` the interpreter that launches, not the first on the PATH."""
+    return sys.executable if program in _PYTHONS else program
 
 
 def _import_paths(executor: Executor, packaged: bool) -> list[str]:

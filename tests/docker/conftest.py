@@ -7,6 +7,7 @@ import docker as sdk
 import pytest
 
 from tests.services import docker
+from tests.support import work as work
 
 
 @pytest.fixture(scope="session")

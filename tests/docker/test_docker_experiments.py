@@ -29,14 +29,6 @@ from tests.support import eventually
 pytestmark = pytest.mark.needs("docker")
 
 
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def make(**options: Any) -> DockerExecutor:
     return DockerExecutor(**{"container_image": IMAGE, "packager": run.Packager(), **options})
 

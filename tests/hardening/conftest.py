@@ -1,1 +1,1 @@
-from tests.support import no_process_left as no_process_left
+from tests.support import no_process_left as no_process_left, work as work

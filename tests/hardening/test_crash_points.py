@@ -28,14 +28,6 @@ EVENTS = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "subprocess.P
 SAY = 'echo "$NEMO_RUN_TASK $NEMO_RUN_ATTEMPT" >> ran; '
 
 
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def dies_at(step: int, folder: Path, action: Callable[[], object]) -> bool:
     """Do something in a child that is killed at the n-th file operation below a folder; whether it came so far."""
     pid = os.fork()

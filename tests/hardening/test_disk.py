@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs("root")
 
 
 @pytest.fixture(autouse=True)
-def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def small_disk(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A disk of a few hundred kilobytes, with the home on it."""
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -30,14 +30,6 @@ with run.Experiment("sleeper", executor=run.LocalExecutor()) as exp:
 """
 
 
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def driver(work: Path, code: str, *args: str) -> subprocess.Popen[str]:
     """Run a launching script."""
     (work / "driver.py").write_text(code)

@@ -218,11 +218,9 @@ class Campaign:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost_and_nothing_runs_twice(seed: int, tmp_path: Path) -> None:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    campaign = Campaign(seed, folder)
-    campaign.start(DRIVER, str(seed), campaign.mode(), str(folder))
+def test_nothing_is_lost_and_nothing_runs_twice(seed: int, work: Path) -> None:
+    campaign = Campaign(seed, work)
+    campaign.start(DRIVER, str(seed), campaign.mode(), str(work))
     try:
         eventually(lambda: campaign.launched() or campaign.process is None or campaign.process.poll() is not None)
         campaign.storm()

@@ -25,14 +25,6 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def test_values_arrive_byte_for_byte(work: Path) -> None:
     executor = run.LocalExecutor(env_vars={f"EXECUTOR_{i}": value for i, value in enumerate(HOSTILE)})
     write = 'for v in "$@"; do printf "%s\\0" "$v"; done > arguments; env -0 > environment'

@@ -87,14 +87,20 @@ def test_several_jobs_and_members_of_groups() -> None:
     assert sorted(shown(exp).splitlines()) == [b"a/0 a", b"group/0/0 0", b"group/1/0 1"]
 
 
-def test_followed_while_it_grows(work: Path) -> None:
-    exp = run.Experiment("logs")
-    exp.add(bash("echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 3"), name="job")
-    exp.run(detach=True)
+def following(exp: run.Experiment) -> tuple[threading.Thread, bytearray]:
+    """A thread that follows the log of the only job, and what it has shown so far."""
     out = bytearray()
     follower = LogFollower(exp._its_store, exp._prepared, LogRequest(("job",), follow=True), out.extend)
     thread = threading.Thread(target=follower.show)
     thread.start()
+    return thread, out
+
+
+def test_followed_while_it_grows(work: Path) -> None:
+    exp = run.Experiment("logs")
+    exp.add(bash("echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 3"), name="job")
+    exp.run(detach=True)
+    thread, out = following(exp)
     eventually(lambda: bytes(out) == b"job/0 one\n")
     (work / "go").touch()
     thread.join(60)
@@ -165,10 +171,7 @@ def test_a_progress_bar_is_seen_before_its_line_ends(work: Path) -> None:
     exp = run.Experiment("logs")
     exp.add(bash("printf '10%%\\r20%%\\r30%%'; until [ -e go ]; do sleep 0.02; done; printf '\\r100%%\\n'"), name="job")
     exp.run(detach=True)
-    out = bytearray()
-    follower = LogFollower(exp._its_store, exp._prepared, LogRequest(("job",), follow=True), out.extend)
-    thread = threading.Thread(target=follower.show)
-    thread.start()
+    thread, out = following(exp)
     eventually(lambda: b"20%" in out)
     (work / "go").touch()
     thread.join(60)

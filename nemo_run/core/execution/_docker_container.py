@@ -7,9 +7,7 @@ import json
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import Command, JobRequest
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.masking import masked, masked_arguments
-from nemo_run.core.runners.bundle import run_by_bundle
+from nemo_run.core.execution.shipping import relocated
 from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ def container(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
 
 def command_inside(executor: DockerExecutor, request: JobRequest) -> Command:
     """The command as it is run in the container: its paths, its Python, its launcher."""
-    command = run_by_bundle(moved(request.command, request.directory), BUNDLE)
+    command = relocated(request.command, request.directory, RUN_FOLDER, runner=BUNDLE)
     layout = Layout(
         nodes=executor.nodes,
         processes_per_node=executor.ntasks_per_node,
@@ -90,19 +88,9 @@ def command_inside(executor: DockerExecutor, request: JobRequest) -> Command:
         node_rank=str(request.member),
         log_dir=f"{RUN_FOLDER}/{ATTEMPT_FOLDER}",
         profile_dir=RUN_FOLDER,
+        python="python3",
     )
-    command = executor.get_launcher().wrap(command, layout)
-    return replace(command, argv=tuple("python3" if arg == sys.executable else arg for arg in command.argv))
-
-
-def moved(command: Command, directory: str) -> Command:
-    """The command with paths into the job's folder as they are in the container."""
-
-    def inside(text: str) -> str:
-        return RUN_FOLDER + text[len(directory) :] if text == directory or text.startswith(f"{directory}/") else text
-
-    env = {name: inside(value) for name, value in command.env.items()}
-    return replace(command, argv=tuple(map(inside, command.argv)), env=env)
+    return executor.get_launcher().wrap(command, layout)
 
 
 def redirected(command: Command) -> list[str]:

@@ -19,6 +19,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import _slurm_queue as queue, _slurm_script as script, slurm
 from nemo_run.core.execution._slurm_log import Feed, SlurmLog
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.shipping import job_files
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.runners.bundle import runner_bundle
@@ -27,7 +28,6 @@ from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
 from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
 
 _SCHEME = "slurm://"
-_SHIPPED = ("task.json", "main.pkl", "scripts", "configs")
 _FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
 _TRANSIENT = re.compile(
@@ -453,10 +453,7 @@ def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]
     """Files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
     folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/artifacts/": b""}
     if folder != plan.directory:
-        for name in _SHIPPED:
-            source = Path(plan.directory, name)
-            for path in [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file()):
-                files[f"{folder}/{path.relative_to(plan.directory)}"] = path.read_bytes()
+        files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
     if plan.spec["member"] == 0:
         batch = slurm.batch_of(plan.spec)
         texts = {f"{_attempt(plan, attempt)}/job.sh": script.batch_script(batch)}

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from nemo_run.core.execution.base import JobState, JobStatus, Plan
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.errors import ExecutorError
+
+
+def attempt_folder(plan: Plan, attempt: int) -> Path:
+    """The folder of an attempt, in that of its job."""
+    return Path(plan.directory, "attempts", str(attempt))
+
+
+def final_status(end: Mapping[str, Any]) -> JobStatus:
+    """How an attempt ended, from what ``exit.json`` says."""
+    if end["cancelled"]:
+        state = JobState.CANCELLED
+    else:
+        state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
+    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], end.get("node", ""))
 
 
 def rank_logs(attempt: Path) -> dict[int, Path]:

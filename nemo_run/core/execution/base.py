@@ -16,13 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import Template
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError
+
+T = TypeVar("T")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -426,6 +428,49 @@ def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Bac
     else:
         factory = _third_party(engine)
     return cast("Backend", factory(**(connection or {})))
+
+
+class Backends:
+    """The backends that plans need, each made once; plans of one engine with equal connections share one.
+
+    Example:
+        >>> with Backends() as backends:
+        ...     backends.of(Plan("local", "job", "/job", {})).name
+        'local'
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Backend] = {}
+
+    def of(self, plan: Plan) -> Backend:
+        """The backend for a plan.
+
+        Raises:
+            ExecutorError: There is no such engine here.
+        """
+        key = plan.backend_key
+        if key not in self._made:
+            self._made[key] = get_backend(plan.engine, plan.connection)
+        return self._made[key]
+
+    def group(self, items: Iterable[tuple[Plan, T]]) -> list[tuple[Backend, list[T]]]:
+        """What belongs to plans, by the backend that it concerns."""
+        groups: dict[int, tuple[Backend, list[T]]] = {}
+        for plan, item in items:
+            backend = self.of(plan)
+            groups.setdefault(id(backend), (backend, []))[1].append(item)
+        return list(groups.values())
+
+    def close(self) -> None:
+        """Close them all."""
+        for backend in self._made.values():
+            backend.close()
+
+    def __enter__(self) -> Backends:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _third_party(engine: str) -> Any:

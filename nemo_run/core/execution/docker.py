@@ -22,7 +22,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import _docker_container as container
 from nemo_run.core.execution._docker_engine import Engine, default_connection, is_on_this_machine
 from nemo_run.core.execution._supervisor import write_json
-from nemo_run.core.execution.attempt_files import copy_matching, open_log, rank_logs
+from nemo_run.core.execution.attempt_files import attempt_folder, copy_matching, final_status, open_log, rank_logs
 from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.core.packaging.archive import extract
@@ -233,7 +233,7 @@ class DockerBackend:
 
     def handle(self, plan: Plan, attempt: int) -> str:
         """Name of the attempt's container, and its folder."""
-        return f"{_SCHEME}{_name(plan, attempt)}{_attempt_folder(plan, attempt)}"
+        return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
     def submit(self, plan: Plan, attempt: int) -> str:
         """Start the container of an attempt."""
@@ -247,7 +247,7 @@ class DockerBackend:
         return handle
 
     def _prepare_folder(self, plan: Plan, attempt: int, image: Mapping[str, Any], options: dict[str, Any]) -> None:
-        folder = _attempt_folder(plan, attempt)
+        folder = attempt_folder(plan, attempt)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (folder / "log").touch(mode=0o600)
         if plan.spec["code_archive"]:
@@ -317,6 +317,7 @@ class DockerBackend:
             "cancelled": cancelled,
             "started": _seconds(state["StartedAt"]),
             "ended": _seconds(state["FinishedAt"]),
+            "node": os.uname().nodename,
         }
         if words := self._engine.output(name, lines=1000):  # of the image's entry point, or why nothing could be run
             with (folder / "log").open("ab") as log:
@@ -324,7 +325,7 @@ class DockerBackend:
         write_json(str(_exit_file(handle)), end)
         if _KEEP not in found["Config"]["Labels"]:
             self._engine.remove(name)
-        return _final_status(end)
+        return final_status(end)
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the tasks to end (SIGTERM). Who does not within the grace is killed, by whoever looks at it then."""
@@ -381,10 +382,6 @@ class DockerBackend:
 # --- folders and records -----------------------------------------------------------------------------------------
 
 
-def _attempt_folder(plan: Plan, attempt: int) -> Path:
-    return Path(plan.directory, "attempts", str(attempt))
-
-
 def _name(plan: Plan, attempt: int) -> str:
     return container.container_name(plan.spec["experiment"], plan.job_id, plan.directory, attempt)
 
@@ -415,14 +412,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _recorded(handle: str) -> JobStatus | None:
     end = _read(_exit_file(handle))
-    return _final_status(end) if end else None
-
-
-def _final_status(end: Mapping[str, Any]) -> JobStatus:
-    state = JobState.SUCCEEDED if end["exit_code"] == 0 else JobState.FAILED
-    if end["cancelled"]:
-        state = JobState.CANCELLED
-    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], os.uname().nodename)
+    return final_status(end) if end else None
 
 
 def _missing(handle: str) -> JobStatus:

@@ -33,6 +33,7 @@ class Layout:
         node_rank: Rank of this node, or the engine's variable for it.
         log_dir: Where logs of single ranks go; empty for nowhere.
         profile_dir: Where a profiler leaves its files.
+        python: The interpreter that runs a launcher whose command is no Python program.
     """
 
     nodes: int = 1
@@ -41,6 +42,7 @@ class Layout:
     node_rank: str = "0"
     log_dir: str = ""
     profile_dir: str = ""
+    python: str = sys.executable
 
 
 @dataclass(kw_only=True)
@@ -121,7 +123,7 @@ class _ElasticLauncher(Launcher):
 
     def wrap(self, command: Command, layout: Layout) -> Command:
         """The launcher's agent over the command, run by the command's own interpreter where it has one."""
-        python = command.argv[0] if command.python else sys.executable
+        python = command.argv[0] if command.python else layout.python
         # The agent starts a Python of its own for its workers; any other program is run as it is.
         program = command.argv[1:] if command.python else ("--no-python", *command.argv)
         argv = (python, "-m", self.module, *self._options(layout), *program)

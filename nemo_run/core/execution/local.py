@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.core.execution import _supervisor
-from nemo_run.core.execution.attempt_files import copy_matching, open_log, rank_logs
+from nemo_run.core.execution.attempt_files import attempt_folder, copy_matching, final_status, open_log, rank_logs
 from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.log_reader import FileLog
@@ -185,7 +185,7 @@ class LocalBackend:
         spec = plan.spec
         env = [f"{name}={shlex.quote(value)}" for name, value in masked(spec["env"]).items()]
         lines = [f"cd {shlex.quote(spec['cwd'])}"] if spec["cwd"] else []
-        argv = _argv(plan, _attempt_folder(plan, 1))
+        argv = _argv(plan, attempt_folder(plan, 1))
         return "\n".join([*lines, " ".join([*env, *map(shlex.quote, argv)])])
 
     # submitting
@@ -195,11 +195,11 @@ class LocalBackend:
 
     def handle(self, plan: Plan, attempt: int) -> str:
         """The attempt's folder, as a handle."""
-        return f"{_SCHEME}{_attempt_folder(plan, attempt)}"
+        return f"{_SCHEME}{attempt_folder(plan, attempt)}"
 
     def submit(self, plan: Plan, attempt: int) -> str:
         """Start an attempt under a supervisor of its own."""
-        folder = _attempt_folder(plan, attempt)
+        folder = attempt_folder(plan, attempt)
         spec = {
             **plan.spec,
             "argv": _argv(plan, folder),
@@ -254,7 +254,7 @@ class LocalBackend:
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if a supervisor has taken it; if none has, none ever will."""
-        folder = _attempt_folder(plan, attempt)
+        folder = attempt_folder(plan, attempt)
         if not folder.is_dir() or not (folder / "spec.json").exists():
             return None
         if _supervisor.claim(str(folder), {"void": True}):
@@ -341,10 +341,6 @@ class LocalBackend:
 def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:
     wanted = (("cpu", executor.cpus, available_cpus), ("gpu", executor.gpus, available_gpus))
     return [{"kind": kind, "count": count, "ids": ids(), "folder": folder} for kind, count, ids in wanted if count]
-
-
-def _attempt_folder(plan: Plan, attempt: int) -> Path:
-    return Path(plan.directory, "attempts", str(attempt))
 
 
 def _argv(plan: Plan, folder: Path) -> list[str]:
@@ -444,10 +440,4 @@ def _recorded_status(folder: Path) -> JobStatus:
 def _end(folder: Path) -> JobStatus | None:
     """How an attempt ended, once that is recorded."""
     end = _read(folder / "exit.json", "exit_code", "reason", "cancelled", "started", "ended")
-    if not end:
-        return None
-    if end["cancelled"]:
-        state = JobState.CANCELLED
-    else:
-        state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
-    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], end.get("node", ""))
+    return final_status(end) if end else None

@@ -480,9 +480,7 @@ def _step(request: JobRequest, executor: SlurmExecutor, members: int) -> script.
     bundled = run_by_bundle(request.command, f"{inside}/runner.zip")
     launcher = executor.get_launcher()
     command = _Names(request.directory, inside, "" if here else "python3").apply(bundled, executor)
-    command = launcher.wrap(command, _layout(executor, inside))
-    if not here and command.argv[0] == sys.executable:
-        command = replace(command, argv=("python3", *command.argv[1:]))
+    command = launcher.wrap(command, _layout(executor, inside, sys.executable if here else "python3"))
     env = {**executor.env_vars, **command.env}
     if request.code_archive or link:
         env["PYTHONPATH"] = ":".join(filter(None, [code, env.get("PYTHONPATH", "")]))
@@ -511,7 +509,7 @@ def _with_alias(text: str, inside: str) -> str:
     return text if inside == RUN_DIR else _RUN_DIR_IN_WORD.sub(lambda _: inside, text)
 
 
-def _layout(executor: SlurmExecutor, inside: str) -> Layout:
+def _layout(executor: SlurmExecutor, inside: str, python: str) -> Layout:
     processes = executor.nproc_per_node()
     return Layout(
         nodes=executor.nodes,
@@ -520,6 +518,7 @@ def _layout(executor: SlurmExecutor, inside: str) -> Layout:
         node_rank=script.NODE_RANK,
         log_dir=f"{ATTEMPT_FOLDER}/node.{script.NODE_RANK}.{processes}",
         profile_dir=inside,
+        python=python,
     )
 
 
