@@ -25,4 +25,5 @@ def fit(steps: int = 200) -> None:
     print(f"rank {rank} of {world} on {os.environ['SLURMD_NODENAME']}: loss {loss.item():.6f}", flush=True)
     if rank == 0:
         torch.save(model.module.state_dict(), Path(os.environ["NEMO_RUN_ARTIFACTS"], "model.pt"))
+    dist.barrier()  # a rank that leaves while others still use the group may be torn down with an abort
     dist.destroy_process_group()
