@@ -31,6 +31,17 @@ def test_it_is_not_loaded(tmp_path: Path) -> None:
     assert python(f"{BEGIN}{code}", tmp_path) == "(1+2j) False\n"
 
 
+def test_looking_at_all_modules_does_not_load_it(tmp_path: Path) -> None:
+    code = "files = [getattr(module, '__file__', None) for module in list(sys.modules.values())]"
+    code += "\nprint(sys.modules['libcst'].__file__ in files, loaded())"
+    assert python(f"{BEGIN}{code}", tmp_path) == "True False\n"
+
+
+def test_a_launch_does_not_load_it(tmp_path: Path) -> None:
+    code = "run.run(run.Partial(print, 1), executor=run.LocalExecutor(), tail_logs=False)\nprint(loaded())"
+    assert python(f"import os; os.environ['NEMORUN_HOME'] = {str(tmp_path)!r}{BEGIN}{code}", tmp_path) == "False\n"
+
+
 def test_a_lambda_needs_it(tmp_path: Path) -> None:
     code = "make = run.autoconvert(lambda: complex(1, 2))\nprint(make().build(), loaded())"
     assert python(f"{BEGIN}{code}", tmp_path) == "(1+2j) True\n"
