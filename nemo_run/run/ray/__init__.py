@@ -1,0 +1,1 @@
+"""Ray clusters and jobs, on any engine that can have them."""
