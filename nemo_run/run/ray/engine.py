@@ -115,7 +115,7 @@ class RayEngine(Protocol):
     """Behaviour of Ray on one engine. Implementations hold no state that a new process would miss.
 
     A method that cannot reach the engine raises :class:`~nemo_run.errors.EngineUnreachableError`; any other trouble is
-    another :class:`~nemo_run.errors.ExecutorError`.  Before any call with a spec, its executor's ``check()`` has passed.
+    another :class:`~nemo_run.errors.ExecutorError`.  Before a call with a spec, its executor's ``check()`` has passed.
     """
 
     def describe(self, spec: ClusterSpec) -> str:
