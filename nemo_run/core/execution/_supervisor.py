@@ -37,7 +37,7 @@ MARKER = "NEMO_RUN_ATTEMPT_DIR"
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _LEASE_POLL = 0.1  # seconds between two looks for a free device
 _MEMORY_POLL = 0.2  # seconds between two looks at the memory in use
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _TAKEN = "taken"
 
 
@@ -159,11 +159,37 @@ def end_members(folder: str, session: int | None = None, *, patience: float = 0.
 
 def die_with(parent: int) -> None:
     """Have the kernel kill this process, and the program it becomes, when its parent is gone."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Have the kernel make this process the parent of descendants that lose theirs: it has a child while any lives."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def prctl(option: int, value: int) -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def reap(pid: int) -> tuple[int | None, bool]:
+    """Take note of the children that have ended: the wait status of ``pid`` if it is one of them, and whether any live.
+
+    What the task leaves behind is a child of this process, too.
+    """
+    found = None
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found, False
+        if not ended:
+            return found, True
+        if ended == pid:
+            found = status
 
 
 def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str], list[int]]:
@@ -260,8 +286,9 @@ class Attempt:
         if self.pid == 0:
             self.become_task(log, device_env, supervisor)
         os.close(log)
-        status = self.supervise()
-        end_members(self.folder, self.pid, patience=2.0)  # no child that it left behind goes on
+        status, left = self.supervise()
+        if left:  # nothing that it left behind goes on
+            end_members(self.folder, self.pid, patience=2.0)
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return 128 - code, self.ending or f"ended by {signal.Signals(-code).name}"
@@ -289,15 +316,15 @@ class Attempt:
             os.write(2, f"cannot run {self.spec['argv'][0]!r}: {e}\n".encode())
             os._exit(127)
 
-    def supervise(self) -> int:
-        """Wait for the task, minding signals and limits; its wait status."""
+    def supervise(self) -> tuple[int, bool]:
+        """Wait for the task, minding signals and limits; its wait status, and whether it has left processes behind."""
         limit, memory = self.spec.get("timeout"), self.spec.get("memory")
         deadline = time.monotonic() + limit if limit else None
         memory_poll = _MEMORY_POLL
         while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return status
+            status, left = reap(self.pid)
+            if status is not None:
+                return status, left
             now = time.monotonic()
             if deadline is not None and now >= deadline and not self.ending:
                 self.end(f"time limit of {limit:g} s reached")
@@ -374,6 +401,7 @@ def become_supervisor(folder: str, answer: int) -> None:
     status = 1
     try:
         os.setsid()
+        adopt_orphans()
         for s in _SIGNALS:
             signal.signal(s, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
