@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.core.packaging.archive import Entry, write_archive
 from nemo_run.errors import PackagingError
+
+if TYPE_CHECKING:
+    from nemo_run.core.packaging.archive import Entry
 
 
 @dataclass(kw_only=True)
@@ -64,6 +67,8 @@ class ArchivePackager(Packager, ABC):
         Raises:
             PackagingError: The code cannot be packaged; the message says why.
         """
+        from nemo_run.core.packaging.archive import write_archive
+
         if Path(name).name != name:
             raise PackagingError(f"{name!r} cannot be the name of a package: it is not the name of a file")
         archive = Path(job_dir, f"{name}.tar.gz")
