@@ -52,7 +52,7 @@ class ClusterSpec:
     """A cluster that somebody wants.
 
     Attributes:
-        name: Its name, unique among the clusters of an engine.
+        name: Its name, unique in the :meth:`RayEngine.place` where it is.
         executor: Where it runs, and how large it is.
         pre_ray_start_commands: Shell commands that every node runs before it starts Ray; Ray sees what they export.
         until_job: Submission id of the one job that the cluster is for, which is submitted once the cluster is ready.
@@ -117,6 +117,13 @@ class RayEngine(Protocol):
     A method that cannot reach the engine raises :class:`~nemo_run.errors.EngineUnreachableError`; any other trouble is
     another :class:`~nemo_run.errors.ExecutorError`.  Before a call with a spec, its executor's ``check()`` has passed.
     """
+
+    def place(self, executor: Executor) -> str:
+        """Where the clusters of this executor are: names are unique in one place. Pure.
+
+        A namespace with its context, ``user@host``, a workspace; empty for this machine.
+        """
+        ...
 
     def describe(self, spec: ClusterSpec) -> str:
         """What would be launched, in a form that can be read and copied; secrets masked.
