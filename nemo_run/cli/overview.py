@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.errors import NemoRunError
-from nemo_run.run.controller import current_progress, summary, with_reasons
 from nemo_run.run.display import duration, status_document
-from nemo_run.run.store import Definition, ExperimentStore, JobProgress
+from nemo_run.run.progress import current_progress, summary, with_reasons
+from nemo_run.run.records import Definition, JobProgress
+from nemo_run.run.store import ExperimentStore
 
 
 @dataclass(frozen=True)

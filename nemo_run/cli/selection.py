@@ -7,7 +7,8 @@ import re
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import CommandLineError, ExperimentNotFoundError, JobNotFoundError
 from nemo_run.run import store as stores
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition
+from nemo_run.run.records import Definition, JobDefinition
+from nemo_run.run.store import ExperimentStore
 
 
 def find_experiment(wanted: str | None = None) -> ExperimentStore:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from nemo_run.core.execution.base import Backend, Plan
 from nemo_run.errors import ExperimentError
-from nemo_run.run.store import Definition, ExperimentStore, TaskDefinition, read_json, write_json
+from nemo_run.run.records import Definition, TaskDefinition
+from nemo_run.run.store import ExperimentStore, read_json, write_json
 
 _BLOCK = 1 << 20
 

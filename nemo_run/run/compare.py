@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.run.store import ExperimentStore, TaskDefinition
+from nemo_run.run.records import TaskDefinition
+from nemo_run.run.store import ExperimentStore
 
 if TYPE_CHECKING:
     from nemo_run.config.diff import ConfigDiff

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from nemo_run.core.execution.base import Backend, Backends, JobState, JobStatus, Plan, QueueBackend
-from nemo_run.errors import EngineUnreachableError, NemoRunError, StoreError
+from nemo_run.errors import EngineUnreachableError, NemoRunError
 from nemo_run.run import artifacts, outages
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
+from nemo_run.run.progress import not_run_reason, summary
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
+from nemo_run.run.store import ExperimentStore
 
 Observer = Callable[[JobDefinition, JobProgress], None]
 
@@ -496,108 +498,3 @@ class Controller:
 
 def _end_unrun(task: TaskProgress, reason: str) -> None:
     task.state, task.reason, task.ended, task.retry_at = JobState.CANCELLED, reason, time.time(), None
-
-
-def not_run_reason(dependency: str, progress: JobProgress) -> str:
-    """Why a job does not run whose dependency did not succeed."""
-    code = "" if progress.exit_code is None else f" with exit code {progress.exit_code}"
-    return f"not run: its dependency {dependency!r} ended as {progress.state}{code}"
-
-
-def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:
-    """An experiment in a few words: its state as a whole, and how many jobs are in which state."""
-    states = [job.state for job in progress.values()]
-    counts: dict[str, int] = {}
-    for state in states:
-        counts[state.name] = counts.get(state.name, 0) + 1
-    ends = [job.ended for job in progress.values() if job.ended]
-    return {
-        "state": overall(states).name,
-        "counts": counts,
-        "ended": max(ends, default=definition.created),
-    }
-
-
-def overall(states: Iterable[JobState]) -> JobState:
-    """State of an experiment whose jobs have these states."""
-    found = set(states)
-    order = (JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED)
-    for state in (*order, JobState.UNSUBMITTED, JobState.FAILED, JobState.CANCELLED):
-        if state in found:
-            return state
-    return JobState.SUCCEEDED if found else JobState.UNSUBMITTED
-
-
-def current_progress(
-    store: ExperimentStore, definition: Definition, only: Iterable[str] | None = None
-) -> dict[str, JobProgress]:
-    """The truth about jobs now: what is stored, and what the engines say of what had not ended then.
-
-    Reads only; may be called while a controller drives the experiment, and when none does.
-
-    Args:
-        store: The experiment.
-        definition: What is stored of it.
-        only: Ids of the jobs to ask for; all by default.
-    """
-    jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
-    progress = {job.id: _stored_progress(store, job) for job in jobs}
-    running: list[tuple[Plan, TaskProgress]] = []
-    for job in jobs:
-        for index, task in enumerate(progress[job.id].tasks):
-            if task.state.is_final or not task.handle or task.retry_at is not None:
-                continue
-            try:
-                plan = store.read_plan(job.tasks[index])
-            except StoreError as e:
-                task.state, task.reason = JobState.UNKNOWN, str(e)
-                continue
-            running.append((plan, task))
-    with Backends() as backends:
-        for backend, tasks in backends.group(running):
-            _ask(backend, tasks)
-    return progress
-
-
-def _ask(backend: Backend, tasks: list[TaskProgress]) -> None:
-    try:
-        states = backend.states([task.handle for task in tasks])
-    except EngineUnreachableError as e:  # what was last known stays
-        for task in tasks:
-            task.reason = outages.reason(e)
-        return
-    for task in tasks:
-        status = states[task.handle]
-        if task.state is JobState.SUBMITTED and status.state is JobState.UNKNOWN:
-            continue  # the intent is noted, and the engine has not heard of it yet
-        task.update(status)
-
-
-def _stored_progress(store: ExperimentStore, job: JobDefinition) -> JobProgress:
-    """What is stored of a job; a damaged file hides that job only."""
-    try:
-        return store.read_progress(job)
-    except StoreError as e:
-        return JobProgress([TaskProgress(JobState.UNKNOWN, reason=str(e)) for _ in job.tasks])
-
-
-def goes_on(task: TaskProgress, *, driven: bool) -> bool:
-    """Whether a task may still get on: because it runs, or because a controller drives its experiment."""
-    if task.state.is_final:
-        return False
-    return driven or (task.state in (JobState.PENDING, JobState.RUNNING) and task.retry_at is None)
-
-
-def with_reasons(
-    store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]
-) -> dict[str, JobProgress]:
-    """The progress, with a word on why nothing happens where no controller is there to go on."""
-    if all(job.state.is_final for job in progress.values()) or store.is_driven() or not store.controller():
-        return progress
-    hint = f"its controller is gone; go on: nemorun experiment resume {definition.id}"
-    for job in definition.jobs:
-        tasks = progress[job.id].tasks
-        for index, task in enumerate(tasks):
-            if not task.state.is_final and not goes_on(task, driven=False):
-                tasks[index] = replace(task, reason="; ".join(filter(None, [task.reason, hint])))
-    return progress

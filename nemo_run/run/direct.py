@@ -12,8 +12,9 @@ from typing import Any
 
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor, JobState
-from nemo_run.run.controller import not_run_reason, summary
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress, TaskProgress
+from nemo_run.run.progress import not_run_reason, summary
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
+from nemo_run.run.store import ExperimentStore
 
 
 def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nemo_run.core.execution.base import JobState
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, JobProgress
+from nemo_run.run.records import Definition, JobDefinition, JobProgress
+from nemo_run.run.store import ExperimentStore
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -159,7 +160,7 @@ class ProgressView:
             from rich.console import Console
             from rich.live import Live
 
-            from nemo_run.run.store import TaskProgress
+            from nemo_run.run.records import TaskProgress
 
             for job in self._definition.jobs:
                 self._progress[job.id] = JobProgress([TaskProgress() for _ in job.tasks])

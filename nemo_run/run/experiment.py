@@ -24,7 +24,8 @@ from nemo_run.run.display import print_status, say
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, make_engines_ready, prepare_experiment
-from nemo_run.run.store import Definition, ExperimentStore
+from nemo_run.run.records import Definition
+from nemo_run.run.store import ExperimentStore
 from nemo_run.run.tasks import as_task, check_task, default_name
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from nemo_run.core.execution.base import JobState
 from nemo_run.errors import ExperimentBusyError, NemoRunError
 from nemo_run.run import store as stores
-from nemo_run.run.controller import current_progress
+from nemo_run.run.progress import current_progress
 from nemo_run.run.store import ExperimentStore
 
 

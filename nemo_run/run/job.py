@@ -142,7 +142,7 @@ class JobGroup(_Common):
     @property
     def state(self) -> JobState:
         """State of the group as a whole when it was last looked at."""
-        from nemo_run.run.controller import overall
+        from nemo_run.run.progress import overall
 
         return overall(self.states)
 

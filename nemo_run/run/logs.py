@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from nemo_run.core.execution.base import Backends
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.errors import NemoRunError
-from nemo_run.run.controller import current_progress, goes_on
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskProgress
+from nemo_run.run.progress import current_progress, goes_on
+from nemo_run.run.records import Definition, JobDefinition, TaskProgress
+from nemo_run.run.store import ExperimentStore
 
 _LONGEST_LINE = 1 << 20  # bytes that are held back at most while a line has no end
 _PAUSE = 0.05  # seconds between two looks at logs with nothing new

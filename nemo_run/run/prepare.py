@@ -20,17 +20,8 @@ from nemo_run.errors import ScriptError, SerializationError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
-from nemo_run.run.store import (
-    Definition,
-    ExperimentStore,
-    JobDefinition,
-    TaskDefinition,
-    folder_name,
-    job_folder_name,
-    make_folder,
-    write_json,
-    write_text,
-)
+from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
+from nemo_run.run.store import ExperimentStore, folder_name, job_folder_name, make_folder, write_json, write_text
 from nemo_run.run.tasks import check_graph
 
 _PYTHONS = ("python", "python3")

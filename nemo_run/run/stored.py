@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution.masking import MASK
 from nemo_run.run.job import Job, JobGroup
-from nemo_run.run.store import Definition, ExperimentStore, JobDefinition, TaskDefinition
+from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
+from nemo_run.run.store import ExperimentStore
 
 if TYPE_CHECKING:
     from nemo_run.run.experiment import Experiment

@@ -25,7 +25,8 @@ from nemo_run.core.execution.base import JobState
 from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run import store as stores
 from nemo_run.run.experiment import Experiment
-from nemo_run.run.store import ExperimentStore, JobProgress, TaskProgress
+from nemo_run.run.records import JobProgress, TaskProgress
+from nemo_run.run.store import ExperimentStore
 from tests.support import eventually, own_processes
 
 SEEDS = range(24)

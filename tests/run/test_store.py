@@ -16,6 +16,7 @@ import pytest
 import nemo_run as run
 from nemo_run.errors import ExperimentBusyError, InvalidNameError
 from nemo_run.run import store as stores
+from nemo_run.run.records import Definition
 from tests.support import attempts, bash, eventually, states
 
 NAMES = ["plain", "../../etc/passwd", "/abs", "a b", "$(id)", "日本", "..", ".", "-", "x" * 300, "é/ü", "\udcff"]
@@ -39,7 +40,7 @@ def test_folders_and_files_are_for_their_owner_only(ended: run.Experiment, nemor
 
 def launched(title: str, **options: str) -> stores.ExperimentStore:
     store = stores.create(title, **options)
-    store.write_definition(stores.Definition(store.id, title, 0.0))
+    store.write_definition(Definition(store.id, title, 0.0))
     return store
 
 
@@ -290,7 +291,7 @@ def test_one_controller_at_a_time(work: Path) -> None:
 
 def test_looking_does_not_keep_a_controller_out(work: Path) -> None:
     store = stores.create("looked at")
-    store.write_definition(stores.Definition(store.id, "looked at", 0.0))
+    store.write_definition(Definition(store.id, "looked at", 0.0))
     looker = textwrap.dedent(f"""
         from pathlib import Path
         from nemo_run.run.store import ExperimentStore

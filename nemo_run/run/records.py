@@ -1,0 +1,152 @@
+"""What is stored of an experiment, as data: what it is, and how far its tasks have come."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nemo_run.core.execution.base import JobState, JobStatus
+from nemo_run.errors import JobNotFoundError
+
+FORMAT = 1
+"""Of what this version writes."""
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """One task of a job: where its files are, and where it runs.
+
+    Attributes:
+        name: Name of the task as it is shown.
+        directory: Its folder, relative to that of the experiment.
+        executor: Kind of the executor.
+        retries: How often it is tried again after a failure.
+        retry_delay: Seconds before the first retry.
+        artifacts: Patterns of files below its working directory to collect when it has ended.
+    """
+
+    name: str
+    directory: str
+    executor: str
+    retries: int = 0
+    retry_delay: float = 1.0
+    artifacts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobDefinition:
+    """One job of an experiment: a task, or a group of tasks that run at once."""
+
+    id: str
+    name: str
+    directory: str
+    tasks: tuple[TaskDefinition, ...]
+    dependencies: tuple[str, ...] = ()
+    group: bool = False
+    end_group_on: str = "failure"
+    tail_logs: bool = False
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What was asked for when the experiment was launched."""
+
+    id: str
+    title: str
+    created: float
+    jobs: tuple[JobDefinition, ...] = ()
+    max_parallel: int | None = None
+    format: int = FORMAT
+
+    def job(self, job_id: str) -> JobDefinition:
+        """The job with this id."""
+        for job in self.jobs:
+            if job.id == job_id:
+                return job
+        raise JobNotFoundError(
+            f"experiment {self.id!r} has no job {job_id!r}; it has: {', '.join(job.id for job in self.jobs) or 'none'}"
+        )
+
+
+@dataclass
+class TaskProgress:
+    """How far one task is. ``attempt`` counts from 1; 0 means that it was never submitted."""
+
+    state: JobState = JobState.UNSUBMITTED
+    attempt: int = 0
+    handle: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    submitted: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    node: str = ""
+    retry_at: float | None = None
+    tries: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def update(self, status: JobStatus) -> bool:
+        """Take over what the engine says; whether that changed anything."""
+        before = (self.state, self.exit_code, self.reason, self.started, self.node)
+        self.state, self.exit_code, self.reason = status.state, status.exit_code, status.reason
+        self.started = status.started or self.started
+        self.ended = status.ended
+        self.node = status.node or self.node
+        return before != (self.state, self.exit_code, self.reason, self.started, self.node)
+
+
+@dataclass
+class JobProgress:
+    """How far one job is."""
+
+    tasks: list[TaskProgress]
+
+    @property
+    def state(self) -> JobState:
+        """State of the job as a whole."""
+        states = [task.state for task in self.tasks]
+        for state in (JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED):
+            if state in states:
+                return state
+        if JobState.UNSUBMITTED in states:
+            started = any(task.tries for task in self.tasks)
+            return JobState.PENDING if started else JobState.UNSUBMITTED
+        for state in (JobState.FAILED, JobState.CANCELLED):
+            if state in states:
+                return state
+        return JobState.SUCCEEDED
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of the task that decided the job's end."""
+        return self._deciding.exit_code
+
+    @property
+    def reason(self) -> str:
+        """Why the job is in its state."""
+        return self._deciding.reason
+
+    @property
+    def _deciding(self) -> TaskProgress:
+        same = [task for task in self.tasks if task.state == self.state] or self.tasks
+        return min(same, key=lambda task: task.ended or float("inf"))
+
+    @property
+    def started(self) -> float | None:
+        """When the first task began to run."""
+        return min((task.started for task in self.tasks if task.started), default=None)
+
+    @property
+    def ended(self) -> float | None:
+        """When the last task ended; ``None`` before that."""
+        ends = [task.ended for task in self.tasks]
+        return None if None in ends else max(end for end in ends if end is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The progress as a JSON object, states by their names."""
+        return {"tasks": [{**asdict(task), "state": task.state.name} for task in self.tasks]}
+
+    @classmethod
+    def from_json(cls, doc: dict[str, Any]) -> JobProgress:
+        """The progress that :meth:`to_json` described."""
+        return cls([TaskProgress(**{**task, "state": JobState[task["state"]]}) for task in doc["tasks"]])
