@@ -35,6 +35,10 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         import_executor as import_executor,
     )
     from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
+    from nemo_run.core.execution.kuberay import (
+        KubeRayExecutor as KubeRayExecutor,
+        KubeRayWorkerGroup as KubeRayWorkerGroup,
+    )
     from nemo_run.core.execution.launcher import (
         FaultTolerance as FaultTolerance,
         SlurmRay as SlurmRay,
@@ -71,6 +75,7 @@ _NAMES = {
     "nemo_run.config.export": ("load_config",),
     "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
+    "nemo_run.core.execution.kuberay": ("KubeRayExecutor", "KubeRayWorkerGroup"),
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),
     "nemo_run.core.execution.local": ("LocalExecutor",),
     "nemo_run.core.execution.slurm": ("SlurmExecutor",),
