@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import importlib.metadata
 import re
 import sys
 import sysconfig
@@ -45,10 +45,16 @@ class Packages:
 
 def own_paths() -> list[str]:
     """Folders from which this process imports beyond those of its installation, e.g. that of the launching script."""
-    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed |= {f"{path}/lib-dynload" for path in installed}
+    installed = _installation()
     paths = [str(Path(path).absolute()) for path in sys.path]
     return [path for path in dict.fromkeys(paths) if path not in installed and Path(path).is_dir()]
+
+
+@functools.cache
+def _installation() -> frozenset[str]:
+    """Folders from which any program of this interpreter imports."""
+    folders = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return frozenset({*folders, *(f"{folder}/lib-dynload" for folder in folders)})
 
 
 def installed_packages() -> dict[str, str]:
@@ -60,14 +66,6 @@ def installed_packages() -> dict[str, str]:
             if match:
                 found.setdefault(match[1].replace("_", "-").lower(), match[2])
     return dict(sorted(found.items()))
-
-
-def own_version() -> str:
-    """Version of this package."""
-    try:
-        return importlib.metadata.version("nemo-run")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any]]:

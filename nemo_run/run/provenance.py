@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.masking import masked_arguments
-from nemo_run.run.code import installed_packages, own_version
+from nemo_run.run.code import installed_packages
 
 
 def collect() -> dict[str, Any]:
     """Who launches, where, and with what."""
+    packages = installed_packages()
     return {
         "user": _user(),
         "host": socket.gethostname(),
@@ -25,8 +26,8 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "pid": os.getpid(),
-        "nemo_run": own_version(),
-        "packages": installed_packages(),
+        "nemo_run": packages.get("nemo-run", "unknown"),
+        "packages": packages,
     }
 
 
