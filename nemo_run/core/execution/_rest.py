@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from nemo_run.core.execution.masking import MASK, is_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
@@ -168,6 +170,14 @@ class RestClient:
                 return found
         raise failure
 
+    def exists(self, path: str) -> bool:
+        """Whether there is something at a path."""
+        return self._send("GET", path, absent=(404,)).status_code != 404
+
+    def put(self, path: str, content: bytes) -> None:
+        """Bring bytes to a path."""
+        self._send("PUT", path, content=content)
+
     def pages(
         self,
         path: str,
@@ -256,19 +266,21 @@ class RestClient:
         path: str,
         *,
         body: Any = None,
+        content: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         stream: bool = False,
         timeout: float | None = None,
     ) -> httpx.Response:
         """Send a request once, and again with a fresh token where the old one is not accepted any longer."""
         if self._client is None:
-            self._client = httpx.Client(headers=self._headers)
+            self._client = httpx.Client(headers=self._headers, trust_env=not is_loopback(self.base_url))
         client, had_token = self._client, bool(self._token)
         while True:
             request = client.build_request(
                 method,
                 self._url(path),
                 json=body,
+                content=content,
                 params={name: value for name, value in (params or {}).items() if value is not None},
                 headers=self._authorization(),
                 timeout=timeout or self._timeout,
@@ -354,6 +366,19 @@ def _secrets(body: Any) -> Iterator[str]:
     elif isinstance(body, list):
         for item in body:
             yield from _secrets(item)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, to which no proxy of the environment leads.
+
+    >>> is_loopback("http://127.0.0.1:8265"), is_loopback("http://localhost"), is_loopback("https://cloud.example")
+    (True, True, False)
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _httpx(service: str, extra: str) -> Any:
