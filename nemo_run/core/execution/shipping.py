@@ -7,7 +7,6 @@ packaged, in which the task runs) and ``runner.zip``.
 from __future__ import annotations
 
 import io
-import shlex
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution._slurm_script import word
 from nemo_run.core.execution.base import Command
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.runners.bundle import RUNNER, run_by_bundle, runner_bundle
@@ -103,16 +103,18 @@ def packages(code_archive: str, *, runner: bool) -> dict[str, Package]:
 def layout_script(folder: str, files: Mapping[str, str]) -> str:
     """Lines for ``sh`` that lay out a job's folder from files that have arrived. Pure.
 
+    Paths may have shell variables in them, as :func:`~nemo_run.core.execution._slurm_script.word` takes them.
+
     Args:
         folder: The job's folder, where the task runs.
         files: Where the ``job`` archive, the ``code`` and the ``runner`` have arrived, as far as there are any.
     """
-    where = shlex.quote(folder)
+    where = word(folder)
     lines = ["umask 077", f"mkdir -p {where}/artifacts {where}/code"]
     if "job" in files:
-        lines.append(f"tar -xzf {shlex.quote(files['job'])} -C {where}")
+        lines.append(f"tar -xzf {word(files['job'])} -C {where}")
     if "code" in files:
-        lines.append(f"tar -xzf {shlex.quote(files['code'])} -C {where}/code")
+        lines.append(f"tar -xzf {word(files['code'])} -C {where}/code")
     if "runner" in files and files["runner"] != f"{folder}/runner.zip":
-        lines.append(f"cp {shlex.quote(files['runner'])} {where}/runner.zip")
+        lines.append(f"cp {word(files['runner'])} {where}/runner.zip")
     return "\n".join(lines) + "\n"
