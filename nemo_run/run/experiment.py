@@ -272,24 +272,29 @@ class Experiment(LaunchedExperiment):
         Args:
             log: Print it.
             exist_ok: Accepted for compatibility; it may be called more than once.
-            delete_exp_dir: Leave nothing behind.
+            delete_exp_dir: Leave nothing behind. Otherwise the experiment's folder stays, with a file ``dryrun.sh`` or
+                ``dryrun.txt`` for every task: what would be launched.
         """
         self._prepare()
         if log:
-            self._print_plans()
+            print(f"# experiment {self.id}: nothing is launched")
+        if log or not delete_exp_dir:
+            self._show_plans(log=log, keep=not delete_exp_dir)
         if delete_exp_dir:
             self._discard()
 
-    def _print_plans(self) -> None:
-        store, definition = self._its_store, self._prepared
-        print(f"# experiment {definition.id}: nothing is launched")
+    def _show_plans(self, *, log: bool, keep: bool) -> None:
+        store = self._its_store
         with Backends() as backends:
-            for job in definition.jobs:
+            for job in self._prepared.jobs:
                 after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
                 for task in job.tasks:
                     plan = store.read_plan(task)
-                    print(f"\n# {task.name} on {task.executor}{after}")
-                    print(backends.of(plan).describe(plan))
+                    description = backends.of(plan).describe(plan)
+                    if log:
+                        print(f"\n# {task.name} on {task.executor}{after}\n{description}")
+                    if keep:
+                        store.write_description(task, description)
 
     def _prepare(self, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""

@@ -14,6 +14,7 @@
         <job>[/<n>]/           one folder for every task of the job
             plan.json          what the engine is to run
             task.json          the configuration
+            dryrun.sh, .txt    what a dry run showed, where its folder was kept
             attempts/<n>/      what the engine leaves
 
 Every file is replaced as a whole, so that a reader never sees half of one, and is readable by its owner only.
@@ -340,6 +341,11 @@ class ExperimentStore:
             raise StoreError(f"{path}: there is no such file; the task was never prepared") from None
         except TypeError as e:
             raise StoreError(f"{path}: the file is damaged ({e})") from e
+
+    def write_description(self, task: TaskDefinition, text: str) -> None:
+        """Store what a dry run shows of a task: a script, or any other text."""
+        name = "dryrun.sh" if text.startswith("#!") else "dryrun.txt"
+        write_text(self.folder(task.directory) / name, f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def read_task(self, task: TaskDefinition) -> dict[str, Any]:
         """The configuration of a task and its executor, as documents."""

@@ -168,6 +168,32 @@ def test_dryrun_shows_all_and_leaves_nothing(
     assert list(work.iterdir()) == []
 
 
+def test_dryrun_may_leave_what_would_be_launched(
+    capsys: pytest.CaptureFixture[str], work: Path, tmp_path: Path
+) -> None:
+    slurm = run.SlurmExecutor(
+        account="acct",
+        time="00:10:00",
+        env_vars={"HF_TOKEN": "s3cr3t"},
+        packager=run.Packager(),
+        tunnel=run.LocalTunnel(job_dir=str(tmp_path)),
+    )
+    with run.Experiment("kept") as exp:
+        exp.add(bash("true", "an argument"), name="here")
+        exp.add([bash("true"), bash("false")], executor=slurm, name="group")
+        exp.dryrun(delete_exp_dir=False)
+    shown = capsys.readouterr().out
+    kept = {str(path.relative_to(exp.directory)): path for path in exp.directory.rglob("dryrun.*")}
+    assert sorted(kept) == ["group/0/dryrun.sh", "group/1/dryrun.txt", "here/dryrun.txt"]
+    for path in kept.values():
+        assert path.read_text() in f"{shown}\n"
+        assert path.stat().st_mode & 0o777 == 0o600
+    script = kept["group/0/dryrun.sh"].read_text()
+    assert "#SBATCH --account=acct" in script
+    assert "s3cr3t" not in script
+    assert list(work.iterdir()) == []
+
+
 def test_dryrun_then_run(work: Path) -> None:
     with run.Experiment("both") as exp:
         exp.add(bash("echo x >> ran"))
