@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
@@ -135,7 +136,15 @@ def _convert_instance(value: Any, config_type: Callable[..., Any], done: _Done) 
 
 
 def _convert_fields(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
-    names = [field.name for field in dataclasses.fields(value) if field.init]
-    if set(names) != set(inspect.signature(type(value)).parameters):  # an own __init__, or an InitVar
+    kind: type = type(value)
+    names = _fields(kind)
+    if names is None:
         return value
-    return config_type(type(value), **{name: _convert(getattr(value, name), config_type, done) for name in names})
+    return config_type(kind, **{name: _convert(getattr(value, name), config_type, done) for name in names})
+
+
+@functools.lru_cache(maxsize=512)
+def _fields(kind: type) -> list[str] | None:
+    """Names of the fields that make an object of a dataclass; None where it has an own ``__init__``, or an InitVar."""
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    return names if set(names) == set(inspect.signature(kind).parameters) else None

@@ -13,7 +13,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from string import Template
 from typing import Any, ClassVar, Protocol, TypeVar, cast
@@ -151,7 +151,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a JSON object."""
-        return asdict(self)
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @classmethod
     def from_json(cls, doc: Mapping[str, Any]) -> Plan:
