@@ -1,0 +1,172 @@
+"""What a pod's own words mean: its state, why it is in it, and whether it will ever start. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from nemo_run.core.execution.base import JobState, JobStatus
+
+Pod = Mapping[str, Any]
+
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
+_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError")
+
+# Why a pod as a whole failed, where that is nothing that the task did.
+_TAKEN = {
+    "Evicted": "evicted",
+    "NodeLost": "its node was lost",
+    "NodeShutdown": "its node was shut down",
+    "Shutdown": "its node was shut down",
+    "Terminated": "its node was shut down",
+    "Preempting": "preempted",
+    "NodeAffinity": "its node does not take it any longer",
+    "OutOfcpu": "its node had no CPU left for it",
+    "OutOfmemory": "its node had no memory left for it",
+    "OutOfnvidia.com/gpu": "its node had no GPU left for it",
+    "UnexpectedAdmissionError": "its node did not take it",
+}
+_LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
+
+
+def pod_status(pod: Pod, container: str = "") -> JobStatus:
+    """State of a pod, seen as the task that runs in it.
+
+    Args:
+        pod: The pod, as the API writes it.
+        container: The container of the task; the first one by default.
+
+    Example:
+        >>> pod_status({"spec": {"containers": [{"name": "task"}]}, "status": {"phase": "Pending"}}).state
+        PENDING (2)
+    """
+    found = container_status(pod, container)
+    state = found.get("state") or {}
+    status = pod.get("status") or {}
+    if "terminated" in state and status.get("phase") != "Unknown":
+        return _ended(pod, container, state["terminated"])
+    if status.get("phase") in ("Failed", "Succeeded"):
+        return _taken(pod, started=(state.get("running") or {}).get("startedAt"))
+    node = (pod.get("spec") or {}).get("nodeName") or ""
+    if "running" in state:
+        return JobStatus(
+            JobState.RUNNING, reason=_concern(pod), started=seconds(state["running"]["startedAt"]), node=node
+        )
+    reason = broken(pod) or _waiting(pod, state.get("waiting") or {})
+    return JobStatus(JobState.PENDING, reason=reason, node=node)
+
+
+def container_status(pod: Pod, container: str = "") -> Mapping[str, Any]:
+    """What the node says of one container; empty where it has not said anything yet."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    name = container or pod["spec"]["containers"][0]["name"]
+    return next((entry for entry in statuses if entry["name"] == name), {})
+
+
+def broken(pod: Pod) -> str:
+    """Why a pod will not start as it is: an image that cannot be had, a container that cannot be made; else empty.
+
+    The node goes on trying, so that it may be repaired from outside.
+    """
+    for entry in _all_containers(pod):
+        waiting = (entry.get("state") or {}).get("waiting") or {}
+        reason, words = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in _NO_IMAGE:
+            return f"the image {entry['image']!r} cannot be pulled: {words or reason}"
+        if reason in _NO_CONTAINER:
+            return f"the container {entry['name']!r} cannot be made: {words or reason}"
+    return ""
+
+
+def _all_containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or []
+    yield from status.get("containerStatuses") or []
+
+
+def is_gone(pod: Pod) -> bool:
+    """Whether somebody has deleted it; it may still be ending."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def seconds(timestamp: str | None) -> float | None:
+    """Seconds since the epoch.
+
+    >>> seconds("1970-01-01T00:00:01Z")
+    1.0
+    """
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None
+
+
+def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return next((entry for entry in conditions if entry["type"] == kind), {})
+
+
+def _waiting(pod: Pod, waiting: Mapping[str, Any]) -> str:
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return f"{(scheduled.get('reason') or 'Unschedulable').lower()}: {scheduled.get('message', '')}".rstrip(": ")
+    words = waiting.get("message", "")
+    reason = waiting.get("reason", "")
+    return "" if reason in ("ContainerCreating", "PodInitializing", "") else f"{reason}: {words}".rstrip(": ")
+
+
+def _concern(pod: Pod) -> str:
+    """What is to be said of a pod that runs."""
+    if (pod.get("status") or {}).get("reason") == "NodeLost" or _is_unheard(pod):
+        return "its node does not answer"
+    return "it is being deleted" if is_gone(pod) else ""
+
+
+def _is_unheard(pod: Pod) -> bool:
+    """Containers are ready, but the pod is not: that is what the cluster says when it does not hear of the node."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    ready = bool(statuses) and all(entry.get("ready") for entry in statuses)
+    return ready and _condition(pod, "Ready").get("status") in ("False", "Unknown")
+
+
+def _ended(pod: Pod, container: str, end: Mapping[str, Any]) -> JobStatus:
+    code = int(end["exitCode"])
+    taken = _TAKEN.get((pod.get("status") or {}).get("reason", ""))
+    lost = end.get("reason") in _LOST_CONTAINER
+    if taken:
+        words = (pod["status"].get("message") or "").strip()
+        reason = f"{taken}: {words}".rstrip(": ")
+    elif lost:
+        reason = "its node was lost, or restarted"
+    elif code == 0:
+        reason = ""
+    else:
+        reason = _why(pod, container, end)
+    return JobStatus(
+        JobState.SUCCEEDED if code == 0 and not reason else JobState.FAILED,
+        None if lost else code,
+        reason,
+        seconds(end.get("startedAt")),
+        seconds(end.get("finishedAt")),
+        (pod.get("spec") or {}).get("nodeName") or "",
+        lost=bool(taken) or lost,
+    )
+
+
+def _why(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
+    if end.get("reason") == "OOMKilled":
+        name = container or pod["spec"]["containers"][0]["name"]
+        spec = next(entry for entry in pod["spec"]["containers"] if entry["name"] == name)
+        limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory")
+        return f"out of memory: it needed more than {limit}" if limit else "out of memory"
+    words = str(end.get("message") or "").strip()
+    return words if words or end.get("reason") in ("Error", "Completed", None) else str(end["reason"])
+
+
+def _taken(pod: Pod, started: str | None) -> JobStatus:
+    """A pod that ended as a whole, without a word on how its container did."""
+    status = pod["status"]
+    node = (pod.get("spec") or {}).get("nodeName") or ""
+    if status["phase"] == "Succeeded":
+        return JobStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
+    cause = status.get("reason") or "it failed"
+    reason = f"{_TAKEN.get(cause, cause)}: {status.get('message') or ''}".rstrip(": ")
+    return JobStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _TAKEN)
