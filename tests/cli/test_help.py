@@ -216,10 +216,10 @@ finally:
 
 
 def test_completion_scripts(tmp_path: Path) -> None:
+    named = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # not the one that runs the tests
     for shell in ("bash", "zsh", "fish"):
-        done = subprocess.run(
-            [sys.executable, "-m", "nemo_run", "--show-completion", shell], capture_output=True, text=True, check=False
-        )
+        argv = [sys.executable, "-m", "nemo_run", "--show-completion", shell]
+        done = subprocess.run(argv, env=named, capture_output=True, text=True, check=False)
         assert "COMPLETE" in done.stdout or "COMPLETE" in done.stderr, (shell, done)
 
 
