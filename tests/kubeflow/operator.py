@@ -1,0 +1,175 @@
+"""A small Kubeflow Trainer: pods for TrainJob objects, as the real one and its JobSet make them.
+
+What differs: nodes find the first of them by the address of its pod, so that no DNS is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import traceback
+from copy import deepcopy
+from datetime import datetime, timezone
+from typing import Any
+
+from nemo_run.core.execution._kubernetes import Cluster
+from nemo_run.errors import ExecutorError
+
+API = "trainer.kubeflow.org/v1alpha1"
+MERGE = "application/merge-patch+json"
+Object = dict[str, Any]
+
+
+class Operator:
+    """Looks after the jobs of one namespace until it is stopped."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster = cluster
+        self.namespace = namespace
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+        self.errors: list[str] = []
+
+    def __enter__(self) -> Operator:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(0.2):
+            with contextlib.suppress(ExecutorError):  # the definition is being changed
+                for job in self._cluster.objects(API, "TrainJob", self.namespace):
+                    if "deletionTimestamp" not in job["metadata"]:
+                        self._look_after(job)
+
+    def _look_after(self, job: Object) -> None:
+        try:
+            self._reconcile(job)
+        except ExecutorError as e:
+            if "(404)" not in str(e) and "(409)" not in str(e):  # changed meanwhile: looked at again
+                self.errors.append(traceback.format_exc())
+        except Exception:  # noqa: BLE001  # an operator goes on
+            self.errors.append(traceback.format_exc())
+
+    def _reconcile(self, job: Object) -> None:
+        name = job["metadata"]["name"]
+        status = job.get("status") or {}
+        if job["spec"].get("suspend"):
+            self._tell(job, _condition("Suspended", "Suspended", "TrainJob is suspended"))
+            return
+        if any(entry["type"] in ("Complete", "Failed") for entry in status.get("conditions") or []):
+            return
+        runtime = self._cluster.get(API, "ClusterTrainingRuntime", "", job["spec"]["runtimeRef"]["name"])
+        if runtime is None:  # the real one has an admission webhook that refuses the job
+            self._tell(job, _condition("Failed", "TrainingRuntimeNotFound", "the runtime does not exist"))
+            return
+        nodes = job["spec"]["trainer"].get("numNodes", 1)
+        pods = {
+            int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]): pod
+            for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
+        }
+        head = (pods.get(0, {}).get("status") or {}).get("podIP", "")
+        for index in range(nodes):
+            if index not in pods and (index == 0 or head):
+                self._cluster.create(self._pod(job, runtime, index, head))
+        phases = [(pod.get("status") or {}).get("phase") for pod in pods.values()]
+        counts = {"active": 1, "ready": int(phases.count("Running") == nodes), "succeeded": 0, "failed": 0}
+        if "Failed" in phases:
+            words = f"jobset failed due to one or more job failures: {name}-node-0"
+            for pod in pods.values():
+                if (pod.get("status") or {}).get("phase") in ("Pending", "Running"):
+                    self._cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
+            counts |= {"active": 0, "ready": 0, "failed": 1}
+            self._tell(job, _condition("Failed", "FailedJobs", words), counts)
+        elif phases.count("Succeeded") == nodes:
+            counts |= {"active": 0, "ready": 0, "succeeded": 1}
+            self._tell(job, _condition("Complete", "AllJobsCompleted", "jobset completed successfully"), counts)
+        else:
+            self._tell(job, None, counts)
+
+    def _tell(self, job: Object, condition: Object | None, counts: Object | None = None) -> None:
+        status: Object = {"conditions": [condition] if condition else []}
+        if counts:
+            status["jobsStatus"] = [{"name": "node", "suspended": 0, **counts}]
+        if _without_times(status) != _without_times(job.get("status") or {}):
+            path = self._cluster.path(API, "TrainJob", self.namespace, job["metadata"]["name"])
+            self._cluster.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE)
+
+    def _pod(self, job: Object, runtime: Object, index: int, head: str) -> Object:
+        name, trainer = job["metadata"]["name"], job["spec"]["trainer"]
+        replicated = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]
+        spec = deepcopy(replicated["template"]["spec"]["template"]["spec"])
+        metadata, changes = patches(job["spec"])
+        node = spec["containers"][0]
+        node |= {field: trainer[field] for field in ("image", "command", "args") if field in trainer}
+        node["resources"] = trainer.get("resourcesPerNode", {})
+        node["env"] = [*trainer.get("env", []), *_torch(trainer, index, head)]
+        for container in changes.pop("containers", []):  # only of those that the runtime has
+            own = next(entry for entry in spec["containers"] if entry["name"] == container["name"])
+            own["env"] = [*own["env"], *container.get("env", [])]
+            own["volumeMounts"] = [*own.get("volumeMounts", []), *container.get("volumeMounts", [])]
+        spec |= changes
+        labels = {
+            "jobset.sigs.k8s.io/jobset-name": name,
+            "jobset.sigs.k8s.io/replicatedjob-name": "node",
+            "batch.kubernetes.io/job-completion-index": str(index),
+        }
+        owner = {"apiVersion": API, "kind": "TrainJob", "name": name, "uid": job["metadata"]["uid"]}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{name}-node-0-{index}-{secrets.token_hex(2)}",
+                "namespace": self.namespace,
+                "labels": {**metadata.get("labels", {}), **labels},
+                "annotations": metadata.get("annotations", {}),
+                "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+            },
+            "spec": {**spec, "enableServiceLinks": False},
+        }
+
+
+def patches(spec: Object) -> tuple[Object, Object]:
+    """What a job changes of the metadata and the spec of its pods, whatever the version."""
+    metadata: Object = {}
+    changes: Object = {}
+    for entry in spec.get("podSpecOverrides", []):
+        changes |= {key: value for key, value in entry.items() if key != "targetJobs"}
+    for entry in spec.get("podTemplateOverrides", []):
+        metadata |= entry.get("metadata", {})
+        changes |= entry.get("spec", {})
+    for entry in spec.get("runtimePatches", []):
+        for job in entry["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]:
+            pod = job["template"]["spec"]["template"]
+            metadata |= pod.get("metadata", {})
+            changes |= pod.get("spec", {})
+    return metadata, deepcopy(changes)
+
+
+def _torch(trainer: Object, index: int, head: str) -> list[Object]:
+    """The variables that the runtime for PyTorch sets."""
+    values = {
+        "PET_NNODES": str(trainer.get("numNodes", 1)),
+        "PET_NPROC_PER_NODE": str(trainer.get("numProcPerNode", "auto")),
+        "PET_NODE_RANK": str(index),
+        "PET_MASTER_PORT": "29400",
+    }
+    own = {"name": "PET_MASTER_ADDR", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    other = {"name": "PET_MASTER_ADDR", "value": head}
+    return [*({"name": name, "value": value} for name, value in values.items()), own if index == 0 else other]
+
+
+def _condition(kind: str, reason: str, message: str) -> Object:
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now}
+
+
+def _without_times(status: Object) -> Object:
+    bare = deepcopy(status)
+    for condition in bare.get("conditions") or []:
+        condition.pop("lastTransitionTime", None)
+    return bare
