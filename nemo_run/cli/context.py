@@ -162,6 +162,8 @@ class RunContext:
 
     def _place(self, overrides: list[Override]) -> None:
         """Apply overrides of the executor and the plugins to those by default, and build both."""
+        if not (overrides or self.executor or self.plugins):
+            return
         import fiddle as fdl
 
         from nemo_run.cli.overrides import Overrider

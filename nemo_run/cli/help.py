@@ -113,7 +113,7 @@ def _sections(entity: Callable[..., Any], with_docs: bool, namespace: str | None
 
 
 def _plain(title: str, rows: list[tuple[str, ...]]) -> str:
-    from nemo_run.run.display import plain_table
+    from nemo_run.run.terminal import plain_table
 
     keep = [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
     first, *others = [[row[i] for i in keep] for row in rows]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.errors import NemoRunError
-from nemo_run.run.display import duration, status_document
+from nemo_run.run.display import status_document
 from nemo_run.run.progress import current_progress, summary, with_reasons
 from nemo_run.run.records import Definition, JobProgress
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.terminal import duration
 
 
 @dataclass(frozen=True)

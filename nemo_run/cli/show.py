@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nemo_run.errors import CommandLineError
-from nemo_run.run.display import in_terminal, plain_table
+from nemo_run.run.terminal import in_terminal, plain_table
 
 if TYPE_CHECKING:
     from nemo_run.config.diff import ConfigDiff

@@ -92,14 +92,6 @@ def _run_here(
     task: Any, plugins: ExperimentPlugin | list[ExperimentPlugin] | None, name: str, *, dryrun: bool, check: bool
 ) -> JobResult | None:
     """Run a task in this process. An exception of a function is raised as it is."""
-    import fiddle as fdl
-
-    from nemo_run.config.script import Script
-    from nemo_run.core.execution.base import JobState
-    from nemo_run.errors import JobFailedError
-    from nemo_run.run.direct import run_task
-    from nemo_run.run.job import JobResult
-
     if plugins:
         from nemo_run.core.execution.local import LocalExecutor
 
@@ -108,11 +100,20 @@ def _run_here(
     if dryrun:
         print(f"# nothing is run; in this process this would be\n{task!r}")
         return None
+    from nemo_run.config.script import Script
+    from nemo_run.core.execution.base import JobState
+    from nemo_run.run.job import JobResult
+
     if not isinstance(task, Script):
+        import fiddle as fdl
+
         from nemo_run.config import Partial
 
         fdl.build(fdl.cast(Partial, task))()
         return JobResult("", name, JobState.SUCCEEDED, 0)
+    from nemo_run.errors import JobFailedError
+    from nemo_run.run.direct import run_task
+
     code, reason = run_task(task)
     state = JobState.FAILED if code else JobState.SUCCEEDED
     if code and check:

@@ -5,8 +5,6 @@ In a terminal they are drawn with Rich; anywhere else they are plain lines, so t
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import sys
 import threading
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nemo_run.core.execution.base import JobState
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.terminal import duration, in_terminal, plain_table, say
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -55,19 +54,6 @@ def status_document(
     return result
 
 
-def duration(seconds: float) -> str:
-    """A duration as people write it.
-
-    >>> duration(3.24), duration(3725)
-    ('3.2s', '1:02:05')
-    """
-    if seconds < 60:
-        return f"{max(seconds, 0):.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _row(index: int, job: JobDefinition, progress: JobProgress, now: float) -> tuple[str, ...]:
     elapsed = "" if progress.started is None else duration((progress.ended or now) - progress.started)
     tries = max(task.tries for task in progress.tasks)
@@ -83,26 +69,6 @@ def _row(index: int, job: JobDefinition, progress: JobProgress, now: float) -> t
 def _rows(definition: Definition, progress: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
     now = time.time()
     return [_row(i, job, progress[job.id], now) for i, job in enumerate(definition.jobs)]
-
-
-def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as aligned text; columns that are empty throughout are left out."""
-    keep = [i for i, name in enumerate(columns) if not rows or any(row[i] for row in rows) or name == columns[0]]
-    lines = [[columns[i] for i in keep], *([row[i].replace("\n", " ") for i in keep] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(keep))]
-    aligned = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in aligned)
-
-
-def in_terminal(stream: TextIO) -> bool:
-    """Whether a person with a terminal that can draw looks at this stream."""
-    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "")
-
-
-def say(text: str, stream: TextIO) -> None:
-    """Print a line; that its reader has gone away is no reason to stop."""
-    with contextlib.suppress(BrokenPipeError):
-        print(text, file=stream, flush=True)
 
 
 def print_status(definition: Definition, progress: Mapping[str, JobProgress], stream: TextIO | None = None) -> None:

@@ -20,13 +20,14 @@ from nemo_run.errors import (
     NestedLaunchError,
 )
 from nemo_run.run import store as stores
-from nemo_run.run.display import print_status, say
+from nemo_run.run.display import print_status
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, make_engines_ready, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.tasks import as_task, check_task, default_name
+from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
     from nemo_run.config import Config, Partial

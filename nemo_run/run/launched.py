@@ -15,12 +15,13 @@ from nemo_run.core.execution.base import JobState
 from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError, NemoRunError
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller
-from nemo_run.run.display import ProgressView, print_status, say, status_document
+from nemo_run.run.display import ProgressView, print_status, status_document
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
 from nemo_run.run.progress import current_progress, goes_on, with_reasons
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.terminal import say
 
 _CANCEL_POLL = 0.1  # seconds between two looks at whether the controller has cancelled what it was asked to
 

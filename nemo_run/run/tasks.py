@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
 from nemo_run.errors import ConfigError, DependencyError, ExperimentError, MissingArgumentError
-from nemo_run.run.job import Job, JobGroup
+
+if TYPE_CHECKING:
+    from nemo_run.run.job import Job, JobGroup
 
 
 def as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
