@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         JobFailedError as JobFailedError,
         NemoRunError as NemoRunError,
     )
+    from nemo_run.run import ray as ray
     from nemo_run.run.experiment import Experiment as Experiment
     from nemo_run.run.plugin import ExperimentPlugin
     from nemo_run.run.task import dryrun_fn as dryrun_fn
@@ -89,7 +90,12 @@ _NAMES = {
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
     "nemo_run.run.task": ("dryrun_fn",),
 }
-_MODULES = {"cli": "nemo_run.cli", "config": "nemo_run.config", "errors": "nemo_run.errors"}
+_MODULES = {
+    "cli": "nemo_run.cli",
+    "config": "nemo_run.config",
+    "errors": "nemo_run.errors",
+    "ray": "nemo_run.run.ray",
+}
 
 _WHERE = {
     entry.rpartition(" as ")[2]: (module, entry.partition(" as ")[0])

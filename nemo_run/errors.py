@@ -28,6 +28,7 @@
     ├── CommandLineError            what was typed makes no sense (also a ValueError)
     │   └── OverrideError           an override such as model.size=3 cannot be read or applied
     └── JobFailedError              a job did not succeed
+        └── RayJobFailedError       a job on a Ray cluster did not succeed
 """
 
 from __future__ import annotations
@@ -155,6 +156,9 @@ class JobFailedError(NemoRunError):
         log_tail: The last lines of the job's log.
     """
 
+    _what = "job {job!r} of experiment {experiment!r}"
+    _logs = "nemorun experiment logs {experiment} {job}"
+
     def __init__(
         self,
         job_id: str,
@@ -173,14 +177,22 @@ class JobFailedError(NemoRunError):
         super().__init__(self._message())
 
     def _message(self) -> str:
+        names = {"job": self.job_id, "experiment": self.experiment_id}
         code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
         why = f": {self.reason}" if self.reason else ""
-        text = f"job {self.job_id!r} of experiment {self.experiment_id!r} ended as {self.state}{code}{why}"
+        text = f"{self._what.format(**names)} ended as {self.state}{code}{why}"
         if self.log_tail:
             text += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in self.log_tail)
-        return f"{text}\nsee all of it: nemorun experiment logs {self.experiment_id} {self.job_id}"
+        return f"{text}\nsee all of it: {self._logs.format(**names)}"
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (
             self.job_id, self.experiment_id, self.state, self.exit_code, self.reason, self.log_tail,
         )  # fmt: skip
+
+
+class RayJobFailedError(JobFailedError):
+    """A job on a Ray cluster did not succeed; ``experiment_id`` is the name of the cluster."""
+
+    _what = "Ray job {job!r} on the cluster {experiment!r}"
+    _logs = "nemorun ray logs {job}"

@@ -1,0 +1,338 @@
+"""Ray jobs, as users hold them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_run.core.execution.base import Executor
+from nemo_run.errors import (
+    ConfigError,
+    EngineUnreachableError,
+    ExecutorError,
+    JobNotFoundError,
+    RayJobFailedError,
+)
+from nemo_run.run.ray import records, runtime_env
+from nemo_run.run.ray.cluster import RayCluster, set_log_level
+from nemo_run.run.ray.engine import ClusterSpec, get_engine
+from nemo_run.run.ray.jobs_api import JobsApi, check_installed
+from nemo_run.run.ray.records import StoredCluster, StoredJob
+from nemo_run.run.ray.waiting import Pauses, telling
+from nemo_run.run.ray.watching import UNKNOWN, WatchedJob, describe, is_final
+from nemo_run.run.store import check_title, folder_name
+
+logger = logging.getLogger(__name__)
+
+_NAME = "nemo_run_name"  # in the metadata of a job
+_TAIL = 20  # lines of a log in an error
+_SILENCE, _LONGEST_SILENCE = 30.0, 600.0  # seconds without output after which a log is asked for again
+_ENDING = 120.0  # seconds in which a cluster ends after its job
+
+
+@dataclass
+class RayJob:
+    """A job on a Ray cluster by its name: it goes on when this process ends, and is found again from another one.
+
+    Without ``cluster_name`` the job has a cluster of its own, which ends with it, whether anybody watches or not.
+
+    Example:
+        >>> import nemo_run as run
+        >>> from nemo_run.run.ray import RayJob
+        >>> job = RayJob(name="train", executor=run.LocalExecutor(nodes=2))
+        >>> job.status(display=False)["state"]
+        'UNKNOWN'
+
+    Attributes:
+        name: Its name, unique where the executor has it run.
+        executor: Where it runs; its ``env_vars`` are set for the job, and its ``packager`` says which code goes along.
+        pre_ray_start_commands: Shell commands that each node of a cluster of its own runs before it starts Ray.
+        log_level: Least level of the messages that are logged.
+        cluster_name: A cluster that runs already.
+        cluster_ready_timeout: Seconds to wait for the cluster.
+    """
+
+    name: str
+    executor: Executor
+    pre_ray_start_commands: list[str] | None = None
+    log_level: str = "INFO"
+    cluster_name: str | None = None
+    cluster_ready_timeout: int | None = 1800
+
+    def __post_init__(self) -> None:
+        check_title(self.name)
+        set_log_level(self.log_level)
+
+    # starting
+
+    def start(
+        self,
+        command: str,
+        workdir: str,
+        runtime_env_yaml: str | None = None,
+        pre_ray_start_commands: list[str] | None = None,
+        dryrun: bool = False,
+    ) -> Any:
+        """Submit the job, once its cluster is ready; does not wait for its end.
+
+        Args:
+            command: Shell command that Ray runs on the cluster.
+            workdir: Folder of this machine that is sent along, in which the command runs; empty for none. Files that
+                git ignores stay here, unless the executor's packager says otherwise.
+            runtime_env_yaml: File with a runtime environment: ``env_vars``, ``pip``, ``excludes``, …
+            pre_ray_start_commands: Shell commands that each node of a cluster of its own runs before it starts Ray.
+            dryrun: Only show what would be done.
+
+        Returns:
+            The job itself.
+
+        Raises:
+            ExecutorError: A job of that name is running, or its cluster cannot be had.
+        """
+        if not isinstance(command, str) or not command.strip():
+            raise ConfigError(f"command={command!r}: give the shell command that Ray is to run")
+        env = runtime_env.with_variables(runtime_env.read_runtime_env(runtime_env_yaml), self.executor.env_vars)
+        folders = runtime_env.local_folders(env, workdir)
+        commands = tuple(pre_ray_start_commands or self.pre_ray_start_commands or ())
+        submission_id = f"{folder_name(self.name)}-{secrets.token_hex(4)}"
+        own = not self.cluster_name
+        spec = ClusterSpec(self._cluster.name, self.executor, commands, submission_id if own else "")
+        if dryrun:
+            job = {"entrypoint": command, "runtime_env": runtime_env.with_code(runtime_env.shown(env), workdir, str)}
+            shown = [self._cluster.describe(spec)] if own else []
+            print("\n".join([*shown, json.dumps(job, indent=2, ensure_ascii=False)]))  # noqa: T201  what was asked for
+            return self
+        check_installed()
+        self._refuse_if_running()
+        with contextlib.ExitStack() as packing:
+            packages = {
+                name: packing.enter_context(runtime_env.packed(folder, self.executor.packager, env, name))
+                for name, folder in folders.items()
+            }
+            cluster = self._cluster.launch(spec, new=True) if own else self._cluster.running()
+            stored = self._remember(cluster, submission_id)
+            try:
+                self._cluster.wait_until_ready(cluster, self.cluster_ready_timeout or float("inf"))
+                with get_engine(cluster.engine).dashboard(cluster.record) as dashboard, JobsApi(dashboard) as api:
+                    env = runtime_env.with_code(env, workdir, lambda name: api.upload(packages[name]))
+                    api.submit(command, submission_id, env, {_NAME: self.name})
+            except BaseException:
+                if own:
+                    with contextlib.suppress(ExecutorError):  # what matters is why it was not submitted
+                        get_engine(stored.engine).stop(stored.record)
+                raise
+        logger.info("the Ray job %r is submitted to the cluster %r", self.name, cluster.name)
+        return self
+
+    @property
+    def _cluster(self) -> RayCluster:
+        return RayCluster(self.cluster_name or self.name, self.executor, self.log_level)
+
+    def _refuse_if_running(self) -> None:
+        stored = self._stored()
+        if stored is None:
+            return
+        with WatchedJob(stored) as job:
+            details = job.details()
+        begun = stored.own_cluster or "start_time" in details  # else whoever started it was interrupted
+        if not is_final(details) and begun:
+            raise ExecutorError(
+                f"the Ray job {self.name!r} is running already; stop it first (nemorun ray stop --job {self.name}), "
+                "or give this one another name"
+            )
+        if stored.own_cluster:
+            self._wait_for_cluster_end(stored)
+
+    def _remember(self, cluster: StoredCluster, submission_id: str) -> StoredJob:
+        stored = StoredJob(
+            name=self.name,
+            engine=cluster.engine,
+            place=cluster.place,
+            cluster=cluster.name,
+            record=cluster.record,
+            submission_id=submission_id,
+            created=time.time(),
+            own_cluster=not self.cluster_name,
+        )
+        records.write(stored)
+        return stored
+
+    # finding it
+
+    def _stored(self) -> StoredJob | None:
+        """What is remembered of the job of that name that was submitted last."""
+        engine = self.executor.engine
+        stored = records.read(StoredJob, engine, get_engine(engine).place(self.executor), self.name)
+        return stored or self._found_on_cluster()
+
+    def _found_on_cluster(self) -> StoredJob | None:
+        """The job, submitted by another machine."""
+        cluster = self._cluster.find()
+        if cluster is None:
+            return None
+        try:
+            with get_engine(cluster.engine).dashboard(cluster.record) as dashboard, JobsApi(dashboard) as api:
+                mine = [job for job in api.list() if (job.get("metadata") or {}).get(_NAME) == self.name]
+        except ExecutorError:  # it is not ready yet
+            return None
+        return self._remember(cluster, mine[-1]["submission_id"]) if mine else None
+
+    def _known(self) -> StoredJob:
+        stored = self._stored()
+        if stored is None:
+            raise JobNotFoundError(f"no Ray job {self.name!r} is known here; see those there are: nemorun ray jobs")
+        return stored
+
+    # looking at it
+
+    def status(self, display: bool = True) -> dict[str, Any]:
+        """How the job is.
+
+        Args:
+            display: Print it, too.
+
+        Returns:
+            ``state`` (``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED``, ``STOPPED`` or ``UNKNOWN``), ``exit_code``,
+            ``reason``, ``started``, ``ended``, and its names.
+        """
+        stored = self._stored()
+        if stored is None:
+            status = {"name": self.name, "state": UNKNOWN, "exit_code": None, "reason": "no such job is known here"}
+        else:
+            with WatchedJob(stored) as job:
+                status = describe(stored, job.details())
+        if display:
+            code = "" if status["exit_code"] is None else f" with exit code {status['exit_code']}"
+            why = f": {status['reason']}" if status["reason"] else ""
+            print(f"Ray job {self.name!r}: {status['state']}{code}{why}")  # noqa: T201
+        return status
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the end of the job.
+
+        Args:
+            timeout: Seconds to wait; without end by default.
+
+        Returns:
+            What :meth:`status` returns.
+
+        Raises:
+            RayJobFailedError: It did not succeed; has the exit code, and the end of the log.
+            ExecutorError: It has not ended in time; it goes on.
+        """
+        stored = self._known()
+        with WatchedJob(stored) as job:
+            status = describe(stored, self._wait_for_end(job, timeout))
+            if status["state"] == "SUCCEEDED":
+                return status
+            log = job.log().splitlines()[-_TAIL:]
+        raise RayJobFailedError(self.name, stored.cluster, status["state"], status["exit_code"], status["reason"], log)
+
+    def _wait_for_end(self, job: WatchedJob, timeout: float | None) -> dict[str, Any]:
+        pauses = Pauses(until=None if timeout is None else time.monotonic() + timeout)
+        with telling() as tell:
+            while True:
+                details = job.details()
+                if is_final(details):
+                    return details
+                if pauses.over:
+                    raise ExecutorError(
+                        f"the Ray job {self.name!r} is {details['status']} after {timeout:g} s; it goes on"
+                    )
+                tell(f"Ray job {self.name!r}: {details['status']}")
+                pauses.sleep()
+
+    def logs(self, *, follow: bool = False, lines: int = 100, timeout: int = 100) -> None:
+        """Print what the job has written.
+
+        Args:
+            follow: Go on as it writes, until it has ended.
+            lines: How many lines of what is there already.
+            timeout: Seconds in which the job has to be there, and in which a cluster that does not answer has to do so.
+        """
+        stored = self._known()
+        with WatchedJob(stored) as job:
+            for text in _followed(job, lines, timeout) if follow else [_last_lines(job.log(), lines)]:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+    # ending it
+
+    def stop(self, wait: bool = False) -> None:
+        """End the job, and the cluster of its own if it has one. One that has ended is left as it is.
+
+        Args:
+            wait: Return when it has ended.
+        """
+        stored = self._known()
+        with WatchedJob(stored) as job:
+            details = job.details()
+            if stored.own_cluster and details["status"] in ("PENDING", UNKNOWN):  # perhaps it is not submitted yet
+                get_engine(stored.engine).stop(stored.record)
+            elif not is_final(details):
+                job.stop()
+            if wait:
+                self._wait_for_end(job, None)
+        if wait and stored.own_cluster:
+            self._wait_for_cluster_end(stored)
+
+    def _wait_for_cluster_end(self, stored: StoredJob) -> None:
+        """Wait for the end of the job's own cluster; one that does not end by itself is stopped."""
+        engine, pauses = get_engine(stored.engine), Pauses(until=time.monotonic() + _ENDING)
+        with telling() as tell:
+            while not engine.status(stored.record).state.is_final:
+                if pauses.over:
+                    engine.stop(stored.record)
+                    return
+                tell(f"Ray cluster {stored.cluster!r}: its job has ended, and so does it")
+                pauses.sleep()
+
+
+def _last_lines(text: str, lines: int) -> str:
+    r"""The last lines of a text.
+
+    >>> _last_lines("a\nb\nc\n", 2)
+    'b\nc\n'
+    """
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
+
+
+def _followed(job: WatchedJob, lines: int, timeout: float) -> Iterator[str]:
+    """What a job has written, and then what it writes, each character once, however often the connection breaks."""
+    seen, silence, pauses = -1, _SILENCE, Pauses(until=time.monotonic() + timeout)
+    while True:
+        try:
+            if seen < 0:
+                text = job.log()
+                yield _last_lines(text, lines)
+                seen = len(text)
+            before = seen
+            for piece in job.tail(seen, silence):
+                seen += len(piece)
+                yield piece
+            details = job.details()
+            if is_final(details):
+                yield job.log()[seen:]
+                return
+            waits = details["status"] == "PENDING"
+        except EngineUnreachableError as e:
+            if pauses.over:
+                raise
+            logger.warning("%s; the log goes on when it does", e)
+            pauses.sleep()
+            continue
+        if waits and pauses.over:
+            raise ExecutorError(
+                f"the Ray job has not begun within {timeout:g} s: {details['status']} ({details['message']})"
+            )
+        if not waits:
+            pauses = Pauses(until=None)
+        silence = _SILENCE if seen > before else min(2 * silence, _LONGEST_SILENCE)
+        pauses.sleep()

@@ -1,0 +1,132 @@
+"""What this machine remembers of Ray clusters and jobs, for any later process.
+
+::
+
+    $NEMORUN_HOME/ray/
+        clusters/<engine>[-<place>]/<name>.json     StoredCluster; beside it a lock while it is started
+        jobs/<engine>[-<place>]/<name>.json         StoredJob
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.errors import ExecutorError, StoreError
+from nemo_run.run.store import folder_name, make_folder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class StoredCluster:
+    """A cluster that was started, or found, from this machine.
+
+    Attributes:
+        name: Its name.
+        engine: Name of its engine.
+        place: Where it is, in the engine's words.
+        record: What the engine needs to find it.
+        created: When it was started, in seconds since the epoch.
+        until_job: Submission id of the one job that it is for.
+    """
+
+    name: str
+    engine: str
+    place: str
+    record: dict[str, Any]
+    created: float
+    until_job: str = ""
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """A job that was submitted from this machine.
+
+    Attributes:
+        name: Its name.
+        engine: Name of the engine of its cluster.
+        place: Where that is.
+        cluster: Name of the cluster.
+        record: What the engine needs to find the cluster that it was submitted to.
+        submission_id: How Ray calls it.
+        created: When it was started, in seconds since the epoch.
+        own_cluster: Whether the cluster is there for this job only.
+    """
+
+    name: str
+    engine: str
+    place: str
+    cluster: str
+    record: dict[str, Any]
+    submission_id: str
+    created: float
+    own_cluster: bool
+
+
+Stored = TypeVar("Stored", StoredCluster, StoredJob)
+
+_FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredJob: "jobs"}
+
+
+def write(item: Stored) -> None:
+    """Remember a cluster or a job."""
+    path = _path(type(item), item.engine, item.place, item.name)
+    make_folder(path.parent)
+    write_json(path, dataclasses.asdict(item), durable=True)
+
+
+def read(kind: type[Stored], engine: str, place: str, name: str) -> Stored | None:
+    """The cluster or job of a name; ``None`` where there is no record."""
+    with contextlib.suppress(FileNotFoundError):
+        return _read(kind, _path(kind, engine, place, name))
+    return None
+
+
+def read_all(kind: type[Stored], name: str = "") -> list[Stored]:
+    """All clusters or jobs, or those of a name, the oldest first."""
+    paths = _root(kind).glob(f"*/{folder_name(name) if name else '*'}.json")
+    return sorted((_read(kind, path) for path in paths), key=lambda item: item.created)
+
+
+@contextlib.contextmanager
+def starting(engine: str, place: str, name: str) -> Iterator[None]:
+    """Start a cluster; nobody else on this machine starts one of that name at the same time.
+
+    Raises:
+        ExecutorError: Somebody else does.
+    """
+    path = _path(StoredCluster, engine, place, name).with_suffix(".lock")
+    make_folder(path.parent)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as e:
+        raise StoreError(f"{path}: cannot be opened: {e.strerror}") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ExecutorError(f"the Ray cluster {name!r} is being started by another process; wait for that") from None
+    else:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _root(kind: type[Stored]) -> Path:
+    return Path(get_nemorun_home(), "ray", _FOLDERS[kind])
+
+
+def _path(kind: type[Stored], engine: str, place: str, name: str) -> Path:
+    return _root(kind) / folder_name("-".join(filter(None, [engine, place]))) / f"{folder_name(name)}.json"
+
+
+def _read(kind: type[Stored], path: Path) -> Stored:
+    try:
+        return kind(**read_json(path))
+    except TypeError as e:
+        raise StoreError(f"{path}: the file is damaged, or was written by another version ({e}); delete it") from e

@@ -1,0 +1,185 @@
+"""The runtime environment of a job: what a YAML file says, the executor's variables, and code from this machine.
+
+Ray's own client does the same before it sends a runtime environment; here it is done without Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_run.core.execution.masking import masked
+from nemo_run.core.packaging.archive import READ_SIZE, extract, package_digest
+from nemo_run.core.packaging.base import Packager
+from nemo_run.core.packaging.repository import git, top_of
+from nemo_run.errors import ConfigError, PackagingError
+
+_TIME = (1980, 1, 1, 0, 0, 0)  # the same code gives the same package
+
+
+def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The runtime environment in a YAML file; an empty one without a file.
+
+    Lists of packages that lie in files of their own (``pip: requirements.txt``) are read, relative to that file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not a mapping; the message names it.
+    """
+    if not path:
+        return {}
+    import yaml
+
+    file = Path(path).expanduser()
+    try:
+        doc = yaml.safe_load(file.read_text()) or {}
+    except OSError as e:
+        raise ConfigError(f"runtime_env_yaml={str(path)!r} cannot be read: {e.strerror}") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{file} is not YAML: {e}") from e
+    if not isinstance(doc, dict):
+        raise ConfigError(f"{file}: a runtime environment is a mapping (env_vars, pip, …), not {type(doc).__name__}")
+    variables = doc.get("env_vars") or {}
+    if not isinstance(variables, dict):
+        raise ConfigError(f"{file}: env_vars is a mapping of names to values, not {type(variables).__name__}")
+    if variables:
+        doc["env_vars"] = {str(name): _as_variable(value) for name, value in variables.items()}
+    for name in ("pip", "uv"):
+        if isinstance(doc.get(name), str):
+            lines = _read_beside(file, doc[name]).splitlines()
+            doc[name] = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if isinstance(doc.get("conda"), str) and doc["conda"].endswith((".yaml", ".yml")):
+        doc["conda"] = yaml.safe_load(_read_beside(file, doc["conda"]))
+    return doc
+
+
+def _as_variable(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+
+
+def _read_beside(file: Path, name: str) -> str:
+    try:
+        return (file.parent / Path(name).expanduser()).read_text()
+    except OSError as e:
+        raise ConfigError(f"{file}: {name!r} cannot be read: {e.strerror}") from e
+
+
+def with_variables(env: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """A runtime environment with further variables; its own ones win.
+
+    >>> with_variables({"env_vars": {"A": "1"}}, {"A": "0", "B": "2"})
+    {'env_vars': {'A': '1', 'B': '2'}}
+    """
+    merged = {**variables, **env.get("env_vars", {})}
+    return {**env, "env_vars": merged} if merged else dict(env)
+
+
+def shown(env: Mapping[str, Any]) -> dict[str, Any]:
+    """A runtime environment in which the values of secrets are masked."""
+    return {**env, "env_vars": masked(env["env_vars"])} if "env_vars" in env else dict(env)
+
+
+def local_folders(env: Mapping[str, Any], workdir: str) -> dict[str, Path]:
+    """Folders of this machine that a job needs, by how they are named: its working directory first, then modules.
+
+    Raises:
+        ConfigError: One of them is not there.
+    """
+    wanted = [workdir or env.get("working_dir") or "", *(env.get("py_modules") or [])]
+    folders = {name: Path(name).expanduser() for name in wanted if isinstance(name, str) and name and not _is_uri(name)}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise ConfigError(
+                f"there is no folder {name!r} to send to the Ray cluster; correct `workdir`, or create it"
+            )
+    return folders
+
+
+def _is_uri(text: str) -> bool:
+    return "://" in text
+
+
+def with_code(env: Mapping[str, Any], workdir: str, upload: Callable[[str], str]) -> dict[str, Any]:
+    """A runtime environment in which folders of this machine are replaced by what ``upload`` makes of them."""
+    result = {name: value for name, value in env.items() if name != "excludes"}
+    if workdir or env.get("working_dir"):
+        name = workdir or env["working_dir"]
+        result["working_dir"] = name if _is_uri(name) else upload(name)
+    if env.get("py_modules"):
+        result["py_modules"] = [name if _is_uri(name) else upload(name) for name in env["py_modules"]]
+    return result
+
+
+# --- packages of code --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def packed(folder: Path, packager: Packager, env: Mapping[str, Any], name: str) -> Iterator[Path]:
+    """A folder as a zip file whose name says what is in it, for as long as the context is open.
+
+    Args:
+        folder: The folder.
+        packager: Says which code goes along; a plain one sends the folder, less what git ignores.
+        env: The runtime environment; its ``excludes`` are further patterns of what is left out, as in ``.gitignore``.
+        name: How the folder is named there. Of a module, the folder itself is part of the package.
+
+    Raises:
+        PackagingError: The code cannot be packaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="nemo-run-ray-") as scratch:
+        archive = packager.package(folder, scratch, "code")
+        if archive:
+            source = extract(archive, Path(scratch, "code"))
+            files = [str(path.relative_to(source)) for path in source.rglob("*")]
+        else:
+            source, files = folder, _not_ignored(folder, env.get("excludes") or (), Path(scratch))
+        package = Path(scratch, "package.zip")
+        _write_zip(source, files, package, folder.name if name in (env.get("py_modules") or ()) else "")
+        named = package.with_name(f"_ray_pkg_{package_digest(package)[:32]}.zip")
+        package.rename(named)
+        yield named
+
+
+def _not_ignored(folder: Path, excludes: Sequence[str], scratch: Path) -> list[str]:
+    """The files of a folder, less those that git ignores, whether it is in a repository or not."""
+    env = {}
+    if top_of(folder) is None:
+        repository = scratch / "repository"
+        if not repository.exists():
+            git(scratch, "init", "--quiet", str(repository))
+        env = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(folder.absolute())}
+
+    def listed(*options: str) -> set[str]:
+        return set(os.fsdecode(git(folder, "ls-files", "-z", *options, "--", ".", env=env)).split("\0")) - {""}
+
+    patterns = [f"--exclude={pattern}" for pattern in excludes]
+    names = listed("--cached", "--others", "--exclude-standard", *patterns)
+    if patterns:
+        names -= listed("--cached", "--ignored", *patterns)
+    inner = [name for name in names if (folder / name).is_dir() and not (folder / name).is_symlink()]  # repositories
+    return [*names, *(f"{name}/{file}" for name in inner for file in _not_ignored(folder / name, excludes, scratch))]
+
+
+def _write_zip(source: Path, files: Iterable[str], target: Path, top: str) -> None:
+    """Write files as a zip file, in one order and with one time; links become what they lead to."""
+    prefix = f"{top}/" if top else ""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        for name in sorted(files):
+            path = source / name
+            try:
+                if not path.is_file():  # a folder, or tracked by git and deleted here
+                    continue
+                entry = zipfile.ZipInfo(prefix + name, _TIME)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                executable = path.stat().st_mode & stat.S_IXUSR
+                entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+                with path.open("rb") as file, out.open(entry, "w", force_zip64=path.stat().st_size > 1 << 30) as into:
+                    shutil.copyfileobj(file, into, READ_SIZE)
+            except OSError as e:
+                raise PackagingError(f"{path}: cannot be packaged: {e.strerror}") from e
