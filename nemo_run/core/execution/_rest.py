@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import json
 import random
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -202,7 +203,7 @@ class RestClient:
     @contextlib.contextmanager
     def stream(
         self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
-    ) -> Iterator[Iterator[bytes]]:
+    ) -> Iterator[Pieces]:
         """A long answer, piece by piece as it comes.
 
         A connection that breaks in the middle raises :class:`EngineUnreachableError`; what has come until then was
@@ -215,17 +216,9 @@ class RestClient:
         """
         response = self._send("GET", path, params=params, stream=True, timeout=timeout)
         try:
-            yield self._pieces(response)
+            yield Pieces(response, self._unreachable)
         finally:
             response.close()
-
-    def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
-        import httpx
-
-        try:
-            yield from response.iter_bytes()
-        except httpx.HTTPError as e:
-            raise self._unreachable(e) from e
 
     # sending
 
@@ -321,6 +314,31 @@ class RestClient:
     def _unreachable(self, error: Exception) -> EngineUnreachableError:
         text = f"{self._service} at {self.base_url} does not answer ({str(error) or type(error).__name__})"
         return EngineUnreachableError(f"{text}; {self._hint}" if self._hint else text)
+
+
+class Pieces(Iterator[bytes]):
+    """The pieces of a long answer."""
+
+    def __init__(self, response: httpx.Response, error: Callable[[Exception], Exception]) -> None:
+        self._response = response
+        self._bytes = response.iter_bytes()
+        self._error = error
+
+    def __next__(self) -> bytes:
+        import httpx
+
+        try:
+            return next(self._bytes)
+        except httpx.HTTPError as e:
+            raise self._error(e) from e
+
+    def cut(self) -> None:
+        """Break the connection; another thread that waits for the next piece gets none."""
+        stream = self._response.extensions.get("network_stream")
+        connection = stream.get_extra_info("socket") if stream else None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _PerhapsDoneError(EngineUnreachableError):
