@@ -24,15 +24,17 @@ class LogReader(Protocol):
 class FileLog:
     """A log file, which need not exist yet."""
 
-    def __init__(self, path: Path, tail: int | None = None) -> None:
+    def __init__(self, path: Path, tail: int | None = None, start: int = 0) -> None:
         """Read a log file.
 
         Args:
             path: The file.
             tail: Begin with the last so many lines; with the first where it is ``None``.
+            start: Begin with this byte, where ``tail`` says nothing.
         """
         self._path = path
         self._tail = tail
+        self._start = start
         self._fd: int | None = None
 
     def read(self) -> bytes:
@@ -42,8 +44,8 @@ class FileLog:
                 self._fd = os.open(self._path, os.O_RDONLY)
             except FileNotFoundError:
                 return b""
-            if self._tail is not None:
-                os.lseek(self._fd, tail_offset(self._fd, self._tail), os.SEEK_SET)
+            start = self._start if self._tail is None else tail_offset(self._fd, self._tail)
+            os.lseek(self._fd, start, os.SEEK_SET)
         return os.read(self._fd, 4 * _BLOCK)
 
     def close(self) -> None:
