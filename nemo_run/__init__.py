@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         SlurmTemplate as SlurmTemplate,
         Torchrun as Torchrun,
     )
+    from nemo_run.core.execution.lepton import LeptonExecutor as LeptonExecutor
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
     from nemo_run.core.execution.slurm import SlurmExecutor as SlurmExecutor
     from nemo_run.core.packaging.base import Packager as Packager
@@ -78,6 +79,7 @@ _NAMES = {
     "nemo_run.core.execution.docker": ("DockerExecutor",),
     "nemo_run.core.execution.kuberay": ("KubeRayExecutor", "KubeRayWorkerGroup"),
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),
+    "nemo_run.core.execution.lepton": ("LeptonExecutor",),
     "nemo_run.core.execution.local": ("LocalExecutor",),
     "nemo_run.core.execution.slurm": ("SlurmExecutor",),
     "nemo_run.core.packaging.base": ("Packager",),

@@ -406,6 +406,7 @@ class Executor(ConfigurableMixin):
 
 _BUILT_IN = {
     "docker": "nemo_run.core.execution.docker:DockerBackend",
+    "lepton": "nemo_run.core.execution.lepton:LeptonBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",
     "slurm": "nemo_run.core.execution._slurm_backend:SlurmBackend",
 }
