@@ -25,7 +25,8 @@ def final_status(end: Mapping[str, Any]) -> JobStatus:
         state = JobState.CANCELLED
     else:
         state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
-    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], end.get("node", ""))
+    where, lost = end.get("node", ""), end.get("lost", False)
+    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], where, lost)
 
 
 def rank_logs(attempt: Path) -> dict[int, Path]:
