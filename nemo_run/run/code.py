@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import re
 import sys
 import sysconfig
@@ -46,7 +47,7 @@ class Packages:
 def own_paths() -> list[str]:
     """Folders from which this process imports beyond those of its installation, e.g. that of the launching script."""
     installed = _installation()
-    paths = [str(Path(path).absolute()) for path in sys.path]
+    paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100  # without the ".." of `python ../launch.py`
     return [path for path in dict.fromkeys(paths) if path not in installed and Path(path).is_dir()]
 
 
@@ -60,10 +61,9 @@ def _installation() -> frozenset[str]:
 def installed_packages() -> dict[str, str]:
     """Name and version of every installed distribution, as far as the names of its metadata folders tell."""
     found: dict[str, str] = {}
-    for path in sys.path:
-        for entry in Path(path).glob("*.dist-info") if path and Path(path).is_dir() else ():
-            match = re.fullmatch(r"(.+?)-([^-]+)\.dist-info", entry.name)
-            if match:
+    for path in filter(os.path.isdir, sys.path):
+        for name in os.listdir(path):  # noqa: PTH208  # thousands of names, in every launch
+            if match := re.fullmatch(r"(.+?)-([^-]+)\.dist-info", name):
                 found.setdefault(match[1].replace("_", "-").lower(), match[2])
     return dict(sorted(found.items()))
 
@@ -98,8 +98,9 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
             entry["patch_sha256"] = hashlib.sha256(patch).hexdigest()
             write_text(make_folder(store.path / "code") / f"{len(records)}.patch", patch)
         records.append(entry)
+    loaded, scripts = _loaded_files(), list(scripts)
     for root in dict.fromkeys(folder for folder, top in tops.items() if top is None):
-        files = list(_code_files(root, scripts))
+        files = list(_code_files(root, loaded, scripts))
         if files:
             archive = f"code/{len(records)}.tar.gz"
             _keep(make_folder(store.path / "code") / f"{len(records)}.tar.gz", root, files)
@@ -107,12 +108,17 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
     return records
 
 
-def _code_files(root: Path, scripts: Iterable[str]) -> Iterator[Path]:
+def _loaded_files() -> list[str]:
+    """The Python files that are loaded."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    return [os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")]  # noqa: PTH100
+
+
+def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> Iterator[Path]:
     """The Python files beside the launching script, in the packages that were imported from there, and scripts."""
     packages, top_level = set(), False
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.startswith(f"{root}/") or not file.endswith(".py"):
+    for file in loaded:
+        if not file.startswith(f"{root}/"):
             continue
         relative = Path(file).relative_to(root)
         if len(relative.parts) > 1:

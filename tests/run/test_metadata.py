@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,21 @@ def test_provenance_tells_who_where_and_with_what_but_no_secret(monkeypatch: pyt
     assert "fiddle" in provenance["packages"]
     for shown in ("provenance.json", "experiment.json", "t/state.json"):
         assert "hush" not in (exp.directory / shown).read_text()
+
+
+def test_the_code_of_a_script_that_is_beside_the_current_folder(work: Path) -> None:
+    scripts, other = work.parent / "scripts", work.parent / "other"
+    for folder in (scripts, other):
+        folder.mkdir()
+        (folder / "launch.py").write_text(
+            "import nemo_run as run\nrun.run(run.Script(inline='true'), executor=run.LocalExecutor(), name='beside')\n"
+        )
+    subprocess.run([sys.executable, "../scripts/launch.py"], check=True, cwd=work)
+    store = stores.latest("beside")
+    (code,) = [entry for entry in store.read_provenance()["code"] if entry["kind"] == "files"]
+    assert code["root"] == str(scripts)
+    with tarfile.open(store.path / code["archive"]) as archive:
+        assert archive.getnames() == ["launch.py"]
 
 
 # ------------------------------------------------------------------------------------------------- running again
