@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from nemo_run.cli import configs, doctor, experiment, registry
+from nemo_run.cli import configs, doctor, experiment, ray, registry
 from nemo_run.cli.context import RunContext
 from nemo_run.cli.show import in_terminal, print_error
 from nemo_run.config.suggest import did_you_mean
@@ -66,6 +66,7 @@ def create_cli(
     )
     app.add_typer(experiment.create(), name="experiment", help="Look at experiments, and manage them.")
     app.add_typer(configs.create(), name="config", help="Look at configuration files, compare, convert, check them.")
+    app.add_typer(ray.create(), name="ray", help="Start Ray clusters, and run jobs on them.")
     app.command("executors")(doctor.executors)
     app.command("doctor")(doctor.doctor)
     return app

@@ -35,7 +35,7 @@ from nemo_run.run.ray.engine import (
     KeptJob,
     Record,
 )
-from nemo_run.run.ray.jobs_api import FINAL, JobsApi, alive_nodes, check_installed
+from nemo_run.run.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes, check_installed
 from nemo_run.run.store import folder_name, make_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -115,11 +115,12 @@ class LocalRay:
     def kept(self, record: Record, job: str) -> KeptJob | None:
         """What the nodes' process, or :meth:`stop`, left of a job."""
         folder = _attempt(record) / _local_nodes.JOBS
-        with contextlib.suppress(FileNotFoundError):
-            log = folder / f"{job}.log"
-            text = log.read_text(errors="replace") if log.exists() else ""
-            return KeptJob(read_json(folder / f"{job}.json"), text)
-        return None
+        details, log = folder / f"{job}.json", folder / f"{job}.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if details.exists():
+            return KeptJob(read_json(details), text)
+        why = _why(record, _job(record)) or "it was stopped"
+        return KeptJob({"status": UNKNOWN, "message": f"its cluster ended: {why}"}, text) if text else None
 
     def stop(self, record: Record) -> None:
         """End the nodes; how their jobs were is written down first."""
@@ -127,6 +128,7 @@ class LocalRay:
             _keep_jobs(record)
             LocalBackend().cancel([record["handle"]])
             _wait_for_end(record)
+        _local_nodes.keep_logs(Path(record["temp_dir"]), _attempt(record) / _local_nodes.JOBS)  # its process was killed
         shutil.rmtree(record["temp_dir"], ignore_errors=True)
 
 

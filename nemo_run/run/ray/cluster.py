@@ -105,6 +105,7 @@ class RayCluster:
                     f"RayJob(…, cluster_name={self.name!r})"
                 )
             if found is not None:
+                logger.info("the Ray cluster %r runs already", self.name)
                 return found
             logger.info("starting the Ray cluster %r", self.name)
             return self._remember(self._engine.start(spec), spec.until_job)
@@ -234,12 +235,12 @@ class RayCluster:
         """End the cluster, with the jobs that run there; nothing else. One that does not run is left as it is."""
         for port in list(self._forwards):
             self._close_forward(port)
-        stored = self.find()
-        if stored is None:
-            logger.info("the Ray cluster %r does not run", self.name)
-            return
-        self._engine.stop(stored.record)
-        logger.info("the Ray cluster %r has ended", self.name)
+        engine, stored = self._engine, self.stored()
+        if stored is not None:
+            engine.stop(stored.record)
+        if (record := engine.find(ClusterSpec(self.name, self.executor))) is not None:
+            engine.stop(record)
+        logger.info("the Ray cluster %r does not run any more", self.name)
 
 
 def status_document(name: str, engine: str, status: ClusterStatus) -> dict[str, Any]:

@@ -8,33 +8,22 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
-from nemo_run.errors import (
-    ConfigError,
-    EngineUnreachableError,
-    ExecutorError,
-    JobNotFoundError,
-    RayJobFailedError,
-)
+from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError
 from nemo_run.run.ray import records, runtime_env
 from nemo_run.run.ray.cluster import RayCluster, set_log_level
 from nemo_run.run.ray.engine import ClusterSpec, get_engine
-from nemo_run.run.ray.jobs_api import JobsApi, check_installed
+from nemo_run.run.ray.jobs_api import UNKNOWN, JobsApi, check_installed
 from nemo_run.run.ray.records import StoredCluster, StoredJob
-from nemo_run.run.ray.waiting import Pauses, telling
-from nemo_run.run.ray.watching import UNKNOWN, WatchedJob, describe, is_final
+from nemo_run.run.ray.watching import WatchedJob, in_words, is_final
 from nemo_run.run.store import check_title, folder_name
 
 logger = logging.getLogger(__name__)
 
 _NAME = "nemo_run_name"  # in the metadata of a job
-_TAIL = 20  # lines of a log in an error
-_SILENCE, _LONGEST_SILENCE = 30.0, 600.0  # seconds without output after which a log is asked for again
-_ENDING = 120.0  # seconds in which a cluster ends after its job
 
 
 @dataclass
@@ -141,14 +130,13 @@ class RayJob:
             return
         with WatchedJob(stored) as job:
             details = job.details()
-        begun = stored.own_cluster or "start_time" in details  # else whoever started it was interrupted
-        if not is_final(details) and begun:
-            raise ExecutorError(
-                f"the Ray job {self.name!r} is running already; stop it first (nemorun ray stop --job {self.name}), "
-                "or give this one another name"
-            )
-        if stored.own_cluster:
-            self._wait_for_cluster_end(stored)
+            begun = stored.own_cluster or "start_time" in details  # else whoever started it was interrupted
+            if not is_final(details) and begun:
+                raise ExecutorError(
+                    f"the Ray job {self.name!r} is running already; give this one another name, or stop that one: "
+                    f"nemorun ray stop {self.name} --job"
+                )
+            job.wait_for_own_cluster()
 
     def _remember(self, cluster: StoredCluster, submission_id: str) -> StoredJob:
         stored = StoredJob(
@@ -184,7 +172,12 @@ class RayJob:
             return None
         return self._remember(cluster, mine[-1]["submission_id"]) if mine else None
 
-    def _known(self) -> StoredJob:
+    def known(self) -> StoredJob:
+        """What is remembered of the job of that name that was submitted last.
+
+        Raises:
+            JobNotFoundError: Nothing is.
+        """
         stored = self._stored()
         if stored is None:
             raise JobNotFoundError(f"no Ray job {self.name!r} is known here; see those there are: nemorun ray jobs")
@@ -207,11 +200,9 @@ class RayJob:
             status = {"name": self.name, "state": UNKNOWN, "exit_code": None, "reason": "no such job is known here"}
         else:
             with WatchedJob(stored) as job:
-                status = describe(stored, job.details())
+                status = job.status()
         if display:
-            code = "" if status["exit_code"] is None else f" with exit code {status['exit_code']}"
-            why = f": {status['reason']}" if status["reason"] else ""
-            print(f"Ray job {self.name!r}: {status['state']}{code}{why}")  # noqa: T201
+            print(in_words(status))  # noqa: T201
         return status
 
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
@@ -227,27 +218,8 @@ class RayJob:
             RayJobFailedError: It did not succeed; has the exit code, and the end of the log.
             ExecutorError: It has not ended in time; it goes on.
         """
-        stored = self._known()
-        with WatchedJob(stored) as job:
-            status = describe(stored, self._wait_for_end(job, timeout))
-            if status["state"] == "SUCCEEDED":
-                return status
-            log = job.log().splitlines()[-_TAIL:]
-        raise RayJobFailedError(self.name, stored.cluster, status["state"], status["exit_code"], status["reason"], log)
-
-    def _wait_for_end(self, job: WatchedJob, timeout: float | None) -> dict[str, Any]:
-        pauses = Pauses(until=None if timeout is None else time.monotonic() + timeout)
-        with telling() as tell:
-            while True:
-                details = job.details()
-                if is_final(details):
-                    return details
-                if pauses.over:
-                    raise ExecutorError(
-                        f"the Ray job {self.name!r} is {details['status']} after {timeout:g} s; it goes on"
-                    )
-                tell(f"Ray job {self.name!r}: {details['status']}")
-                pauses.sleep()
+        with WatchedJob(self.known()) as job:
+            return job.wait_for_success(timeout)
 
     def logs(self, *, follow: bool = False, lines: int = 100, timeout: int = 100) -> None:
         """Print what the job has written.
@@ -257,9 +229,8 @@ class RayJob:
             lines: How many lines of what is there already.
             timeout: Seconds in which the job has to be there, and in which a cluster that does not answer has to do so.
         """
-        stored = self._known()
-        with WatchedJob(stored) as job:
-            for text in _followed(job, lines, timeout) if follow else [_last_lines(job.log(), lines)]:
+        with WatchedJob(self.known()) as job:
+            for text in job.follow(lines, timeout) if follow else [job.last_lines(lines)]:
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
@@ -271,68 +242,5 @@ class RayJob:
         Args:
             wait: Return when it has ended.
         """
-        stored = self._known()
-        with WatchedJob(stored) as job:
-            details = job.details()
-            if stored.own_cluster and details["status"] in ("PENDING", UNKNOWN):  # perhaps it is not submitted yet
-                get_engine(stored.engine).stop(stored.record)
-            elif not is_final(details):
-                job.stop()
-            if wait:
-                self._wait_for_end(job, None)
-        if wait and stored.own_cluster:
-            self._wait_for_cluster_end(stored)
-
-    def _wait_for_cluster_end(self, stored: StoredJob) -> None:
-        """Wait for the end of the job's own cluster; one that does not end by itself is stopped."""
-        engine, pauses = get_engine(stored.engine), Pauses(until=time.monotonic() + _ENDING)
-        with telling() as tell:
-            while not engine.status(stored.record).state.is_final:
-                if pauses.over:
-                    engine.stop(stored.record)
-                    return
-                tell(f"Ray cluster {stored.cluster!r}: its job has ended, and so does it")
-                pauses.sleep()
-
-
-def _last_lines(text: str, lines: int) -> str:
-    r"""The last lines of a text.
-
-    >>> _last_lines("a\nb\nc\n", 2)
-    'b\nc\n'
-    """
-    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
-
-
-def _followed(job: WatchedJob, lines: int, timeout: float) -> Iterator[str]:
-    """What a job has written, and then what it writes, each character once, however often the connection breaks."""
-    seen, silence, pauses = -1, _SILENCE, Pauses(until=time.monotonic() + timeout)
-    while True:
-        try:
-            if seen < 0:
-                text = job.log()
-                yield _last_lines(text, lines)
-                seen = len(text)
-            before = seen
-            for piece in job.tail(seen, silence):
-                seen += len(piece)
-                yield piece
-            details = job.details()
-            if is_final(details):
-                yield job.log()[seen:]
-                return
-            waits = details["status"] == "PENDING"
-        except EngineUnreachableError as e:
-            if pauses.over:
-                raise
-            logger.warning("%s; the log goes on when it does", e)
-            pauses.sleep()
-            continue
-        if waits and pauses.over:
-            raise ExecutorError(
-                f"the Ray job has not begun within {timeout:g} s: {details['status']} ({details['message']})"
-            )
-        if not waits:
-            pauses = Pauses(until=None)
-        silence = _SILENCE if seen > before else min(2 * silence, _LONGEST_SILENCE)
-        pauses.sleep()
+        with WatchedJob(self.known()) as job:
+            job.stop(wait=wait)

@@ -20,6 +20,9 @@ EXTRA = "ray-jobs"
 FINAL = ("STOPPED", "SUCCEEDED", "FAILED")
 """States, in Ray's words, of a job that has ended."""
 
+UNKNOWN = "UNKNOWN"
+"""State of a job, not in Ray's words, of which nobody can tell what became of it."""
+
 PATIENCE = 600.0
 """Seconds in which a job is submitted after its cluster is ready, or never."""
 

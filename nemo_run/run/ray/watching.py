@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from nemo_run.errors import EngineUnreachableError
+from nemo_run.errors import EngineUnreachableError, ExecutorError, RayJobFailedError
 from nemo_run.run.ray.engine import ClusterState, KeptJob, get_engine
-from nemo_run.run.ray.jobs_api import FINAL, PATIENCE, JobsApi
+from nemo_run.run.ray.jobs_api import FINAL, PATIENCE, UNKNOWN, JobsApi
 from nemo_run.run.ray.records import StoredJob
+from nemo_run.run.ray.waiting import Pauses, telling
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-UNKNOWN = "UNKNOWN"
-"""State of a job of which nobody can tell what became of it."""
+_TAIL = 20  # lines of a log in an error
+_SILENCE, _LONGEST_SILENCE = 30.0, 600.0  # seconds without output after which a log is asked for again
+_ENDING = 120.0  # seconds in which a cluster ends after its job
 
 
 class WatchedJob:
@@ -50,6 +55,10 @@ class WatchedJob:
         found = self._ask(lambda api: api.details(self._stored.submission_id) or self._not_submitted())
         return found or self._instead()
 
+    def status(self) -> dict[str, Any]:
+        """The same, as :meth:`RayJob.status` returns it."""
+        return describe(self._stored, self.details())
+
     def log(self) -> str:
         """All that the job has written until now."""
         text = self._ask(lambda api: api.logs(self._stored.submission_id))
@@ -58,22 +67,118 @@ class WatchedJob:
             return kept.log if kept else ""
         return text
 
-    def tail(self, skip: int, patience: float) -> Iterator[str]:
+    # what it writes
+
+    def last_lines(self, lines: int) -> str:
+        """The last lines of what the job has written."""
+        return _last_lines(self.log(), lines)
+
+    def follow(self, lines: int, timeout: float) -> Iterator[str]:
+        """What a job has written, and then what it writes, each character once, however often the connection breaks.
+
+        Args:
+            lines: How many lines of what is there already.
+            timeout: Seconds in which the job has to begin, and in which a cluster that does not answer has to do so.
+        """
+        seen, silence, pauses = -1, _SILENCE, Pauses(until=time.monotonic() + timeout)
+        while True:
+            try:
+                if seen < 0:
+                    text = self.log()
+                    yield _last_lines(text, lines)
+                    seen = len(text)
+                before = seen
+                for piece in self._tail(seen, silence):
+                    seen += len(piece)
+                    yield piece
+                details = self.details()
+                if is_final(details):
+                    yield self.log()[seen:]
+                    return
+            except EngineUnreachableError as e:
+                if pauses.over:
+                    raise
+                logger.warning("%s; the log goes on when it does", e)
+                pauses.sleep()
+                continue
+            if details["status"] != "PENDING":
+                pauses = Pauses(until=time.monotonic() + timeout)
+            elif pauses.over:
+                why = f"{details['status']} ({details.get('message')})"
+                raise ExecutorError(f"the Ray job {self._stored.name!r} has not begun within {timeout:g} s: {why}")
+            silence = _SILENCE if seen > before else min(2 * silence, _LONGEST_SILENCE)
+            pauses.sleep()
+
+    # its end
+
+    def wait_for_success(self, timeout: float | None) -> dict[str, Any]:
+        """Wait for the end of the job.
+
+        Raises:
+            RayJobFailedError: It did not succeed.
+            ExecutorError: It has not ended in time.
+        """
+        status = self.wait(timeout)
+        if status["state"] == "SUCCEEDED":
+            return status
+        log = self.last_lines(_TAIL).splitlines()
+        raise RayJobFailedError(
+            self._stored.name, self._stored.cluster, status["state"], status["exit_code"], status["reason"], log
+        )
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the end of the job, however it ends.
+
+        Raises:
+            ExecutorError: It has not ended in time.
+        """
+        pauses = Pauses(until=None if timeout is None else time.monotonic() + timeout)
+        with telling() as tell:
+            while True:
+                status = self.status()
+                if is_final({"status": status["state"]}):
+                    return status
+                if pauses.over:
+                    raise ExecutorError(f"{in_words(status)} after {timeout:g} s; it goes on")
+                tell(in_words(status))
+                pauses.sleep()
+
+    def stop(self, *, wait: bool = False) -> None:
+        """End the job, and the cluster of its own if it has one. One that has ended is left as it is."""
+        details = self.details()
+        if self._stored.own_cluster and details["status"] in ("PENDING", UNKNOWN):  # perhaps it is not submitted yet
+            self._engine.stop(self._stored.record)
+        elif not is_final(details):
+            self._ask(lambda api: api.stop(self._stored.submission_id))
+        if wait:
+            self.wait()
+            self.wait_for_own_cluster()
+
+    def wait_for_own_cluster(self) -> None:
+        """Wait for the end of the job's own cluster, if it has one; one that does not end by itself is stopped."""
+        pauses = Pauses(until=time.monotonic() + _ENDING)
+        with telling() as tell:
+            while self._stored.own_cluster and not self._engine.status(self._stored.record).state.is_final:
+                if pauses.over:
+                    self._engine.stop(self._stored.record)
+                    return
+                tell(f"Ray cluster {self._stored.cluster!r}: its job has ended, and so does it")
+                pauses.sleep()
+
+    # asking
+
+    def _tail(self, skip: int, patience: float) -> Iterator[str]:
         """What the job writes, as it comes; ends as :meth:`JobsApi.tail` does, at once where there is no cluster."""
         api = self._reach()
         if api is not None:
             yield from api.tail(self._stored.submission_id, skip, patience)
-
-    def stop(self) -> None:
-        """Ask Ray to end the job, if its cluster runs."""
-        self._ask(lambda api: api.stop(self._stored.submission_id))
 
     def _ask(self, question: Callable[[JobsApi], T]) -> T | None:
         """Ask the cluster; ``None`` where it has ended, or is not ready yet."""
         try:
             api = self._reach()
             return None if api is None else question(api)
-        except EngineUnreachableError:
+        except ExecutorError:
             self.close()
             if not self._engine.status(self._stored.record).state.is_final:
                 raise
@@ -112,6 +217,17 @@ def is_final(details: dict[str, Any]) -> bool:
     return details["status"] in (*FINAL, UNKNOWN)
 
 
+def in_words(status: dict[str, Any]) -> str:
+    """The status of a job in one line.
+
+    >>> in_words({"name": "train", "state": "FAILED", "exit_code": 3, "reason": "out of luck"})
+    "Ray job 'train': FAILED with exit code 3: out of luck"
+    """
+    code = "" if status["exit_code"] is None else f" with exit code {status['exit_code']}"
+    why = f": {status['reason']}" if status["reason"] else ""
+    return f"Ray job {status['name']!r}: {status['state']}{code}{why}"
+
+
 def describe(stored: StoredJob, details: dict[str, Any]) -> dict[str, Any]:
     """The status of a job, for programs."""
     reason, _, _ = str(details.get("message") or "").partition("\n")
@@ -132,3 +248,12 @@ def describe(stored: StoredJob, details: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(milliseconds: float | None) -> float | None:
     return None if not milliseconds else milliseconds / 1000
+
+
+def _last_lines(text: str, lines: int) -> str:
+    r"""The last lines of a text.
+
+    >>> _last_lines("a\nb\nc\n", 2)
+    'b\nc\n'
+    """
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
