@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     )
     from nemo_run.core.execution.lepton import LeptonExecutor as LeptonExecutor
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
+    from nemo_run.core.execution.skypilot import SkypilotExecutor as SkypilotExecutor
+    from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor as SkypilotJobsExecutor
     from nemo_run.core.execution.slurm import SlurmExecutor as SlurmExecutor
     from nemo_run.core.packaging.base import Packager as Packager
     from nemo_run.core.packaging.git import GitArchivePackager as GitArchivePackager
@@ -81,6 +83,8 @@ _NAMES = {
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),
     "nemo_run.core.execution.lepton": ("LeptonExecutor",),
     "nemo_run.core.execution.local": ("LocalExecutor",),
+    "nemo_run.core.execution.skypilot": ("SkypilotExecutor",),
+    "nemo_run.core.execution.skypilot_jobs": ("SkypilotJobsExecutor",),
     "nemo_run.core.execution.slurm": ("SlurmExecutor",),
     "nemo_run.core.packaging.base": ("Packager",),
     "nemo_run.core.packaging.git": ("GitArchivePackager",),

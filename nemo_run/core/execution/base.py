@@ -408,6 +408,8 @@ _BUILT_IN = {
     "docker": "nemo_run.core.execution.docker:DockerBackend",
     "lepton": "nemo_run.core.execution.lepton:LeptonBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",
+    "skypilot": "nemo_run.core.execution.skypilot:SkypilotClusterBackend",
+    "skypilot_jobs": "nemo_run.core.execution.skypilot_jobs:SkypilotJobsBackend",
     "slurm": "nemo_run.core.execution._slurm_backend:SlurmBackend",
 }
 _ENTRY_POINTS = "nemo_run.executors"

@@ -1,0 +1,110 @@
+"""The conversation with SkyPilot: its SDK, which speaks to its API server, and its errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError, NemoRunError
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def sdk() -> Any:
+    """SkyPilot's SDK. It takes a second to import, so this is done when it is first needed."""
+    os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
+    try:
+        importlib.import_module("sky.jobs")
+        return importlib.import_module("sky")
+    except ImportError as e:
+        raise MissingExtraError(
+            f"SkyPilot executors need SkyPilot, which is not installed ({e}): pip install 'nemo-run[skypilot]'"
+        ) from None
+
+
+@contextlib.contextmanager
+def refusals_in_words(what: str) -> Iterator[None]:
+    """SkyPilot's errors as ours: it is not reached, or it refuses and says why."""
+    try:
+        yield
+    except NemoRunError:
+        raise
+    except Exception as e:  # SkyPilot's errors have no common base
+        if _is_unreachable(e):
+            raise EngineUnreachableError(
+                f"SkyPilot's API server does not answer ({plain(e)}); see: sky api info. Another one is named by "
+                "SKYPILOT_API_SERVER_ENDPOINT, or by: sky api login"
+            ) from e
+        raise ExecutorError(f"{what}: SkyPilot refuses: {plain(e)}") from e
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(
+        names
+        & {
+            "ApiServerConnectionError",
+            "RequestException",
+            "RequestInterruptedError",
+            "ServerTemporarilyUnavailableError",
+            "KubeAPIUnreachableError",
+        }
+    )
+
+
+def is_a(error: BaseException, *names: str) -> bool:
+    """Whether an error, or what it came from, is one of SkyPilot's errors of these names."""
+    while True:
+        if {cls.__name__ for cls in type(error).__mro__} & set(names):
+            return True
+        if error.__cause__ is None:
+            return False
+        error = error.__cause__
+
+
+def plain(text: object) -> str:
+    r"""What SkyPilot says, without colours, in one paragraph.
+
+    >>> plain("Catalog has\x1b[33m nothing\x1b[0m.\nHint: relax")
+    'Catalog has nothing. Hint: relax'
+    """
+    return " ".join(_COLOUR.sub("", str(text)).split())
+
+
+@contextlib.contextmanager
+def asking(what: str) -> Iterator[Any]:
+    """The SDK, quiet, for a question; its errors in words."""
+    sky = sdk()
+    with refusals_in_words(what), sky.sky_logging.silent():
+        yield sky
+
+
+def make_task(config: Mapping[str, Any]) -> Any:
+    """SkyPilot's own object for a task."""
+    with refusals_in_words(f"task {config['name']!r}"):
+        return sdk().Task.from_yaml_config(dict(config))
+
+
+def optimize(config: Mapping[str, Any]) -> str:
+    """What SkyPilot's optimiser says of a task: the choices, their prices, the one it takes.
+
+    Raises:
+        ExecutorError: It finds nothing; the message has its reasons.
+    """
+    task = make_task(config)
+    said = io.StringIO()
+    try:
+        with asking(f"task {config['name']!r}") as sky:
+            dag = sky.Dag()
+            dag.add(task)
+            sky.stream_and_get(sky.optimize(dag), output_stream=said)
+    except ExecutorError as e:
+        if isinstance(e, EngineUnreachableError) or not plain(said.getvalue()):
+            raise
+        raise ExecutorError(f"{e} {plain(said.getvalue())}") from e
+    return _COLOUR.sub("", said.getvalue()).strip()
