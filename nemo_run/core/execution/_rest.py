@@ -7,6 +7,7 @@ import ipaddress
 import json
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ class RestClient:
         self._tries = tries
         self._pause = pause
         self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections; the next question opens another."""
@@ -265,8 +267,9 @@ class RestClient:
         timeout: float | None = None,
     ) -> httpx.Response:
         """Send a request once, and again with a fresh token where the old one is not accepted any longer."""
-        if self._client is None:
-            self._client = httpx.Client(headers=self._headers, trust_env=not is_loopback(self.base_url))
+        with self._lock:  # several threads may ask first
+            if self._client is None:
+                self._client = httpx.Client(headers=self._headers, trust_env=not is_loopback(self.base_url))
         client, had_token = self._client, bool(self._token)
         while True:
             request = client.build_request(
@@ -377,7 +380,7 @@ def _secrets(body: Any) -> Iterator[str]:
         if is_secret(str(body.get("name", ""))) and isinstance(body.get("value"), str):
             yield body["value"]
         for name, value in body.items():
-            if isinstance(value, str) and is_secret(name):
+            if isinstance(value, str) and is_secret(name) and not name.lower().endswith(("name", "ref")):
                 yield value
             else:
                 yield from _secrets(value)
