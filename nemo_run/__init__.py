@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         JobState as JobState,
         import_executor as import_executor,
     )
+    from nemo_run.core.execution.dgxcloud import DGXCloudExecutor as DGXCloudExecutor
     from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
     from nemo_run.core.execution.kuberay import (
         KubeRayExecutor as KubeRayExecutor,
@@ -78,6 +79,7 @@ _NAMES = {
     "nemo_run.config": ("Config", "ConfigurableMixin", "Partial", "Script", "autoconvert"),
     "nemo_run.config.export": ("load_config",),
     "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
+    "nemo_run.core.execution.dgxcloud": ("DGXCloudExecutor",),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
     "nemo_run.core.execution.kuberay": ("KubeRayExecutor", "KubeRayWorkerGroup"),
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),

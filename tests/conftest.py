@@ -18,6 +18,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.execution.contract")  # before any engine's tests import it
 
+from tests.dgxcloud import pods  # noqa: E402
 from tests.services import docker, slurm, sshd  # noqa: E402
 
 
@@ -36,7 +37,9 @@ THINGS: dict[str, Callable[[], bool]] = {
     "docker": docker.available,
     "dockerd": docker.can_be_started,
     "dot": lambda: _answers("dot", "-V"),
+    "pods": pods.available,
     "git": lambda: _answers("git", "--version"),
+    "ray": lambda: importlib.util.find_spec("ray") is not None,
     "slurm cluster": slurm.available,
     "sshd": sshd.available,
     "torch": lambda: importlib.util.find_spec("torch") is not None,

@@ -14,7 +14,7 @@ from typing import Any, cast
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Backends, Command, Executor, JobRequest, Plan, QueueBackend
-from nemo_run.core.execution.masking import masked
+from nemo_run.core.execution.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ScriptError, SerializationError
 from nemo_run.run import code
@@ -219,6 +219,9 @@ def _without_secrets(executor: Executor) -> Any:
     """The executor's configuration; secrets stand in the engine's own file only."""
     config = executor.to_config()
     config.env_vars = masked(executor.env_vars)
+    for name, value in vars(executor).items():
+        if is_secret(name) and isinstance(value, str) and value:
+            setattr(config, name, MASK)
     return config
 
 

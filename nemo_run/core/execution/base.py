@@ -405,7 +405,9 @@ class Executor(ConfigurableMixin):
 # --- which backends there are ------------------------------------------------------------------------------------
 
 _BUILT_IN = {
+    "dgxcloud": "nemo_run.core.execution._dgxcloud_backend:DGXCloudBackend",
     "docker": "nemo_run.core.execution.docker:DockerBackend",
+    "kubernetes": "nemo_run.core.execution.kubernetes:KubernetesBackend",
     "lepton": "nemo_run.core.execution.lepton:LeptonBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",
     "skypilot": "nemo_run.core.execution.skypilot:SkypilotClusterBackend",

@@ -1,0 +1,27 @@
+"""DGX Cloud: the contract, with the volume mounted here and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
+from tests.dgxcloud.executors import make_executor
+from tests.execution.contract import BackendContract
+
+pytestmark = pytest.mark.needs("pods")
+
+
+class TestFromOutside(BackendContract):
+    """The volume is reached through helper workloads only."""
+
+    def make_executor(self, **options: Any) -> DGXCloudExecutor:
+        return make_executor(**options)
+
+
+class TestFromTheCluster(BackendContract):
+    """The volume is mounted on this machine, too."""
+
+    def make_executor(self, **options: Any) -> DGXCloudExecutor:
+        return make_executor(mounted=True, **options)
