@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         SlurmTemplate as SlurmTemplate,
         Torchrun as Torchrun,
     )
+    from nemo_run.core.execution.kubernetes import KubernetesExecutor as KubernetesExecutor
     from nemo_run.core.execution.lepton import LeptonExecutor as LeptonExecutor
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
     from nemo_run.core.execution.skypilot import SkypilotExecutor as SkypilotExecutor
@@ -82,6 +83,7 @@ _NAMES = {
     "nemo_run.core.execution.dgxcloud": ("DGXCloudExecutor",),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
     "nemo_run.core.execution.kuberay": ("KubeRayExecutor", "KubeRayWorkerGroup"),
+    "nemo_run.core.execution.kubernetes": ("KubernetesExecutor",),
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),
     "nemo_run.core.execution.lepton": ("LeptonExecutor",),
     "nemo_run.core.execution.local": ("LocalExecutor",),

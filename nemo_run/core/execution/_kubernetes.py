@@ -33,21 +33,19 @@ def default_connection(context: str | None = None, kubeconfig: str | None = None
     there is no kubeconfig, but this is a pod, it is the cluster that the pod is in.
 
     Raises:
-        ExecutorError: There is no such context, or no cluster at all.
+        ExecutorError: There is no such context.
     """
     files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     contexts, current = _contexts(files)
     if context is None and not contexts and "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT.is_dir():
         return {}
-    name = context or current
-    if name not in contexts:
+    if context is not None and context not in contexts:
         known = ", ".join(sorted(contexts)) or "none"
-        problem = f"has no context {name!r}" if name else "names no current context"
         raise ExecutorError(
-            f"the kubeconfig {files} {problem} (there are: {known}); name another one with context=, or another file "
-            "with KUBECONFIG"
+            f"the kubeconfig {files} has no context {context!r} (there are: {known}); correct context=, or name "
+            "another file with KUBECONFIG"
         )
-    return {"kubeconfig": files, "context": name}
+    return {"kubeconfig": files, "context": context or current}
 
 
 def context_namespace(connection: Mapping[str, str]) -> str:
@@ -94,13 +92,9 @@ class Cluster:
     def __init__(self, connection: Mapping[str, str]) -> None:
         """Take note of how to connect; see :func:`default_connection`."""
         self._connection = connection
+        self.name = connection.get("context") or "of this pod"
         self._api: Any = None
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-        return self._connection.get("context", "this pod's cluster")
 
     def close(self) -> None:
         """Close the connections; the next question opens another."""
@@ -129,6 +123,18 @@ class Cluster:
                 f"{obj['metadata'].get('namespace', '')!r} already, and it is not ours; delete it, or use another name"
             )
         return found
+
+    def provide(self, obj: Object) -> None:
+        """Create an object whose name tells what is in it, unless it is there."""
+        self.request("POST", self._collection(obj), body=obj, absent=(409,))
+
+    def create_dry_run(self, obj: Object) -> None:
+        """See whether the server would take an object.
+
+        Raises:
+            ExecutorError: It would not.
+        """
+        self.request("POST", self._collection(obj), body=obj, params={"dryRun": "All"}, absent=(409,))
 
     def apply(self, obj: Object) -> Object:
         """Create an object, or make it what is given here (server-side apply)."""
@@ -166,6 +172,13 @@ class Cluster:
     def pods(self, namespace: str, selector: str) -> list[Object]:
         """The pods that have these labels."""
         return self.objects("v1", "Pod", namespace, selector)
+
+    def last_warning(self, namespace: str, name: str) -> str:
+        """The last warning that the cluster has for an object; empty where it has none."""
+        params = {"fieldSelector": f"involvedObject.name={name},type=Warning"}
+        answer = self.request("GET", self.path("v1", "Event", namespace), params=params) or {}
+        events = sorted(answer.get("items") or [], key=lambda event: str(event.get("lastTimestamp")))
+        return str(events[-1].get("message", "")) if events else ""
 
     def _same(self, obj: Object) -> Object | None:
         metadata = obj["metadata"]
@@ -309,16 +322,17 @@ class Cluster:
                 if self._connection:
                     kubernetes.config.load_kube_config(
                         self._connection["kubeconfig"],
-                        self._connection["context"],
+                        self._connection["context"] or None,
                         client_configuration=configuration,
                         persist_config=False,
                     )
                 else:
                     kubernetes.config.load_incluster_config(client_configuration=configuration)
             except kubernetes.config.ConfigException as e:
+                where = self._connection.get("kubeconfig", "")
                 raise ExecutorError(
-                    f"cannot connect to the cluster {self.name!r}: {e}; see that this works: kubectl "
-                    f"--context {self.name} get pods"
+                    f"the kubeconfig {where} does not lead to a cluster: {e}; see that this works: kubectl get pods. "
+                    "Another file is named by KUBECONFIG, or by kubeconfig= of the executor"
                 ) from e
             self._api = kubernetes.client.ApiClient(configuration)
         return self._api

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -170,3 +171,33 @@ def _taken(pod: Pod, started: str | None) -> JobStatus:
     cause = status.get("reason") or "it failed"
     reason = f"{_TAKEN.get(cause, cause)}: {status.get('message') or ''}".rstrip(": ")
     return JobStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _TAKEN)
+
+
+def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
+    """State of a task from those of its nodes; ``None`` for a node of which nothing is known yet.
+
+    >>> combined([JobStatus(JobState.SUCCEEDED, 0), JobStatus(JobState.FAILED, 3)])
+    JobStatus(state=FAILED (5), exit_code=3, reason='node 1', started=None, ended=None, node='', lost=False)
+    """
+    known = {rank: status for rank, status in enumerate(statuses) if status is not None}
+    started = min((status.started for status in known.values() if status.started), default=None)
+    ended = max((status.ended for status in known.values() if status.ended), default=None)
+    nodes = ",".join(dict.fromkeys(status.node for status in known.values() if status.node))
+    rank, worst = _telling(known)
+    if len(statuses) > 1 and (worst.reason or worst.state is JobState.FAILED):
+        worst = replace(worst, reason=f"node {rank}: {worst.reason}".rstrip(": "))
+    if worst.state is JobState.SUCCEEDED and len(known) < len(statuses):
+        worst = JobStatus(JobState.RUNNING)
+    return replace(worst, started=started, ended=ended if worst.state.is_final else None, node=nodes)
+
+
+def _telling(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
+    """The node that tells how all of them are: the first that failed, or one that waits, or one that runs."""
+    failed = [(rank, status) for rank, status in known.items() if status.state is JobState.FAILED]
+    if failed:  # those without an exit code were ended as others had failed
+        return min(failed, key=lambda entry: (entry[1].exit_code is None, entry[1].ended or 0.0, entry[0]))
+    for state in (JobState.PENDING, JobState.RUNNING):
+        for rank, status in known.items():
+            if status.state is state:
+                return rank, status
+    return next(iter(known.items()), (0, JobStatus(JobState.SUBMITTED)))

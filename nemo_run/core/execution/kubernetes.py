@@ -1,0 +1,612 @@
+"""Plain Kubernetes: every attempt of a task is a Job (batch/v1), or one Job for each of its nodes.
+
+The cluster watches over the pods, so nothing of ours has to stay: any process finds an attempt again by its name. What
+its end was is written into the folder of the attempt by whoever sees it first, with the log and the artifacts; then its
+objects are deleted.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.core.execution import _kubernetes_attempt as attempts, _kubernetes_shipping as shipping
+from nemo_run.core.execution._kubernetes import (
+    MANAGED_BY,
+    MANAGER,
+    Cluster,
+    Object,
+    context_namespace,
+    default_connection,
+)
+from nemo_run.core.execution._kubernetes_attempt import Attempt
+from nemo_run.core.execution._kubernetes_pods import (
+    Pod,
+    broken,
+    combined,
+    container_status,
+    is_gone,
+    pod_status,
+    seconds,
+)
+from nemo_run.core.execution._kubernetes_shipping import Volume
+from nemo_run.core.execution._kubernetes_spec import (
+    ATTEMPT,
+    ATTEMPT_LABEL,
+    INBOX_VOLUME,
+    KEEPER,
+    NAME,
+    NET_LABEL,
+    NODE_LABEL,
+    RANK,
+    TASK,
+    PodExecutor,
+    attempt_name,
+    command_inside,
+    environment,
+    filled,
+    job_folder,
+    net_name,
+    package_place,
+    pod_spec,
+    standard_labels,
+)
+from nemo_run.core.execution.attempt_files import attempt_folder
+from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.execution.masking import MASK, is_secret, masked_arguments
+from nemo_run.core.execution.shipping import needs_runner
+from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+_SCHEME = "kubernetes"
+_START_TIMEOUT = f"{MANAGER}/start-timeout"
+_KEEP = f"{MANAGER}/keep"
+_JOB = ("batch/v1", "Job")
+_KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
+_KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
+_MANY = 50  # attempts that are asked for by their names
+_QUIET = 5.0  # seconds in which a cluster makes the pod of a Job
+
+
+@dataclass(kw_only=True)
+class KubernetesExecutor(PodExecutor):
+    """Runs each task as a Job of Kubernetes; nothing has to be installed on the cluster.
+
+    The job's folder is ``/nemo_run`` in the pod; the packaged code is in ``/nemo_run/code``, where the task runs.
+
+    Example:
+        >>> import nemo_run as run
+        >>> executor = run.KubernetesExecutor(image="pytorch/pytorch", num_nodes=2, gpus_per_node=8)
+        >>> executor.nnodes(), executor.nproc_per_node()
+        (2, 8)
+
+    Attributes:
+        namespace: Namespace; by default that of the context.
+        gpu_resource_name: Resource that stands for a GPU.
+        node_selector: Labels of nodes on which pods may run.
+        service_account: Account of the pods.
+        priority_class: Priority class of the pods.
+        shm_size: Size of ``/dev/shm``, e.g. ``"16Gi"``.
+        working_dir: Working directory in the pod; a relative one starts at the packaged code.
+        grace: Seconds between the request to end (SIGTERM) and the kill (SIGKILL).
+        start_timeout: Seconds after which a pod whose image cannot be pulled, or whose container cannot be made, has
+            failed. A pod that waits for a node goes on waiting.
+        ttl_seconds_after_finished: Seconds after which the cluster deletes a Job that ended and that nobody looked at.
+        keep_job: Leave the Job on the cluster when it has ended, until that time.
+    """
+
+    engine: ClassVar[str] = "kubernetes"
+
+    start_timeout: float = 300.0
+    ttl_seconds_after_finished: int = 7 * 24 * 3600
+    keep_job: bool = False
+
+    def connection(self) -> dict[str, str]:
+        """How to reach the cluster."""
+        return default_connection(self.context, self.kubeconfig)
+
+    def volume(self, namespace: str) -> Volume | None:
+        """The volume through which files go, where there is one."""
+        if not self.workdir_pvc:
+            return None
+        image = self.data_mover_image or self.image
+        return Volume(namespace, self.workdir_pvc, self.workdir_pvc_path, image, tuple(self.image_pull_secrets))
+
+    def copy_to_workspace(self, local_path: str, remote_path: str) -> None:
+        """Copy a file or folder of this machine to a path on ``workdir_pvc``."""
+        cluster, volume = self._workspace()
+        with contextlib.closing(cluster):
+            shipping.copy_to_volume(cluster, volume, Path(local_path), self._on_volume(remote_path))
+
+    def copy_from_workspace(self, remote_path: str, local_path: str) -> None:
+        """Copy a file or folder on ``workdir_pvc`` to a path of this machine."""
+        cluster, volume = self._workspace()
+        with contextlib.closing(cluster):
+            shipping.copy_from_volume(cluster, volume, self._on_volume(remote_path), Path(local_path))
+
+    def _workspace(self) -> tuple[Cluster, Volume]:
+        connection = self.connection()
+        volume = self.volume(self.namespace or context_namespace(connection))
+        if volume is None:
+            raise ExecutorError(f"{type(self).__name__} has no volume to copy to; name its claim with workdir_pvc=")
+        return Cluster(connection), volume
+
+    def _on_volume(self, path: str) -> str:
+        return str(Path(self.workdir_pvc_path, path))
+
+
+class KubernetesBackend:
+    """Runs attempts as Jobs. What ended is in the attempts' folders, what has not is on the cluster."""
+
+    name: ClassVar[str] = "kubernetes"
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 1.0
+
+    def __init__(self, **connection: str) -> None:
+        self._cluster = Cluster(connection or default_connection())
+        self._sent: set[tuple[str, str]] = set()  # Secrets that were seen on the cluster
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: one Job for each node."""
+        executor = request.executor
+        if not isinstance(executor, KubernetesExecutor):
+            raise ExecutorError(
+                f"job {request.job_id!r}: the kubernetes engine needs a KubernetesExecutor, not {executor!r}"
+            )
+        connection = executor.connection()
+        namespace = executor.namespace or context_namespace(connection)
+        env = environment(executor, request, command_inside(executor, request))
+        volume = executor.volume(namespace)
+        spec = {
+            "name": attempt_name(request),
+            "namespace": namespace,
+            "nodes": executor.num_nodes,
+            "job": _job(executor, request, namespace),
+            "net": net_name(request) if executor.num_nodes > 1 or request.group else "",
+            "secrets": {name: value for name, value in env.items() if is_secret(name)},
+            "folder": job_folder(executor, request),
+            "code_archive": request.code_archive,
+            "runner": needs_runner(request.command),
+            "volume": volume.to_json() if volume else None,
+        }
+        return Plan(self.name, request.job_id, request.directory, spec, connection)
+
+    def describe(self, plan: Plan) -> str:
+        """What ``kubectl apply`` would take, less the Secrets with the packages; values of secrets masked."""
+        import yaml
+
+        places = {**_places(plan, 1, 0), **{package_place(what): f"<{what}>" for what in ("job", "code", "runner")}}
+        objects = [filled(plan.spec["job"], places)]
+        if plan.spec["secrets"]:
+            objects.insert(0, _secret(plan, places, dict.fromkeys(plan.spec["secrets"], MASK)))
+        if plan.spec["net"]:
+            objects.append(_service(plan, places))
+        task = objects[1 if plan.spec["secrets"] else 0]["spec"]["template"]["spec"]["containers"][0]
+        task["args"] = masked_arguments(task["args"])
+
+        class Dumper(yaml.SafeDumper):
+            pass
+
+        Dumper.add_representer(str, _yaml_text)
+        return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, width=1 << 20, allow_unicode=True))
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that the cluster would take the Jobs, and that large packages are on their volumes."""
+        by_volume: dict[Volume, dict[str, bytes]] = {}
+        for plan in plans:
+            found = _contents(plan)
+            if plan.spec["volume"]:
+                by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
+            else:
+                shipping.check_size(plan.job_id, found)
+            job = filled(plan.spec["job"], _places(plan, 1, 0))
+            try:
+                self._cluster.create_dry_run(job)
+            except EngineUnreachableError:
+                raise
+            except ExecutorError as e:
+                raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
+        for volume, files in by_volume.items():
+            shipping.send(self._cluster, volume, files)
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Name of the attempt on the cluster, and its folder."""
+        return _attempt(plan, attempt).handle(_SCHEME)
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Create the objects of an attempt; those that are there already stay."""
+        this = _attempt(plan, attempt)
+        this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        places, found = _places(plan, attempt), _contents(plan)
+        pieces: list[tuple[str, Object]] = []
+        if plan.spec["volume"]:
+            places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
+        else:
+            pieces = shipping.piece_secrets(this.namespace, found)
+        secrets = [secret for _, secret in pieces]
+        if plan.spec["secrets"]:
+            secrets.append(_secret(plan, places, plan.spec["secrets"]))
+        for secret in secrets:
+            self._provide(secret)
+        job = _with_inbox(plan.spec["job"], shipping.inbox(pieces))
+        first = self._cluster.create(filled(job, {**places, RANK: "0"}))
+        owner = _owner(first)
+        for secret in secrets:
+            self._own(secret, owner)
+        if plan.spec["net"]:
+            self._provide_service(_service(plan, places), owner)
+        for rank in range(1, this.nodes):
+            other = filled(job, {**places, RANK: str(rank)})
+            other["metadata"]["ownerReferences"] = [owner]
+            self._cluster.create(other)
+        (this.folder / "submitted").touch(mode=0o600)
+        return this.handle(_SCHEME)
+
+    def _provide(self, secret: Object) -> None:
+        key = (secret["metadata"]["namespace"], secret["metadata"]["name"])
+        if key not in self._sent:
+            self._cluster.provide(secret)
+            self._sent.add(key)
+
+    def _own(self, obj: Object, owner: Object) -> None:
+        """Let an object go when all its owners have gone."""
+        metadata = obj["metadata"]
+        change = {"metadata": {"ownerReferences": [owner]}}
+        if self._cluster.patch("v1", obj["kind"], metadata["namespace"], metadata["name"], change) is None:
+            self._cluster.provide({**obj, "metadata": {**metadata, "ownerReferences": [owner]}})
+
+    def _provide_service(self, service: Object, owner: Object) -> None:
+        self._cluster.provide(service)
+        self._own(service, owner)
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if all its Jobs were created; if only some were, they are deleted."""
+        this = _attempt(plan, attempt)
+        if this.recorded():
+            return this.handle(_SCHEME)
+        jobs = self._cluster.objects(*_JOB, this.namespace, f"{ATTEMPT_LABEL}={this.name}")
+        if len(jobs) == this.nodes:
+            (this.folder / "submitted").touch(mode=0o600)
+            return this.handle(_SCHEME)
+        for job in jobs:
+            self._cluster.delete(*_JOB, this.namespace, job["metadata"]["name"])
+        if plan.spec["secrets"]:
+            self._cluster.delete("v1", "Secret", this.namespace, this.name)
+        return None
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
+        found: dict[str, JobStatus] = {}
+        open_: dict[str, list[Attempt]] = {}
+        for this in map(Attempt.parse, handles):
+            status = this.recorded()
+            if status:
+                found[this.handle(_SCHEME)] = status
+            else:
+                open_.setdefault(this.namespace, []).append(this)
+        for namespace, those in open_.items():
+            pods = _by_attempt(self._cluster.pods(namespace, _selector(those)))
+            lacking = [this for this in those if len(pods.get(this.name, {})) < this.nodes]
+            jobs: dict[str, dict[int, Object]] = {}
+            if lacking:
+                jobs = _by_attempt(self._cluster.objects(*_JOB, namespace, _selector(lacking)))
+            for this in those:
+                look = _Look(this, pods.get(this.name, {}), jobs.get(this.name, {}))
+                found[this.handle(_SCHEME)] = self._status(look)
+        return {handle: found[handle] for handle in handles}
+
+    def _status(self, look: _Look) -> JobStatus:
+        this = look.attempt
+        if not look.pods and not look.jobs:
+            return this.recorded() or self._missing(this)  # somebody else may have recorded its end meanwhile
+        over = {rank: self._is_over(look, pod) for rank, pod in look.pods.items()}
+        status = combined([look.statuses.get(rank) for rank in range(this.nodes)])
+        if all(over.get(rank) for rank in range(this.nodes)):
+            return self._record(look, status)
+        if look.cancelled:
+            self._end(look)
+            return replace(_still(status), reason="it is being cancelled")
+        if reason := self._broken(look):
+            return self._record(look, JobStatus(JobState.FAILED, None, reason))
+        if any(over.values()) and status.state is JobState.FAILED:  # the others wait for the one that failed
+            self._end(look)
+            return replace(_still(status), reason=f"{status.reason}; the other nodes are being ended")
+        if look.taken:
+            for rank in look.taken:  # a Job would make another pod, which runs the task again
+                self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
+            self._keep_logs(look)
+            return replace(_still(status), reason="its pod is being deleted by somebody")
+        if len(look.pods) < this.nodes:
+            return replace(_still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(look))
+        return _still(status)
+
+    def _is_over(self, look: _Look, pod: Pod) -> bool:
+        """Whether the task in a pod has ended, and all that it left can be had."""
+        status = pod_status(pod, TASK)
+        if not status.state.is_final:
+            return False
+        if "running" in (container_status(pod, TASK).get("state") or {}):  # said of the pod, not of the container
+            words = self._words(pod)
+            return words[-1:] == [b"end"] or look.since_cancel(pod) > _KILL_TIME
+        keeper = (container_status(pod, KEEPER).get("state") or {}).get("running")
+        return not keeper or time.time() - (status.ended or 0) > _KEEPER_TIME
+
+    def _words(self, pod: Pod) -> list[bytes]:
+        try:
+            return attempts.kept_words(self._cluster, pod)
+        except ExecutorError:
+            return []
+
+    def _broken(self, look: _Look) -> str:
+        """Why the attempt cannot start, where it has tried for long enough."""
+        for rank, pod in look.pods.items():
+            reason = broken(pod)
+            limit = float((pod["metadata"].get("annotations") or {}).get(_START_TIMEOUT, 0))
+            age = time.time() - (seconds(pod["metadata"]["creationTimestamp"]) or 0)
+            if reason and age >= limit:
+                return reason if look.attempt.nodes == 1 else f"node {rank}: {reason}"
+        return ""
+
+    def _why_no_pod(self, look: _Look) -> str:
+        """What the cluster says of a Job whose pod it has not made."""
+        for rank, job in look.jobs.items():
+            age = time.time() - (seconds(job["metadata"]["creationTimestamp"]) or 0)
+            if rank not in look.pods and age > _QUIET:
+                with contextlib.suppress(ExecutorError):
+                    return self._cluster.last_warning(look.attempt.namespace, job["metadata"]["name"])
+        return ""
+
+    def _missing(self, this: Attempt) -> JobStatus:
+        if not (this.folder / "submitted").exists():
+            return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
+        with this.locked():
+            cancelled = (this.folder / "cancel").exists()
+            reason = "its Job was deleted by somebody; how the task ended is not known"
+            lost = JobStatus(JobState.FAILED, None, reason, lost=True)
+            return this.recorded() or attempts.record(this, lost, cancelled=cancelled)
+
+    def _record(self, look: _Look, status: JobStatus) -> JobStatus:
+        """Keep what an attempt left, write down how it ended, then delete its objects."""
+        this = look.attempt
+        with this.locked():
+            if recorded := this.recorded():
+                return recorded
+            if not self._keep_logs(look) and not status.lost and time.time() - (status.ended or 0) < _KEEPER_TIME:
+                return replace(_still(status), reason="it has ended; its node does not answer for its log")
+            for rank, pod in look.pods.items():
+                attempts.keep_artifacts(this, rank, self._words(pod))
+            recorded = attempts.record(this, status, cancelled=look.cancelled)
+        if not look.kept:
+            with contextlib.suppress(ExecutorError):  # the cluster does it in the end
+                self._cluster.delete(*_JOB, this.namespace, f"{this.name}-0")
+        return recorded
+
+    def _keep_logs(self, look: _Look) -> bool:
+        complete = True
+        for rank, pod in look.pods.items():
+            try:
+                attempts.keep_log(self._cluster, look.attempt, rank, pod)
+            except EngineUnreachableError:
+                complete = False
+        return complete
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the tasks to end (SIGTERM). Their nodes kill those that do not within the grace."""
+        by_namespace: dict[str, list[Attempt]] = {}
+        for this in map(Attempt.parse, handles):
+            if this.folder.is_dir() and not this.recorded():
+                by_namespace.setdefault(this.namespace, []).append(this)
+        for namespace, those in by_namespace.items():
+            pods = _by_attempt(self._cluster.pods(namespace, _selector(those)))
+            for this in those:
+                look = _Look(this, pods.get(this.name, {}), {})
+                if look.pods and all(status.state.is_final for status in look.statuses.values()):
+                    continue
+                (this.folder / "cancel").touch(mode=0o600)
+                self._end(look)
+
+    def _end(self, look: _Look) -> None:
+        """End what of an attempt has not ended.
+
+        A pod that a node has is given a deadline that has passed: so it ends, but its log and its exit code stay.
+        """
+        this = look.attempt
+        for rank in range(this.nodes):
+            pod = look.pods.get(rank)
+            if pod is None or not pod["spec"].get("nodeName") or look.since_cancel(pod) > _KILL_TIME:
+                self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
+            elif not look.statuses[rank].state.is_final and pod["spec"].get("activeDeadlineSeconds") != 1:
+                change = {"spec": {"activeDeadlineSeconds": 1}}
+                self._cluster.patch("v1", "Pod", this.namespace, pod["metadata"]["name"], change)
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait until it is time to ask again."""
+        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
+        return list(handles)
+
+    # logs and files
+
+    def ranks(self, handle: str) -> list[int]:
+        """Nodes that have a log of their own."""
+        this = Attempt.parse(handle)
+        return list(range(this.nodes)) if this.nodes > 1 else []
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """The log of an attempt, or of one node of it."""
+        return attempts.open_log(self._cluster, Attempt.parse(handle), rank, tail)
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Unpack what was kept; from a volume, copy it."""
+        this = Attempt.parse(handle)
+        if not plan.spec["volume"]:
+            attempts.unpack_artifacts(this, folder)
+            if patterns:
+                raise ExecutorError(
+                    f"files that match {', '.join(patterns)} went with the pod; without a volume (workdir_pvc=) only "
+                    "what lies in $NEMO_RUN_ARTIFACTS is collected"
+                )
+            return
+        volume = Volume.from_json(plan.spec["volume"])
+        places = _places(plan, int(this.folder.name))
+        left = [rank for rank in reversed(range(this.nodes)) if patterns or this.artifacts_file(rank).exists()]
+        if left:
+            folders = [filled(plan.spec["folder"], {**places, RANK: str(rank)}) for rank in left]
+            shipping.collect(self._cluster, volume, folders, patterns, folder)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._cluster.close()
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the cluster has of an attempt at one moment: its pods and Jobs, by the rank of their nodes."""
+
+    attempt: Attempt
+    pods: Mapping[int, Pod]
+    jobs: Mapping[int, Object]
+
+    @property
+    def statuses(self) -> dict[int, JobStatus]:
+        return {rank: pod_status(pod, TASK) for rank, pod in self.pods.items()}
+
+    @property
+    def cancelled(self) -> bool:
+        return (self.attempt.folder / "cancel").exists()
+
+    @property
+    def taken(self) -> list[int]:
+        """Nodes whose pods somebody deletes."""
+        return [rank for rank, pod in self.pods.items() if is_gone(pod)]
+
+    @property
+    def kept(self) -> bool:
+        return any(_KEEP in (pod["metadata"].get("annotations") or {}) for pod in self.pods.values())
+
+    def since_cancel(self, pod: Pod) -> float:
+        """Seconds since a pod should have ended, its grace over; negative before."""
+        try:
+            asked = (self.attempt.folder / "cancel").stat().st_mtime
+        except FileNotFoundError:
+            return -1.0
+        return time.time() - asked - float(pod["spec"].get("terminationGracePeriodSeconds") or 30)
+
+
+def _still(status: JobStatus) -> JobStatus:
+    """A status of an attempt that goes on, whatever some of its nodes say."""
+    if not status.state.is_final:
+        return status
+    return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)
+
+
+# --- objects -----------------------------------------------------------------------------------------------------
+
+
+def _job(executor: KubernetesExecutor, request: JobRequest, namespace: str) -> Object:
+    """The Job of one node, less what differs from attempt to attempt."""
+    labels = {**standard_labels(request), NODE_LABEL: RANK}
+    keep = {_KEEP: "true"} if executor.keep_job else {}
+    annotations = {
+        "kubectl.kubernetes.io/default-container": TASK, _START_TIMEOUT: str(executor.start_timeout), **keep,
+    }  # fmt: skip
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"{NAME}-{RANK}",
+            "namespace": namespace,
+            "labels": {**executor.labels, **labels},
+            **({"annotations": executor.annotations} if executor.annotations else {}),
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": executor.ttl_seconds_after_finished,
+            "template": {
+                "metadata": {
+                    "labels": {**executor.pod_labels, **labels},
+                    "annotations": {**executor.pod_annotations, **annotations},
+                },
+                "spec": pod_spec(executor, request),
+            },
+        },
+    }
+
+
+def _with_inbox(job: Object, sources: Sequence[Object]) -> Object:
+    pod = job["spec"]["template"]["spec"]
+    volumes = [
+        {**volume, "projected": {"sources": list(sources)}} if volume["name"] == INBOX_VOLUME else volume
+        for volume in pod["volumes"]
+    ]
+    template = {**job["spec"]["template"], "spec": {**pod, "volumes": volumes}}
+    return {**job, "spec": {**job["spec"], "template": template}}
+
+
+def _secret(plan: Plan, places: Mapping[str, str], values: Mapping[str, str]) -> Object:
+    """The Secret with the secret variables of an attempt."""
+    name = filled(NAME, places)
+    data = {key: base64.b64encode(filled(value, places).encode()).decode() for key, value in values.items()}
+    metadata = {"name": name, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER, ATTEMPT_LABEL: name}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+
+
+def _service(plan: Plan, places: Mapping[str, str]) -> Object:
+    """The headless service by which pods find each other, whether they are ready or not."""
+    net = filled(plan.spec["net"], places)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": net, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER}},
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {NET_LABEL: net}},
+    }
+
+
+def _owner(job: Object) -> Object:
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+
+
+def _places(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
+    places = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
+    return places if rank is None else {**places, RANK: str(rank)}
+
+
+def _attempt(plan: Plan, attempt: int) -> Attempt:
+    name = _places(plan, attempt)[NAME]
+    return Attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
+
+
+def _contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
+    return shipping.contents(plan.directory, plan.spec["code_archive"], runner=plan.spec["runner"])
+
+
+def _selector(those: Sequence[Attempt]) -> str:
+    if len(those) > _MANY:
+        return f"{MANAGED_BY}={MANAGER},{ATTEMPT_LABEL}"
+    return f"{ATTEMPT_LABEL} in ({','.join(this.name for this in those)})"
+
+
+def _by_attempt(objects: Iterable[Object]) -> dict[str, dict[int, Object]]:
+    """Pods or Jobs by the name of their attempt and the rank of their node; the newest of each."""
+    found: dict[str, dict[int, Object]] = {}
+    for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["creationTimestamp"])):
+        labels = obj["metadata"]["labels"]
+        found.setdefault(labels[ATTEMPT_LABEL], {})[int(labels[NODE_LABEL])] = obj
+    return found
+
+
+def _yaml_text(dumper: Any, text: str) -> Any:
+    style = "|" if "\n" in text.rstrip("\n") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
