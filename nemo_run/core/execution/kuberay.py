@@ -123,6 +123,8 @@ class KubeRayExecutor(Executor):
         container_kwargs: Further fields of every Ray container, e.g. ``{"securityContext": {…}}``. Variables from a
             Kubernetes Secret go here: ``{"envFrom": [{"secretRef": {"name": "my-secrets"}}]}``.
         lifecycle_kwargs: Further hooks of every Ray container; by default it runs ``ray stop`` before it ends.
+        context: Context of the kubeconfig; by default the current one.
+        kubeconfig: The kubeconfig; by default what ``kubectl`` would use.
     """
 
     engine: ClassVar[str] = "kuberay"
@@ -144,6 +146,8 @@ class KubeRayExecutor(Executor):
     spec_kwargs: dict[str, Any] = field(default_factory=dict)
     container_kwargs: dict[str, Any] = field(default_factory=dict)
     lifecycle_kwargs: dict[str, Any] = field(default_factory=dict)
+    context: str | None = None
+    kubeconfig: str | None = None
 
     def __post_init__(self) -> None:
         """Without an image, that of the Ray project."""
@@ -181,7 +185,7 @@ class KubeRayExecutor(Executor):
             "headGroupSpec": {
                 "serviceType": self.service_type,
                 "rayStartParams": {"dashboard-host": "0.0.0.0", **_texts(self.ray_head_start_params)},  # noqa: S104
-                "template": {"spec": self._pod("ray-head", self._head())},
+                "template": {"spec": self.pod_spec("ray-head", self._head())},
             },
         }
         if self.worker_groups:
@@ -202,7 +206,7 @@ class KubeRayExecutor(Executor):
 
     def _group(self, group: KubeRayWorkerGroup) -> dict[str, Any]:
         volumes, mounts = self._volumes_of(group)
-        pod = self._pod("ray-worker", {"resources": _resources(group), "volumes": volumes, "volumeMounts": mounts})
+        pod = self.pod_spec("ray-worker", {"resources": _resources(group), "volumes": volumes, "volumeMounts": mounts})
         template: dict[str, Any] = {"spec": pod}
         if group.labels or group.annotations:
             template["metadata"] = {"labels": _texts(group.labels), "annotations": _texts(group.annotations)}
@@ -222,8 +226,13 @@ class KubeRayExecutor(Executor):
             _merged("volumeMounts", shared.volume_mounts, group.volume_mounts),
         )
 
-    def _pod(self, name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """The spec of a pod with one Ray container."""
+    def pod_spec(self, name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+        """The spec of a pod with one container, which has Ray's image.
+
+        Args:
+            name: Name of the container.
+            parts: Fields of the container, and the pod's ``volumes``.
+        """
         container = {
             "name": name,
             "image": self.image,
@@ -231,7 +240,7 @@ class KubeRayExecutor(Executor):
             "lifecycle": {**_PRE_STOP, **self.lifecycle_kwargs},
             **{key: value for key, value in parts.items() if key != "volumes"},
         }
-        spec = {"containers": [_extended(container, self.container_kwargs)], "volumes": parts["volumes"]}
+        spec = {"containers": [_extended(container, self.container_kwargs)], "volumes": parts.get("volumes", [])}
         return deepcopy(_extended(spec, self.spec_kwargs))
 
     def check(self) -> None:
