@@ -167,7 +167,7 @@ class RestClient:
                 failure = ExecutorError(self._refusal(response, body))
             except _PerhapsDoneError as e:
                 failure = e
-                self._sleep(number)
+            self._sleep(number)  # it may take a moment until it can be found
             found = find()
             if found is not None:
                 return found
