@@ -19,7 +19,7 @@ import pytest
 pytest.register_assert_rewrite("tests.execution.contract")  # before any engine's tests import it
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import docker, slurm, sshd  # noqa: E402
+from tests.services import docker, leptonai, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
@@ -40,6 +40,7 @@ THINGS: dict[str, Callable[[], bool]] = {
     "pods": pods.available,
     "git": lambda: _answers("git", "--version"),
     "ray": lambda: importlib.util.find_spec("ray") is not None,
+    "leptonai": leptonai.available,
     "slurm cluster": slurm.available,
     "sshd": sshd.available,
     "torch": lambda: importlib.util.find_spec("torch") is not None,

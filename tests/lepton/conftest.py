@@ -11,6 +11,7 @@ import pytest
 from nemo_run.core.execution.lepton import LeptonExecutor
 from nemo_run.core.packaging.base import Packager
 from tests.services.lepton import Lepton
+from tests.support import no_process_left as no_process_left, work as work
 
 
 @pytest.fixture
@@ -26,7 +27,9 @@ def lepton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lepton]:
 @pytest.fixture
 def mount(lepton: Lepton) -> Path:
     """Where the mount of jobs lies."""
-    return lepton.folder / "mnt"
+    folder = lepton.folder / "mnt"
+    folder.mkdir()
+    return folder
 
 
 def executor_on(mount: Path, **options: Any) -> LeptonExecutor:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 GRACE = 5.0
@@ -54,6 +54,15 @@ class Fault:
     value: float = 0
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
+
+
+class Request(NamedTuple):
+    """A request that has come."""
+
+    method: str
+    path: str
+    body: Any
+    query: dict[str, str]
 
 
 class Replica:
@@ -177,7 +186,7 @@ class Lepton:
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.is_full = False
         self.jobs: dict[str, Job] = {}
-        self.requests: list[tuple[str, str, Any]] = []
+        self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"lepton": self}))
@@ -252,8 +261,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(url.path).removeprefix(f"/api/v2/workspaces/{self.lepton.workspace}")
         length = int(self.headers.get("content-length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
+        query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         with self.lepton.lock:
-            self.lepton.requests.append((self.command, path, body))
+            self.lepton.requests.append(Request(self.command, path, body, query))
         fault = self.lepton.take_fault(self.command, path)
         if fault and fault.kind == "cut":
             self.close_connection = True
@@ -269,7 +279,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("origin") != "https://origin.example":
             self._answer(403, {"message": "this workspace wants its origin"})
             return
-        query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         answer = _ROUTES.find(self.command, path)
         if answer is None:
             self._answer(404, {"message": "no such route"})

@@ -476,7 +476,7 @@ class LeptonBackend:
             )
         mount = Mount(self._workspace, plan.spec, self._group(plan))
         if left:
-            mount.fetch(f"{plan.spec['folder']}/artifacts", ["**"], folder)
+            mount.fetch(f"{plan.spec['folder']}/artifacts", ["**/*"], folder)
         if patterns:
             mount.fetch(plan.spec["cwd"], patterns, folder)
 
