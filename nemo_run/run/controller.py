@@ -470,19 +470,23 @@ class Controller:
             self._observer(job, self._progress[job.id])
 
     def _pass_on(self, job: JobDefinition) -> None:
-        """Once a job has ended, let its dependants start, or mark them as never to be run."""
+        """Where a job's state decides on its dependants, let them start, or mark them as never to be run."""
         todo = [job]
         while todo:
             job = todo.pop()
             progress = self._progress[job.id]
-            if job.id in self._settled or not all(task.state.is_final for task in progress.tasks):
+            if job.id in self._settled:
                 continue
-            self._settled.add(job.id)
+            if progress.state.is_final:
+                self._settled.add(job.id)
             for dependant in (self._jobs[name] for name in self._dependants[job.id]):
+                may_start = dependant.may_start(progress.state)
+                if may_start is None or job.id not in self._waiting[dependant.id]:
+                    continue
                 self._waiting[dependant.id].discard(job.id)
                 if dependant.id in self._settled:
                     continue
-                if progress.state is not JobState.SUCCEEDED:
+                if not may_start:
                     self._skip(dependant, not_run_reason(job.id, progress))
                     todo.append(dependant)
                 elif not self._waiting[dependant.id] and dependant.id not in self._handed_over:

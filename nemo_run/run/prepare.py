@@ -114,6 +114,7 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
             group=job.id if group else "",
             member=index,
             members=len(job.members),
+            end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
         )
         definition = TaskDefinition(
             name, where, executor.info(), executor.controlled_retries, executor.retry_delay, tuple(job.artifacts)
@@ -131,6 +132,7 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
         group=group,
         end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
         tail_logs=job.tail_logs,
+        waits_for=job.members[0][1].waits_for,
     )
 
 

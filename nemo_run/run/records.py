@@ -35,7 +35,11 @@ class TaskDefinition:
 
 @dataclass(frozen=True)
 class JobDefinition:
-    """One job of an experiment: a task, or a group of tasks that run at once."""
+    """One job of an experiment: a task, or a group of tasks that run at once.
+
+    Attributes:
+        waits_for: What it waits for in its dependencies: ``"success"``, ``"failure"``, ``"end"`` or ``"start"``.
+    """
 
     id: str
     name: str
@@ -45,6 +49,16 @@ class JobDefinition:
     group: bool = False
     end_group_on: str = "failure"
     tail_logs: bool = False
+    waits_for: str = "success"
+
+    def may_start(self, dependency: JobState) -> bool | None:
+        """Whether the state of a dependency lets this job start; ``None`` where that is not decided yet."""
+        if self.waits_for == "start" and dependency is JobState.RUNNING:
+            return True
+        if not dependency.is_final:
+            return None
+        succeeded = dependency is JobState.SUCCEEDED
+        return {"success": succeeded, "failure": not succeeded}.get(self.waits_for, True)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A Slurm cluster on this machine: a controller and a few nodes, with pretended GPUs, on the loopback interface.
 
-It needs root, so that jobs can run as any user. Its configuration is its own: ``SLURM_CONF`` leads to it.
+It has accounting in a database of its own, if that is asked for, and a stand-in for Pyxis' containers. It needs root,
+so that jobs can run as any user. Its configuration is its own: ``SLURM_CONF`` leads to it.
 """
 
 from __future__ import annotations
@@ -19,21 +20,30 @@ from tests.services import installed
 
 USER = "nemorun-test"
 """An ordinary user, for jobs and logins."""
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "gcc")
 _PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins")
+_PACKAGES += ("slurmdbd", "mariadb-server", "gcc", "libc6-dev", "libslurm-dev")
 NODES, GPUS = 4, 8
+_CONTAINERS = Path(__file__).with_name("slurm_containers.c")
 
 
 def available() -> bool:
     """Can this machine run a cluster?"""
     if os.geteuid() != 0:
         return False
-    return installed(("munged", "slurmctld", "slurmd", "sbatch"), _PACKAGES)
+    return installed(_PROGRAMS, _PACKAGES) and Path("/usr/include/slurm/spank.h").exists()
 
 
 class SlurmCluster:
-    """The cluster. ``SLURM_CONF`` of whoever uses it has to be :attr:`configuration`."""
+    """The cluster. ``SLURM_CONF`` of whoever uses it has to be :attr:`configuration`.
 
-    def __init__(self) -> None:
+    Args:
+        nodes: Number of nodes.
+        accounting: Keep accounts of jobs, for ``sacct``.
+    """
+
+    def __init__(self, nodes: int = NODES, *, accounting: bool = True) -> None:
+        self.nodes, self.accounting = nodes, accounting
         self.folder = Path(tempfile.mkdtemp(prefix="nr-slurm-"))
         self.folder.chmod(0o755)
         self.configuration = self.folder / "slurm.conf"
@@ -42,19 +52,25 @@ class SlurmCluster:
         self._configure()
 
     def _configure(self) -> None:
-        for name in ("state", "log"):
+        for name in ("state", "log", "images"):
             (self.folder / name).mkdir()
         for i in range(GPUS):
             os.mknod(self.folder / f"nvidia{i}", 0o20666, os.makedev(1, 3))  # copies of /dev/null
-        ports = _free_ports(NODES + 1)
+        ports = _free_ports(self.nodes + 3)
+        self._database_port, bookkeeper_port = ports[-2:]
         nodes = "\n".join(
             f"NodeName=node{i} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={ports[i]} Sockets=2 "
             f"CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:h100:{GPUS} State=UNKNOWN"
-            for i in range(1, NODES + 1)
+            for i in range(1, self.nodes + 1)
         )
         (self.folder / "gres.conf").write_text(
-            f"NodeName=node[1-{NODES}] AutoDetect=off Name=gpu Type=h100 File={self.folder}/nvidia[0-{GPUS - 1}]\n"
+            f"NodeName=node[1-{self.nodes}] AutoDetect=off Name=gpu Type=h100 File={self.folder}/nvidia[0-{GPUS - 1}]\n"
         )
+        accounting = f"""
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={bookkeeper_port}
+AccountingStoragePass={self.folder}/munge.socket"""
         self.configuration.write_text(f"""
 ClusterName=test
 SlurmctldHost={socket.gethostname()}(127.0.0.1)
@@ -76,7 +92,8 @@ SwitchType=switch/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{accounting if self.accounting else "AccountingStorageType=accounting_storage/none"}
+PlugStackConfig={self.folder}/plugstack.conf
 PropagateResourceLimits=NONE
 SlurmdParameters=config_overrides
 ReturnToService=2
@@ -95,19 +112,42 @@ GresTypes=gpu
 {nodes}
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP
 """)
+        bookkeeper = self.folder / "slurmdbd.conf"
+        bookkeeper.write_text(f"""
+AuthType=auth/munge
+AuthInfo=socket={self.folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={bookkeeper_port}
+SlurmUser=root
+PidFile={self.folder}/slurmdbd.pid
+LogFile={self.folder}/log/slurmdbd
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={self._database_port}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm
+""")
+        bookkeeper.chmod(0o600)
+        plugin = self.folder / "containers.so"
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-w", "-o", plugin, _CONTAINERS], check=True)
+        (self.folder / "plugstack.conf").write_text(f"required {plugin} images={self.folder}/images\n")
 
     # its processes
 
     def start(self) -> None:
         """Start everything and wait until all nodes are idle."""
         self._start_munge()
+        if self.accounting:
+            self._start_accounting()
         self.start_controller()
-        for i in range(1, NODES + 1):
+        for i in range(1, self.nodes + 1):
             self.start_node(f"node{i}")
         _wait(
             lambda: (
                 self.ask("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()
-                == [f"node{i}" for i in range(1, NODES + 1)]
+                == [f"node{i}" for i in range(1, self.nodes + 1)]
             ),
             self,
         )
@@ -124,9 +164,29 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 St
         self._run("munged", ["munged", "--foreground", "--force", f"--key-file={key}", *options])
         _wait(Path(paths["socket"]).exists, self)
 
-    def start_controller(self) -> None:
+    def _start_accounting(self) -> None:
+        data, port = self.folder / "database", self._database_port
+        options = ["--no-defaults", f"--datadir={data}", "--user=root", "--innodb-log-file-size=16M"]
+        install = ["mariadb-install-db", *options, "--skip-test-db", "--auth-root-authentication-method=normal"]
+        subprocess.run(install, check=True, capture_output=True)
+        options += [f"--socket={self.folder}/db.socket", "--bind-address=127.0.0.1", f"--port={port}"]
+        options += [f"--pid-file={self.folder}/db.pid", "--innodb-flush-log-at-trx-commit=0"]
+        first = data / "first.sql"
+        first.write_text(
+            "create database slurm;\ncreate user slurm@'%' identified by 'slurm';\ngrant all on slurm.* to slurm@'%';\n"
+        )
+        self._run("mariadbd", ["mariadbd", *options, f"--init-file={first}"])
+        _wait(lambda: _listens(port), self)
+        self._run("slurmdbd", ["slurmdbd", "-D"])
+        _wait(lambda: self.call("sacctmgr", "-n", "list", "cluster").returncode == 0, self)
+        self.ask("sacctmgr", "-i", "add", "cluster", "test")
+        self.ask("sacctmgr", "-i", "add", "account", "research")
+        for user in (USER, "root"):
+            self.ask("sacctmgr", "-i", "add", "user", user, "account=research")
+
+    def start_controller(self, *options: str) -> None:
         """Start the controller."""
-        self._run("slurmctld", ["slurmctld", "-D"])
+        self._run("slurmctld", ["slurmctld", "-D", *options])
         _wait(lambda: "is UP" in self.ask("scontrol", "ping"), self)
 
     def start_node(self, name: str) -> None:
@@ -164,9 +224,24 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 St
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         return {**clean, "SLURM_CONF": str(self.configuration)}
 
+    def call(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Call one of Slurm's commands."""
+        return subprocess.run(argv, capture_output=True, text=True, check=False, env=self.environment())
+
     def ask(self, *argv: str) -> str:
         """Output of one of Slurm's commands."""
-        return subprocess.run(argv, capture_output=True, text=True, check=False, env=self.environment()).stdout
+        return self.call(*argv).stdout
+
+    def forget_jobs(self) -> None:
+        """Let the controller lose its memory of all jobs, ended ones too; accounting keeps its own."""
+        self.stop_controller()
+        self.start_controller("-c")
+
+    def stop_controller(self) -> None:
+        """End the controller, in an orderly way."""
+        controller = self._processes.pop("slurmctld")
+        controller.terminate()
+        controller.wait()
 
     def stop(self) -> None:
         """End everything and remove its files."""
@@ -191,6 +266,11 @@ def _wait(condition: object, cluster: SlurmCluster) -> None:
             logs = "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in (cluster.folder / "log").iterdir())
             raise AssertionError(f"the cluster did not start\n{logs}")
         time.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _make_user() -> None:

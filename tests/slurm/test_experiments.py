@@ -225,7 +225,10 @@ def test_signal_and_memory(executor: SlurmExecutor, cluster: SlurmCluster) -> No
     experiment.add(greedy, name="greedy")
     results = launch(experiment)
     assert results["signal"].exit_code == 9
-    assert results["greedy"].state is run.JobState.FAILED
+    assert (results["greedy"].state, results["greedy"].reason) == (
+        run.JobState.FAILED,
+        "it used more memory than it had asked for",
+    )
 
 
 def test_a_node_that_dies(executor: SlurmExecutor, cluster: SlurmCluster) -> None:
@@ -390,3 +393,43 @@ def test_packager_kept_by_the_cluster(executor: SlurmExecutor, jobs_folder: Path
     experiment = run.Experiment("link", executor=executor, clean_mode=True)
     experiment.add(script("grep hello hello.txt"), name="a")
     assert launch(experiment)["a"].ok
+
+
+@pytest.mark.parametrize(
+    ("policy", "first", "states"),
+    [
+        ("any", "true", ["SUCCEEDED", "CANCELLED"]),
+        ("failure", "exit 3", ["FAILED", "CANCELLED"]),
+        ("never", "exit 3", ["FAILED", "SUCCEEDED"]),
+    ],
+)
+def test_what_ends_a_group(executor: SlurmExecutor, policy: str, first: str, states: list[str]) -> None:
+    second = "sleep 2" if policy == "never" else "sleep 300"
+    experiment = run.Experiment("group", executor=executor, clean_mode=True)
+    experiment.add([script(first), script(second)], name="pair", end_group_on=policy)
+    launch(experiment)
+    tasks = experiment.progress()["pair"].tasks
+    assert [task.state.name for task in tasks] == states
+    assert policy == "never" or tasks[1].reason == "ended with its group"
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "state"),
+    [
+        ("afterok", "true", "SUCCEEDED"),
+        ("afterok", "exit 1", "CANCELLED"),
+        ("afterany", "true", "SUCCEEDED"),
+        ("afterany", "exit 1", "SUCCEEDED"),
+        ("afternotok", "true", "CANCELLED"),
+        ("afternotok", "exit 1", "SUCCEEDED"),
+        ("after", "sleep 1; exit 1", "SUCCEEDED"),
+    ],
+)
+@pytest.mark.parametrize("holder", ["controller", "slurm"])
+def test_types_of_dependencies(executor: SlurmExecutor, holder: str, kind: str, before: str, state: str) -> None:
+    executor.dependency_type = kind
+    experiment = run.Experiment("types", executor=executor, clean_mode=True)
+    first = executor if holder == "slurm" else run.LocalExecutor()
+    after = [experiment.add(script(before), executor=first, name="before")]
+    experiment.add(script("true"), name="after", dependencies=after)
+    assert launch(experiment)["after"].state.name == state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import posixpath
 import re
@@ -34,6 +33,7 @@ _TRANSIENT = re.compile(
     r"timed out|contact slurm controller|connect failure|Connection refused|communication failure|temporarily unavail",
     re.IGNORECASE,
 )
+_NO_ACCOUNTS = re.compile(r"accounting storage is disabled|not found", re.IGNORECASE)
 _NOT_LIVE = re.compile(r"Invalid job id|already completing or completed|Job/step already|not found", re.IGNORECASE)
 
 
@@ -275,16 +275,24 @@ class SlurmBackend:
         if not handles:
             return {}
         ids = ",".join(dict.fromkeys(handle.job for handle in handles.values()))
+        command = f"env SLURM_TIME_FORMAT=%s {shlex.join([*queue.SACCT, '-j', ids])}"
         found: dict[str, list[queue.Record]] = {}
-        with contextlib.suppress(CommandError):  # a cluster without accounting
-            out = self._tunnel.execute(f"env SLURM_TIME_FORMAT=%s {shlex.join([*queue.SACCT, '-j', ids])}")
-            found = queue.by_job(queue.parse_sacct(out.decode("utf-8", "surrogateescape")))
+        problem = ""
+        try:
+            found = queue.by_job(queue.parse_sacct(self._tunnel.execute(command).decode("utf-8", "surrogateescape")))
+        except CommandError as e:
+            if not _NO_ACCOUNTS.search(str(e)):
+                problem = f"sacct does not answer: {str(e).splitlines()[-1]}"
+        statuses = {text: queue.job_status(found.get(handle.job, [])) for text, handle in handles.items()}
+        # What the controller does not know any more has ended: accounts that say otherwise lag behind.
         return {
-            text: queue.job_status(found[handle.job]) if handle.job in found else self._unknown(handle)
-            for text, handle in handles.items()
+            text: status if status.state.is_final else self._unknown(handles[text], problem)
+            for text, status in statuses.items()
         }
 
-    def _unknown(self, handle: Handle) -> JobStatus:
+    def _unknown(self, handle: Handle, problem: str) -> JobStatus:
+        if problem:
+            return JobStatus(JobState.UNKNOWN, reason=problem)
         since = self._cluster.gone.setdefault(str(handle), time.monotonic())
         reason = f"Slurm knows no job {handle.job}"
         if time.monotonic() - since < _GONE_AFTER:
@@ -303,15 +311,16 @@ class SlurmBackend:
                 status.state.is_final
                 and (handles[text].member is not None or handles[text].job not in self._cluster.records)
             )
+            or (status.state is JobState.FAILED and not status.reason)
         }
         if not wanted:
             return
         folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
         out = self._tunnel.execute(posix(_ENDS), folders.encode()).decode().splitlines()
         for (text, _), line in zip(wanted.items(), out, strict=False):
-            code, _, when = line.partition(" ")
+            code, when, why = [*line.split(" "), "", ""][:3]
             if code.isdigit():
-                statuses[text] = _with_end(statuses[text], int(code), float(when or 0) or None)
+                statuses[text] = _with_end(statuses[text], int(code), float(when or 0) or None, why)
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
@@ -429,7 +438,7 @@ echo '?'"""
 _ENDS = r"""
 while IFS= read -r folder; do
   for f in "$folder/end.member" "$folder/end.0"; do
-    [ -s "$f" ] && { echo "$(cat "$f") $(stat -c %.9Y "$f")"; continue 2; }
+    [ -s "$f" ] && { read -r code why < "$f"; echo "$code $(stat -c %.9Y "$f") $why"; continue 2; }
   done
   echo '?'
 done"""
@@ -481,10 +490,15 @@ def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def _with_end(status: JobStatus, code: int, when: float | None) -> JobStatus:
+def _with_end(status: JobStatus, code: int, when: float | None, why: str) -> JobStatus:
     """The status of a job as a whole, with how this attempt itself ended."""
     if status.state is JobState.CANCELLED and code != 0:
         return status
-    state = JobState.FAILED if code else JobState.SUCCEEDED
-    reason = status.reason if code and status.state is JobState.FAILED else ""
+    if code == 0:
+        state, reason = JobState.SUCCEEDED, ""
+    elif why == "group":
+        state, reason = JobState.CANCELLED, queue.WHY[why]
+    else:
+        known = status.reason if status.state is JobState.FAILED else ""
+        state, reason = JobState.FAILED, known or queue.WHY.get(why, "")
     return replace(status, state=state, exit_code=code, reason=reason, ended=when or status.ended)

@@ -39,7 +39,10 @@ _REASONS = {
     "JobLaunchFailure": "it could not be started on its node, or the node failed",
 }
 _NEVER = "DependencyNeverSatisfied"
+_BY = "by user "
 _NO_REASON = {"", "None", "NonZeroExitCode"}
+WHY = {"memory": _FAILURES["OUT_OF_MEMORY"], "group": "ended with its group"}
+"""By the word that a batch script notes: why a step ended."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,16 @@ def parse_sacct(text: str) -> list[Record]:
         parts = line.split("|")
         if len(parts) >= len(_FIELDS):
             name, state, code, start, end, nodes, reason = parts[:7]
-            word = (state.split() or [""])[0]
+            word, _, user = state.partition(" by ")
+            reason = f"{_BY}{user}" if user else reason
             records.append(Record(name, word, _from_pair(code), _time(start), _time(end), _nodes(nodes), reason))
     return records
 
 
 def job_status(records: Sequence[Record]) -> JobStatus:
     """Status of one job from all its records: those of a heterogeneous job or of an array are taken together."""
+    if not records:
+        return JobStatus(JobState.UNKNOWN)
     if len(records) == 1:
         return _status(records[0])
     each = {record.name: _status(record) for record in records}
@@ -142,8 +148,11 @@ def _status(record: Record) -> JobStatus:
     if record.state == "COMPLETED":
         return JobStatus(JobState.SUCCEEDED, 0, "", record.start, record.end, record.nodes)
     if record.state == "CANCELLED":
-        reason = "not run: a job that it depends on did not end as it should" if record.reason == _NEVER else ""
-        return JobStatus(JobState.CANCELLED, None, reason or "cancelled", record.start, record.end, record.nodes)
+        reason = (
+            "not run: a job that it depends on did not end as it should" if record.reason == _NEVER else "cancelled"
+        )
+        reason = f"cancelled {record.reason}" if record.reason.startswith(_BY) else reason
+        return JobStatus(JobState.CANCELLED, None, reason, record.start, record.end, record.nodes)
     if record.state in _FAILURES:
         reason = _FAILURES[record.state] or ("" if record.reason in _NO_REASON else _words(record.reason))
         code = record.exit_code if record.state == "FAILED" else record.exit_code or None

@@ -75,7 +75,7 @@ class Batch:
         packages: Folder, on the cluster, of packages by their content.
         setup: Lines of shell that the user wants to run before.
         retries: How often it is put back into the queue after a failure.
-        monitor: With several steps: whether the failure of one ends the others.
+        end_on: With several steps: what ends the others: the ``"failure"`` of one, ``"any"`` end, or ``"never"``.
         pause: With several steps: seconds between the starts of two.
         measure_memory: Log the memory of the GPUs first.
     """
@@ -86,7 +86,7 @@ class Batch:
     packages: str = ""
     setup: str = ""
     retries: int = 0
-    monitor: bool = True
+    end_on: str = "failure"
     pause: int = 0
     measure_memory: bool = False
 
@@ -191,6 +191,7 @@ def batch_script(batch: Batch) -> str:
         f"attempt={_attempt(first)}",
         *_open_log(first),
         'exec 3>&1 >> "$log" 2>&1  # what srun itself has to say is left to the file of sbatch\n',
+        _WHY,
         _HEAD_NODE,
         *(f"export het_group_host_{i}={_first_host(f'SLURM_JOB_NODELIST_HET_GROUP_{i}')}" for i in _het(batch)),
         *_packages(batch),
@@ -216,8 +217,19 @@ if [ "$code" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt RETRIES ] &&
   scontrol requeue "$SLURM_JOB_ID" && sleep 600  # this script is ended meanwhile
 fi"""
 
+_WHY = r"""
+said=$(stat -Lc %s "/proc/$$/fd/3")
+why() {  # a word on why a step ended with the code $1, where Slurm's state of the job may not tell
+  if [ "$1" -eq 0 ]; then return; fi
+  if [ -e "$attempt/ending" ]; then echo " group"; return; fi
+  if tail -c "+$((said + 1))" "/proc/$$/fd/3" | grep -qiE 'oom.kill|out of memory|exceeded (job )?memory limit'; then
+    echo " memory"
+  fi
+}
+"""
+
 _END = """
-echo "$code" > "$attempt/end.$$" && mv -f "$attempt/end.$$" "$attempt/end.${SLURM_ARRAY_TASK_ID:-0}"
+echo "$code$(why "$code")" > "$attempt/end.$$" && mv -f "$attempt/end.$$" "$attempt/end.${SLURM_ARRAY_TASK_ID:-0}"
 exit "$code"
 """
 
@@ -287,7 +299,8 @@ def _one(step: Step) -> list[str]:
 
 def _several(batch: Batch) -> Iterable[str]:
     """Lines that start all steps at once and wait for them."""
-    yield "pids=()"
+    folders = " ".join(_attempt(step) for step in batch.steps)
+    yield f'pids=() folders=({folders})\nrm -f "${{folders[@]/%//ending}}"'
     for index, step in enumerate(batch.steps):
         if index and batch.pause:
             yield f"sleep {batch.pause}"
@@ -297,11 +310,12 @@ def _several(batch: Batch) -> Iterable[str]:
             'exec >> "$log" 2>&1',
             '. "$attempt/environment.sh" || exit',
             _srun(step),
-            'code=$?; echo "$code" > "$attempt/end.member"; exit "$code"',
+            'code=$?; echo "$code$(why "$code")" > "$attempt/end.member"; exit "$code"',
         ]
         yield "(\n" + "\n".join(f"  {line}" for line in lines) + "\n) &\npids+=($!)"
     yield "code=0"
-    yield _MONITOR if batch.monitor else _WAIT
+    goes_on = "false" if batch.end_on == "any" else '[ "$code" -eq 0 ]'
+    yield _WAIT if batch.end_on == "never" else _MONITOR.replace("GOES_ON", goes_on)
 
 
 _WAIT = 'for pid in "${pids[@]}"; do wait "$pid"; ended=$?; [ "$code" -ne 0 ] || code=$ended; done'
@@ -309,8 +323,9 @@ _WAIT = 'for pid in "${pids[@]}"; do wait "$pid"; ended=$?; [ "$code" -ne 0 ] ||
 _MONITOR = """\
 for pid in "${pids[@]}"; do
   wait -n; code=$?
-  [ "$code" -eq 0 ] && continue
-  scancel --signal=TERM "$SLURM_JOB_ID"  # the first failure ends the other steps
+  GOES_ON && continue
+  touch "${folders[@]/%//ending}"
+  scancel --signal=TERM "$SLURM_JOB_ID"  # the first such end is that of the other steps
   { sleep 30; scancel --signal=KILL "$SLURM_JOB_ID"; } &
   wait "${pids[@]}" 2>/dev/null
   kill $!

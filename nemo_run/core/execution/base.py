@@ -110,6 +110,7 @@ class JobRequest:
         group: The job group that it is a member of; empty where it is none.
         member: Which member it is.
         members: How many members the group has.
+        end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
     """
 
     experiment_id: str
@@ -124,6 +125,7 @@ class JobRequest:
     group: str = ""
     member: int = 0
     members: int = 1
+    end_group_on: str = "failure"
 
 
 @dataclass(frozen=True)
@@ -341,6 +343,11 @@ class Executor(ConfigurableMixin):
     def controlled_retries(self) -> int:
         """The retries that are left to the controller; an engine with a queue of its own sees to them itself."""
         return self.retries
+
+    @property
+    def waits_for(self) -> str:
+        """What a job waits for in those that it depends on: ``"success"``, ``"failure"``, ``"end"`` or ``"start"``."""
+        return "success"
 
     def clone(self) -> Executor:
         """A copy whose lists, dictionaries and parts are its own."""

@@ -116,7 +116,7 @@ class SlurmExecutor(Executor):
         dependency_type: What is waited for: ``"afterok"``, ``"afterany"``, ``"afternotok"`` or ``"after"``.
         torchrun_nproc_per_node: Processes that a launcher starts on each node, where it cannot be told otherwise.
         wait_time_for_group_job: Seconds between the starts of two tasks of a job group.
-        monitor_group_job: The failure of one task of a job group ends the others.
+        monitor_group_job: The end of a task of a job group may end the others: see ``exp.add(end_group_on=...)``.
         monitor_group_job_wait_time: Accepted for compatibility; the end of a task is noticed at once.
         setup_lines: Lines of shell to run first, on the first node.
         het_group_indices: Component of every task of a heterogeneous job group.
@@ -210,6 +210,11 @@ class SlurmExecutor(Executor):
     def controlled_retries(self) -> int:
         """None: a failed job goes back into Slurm's queue, where it keeps its id and those that depend on it."""
         return 0
+
+    @property
+    def waits_for(self) -> str:
+        """The same as :attr:`dependency_type`, where Slurm itself cannot see to it."""
+        return {"afterany": "end", "afternotok": "failure", "after": "start"}.get(self.dependency_type, "success")
 
     def nnodes(self) -> int:
         """Number of nodes."""
@@ -417,7 +422,7 @@ def render(requests: list[JobRequest]) -> list[Plan]:
         packages=f"{base}/.packages",
         setup=first.setup_lines or "",
         retries=first.retries,
-        monitor=first.monitor_group_job,
+        end_on=leader.end_group_on if first.monitor_group_job else "never",
         pause=max(first.wait_time_for_group_job, 0),
         measure_memory=first.memory_measure,
     )
