@@ -30,8 +30,8 @@ IMAGE = f"localhost/nemo-run-test-py{sys.version_info[0]}.{sys.version_info[1]}:
 """An image with a shell and Python, and nothing else."""
 
 _PROGRAMS = (
-    "bash", "cat", "chmod", "date", "env", "head", "hostname", "id", "ls", "mkdir", "pwd", "rm", "seq", "sh", "sleep",
-    "stat", "tail", "touch", "tr", "true", "wc", "yes",
+    "base64", "bash", "cat", "chmod", "cp", "date", "env", "gzip", "head", "hostname", "id", "ls", "mkdir", "mv", "od",
+    "pwd", "rm", "seq", "sh", "sleep", "stat", "tail", "tar", "touch", "tr", "true", "wc", "yes",
 )  # fmt: skip
 
 
@@ -140,14 +140,15 @@ def make_image(client: docker.DockerClient) -> None:
         return
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        _add_root(tar)
+        add_root(tar)
     repository, _, tag = IMAGE.rpartition(":")  # Podman knows no other tag than "latest" here
     client.api.import_image_from_data(
         buffer.getvalue(), repository=repository, tag=tag, changes=["ENV PATH=/usr/local/bin:/usr/bin:/bin"]
     )
 
 
-def _add_root(tar: tarfile.TarFile) -> None:
+def add_root(tar: tarfile.TarFile) -> None:
+    """Put a root file system into a tar file."""
     for name, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o755), ("proc", 0o755), ("sys", 0o755)):
         folder = tarfile.TarInfo(name)
         folder.type, folder.mode = tarfile.DIRTYPE, mode
