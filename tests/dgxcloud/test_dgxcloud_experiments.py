@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.config import Partial
+from nemo_run.config import Partial, Script
 from nemo_run.core.execution import _dgxcloud_service
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.packaging.pattern import PatternPackager
@@ -117,11 +117,11 @@ def test_torchrun_over_two_nodes(service: server.Server, capsys: pytest.CaptureF
         "dist.destroy_process_group()\n"
     )
     folder = Path(sys.executable).parent
-    service.environment = {"PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin", "GLOO_SOCKET_IFNAME": "lo"}
+    service.environment = {"PATH": f"{folder}:/usr/sbin:/usr/bin:/bin", "GLOO_SOCKET_IFNAME": "lo"}
     packager = PatternPackager(include_pattern="*.py", relative_path=str(work))
     executor = make_executor(nodes=2, nprocs_per_node=2, launcher="torchrun", mounted=True, packager=packager)
     with Experiment("torchrun", executor=executor) as experiment:
-        experiment.add(bash("python3 train.py").__class__(path="train.py", entrypoint="python"), name="train")
+        experiment.add(Script("train.py", entrypoint="python"), name="train")
         experiment.run()
     service.environment = {}
     log = log_of(experiment, "train", capsys)

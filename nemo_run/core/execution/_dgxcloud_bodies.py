@@ -42,7 +42,7 @@ RANK = "\0rank\0"
 _TO_TIDY_UP = 600  # seconds after which the service itself removes a helper whose creator is gone
 
 # Phase of a workload -> state, and a word on it.
-_PHASES = {
+PHASES = {
     "Creating": (JobState.SUBMITTED, ""),
     "Initializing": (JobState.PENDING, "initializing"),
     "Resuming": (JobState.PENDING, "resuming"),
@@ -330,7 +330,7 @@ def phase_name(workload: Mapping[str, Any]) -> str:
 def phase_state(workload: Mapping[str, Any]) -> tuple[JobState, str]:
     """State of a workload as the service describes it, and why it is in it."""
     phase = phase_name(workload)
-    state, note = _PHASES.get(phase, (JobState.UNKNOWN, f"the service says {phase or 'nothing'!r} of it"))
+    state, note = PHASES.get(phase, (JobState.UNKNOWN, f"the service says {phase or 'nothing'!r} of it"))
     if state is JobState.SUCCEEDED:
         return state, ""
     words = [note, workload.get("phaseReason") or "", workload.get("phaseMessage") or ""]

@@ -17,7 +17,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution._rest import RestClient
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.masking import MASK
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 T = TypeVar("T")
 
@@ -233,12 +233,16 @@ class Service:
             raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
         return self._kube.stream(f"{_pod_path(namespace, name)}/log", {"follow": "true"} if follow else None)
 
-    # direct use, by code that knows the service
-
-    @property
-    def api(self) -> RestClient:
-        """The service itself."""
-        return self._api
+    def whole_log(self, namespace: str, name: str) -> bytes:
+        """All that a pod that has ended has written; not much."""
+        for again in (True, True, False):
+            try:
+                with self.pod_log(namespace, name, follow=False) as pieces:
+                    return b"".join(pieces)
+            except EngineUnreachableError:  # it broke off in the middle
+                if not again:
+                    raise
+        return b""
 
 
 class _List:

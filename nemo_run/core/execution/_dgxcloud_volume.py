@@ -213,11 +213,7 @@ class RemoteVolume:
 
     def _output(self, workload_id: str, workload: Mapping[str, Any]) -> bytes:
         namespace = namespace_of(workload, self._service.project())
-        printed = b""
-        for pod in self._service.pods(workload_id):
-            with self._service.pod_log(namespace, pod["name"], follow=False) as pieces:
-                printed += b"".join(pieces)
-        return printed
+        return b"".join(self._service.whole_log(namespace, pod["name"]) for pod in self._service.pods(workload_id))
 
 
 def _whole(printed: bytes, folder: str) -> bytes:
