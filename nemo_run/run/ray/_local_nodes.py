@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,7 +29,9 @@ from nemo_run.run.ray.jobs_api import FINAL, PATIENCE, JobsApi
 CLUSTER = "cluster.json"
 JOBS = "jobs"
 _POLL = 1.0
-_LOGS = ("raylet.out", "raylet.err", "gcs_server.out", "gcs_server.err", "dashboard.log", "dashboard.err")
+_ESSENTIAL = ("gcs_server", "raylet", "dashboard")
+_LOGS = ("gcs_server.out", "gcs_server.err", "raylet.out", "raylet.err", "dashboard.log", "dashboard.err")
+_TROUBLE = re.compile(r" [EWC] \d|ERROR|WARNING|Traceback|Error: ")
 
 
 def main(settings: dict[str, Any]) -> int:
@@ -42,9 +45,7 @@ def main(settings: dict[str, Any]) -> int:
             tell(folder, joined=len(nodes), dashboard=dashboard.url, gcs=gcs, ready=True)
             return watch(jobs, nodes, settings["until_job"], folder / JOBS)
     except Exception as e:  # noqa: BLE001  (whatever Ray raises is why there is no cluster)
-        sys.stderr.write(
-            "\n".join([f"Ray did not start, or its head died: {str(e) or repr(e)}", *last_words(temp), ""])
-        )
+        sys.stderr.write(f"Ray did not start, or its head died: {e}\n")
         return 1
     finally:
         keep_logs(temp, folder / JOBS)
@@ -72,7 +73,7 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
     common = {"object_store_memory": settings["object_store_memory"], "temp_dir": str(temp / "ray")}
     head = {
         "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": dashboard,
-        "ray_client_server_port": free_port(), "dashboard_agent_listen_port": 0,
+        "dashboard_agent_listen_port": 0,
     }  # fmt: skip
     cluster = Cluster()
     try:
@@ -81,10 +82,15 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
             tell(folder, stage=f"node {index + 1} of {count} is started", joined=index)
             if gpus[index]:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index])
-            own = {**(head if index == 0 else {}), **common, "num_cpus": cpus[index], "num_gpus": len(gpus[index])}
+            own = {
+                **(head if index == 0 else {}), **common, "num_cpus": cpus[index], "num_gpus": len(gpus[index]),
+                "runtime_env_dir_name": f"runtime_resources_{index}",  # else one node deletes what another one uses
+            }  # fmt: skip
             nodes.append(cluster.add_node(**own))
         tell(folder, stage="its dashboard is started", joined=count)
         yield nodes, Dashboard(f"http://127.0.0.1:{dashboard}"), cluster.gcs_address
+    except Exception as e:
+        raise RuntimeError("\n".join([str(e) or repr(e), *last_words(temp)])) from e  # before logs tell of the shutdown
     finally:
         with suppress(Exception):  # whatever is left is ended by the supervisor
             cluster.shutdown()  # type: ignore[no-untyped-call]
@@ -115,7 +121,7 @@ def wait_for_nodes(jobs: JobsApi, nodes: list[Any]) -> None:
 
 def check(nodes: list[Any]) -> None:
     """Raise where an essential process of the head has died."""
-    dead = [kind for kind, _ in nodes[0].dead_processes()]
+    dead = [kind for kind, _ in nodes[0].dead_processes() if kind in _ESSENTIAL]
     if dead:
         raise RuntimeError(f"of the head {', '.join(dead)} died")
 
@@ -156,12 +162,13 @@ def keep_logs(temp: Path, folder: Path) -> None:
 
 
 def last_words(temp: Path) -> Iterator[str]:
-    """The ends of the logs that tell why a node died."""
+    """From Ray's own logs, what tells why a node does not start, or died."""
     for name in _LOGS:
         for log in temp.glob(f"ray/session_latest/logs/{name}"):
-            lines = log.read_text(errors="replace").splitlines()[-10:]
-            if lines:
-                yield "\n".join([f"--- end of {name}:", *lines])
+            lines = log.read_text(errors="replace").splitlines()
+            shown = [line for line in lines if _TROUBLE.search(line)][-5:] or lines[-2:]
+            if shown:
+                yield "\n".join([f"--- {name}:", *shown])
 
 
 if __name__ == "__main__":

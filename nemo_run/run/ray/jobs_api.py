@@ -139,7 +139,14 @@ class JobsApi:
         url = urlsplit(self.url + path)
         address = url._replace(scheme={"http": "ws", "https": "wss"}[url.scheme]).geturl()
         proxy: Literal[True] | None = None if is_loopback(self.url) else True
-        return connect(address, additional_headers=self._headers, max_size=None, ping_interval=None, proxy=proxy)
+        return connect(
+            address,
+            additional_headers=self._headers,
+            compression=None,  # where it is offered, Ray's dashboard misunderstands itself, and ends the connection
+            max_size=None,
+            ping_interval=None,
+            proxy=proxy,
+        )
 
     # packages and nodes
 
