@@ -59,8 +59,8 @@ def list_(
     from nemo_run.run import store as stores
     from nemo_run.run.display import _STYLES
 
-    ids = stores.ids(title or "")
-    found = [overview(stores.find(one)) for one in ids[-limit:]]
+    launched = stores.launched(title or "")
+    found = [overview(one) for one in launched[-limit:]]
     if json:
         print_json([dataclasses.asdict(entry) for entry in found])
         return
@@ -73,15 +73,15 @@ def list_(
         )
     if not found:
         typer.echo(_nothing(title), err=True)
-    elif len(ids) > len(found):
-        typer.echo(f"and {len(ids) - len(found)} older ones", err=True)
+    elif len(launched) > len(found):
+        typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
 
 
 def _nothing(title: str | None) -> str:
     from nemo_run.config.suggest import did_you_mean
     from nemo_run.run import store as stores
 
-    titles = sorted({stores.find(one).path.parent.name for one in stores.ids()})
+    titles = sorted({one.path.parent.name for one in stores.launched()})
     if title is None or not titles:
         return "there are no experiments yet"
     return f"there is no experiment with the title {title!r}{did_you_mean(title, titles)}"

@@ -255,15 +255,25 @@ def latest(title: str, base: str | None = None) -> ExperimentStore:
 
 def ids(title: str = "", base: str | None = None) -> list[str]:
     """Ids of all experiments that were launched, of one title or of all, the oldest first."""
+    return [name for name, _ in _launched(title, base)]
+
+
+def launched(title: str = "", base: str | None = None) -> list[ExperimentStore]:
+    """All experiments that were launched, of one title or of all, the oldest first."""
+    return [ExperimentStore(Path(path)) for _, path in _launched(title, base)]
+
+
+def _launched(title: str, base: str | None) -> list[tuple[str, str]]:
+    """Ids and folders, the oldest first."""
     root = experiments_root(base)
     try:
-        parents = [root / folder_name(title)] if title else [Path(e.path) for e in os.scandir(root) if e.is_dir()]
+        parents = [str(root / folder_name(title))] if title else [e.path for e in os.scandir(root) if e.is_dir()]
     except FileNotFoundError:
         return []
-    return sorted((name for parent in parents for name in _launched(parent)), key=_age)
+    return sorted((found for parent in parents for found in _launched_in(parent)), key=lambda found: _age(found[0]))
 
 
-def _launched(folder: Path) -> Iterator[str]:
+def _launched_in(folder: str) -> Iterator[tuple[str, str]]:
     """Experiments in the folder of a title. One that is only being prepared has no definition yet."""
     try:
         entries = os.scandir(folder)
@@ -271,8 +281,8 @@ def _launched(folder: Path) -> Iterator[str]:
         return
     with entries:
         for entry in entries:
-            if not entry.name.startswith(".") and Path(entry.path, DEFINITION).exists():
-                yield entry.name
+            if not entry.name.startswith(".") and os.path.exists(f"{entry.path}/{DEFINITION}"):  # noqa: PTH110
+                yield entry.name, entry.path  # of thousands: no Path
 
 
 def _age(experiment_id: str) -> tuple[str, int, str]:
