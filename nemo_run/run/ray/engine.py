@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -92,10 +92,12 @@ class Dashboard:
     Attributes:
         url: Its base, without a slash at the end: ``{url}/api/jobs/`` lists the jobs.
         headers: To be sent with every request, the handshake of a websocket among them.
+        token: Gives a bearer token that is good now, where one is wanted that does not last.
     """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    token: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,9 @@ class RayEngine(Protocol):
 
 
 _BUILT_IN = {
+    "dgxcloud": "nemo_run.run.ray._dgxcloud:DGXCloudRay",
     "kuberay": "nemo_run.run.ray._kuberay:KubeRay",
+    "lepton": "nemo_run.run.ray._lepton:LeptonRay",
     "local": "nemo_run.run.ray._local:LocalRay",
 }
 _ENTRY_POINTS = "nemo_run.ray_engines"

@@ -51,11 +51,13 @@ class JobsApi:
         """
         self.url = dashboard.url
         self._headers = dict(dashboard.headers)
+        self._token = dashboard.token
         self._rest = RestClient(
             dashboard.url,
             service="the Ray cluster",
             extra=EXTRA,
             headers=dashboard.headers,
+            token=dashboard.token,
             timeout=_TIMEOUT,
             tries=tries,
         )
@@ -138,10 +140,11 @@ class JobsApi:
 
         url = urlsplit(self.url + path)
         address = url._replace(scheme={"http": "ws", "https": "wss"}[url.scheme]).geturl()
+        authorization = {"Authorization": f"Bearer {self._token()}"} if self._token else {}
         proxy: Literal[True] | None = None if is_loopback(self.url) else True
         return connect(
             address,
-            additional_headers=self._headers,
+            additional_headers={**self._headers, **authorization},
             compression=None,  # where it is offered, Ray's dashboard misunderstands itself, and ends the connection
             max_size=None,
             ping_interval=None,
