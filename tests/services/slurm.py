@@ -177,12 +177,16 @@ StorageLoc=slurm
         )
         self._run("mariadbd", ["mariadbd", *options, f"--init-file={first}"])
         _wait(lambda: _listens(port), self)
-        self._run("slurmdbd", ["slurmdbd", "-D"])
-        _wait(lambda: self.call("sacctmgr", "-n", "list", "cluster").returncode == 0, self)
+        self.start_bookkeeper()
         self.ask("sacctmgr", "-i", "add", "cluster", "test")
         self.ask("sacctmgr", "-i", "add", "account", "research")
         for user in (USER, "root"):
             self.ask("sacctmgr", "-i", "add", "user", user, "account=research")
+
+    def start_bookkeeper(self) -> None:
+        """Start what keeps accounts."""
+        self._run("slurmdbd", ["slurmdbd", "-D"])
+        _wait(lambda: self.call("sacctmgr", "-n", "list", "cluster").returncode == 0, self)
 
     def start_controller(self, *options: str) -> None:
         """Start the controller."""
@@ -242,6 +246,12 @@ StorageLoc=slurm
         controller = self._processes.pop("slurmctld")
         controller.terminate()
         controller.wait()
+
+    def kill(self, name: str) -> None:
+        """End the controller (``"slurmctld"``) or the keeper of accounts (``"slurmdbd"``) at once."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
 
     def stop(self) -> None:
         """End everything and remove its files."""

@@ -108,6 +108,7 @@ int slurm_spank_task_init_privileged(spank_t spank, int count, char **arguments)
   const char *images = count && !strncmp(arguments[0], "images=", 7) ? arguments[0] + 7 : "";
   snprintf(image, sizeof image, "%s%s%s", *given[IMAGE] == '/' ? "" : images, *given[IMAGE] == '/' ? "" : "/", given[IMAGE]);
   if (access(image, F_OK)) return fail(image);
+  mode_t mask = umask(022);
   if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL)) return fail("namespace");
   if (folder(STAGE) || mount("tmpfs", STAGE, "tmpfs", 0, "mode=755")) return fail(STAGE);
   if (folder(STAGE "/upper") || folder(STAGE "/work") || folder(ROOT)) return -1;
@@ -117,6 +118,7 @@ int slurm_spank_task_init_privileged(spank_t spank, int count, char **arguments)
   if (show("/etc/passwd", "/etc/passwd", 1) || show("/etc/hosts", "/etc/hosts", 1)) return -1;
   if (folder(ROOT "/tmp") || chmod(ROOT "/tmp", 01777)) return fail("/tmp");
   if (given[MOUNTS] && show_all(given[MOUNTS])) return -1;
+  umask(mask);
   /* What is left to do as the user, in Slurm's order of things, needs a capability of root's. */
   return prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) ? fail("securebits") : 0;
 }

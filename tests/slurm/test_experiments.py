@@ -109,9 +109,16 @@ def test_nothing_on_the_cluster_is_for_others(executor: SlurmExecutor) -> None:
     executor.env_vars = {"MY_TOKEN": "s3cr3t"}
     experiment = run.Experiment("modes", executor=executor, clean_mode=True)
     experiment.add(script('test "$MY_TOKEN" = s3cr3t'), name="a")
+    experiment.add(script('umask > "$NEMO_RUN_ARTIFACTS/mask"'), name="b")
     assert launch(experiment)["a"].ok
+    (mask,) = experiment.artifacts()
+    assert Path(mask.file).read_text() == "0022\n", "it is the user's own"
     base = Path(executor.tunnel.job_dir)
-    open_paths = [path for path in base.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o077]
+    open_paths = [
+        path
+        for path in base.rglob("*")
+        if path.name != "mask" and not path.is_symlink() and path.stat().st_mode & 0o077
+    ]
     assert [path for path in open_paths if not path.name.startswith("sbatch_")] == []
     assert base.stat().st_mode & 0o077 == 0
     scripts = "".join(path.read_text() for path in base.rglob("job.sh"))

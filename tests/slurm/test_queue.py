@@ -84,12 +84,26 @@ def test_components_of_a_heterogeneous_job() -> None:
     assert (status.state, status.exit_code, status.reason, status.node) == (JobState.FAILED, 3, "", "node1,node2")
 
 
-def test_accounting() -> None:
-    records = queue.parse_sacct("1|CANCELLED by 1001|0:0|100|200|node1|None\n2|FAILED|3:0|100|200|node1|None\n3|x\n")
-    jobs = queue.by_job(records)
-    assert queue.job_status(jobs["1"]).state is JobState.CANCELLED
-    assert queue.job_status(jobs["2"]).exit_code == 3
-    assert "3" not in jobs
+@pytest.mark.parametrize(
+    ("line", "state", "code", "reason"),
+    [
+        ("1|COMPLETED|0:0|100|200|node1|None", JobState.SUCCEEDED, 0, ""),
+        ("1|FAILED|3:0|100|200|node1|None", JobState.FAILED, 3, ""),
+        ("1|FAILED|0:9|100|200|node1|None", JobState.FAILED, 137, ""),
+        ("1|CANCELLED by 1001|0:0|100|200|node1|None", JobState.CANCELLED, None, "cancelled by user 1001"),
+        ("1|CANCELLED|0:0|100|200|node1|None", JobState.CANCELLED, None, "cancelled"),
+        ("1|CANCELLED|0:0|Unknown|200|None assigned|DependencyNeverSatisfied", JobState.CANCELLED, None,
+         "not run: a job that it depends on did not end as it should"),
+        ("1|TIMEOUT|0:0|100|200|node1|None", JobState.FAILED, None, "its time limit was reached"),
+        ("1|NODE_FAIL|1:0|100|200|node1|None", JobState.FAILED, 1, "a node failed"),
+        ("1|OUT_OF_MEMORY|0:125|100|200|node1|None", JobState.FAILED, 253, "it used more memory than it had asked for"),
+        ("1|RUNNING|0:0|100|Unknown|node1|None", JobState.RUNNING, None, ""),
+        ("1|x", JobState.UNKNOWN, None, ""),
+    ],
+)  # fmt: skip
+def test_accounts(line: str, state: JobState, code: int | None, reason: str) -> None:
+    status = queue.job_status(queue.parse_sacct(f"{line}\n"))
+    assert (status.state, status.exit_code, status.reason) == (state, code, reason)
 
 
 def test_noise_is_not_a_job() -> None:

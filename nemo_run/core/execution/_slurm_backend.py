@@ -400,6 +400,7 @@ _UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
 # The loop starts no program but sbatch: there may be many attempts.
 _SUBMIT = r"""
+mask=$(umask)  # jobs inherit it: it is to be the user's own
 umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
 drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
 sbatch="${drop:+env $drop}sbatch --parsable"
@@ -413,8 +414,9 @@ while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
     if read -r id 2>/dev/null < "$folder/job_id"; then echo "S $id"; else echo "E it was submitted before"; fi
     continue
   fi
-  if id=$($sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} \
-      "$folder/job.sh" </dev/null 2>|"$folder/sbatch.err"); then
+  if id=$({ umask "$mask"
+      $sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh"
+      } </dev/null 2>|"$folder/sbatch.err"); then
     id=${id%%;*}
     echo "$id" >| "$folder/job_id"
     echo "S $id"

@@ -229,6 +229,7 @@ why() {  # a word on why a step ended with the code $1, where Slurm's state of t
 """
 
 _END = """
+umask 077
 echo "$code$(why "$code")" > "$attempt/end.$$" && mv -f "$attempt/end.$$" "$attempt/end.${SLURM_ARRAY_TASK_ID:-0}"
 exit "$code"
 """
@@ -269,7 +270,7 @@ def _packages(batch: Batch) -> Iterable[str]:
         elif step.code_link:
             yield f'{code}[ -e "$code" ] || ln -s -- {shlex.quote(step.code_link)} "$code" || exit'
         elif step.cwd == f"{step.inside}/code":
-            yield f'{code}mkdir -p -- "$code" || exit'
+            yield f'{code}mkdir -p -m 700 -- "$code" || exit'
         if step.runner:
             yield f"runner={shlex.quote(f'{step.folder}/runner.zip')}\n" + _LINK_RUNNER
 
@@ -310,7 +311,7 @@ def _several(batch: Batch) -> Iterable[str]:
             'exec >> "$log" 2>&1',
             '. "$attempt/environment.sh" || exit',
             _srun(step),
-            'code=$?; echo "$code$(why "$code")" > "$attempt/end.member"; exit "$code"',
+            'code=$?; umask 077; echo "$code$(why "$code")" > "$attempt/end.member"; exit "$code"',
         ]
         yield "(\n" + "\n".join(f"  {line}" for line in lines) + "\n) &\npids+=($!)"
     yield "code=0"
