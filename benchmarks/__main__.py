@@ -42,6 +42,7 @@ class Benchmark:
         found: Name of the figure, then subject, to values.
         failures: What went wrong, in words.
         noise: Seconds that the same short piece of work took, over and over.
+        patience: Seconds to wait for a quiet machine before each run, at most.
     """
 
     subjects: dict[str, str]
@@ -50,6 +51,7 @@ class Benchmark:
     found: Measured = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
+    patience: float = 0.0
 
     def measure(self, work: str, repeats: int) -> None:
         """One piece of work, so many times for each subject that can do it."""
@@ -59,6 +61,7 @@ class Benchmark:
         for turn in range(repeats):
             for subject in subjects:
                 print(f"{work} {turn + 1}/{repeats}: {subject}", file=sys.stderr, flush=True)
+                _wait_for_quiet(self.patience)
                 self.noise.append(_same_work())
                 given_up = [name for name, values in self.found.items() if float("inf") in values.get(subject, [])]
                 for answer in self._run(work, subject, replace(self.sizes, skip=tuple(given_up)), work):
@@ -87,6 +90,25 @@ class Benchmark:
         }  # fmt: skip
 
 
+def _wait_for_quiet(patience: float) -> None:
+    """Wait until hardly anything else runs on the machine, but not for long."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end and _busy_share() > 0.2:
+        pass
+
+
+def _busy_share() -> float:
+    """Share of all cores that is in use, over a moment."""
+
+    def read() -> tuple[int, int]:
+        numbers = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+        return sum(numbers[:8]), numbers[3] + numbers[4]
+
+    (all_before, idle_before), _ = read(), time.sleep(0.3)
+    all_now, idle_now = read()
+    return 1 - (idle_now - idle_before) / max(all_now - all_before, 1)
+
+
 def _same_work() -> float:
     """Seconds that a fixed piece of work takes: how they differ is the noise of the machine."""
     begin = time.perf_counter()
@@ -94,13 +116,14 @@ def _same_work() -> float:
     return time.perf_counter() - begin
 
 
-def about(benchmark: Benchmark, repeats: int) -> str:
+def about(benchmark: Benchmark) -> str:
     """What stands above the table: the machine, and how quiet it was."""
     noise = sorted(benchmark.noise)
+    repeats = max(len(values) for by_subject in benchmark.found.values() for values in by_subject.values())
     low, middle, high = noise[0], statistics.median(noise), noise[int(0.9 * len(noise))]
     return (
         f"{time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}; medians of {repeats} runs.\nNoise: the same {low * 1000:.0f} ms of work, done "
+        f"{platform.python_version()}; the least of {repeats} runs.\nNoise: the same {low * 1000:.0f} ms of work, done "
         f"{len(noise)} times in between, took {middle / low:.2f} times that in the median,\nand {high / low:.2f} times "
         "that or more in every tenth case."
     )
@@ -116,6 +139,8 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="only this package and bare commands: installs nothing")
     parser.add_argument("--peer", metavar="PYTHON", help=f"interpreter that has {', '.join(PEER)}; else installed")
     parser.add_argument("--submitit", metavar="PYTHON", help=f"interpreter that has {', '.join(SUBMITIT)}; the same")
+    parser.add_argument("--patience", type=float, default=15, metavar="S", help="wait so long for a quiet machine")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="add to what is in this file, and show all of it")
     options = parser.parse_args()
     subjects = {"this": sys.executable}
     if not options.alone:
@@ -131,12 +156,17 @@ def main() -> None:
         code = Path(folder, "code", "benchmarks")  # a copy, so that no repository is around it
         shutil.copytree(Path(__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
         benchmark = Benchmark(subjects, Path(folder), SMALL if options.small else Sizes())
+        benchmark.patience = 0 if options.small else options.patience
+        if options.results and options.results.exists():
+            benchmark.found, benchmark.noise = json.loads(options.results.read_text())
         try:
             for work in works:
                 benchmark.measure(work, repeats)
         except KeyboardInterrupt:
             print("interrupted: this is what was measured", file=sys.stderr)
-    print(about(benchmark, repeats), end="\n\n")
+    if options.results:
+        options.results.write_text(json.dumps([benchmark.found, benchmark.noise]))
+    print(about(benchmark), end="\n\n")
     print(table(list(subjects), rows(benchmark.sizes), benchmark.found, benchmark.sizes.limit))
     for failure in benchmark.failures:
         print(f"failed: {failure}", file=sys.stderr)

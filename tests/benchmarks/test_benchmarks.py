@@ -24,4 +24,4 @@ def test_a_small_run_has_all_figures() -> None:
 def test_what_was_given_up_is_a_bound() -> None:
     found = {"diff": {"this": [0.5, 0.1, 0.3], "NeMo-Run": [float("inf")]}, "memory": {"this": [30.4]}}
     shown = table(["this", "NeMo-Run"], {"diff": "diff", "memory": "memory", "add": "add"}, found, 20.0)
-    assert shown.splitlines()[2:] == ["| diff | 300 ms | > 20 s | < 0.015 |", "| memory | 30 MB |  |  |"]
+    assert shown.splitlines()[2:] == ["| diff | 100 ms | > 20 s | < 0.005 |", "| memory | 30 MB |  |  |"]
