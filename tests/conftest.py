@@ -11,7 +11,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ import pytest
 pytest.register_assert_rewrite("tests.execution.contract")  # before any engine's tests import it
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import docker, leptonai, slurm, sshd  # noqa: E402
+from tests.services import docker, kubernetes, leptonai, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
@@ -41,6 +41,8 @@ THINGS: dict[str, Callable[[], bool]] = {
     "git": lambda: _answers("git", "--version"),
     "ray": lambda: importlib.util.find_spec("ray") is not None,
     "leptonai": leptonai.available,
+    "kubernetes api": kubernetes.available,
+    "kubernetes node": kubernetes.node_available,
     "slurm cluster": slurm.available,
     "sshd": sshd.available,
     "torch": lambda: importlib.util.find_spec("torch") is not None,
@@ -59,6 +61,24 @@ def nemorun_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "nemorun-home"
     monkeypatch.setenv("NEMORUN_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def kubernetes_api() -> Iterator[kubernetes.KubernetesCluster]:
+    """A Kubernetes API; nothing acts on what is written there, unless another test has asked for a node."""
+    cluster = kubernetes.KubernetesCluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_node(kubernetes_api: kubernetes.KubernetesCluster) -> kubernetes.KubernetesCluster:
+    """A Kubernetes cluster with a node."""
+    kubernetes_api.add_node()
+    return kubernetes_api
 
 
 def pytest_configure(config: pytest.Config) -> None:
