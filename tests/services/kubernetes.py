@@ -176,8 +176,8 @@ class KubernetesCluster:
         spaces = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child")
         with (self.folder / "log" / "node").open("ab") as out:
             self._node = subprocess.Popen(
-                [*_UNTIL_WE_END, "unshare", *spaces, "sh", "-c", init], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True,
+                [*_UNTIL_WE_END, "unshare", *spaces, "sh", "-c", init],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         self._wait((self.folder / "ready").exists, "the node's namespaces are not there")
         self._plug_in()
