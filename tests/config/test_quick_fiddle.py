@@ -37,9 +37,14 @@ def test_looking_at_all_modules_does_not_load_it(tmp_path: Path) -> None:
     assert python(f"{BEGIN}{code}", tmp_path) == "True False\n"
 
 
-def test_a_launch_does_not_load_it(tmp_path: Path) -> None:
-    code = "run.run(run.Partial(print, 1), executor=run.LocalExecutor(), tail_logs=False)\nprint(loaded())"
-    assert python(f"import os; os.environ['NEMORUN_HOME'] = {str(tmp_path)!r}{BEGIN}{code}", tmp_path) == "False\n"
+def test_neither_a_launch_nor_its_task_loads_it(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text("import sys\ndef look(): print('in the task:', 'libcst._nodes' in sys.modules)")
+    code = "import work\nrun.run(run.Partial(work.look), executor=run.LocalExecutor())\nprint('here:', loaded())"
+    shown = python(f"import os; os.environ['NEMORUN_HOME'] = {str(tmp_path)!r}{BEGIN}{code}", tmp_path)
+    assert [line for line in shown.splitlines() if line.endswith(("True", "False"))] == [
+        "work.look/0 in the task: False",
+        "here: False",
+    ]
 
 
 def test_a_lambda_needs_it(tmp_path: Path) -> None:

@@ -64,16 +64,14 @@ def main() -> None:
     parser.add_argument("task", help="task.json, or a serialized configuration")
     args, _ = parser.parse_known_args()
 
-    import fiddle as fdl
+    from nemo_run.config import Partial, build  # before fiddle, which is then imported without libcst
 
     if args.package_cfg:
-        fdl.build(load(args.package_cfg)).setup()
-    task = load(args.task)
-    if not isinstance(task, fdl.Partial):
-        from nemo_run.config import Partial
+        build(load(args.package_cfg)).setup()
+    import fiddle as fdl
 
-        task = fdl.cast(Partial, task)
-    function = fdl.build(task)
+    task = load(args.task)
+    function = build(task if isinstance(task, fdl.Partial) else fdl.cast(Partial, task))
     if not args.dryrun:
         function()
 
