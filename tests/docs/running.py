@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -14,6 +15,7 @@ class Reader:
     """Someone with an empty folder, an empty store, and nemo-run installed."""
 
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def python(self, code: str, name: str) -> str:
         """Save ``code`` as the file ``name`` and run it; what it prints."""
@@ -48,4 +50,5 @@ class Reader:
             "LANG": "C.UTF-8",
             "COLUMNS": "120",
             "PYTHONWARNINGS": "error",
+            **self.environment,
         }

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.services import installed
@@ -22,9 +23,14 @@ def available() -> bool:
 
 
 class Sshd:
-    """The server. As root it lets in any user of ``users``, else the user who started it."""
+    """The server. As root it lets in any user of ``users``, else the user who started it.
 
-    def __init__(self, users: tuple[str, ...] = ()) -> None:
+    Args:
+        users: Who is let in.
+        environment: Variables that those who log in find.
+    """
+
+    def __init__(self, users: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="nr-sshd-"))
         self.folder.chmod(0o755)
         self.users = users or (getpass.getuser(),)
@@ -35,14 +41,14 @@ class Sshd:
         self._process: subprocess.Popen[bytes] | None = None
         self.make_key(self.folder / "host_key")
         self.make_key(self.identity)
-        self._configure()
+        self._configure(environment or {})
 
     @staticmethod
     def make_key(path: Path) -> None:
         """Make a key pair."""
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
 
-    def _configure(self) -> None:
+    def _configure(self, environment: Mapping[str, str]) -> None:
         keys = self.folder / "keys"
         keys.mkdir()
         for user in self.users:
@@ -60,6 +66,7 @@ class Sshd:
             PermitRootLogin prohibit-password
             MaxSessions 100
             Subsystem sftp internal-sftp
+            {"SetEnv " + " ".join(f"{name}={value}" for name, value in environment.items()) if environment else ""}
         """)
         (self.folder / "run").mkdir(mode=0o700)
         self.trust_host()

@@ -49,8 +49,8 @@ def _overtime(overtime: tuple[SlurmBackend, str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def running_login() -> Iterator[Sshd]:
-    server = Sshd((USER,))
+def running_login(running_cluster: SlurmCluster) -> Iterator[Sshd]:
+    server = Sshd((USER,), {"SLURM_CONF": str(running_cluster.configuration)})
     server.start()
     yield server
     server.stop()
@@ -84,12 +84,7 @@ def jobs_folder() -> Iterator[Path]:
 @pytest.fixture
 def remote(cluster: SlurmCluster, login: Sshd, jobs_folder: Path) -> SSHTunnel:
     """The way to the cluster, as an ordinary user."""
-    return SSHTunnel(
-        host="cluster",
-        user=USER,
-        job_dir=f"{jobs_folder}/it's here",
-        pre_command=f"export SLURM_CONF={cluster.configuration}",
-    )
+    return SSHTunnel(host="cluster", user=USER, job_dir=f"{jobs_folder}/it's here")
 
 
 @pytest.fixture

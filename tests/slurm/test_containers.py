@@ -1,4 +1,4 @@
-"""Tasks in containers of a real cluster, by Pyxis' options; see tests/services/slurm_containers.c for what is behind."""
+"""Tasks in containers of a real cluster, by Pyxis' options, which tests/services/slurm_containers.c takes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def test_a_function_on_every_rank(
     contained: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     (tmp_path / "work_in_container.py").write_text(
-        "import os\ndef work(word):\n    print(os.environ['SLURM_PROCID'], word, os.getcwd(), os.path.exists('work_in_container.py'))\n"
+        "import os\n"
+        "def work(word):\n"
+        "    print(os.environ['SLURM_PROCID'], word, os.getcwd(), os.path.exists('work_in_container.py'))\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
