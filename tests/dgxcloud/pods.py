@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -62,6 +64,43 @@ def expanded(text: str, env: Mapping[str, str]) -> str:
     return re.sub(r"\$\$|\$\(([^()]*)\)", one, text)
 
 
+class Network:
+    """A network of its own for some pods, in which each has an address of this machine's loopback."""
+
+    def __init__(self) -> None:
+        up = "import fcntl,socket,struct;fcntl.ioctl(socket.socket(),0x8914,struct.pack('16sh',b'lo',65))"
+        script = f'python3 -c "{up}" && echo up && exec sleep infinity'
+        command = ["unshare", "--net", "sh", "-c", script]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"up\n"
+        self.path = f"/proc/{self._process.pid}/ns/net"
+
+    def connect(self, port: int) -> socket.socket:
+        """Connect to a port in there."""
+        found: list[socket.socket | OSError] = []
+
+        def inside() -> None:  # a thread of its own, which can enter the network alone
+            with Path(self.path).open() as namespace:
+                ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0)
+            try:
+                found.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+            except OSError as e:
+                found.append(e)
+
+        thread = threading.Thread(target=inside)
+        thread.start()
+        thread.join()
+        if isinstance(found[0], OSError):
+            raise found[0]
+        return found[0]
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._process.kill()
+        self._process.communicate()
+
+
 class Pod:
     """One pod. What it writes is in ``log``."""
 
@@ -77,14 +116,22 @@ class Pod:
         self._stopped = False
 
     def start(
-        self, argv: Sequence[str], env: Mapping[str, str], volumes: Mapping[str, str], hosts: Sequence[str]
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        volumes: Mapping[str, str],
+        hosts: Sequence[str],
+        network: Network | None = None,
     ) -> None:
         """Run a command; ``volumes`` are folders of this machine by their paths in the pod."""
         if self._stopped:
             return
         mounts = "\n".join(f"{source}|{target}" for target, source in volumes.items())
-        names = "\n".join(["127.0.0.1 localhost", *(f"127.0.0.1 {name}" for name in hosts)])
-        command = ["env", "-C", "/", *_NAMESPACES, "sh", "-c", _ENTER, "sh", self.name, names, mounts, *argv]
+        addresses = [f"127.0.1.{index + 1}" if network else "127.0.0.1" for index in range(len(hosts))]
+        lines = [f"{address} {host}" for address, host in zip(addresses, hosts, strict=True)]
+        names = "\n".join(["127.0.0.1 localhost", *lines])
+        inside = ["nsenter", f"--net={network.path}"] if network else []
+        command = ["env", "-C", "/", *inside, *_NAMESPACES, "sh", "-c", _ENTER, "sh", self.name, names, mounts, *argv]
         environment = {"PATH": _PATH, "HOME": "/root", "HOSTNAME": self.name, **env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.dgxcloud.pods import Pod, expanded
+from tests.dgxcloud.pods import Network, Pod, expanded
 
 CLIENT, SECRET = "client-7", "s3cr3t-of-the-client"
 PROJECT = "team"
@@ -49,6 +49,7 @@ class Workload:
     created: float = field(default_factory=time.time)
     completed: float | None = None
     listed_from: float = 0.0
+    network: Network | None = None
 
 
 @dataclass
@@ -90,6 +91,7 @@ class Server:
         self.held = threading.Event()  # cleared: nothing is scheduled
         self.held.set()
         self.environment: dict[str, str] = {}  # of the image
+        self.own_networks = False  # each workload has one
         handler = type("Handler", (_Handler,), {"service": self})
         self._http = _Http(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -107,10 +109,9 @@ class Server:
     def end_all(self) -> None:
         """Kill all pods and forget all workloads."""
         with self.lock:
-            pods = [pod for workload in self.workloads.values() for pod in workload.pods]
-            self.workloads.clear()
-        for pod in pods:
-            pod.stop(0)
+            workloads = list(self.workloads.values())
+        for workload in workloads:
+            self.delete(workload)
         self.faults.clear()
         self.list_delay, self.page = 0.0, 50
         self.held.set()
@@ -202,8 +203,9 @@ class Server:
             if workload.phase != "Pending":
                 return
             workload.pods = [Pod(name, self.folder, lambda: self._ended(workload)) for name in names]
+            workload.network = Network() if self.own_networks else None
             for pod in workload.pods:
-                pod.start(argv, env, volumes, names)
+                pod.start(argv, env, volumes, names, workload.network)
             workload.phase = "Running"
         self._ended(workload)
 
@@ -241,6 +243,9 @@ class Server:
             self.workloads.pop(workload.id, None)
         for pod in workload.pods:
             pod.stop(0)
+        if workload.network:
+            workload.network.close()
+            workload.network = None
 
     def find_pod(self, name: str) -> Pod | None:
         """A pod by its name."""
@@ -282,9 +287,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._handle("DELETE")
 
+    def do_PUT(self) -> None:
+        self._handle("PUT")
+
     def _handle(self, method: str) -> None:
         split = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
+        if match := re.fullmatch(r"/kube/api/v1/namespaces/runai-team/pods/([^/:]+):(\d+)/proxy(/.*)", self.path):
+            self._proxy(method, match[1], int(match[2]), match[3], self.rfile.read(length))
+            return
         body = json.loads(self.rfile.read(length)) if length else None
         query = {name: values[-1] for name, values in parse_qs(split.query).items()}
         service = self.service
@@ -374,6 +385,34 @@ class _Handler(BaseHTTPRequestHandler):
             service.delete(workload)
         return (200 if method == "GET" else 202), service.meta(workload)
 
+    def _proxy(self, method: str, pod: str, port: int, path: str, body: bytes) -> None:
+        """Pass a request on to a port of a pod, as the API server of Kubernetes does."""
+        workload = next((w for w in self.service.workloads.values() if pod in [p.name for p in w.pods]), None)
+        if not self._is_known():
+            self._answer(401, {"message": "the token is not good"})
+            return
+        if workload is None or workload.network is None:
+            self._answer(404, {"message": "no such pod"})
+            return
+        try:
+            upstream = workload.network.connect(port)
+        except OSError as e:
+            self._answer(503, {"message": f"error trying to reach service: {e}"})
+            return
+        upgrade = "upgrade" in self.headers.get("Connection", "").lower()
+        left_out = ("authorization", "host", *(() if upgrade else ("connection",)))
+        lines = [f"{name}: {value}" for name, value in self.headers.items() if name.lower() not in left_out]
+        lines += ["Host: pod", *([] if upgrade else ["Connection: close"])]
+        self.close_connection = True
+        with upstream:
+            upstream.settimeout(None)
+            upstream.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + body)
+            back = threading.Thread(target=_relay, args=(upstream, self.connection), daemon=True)
+            back.start()
+            if upgrade:
+                _relay(self.connection, upstream)
+            back.join()
+
     def _log(self, path: str, query: dict[str, str], cut_after: int | None) -> None:
         if not self._is_known():
             self._answer(401, {"message": "the token is not good"})
@@ -397,6 +436,14 @@ class _Handler(BaseHTTPRequestHandler):
                     self._cut()
                     return
         self.wfile.write(b"0\r\n\r\n")
+
+
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _pieces(pod: Pod, *, follow: bool) -> Iterator[bytes]:

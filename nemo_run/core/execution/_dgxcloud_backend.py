@@ -327,7 +327,7 @@ def _shared(plan: Plan) -> dict[str, Blob]:
 
 
 def _name(plan: Plan, attempt: int) -> str:
-    return service_name(plan.job_id, plan.directory, attempt, bodies.LONGEST_NAME)
+    return plan.spec.get("name") or service_name(plan.job_id, plan.directory, attempt, bodies.LONGEST_NAME)
 
 
 def _kind_in(handle: str) -> str:

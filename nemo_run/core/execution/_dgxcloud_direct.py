@@ -156,7 +156,7 @@ class _Workload:
 def token_of(executor: DGXCloudExecutor) -> str:
     """A bearer token."""
     with opened(executor) as backend:
-        return backend.service.token()
+        return backend.service.token_source()()
 
 
 def project_of(executor: DGXCloudExecutor) -> dict[str, Any]:

@@ -92,21 +92,21 @@ class Service:
         self._base_url, self._client_id, self._project_name = base_url.rstrip("/"), client_id, project_name
         hint = "see that base_url, client_id and client_secret of the DGXCloudExecutor are right, and its role"
         headers = {"Accept": "application/json"}
+        self._token, self._token_end = "", 0.0
+        self._lock = threading.RLock()
         self._open = RestClient(base_url, service="DGX Cloud", extra="dgxcloud", headers=headers, hint=hint)
         self._api = RestClient(
-            base_url, service="DGX Cloud", extra="dgxcloud", headers=headers, hint=hint, token=self._fresh_token
+            base_url, service="DGX Cloud", extra="dgxcloud", headers=headers, hint=hint, token=self.token_source()
         )
         self._kube = RestClient(
             kube_apiserver_url,
             service="the cluster of DGX Cloud",
             extra="dgxcloud",
             hint="see that kube_apiserver_url of the DGXCloudExecutor is reached from here and accepts its client",
-            token=self.token,
+            token=self.token_source(),
         )
         self.has_cluster_api = bool(kube_apiserver_url)
-        self._token, self._token_end = "", 0.0
         self._project: dict[str, Any] | None = None
-        self._lock = threading.RLock()
         self._lists: dict[str, _List] = {}
 
     def close(self) -> None:
@@ -116,27 +116,32 @@ class Service:
 
     # who we are
 
-    def token(self) -> str:
-        """A bearer token that is good for a while."""
-        with self._lock:
-            if time.monotonic() > self._token_end:
-                self._fresh_token()
-            return self._token
+    def token_source(self) -> Callable[[], str]:
+        """Gives bearer tokens that are good for a while; never again one that it gave before."""
+        given = ""
 
-    def _fresh_token(self) -> str:
-        with self._lock:
-            body = {
-                "grantType": "client_credentials",
-                "clientId": self._client_id,
-                "clientSecret": find_secret(self._base_url, self._client_id),
-            }
-            answer = self._open.post("token", body, repeat=True) or {}
-            self._token = str(answer.get("accessToken") or "")
-            if not self._token:
-                raise ExecutorError(f"DGX Cloud at {self._base_url} gave no accessToken; see that base_url is its API")
-            lifetime = float(answer.get("expiresIn") or 5 * _EARLY)
-            self._token_end = time.monotonic() + max(lifetime - _EARLY, lifetime / 2)
-            return self._token
+        def token() -> str:
+            nonlocal given
+            with self._lock:
+                if self._token == given or time.monotonic() > self._token_end:
+                    self._fresh_token()
+                given = self._token
+                return given
+
+        return token
+
+    def _fresh_token(self) -> None:
+        body = {
+            "grantType": "client_credentials",
+            "clientId": self._client_id,
+            "clientSecret": find_secret(self._base_url, self._client_id),
+        }
+        answer = self._open.post("token", body, repeat=True) or {}
+        self._token = str(answer.get("accessToken") or "")
+        if not self._token:
+            raise ExecutorError(f"DGX Cloud at {self._base_url} gave no accessToken; see that base_url is its API")
+        lifetime = float(answer.get("expiresIn") or 5 * _EARLY)
+        self._token_end = time.monotonic() + max(lifetime - _EARLY, lifetime / 2)
 
     def project(self) -> dict[str, Any]:
         """The project, with its ``id`` and ``clusterId``.
@@ -232,6 +237,10 @@ class Service:
         if not self.has_cluster_api:
             raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
         return self._kube.stream(f"{_pod_path(namespace, name)}/log", {"follow": "true"} if follow else None)
+
+    def pod_proxy_url(self, namespace: str, name: str, port: int) -> str:
+        """Where the cluster passes on what is for a port of a pod; wants a token of :meth:`token_source`."""
+        return f"{self._kube.base_url}/{_pod_path(namespace, name)}:{port}/proxy"
 
     def whole_log(self, namespace: str, name: str) -> bytes:
         """All that a pod that has ended has written; not much."""
