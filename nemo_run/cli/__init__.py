@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import nemo_run.config  # noqa: F401  # before anything here imports fiddle
+
 if TYPE_CHECKING:
     from nemo_run.cli.app import create_cli as create_cli
     from nemo_run.cli.arguments import (

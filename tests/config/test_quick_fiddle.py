@@ -31,6 +31,12 @@ def test_it_is_not_loaded(tmp_path: Path) -> None:
     assert python(f"{BEGIN}{code}", tmp_path) == "(1+2j) False\n"
 
 
+@pytest.mark.parametrize("name", ["LazyEntrypoint", "help", "Experiment", "config.build", "cli.create_cli"])
+def test_no_public_name_loads_it(name: str, tmp_path: Path) -> None:
+    code = f"import sys\nimport nemo_run as run\nrun.{name}\nprint('libcst._nodes' in sys.modules)"
+    assert python(code, tmp_path) == "False\n"
+
+
 def test_looking_at_all_modules_does_not_load_it(tmp_path: Path) -> None:
     code = "files = [getattr(module, '__file__', None) for module in list(sys.modules.values())]"
     code += "\nprint(sys.modules['libcst'].__file__ in files, loaded())"
