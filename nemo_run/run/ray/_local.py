@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,10 +84,17 @@ class LocalRay:
         details = {"dashboard": facts.get("dashboard", ""), "gcs_address": facts.get("gcs", "")}
         if job.state.is_final or job.state is JobState.UNKNOWN:
             return ClusterStatus(_END[job.state], _why(record, job), 0, wanted, details)
+        if _is_ending(record, facts):
+            return ClusterStatus(ClusterState.UNKNOWN, "it is ending", 0, wanted, details)
         if not facts.get("ready"):
             reason = job.reason or facts.get("stage") or "its process is started"
             return ClusterStatus(ClusterState.STARTING, reason, facts.get("joined", 0), wanted, details)
-        alive = alive_nodes(Dashboard(facts["dashboard"]))
+        try:
+            alive = min(alive_nodes(Dashboard(facts["dashboard"])), facts["joined"])  # Ray notices deaths late
+        except EngineUnreachableError:
+            if _is_ending(record, _facts(record)) or _job(record).state.is_final:  # since it was looked at
+                return self.status(record)
+            raise
         reason = "" if alive >= wanted else f"{wanted - alive} of {wanted} nodes died; see the logs, or start it again"
         return ClusterStatus(ClusterState.READY, reason, alive, wanted, details)
 
@@ -222,6 +229,10 @@ def _facts(record: Record) -> dict[str, Any]:
         return dict(read_json(_attempt(record) / _local_nodes.CLUSTER))
     except FileNotFoundError:
         return {}
+
+
+def _is_ending(record: Record, facts: Mapping[str, Any]) -> bool:
+    return "ending" in facts or (_attempt(record) / "cancel").exists()
 
 
 def _reached(record: Record) -> dict[str, Any]:

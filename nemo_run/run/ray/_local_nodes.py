@@ -29,7 +29,7 @@ from nemo_run.run.ray.jobs_api import FINAL, PATIENCE, JobsApi
 CLUSTER = "cluster.json"
 JOBS = "jobs"
 _POLL = 1.0
-_ESSENTIAL = ("gcs_server", "raylet", "dashboard")
+_ESSENTIAL = {"gcs_server", "raylet", "dashboard"}
 _LOGS = ("gcs_server.out", "gcs_server.err", "raylet.out", "raylet.err", "dashboard.log", "dashboard.err")
 _TROUBLE = re.compile(r" [EWC] \d|ERROR|WARNING|Traceback|Error: ")
 
@@ -42,8 +42,11 @@ def main(settings: dict[str, Any]) -> int:
     try:
         with nodes_started(settings, temp, folder) as (nodes, dashboard, gcs), JobsApi(dashboard, tries=1) as jobs:
             wait_for_nodes(jobs, nodes)
-            tell(folder, joined=len(nodes), dashboard=dashboard.url, gcs=gcs, ready=True)
-            return watch(jobs, nodes, settings["until_job"], folder / JOBS)
+            facts = {"dashboard": dashboard.url, "gcs": gcs, "ready": True}
+            tell(folder, joined=len(nodes), **facts)
+            code = watch(jobs, nodes, settings["until_job"], folder, facts)
+            keep_logs(temp, folder / JOBS)  # before anybody can see that it ends
+            return code
     except Exception as e:  # noqa: BLE001  (whatever Ray raises is why there is no cluster)
         sys.stderr.write(f"Ray did not start, or its head died: {e}\n")
         return 1
@@ -92,6 +95,7 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
     except Exception as e:
         raise RuntimeError("\n".join([str(e) or repr(e), *last_words(temp)])) from e  # before logs tell of the shutdown
     finally:
+        tell(folder, ending=True)
         with suppress(Exception):  # whatever is left is ended by the supervisor
             cluster.shutdown()  # type: ignore[no-untyped-call]
 
@@ -121,29 +125,34 @@ def wait_for_nodes(jobs: JobsApi, nodes: list[Any]) -> None:
 
 def check(nodes: list[Any]) -> None:
     """Raise where an essential process of the head has died."""
-    dead = [kind for kind, _ in nodes[0].dead_processes() if kind in _ESSENTIAL]
+    dead = dead_processes(nodes[0])
     if dead:
-        raise RuntimeError(f"of the head {', '.join(dead)} died")
+        raise RuntimeError(f"of the head {', '.join(sorted(dead))} died")
 
 
-def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path) -> int:
-    """Stay until the head has died, or the job has ended; the exit code."""
-    give_up = time.monotonic() + PATIENCE
-    while True:
+def dead_processes(node: Any) -> set[str]:
+    """Which essential processes of a node have died."""
+    return {kind for kind, _ in node.dead_processes()} & _ESSENTIAL
+
+
+def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[str, Any]) -> int:
+    """Stay until the head has died, or the job has ended; the exit code. Say when another node died."""
+    alive = len(nodes)
+    give_up = time.monotonic() + PATIENCE if job else float("inf")
+    while time.monotonic() < give_up:
         time.sleep(_POLL)
         check(nodes)
-        if not job:
-            continue
+        if alive != (alive := sum(not dead_processes(node) for node in nodes)):
+            tell(folder, joined=alive, **facts)
         with suppress(EngineUnreachableError):
-            details = jobs.details(job)
+            details = jobs.details(job) if job else None
             if details is not None and details["status"] in FINAL:
-                keep_details(folder, job, details)
+                keep_details(folder / JOBS, job, details)
                 return 0
             if details is not None:
                 give_up = float("inf")
-        if time.monotonic() > give_up:
-            sys.stderr.write(f"the job {job} that this cluster is for was not submitted within {PATIENCE:g} s\n")
-            return 1
+    sys.stderr.write(f"the job {job} that this cluster is for was not submitted within {PATIENCE:g} s\n")
+    return 1
 
 
 def keep_details(folder: Path, job: str, details: dict[str, Any]) -> None:

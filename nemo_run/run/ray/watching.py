@@ -180,7 +180,7 @@ class WatchedJob:
             return None if api is None else question(api)
         except ExecutorError:
             self.close()
-            if not self._engine.status(self._stored.record).state.is_final:
+            if self._engine.status(self._stored.record).state is ClusterState.READY:
                 raise
             return None
 
@@ -199,13 +199,13 @@ class WatchedJob:
 
     def _instead(self) -> dict[str, Any]:
         """What is to be said of a job whose cluster cannot be asked."""
+        kept = self._kept()
+        if kept is not None:
+            return kept.details
         status = self._engine.status(self._stored.record)
         why = f": {status.reason}" if status.reason else ""
         if not status.state.is_final:
             return {"status": "PENDING", "message": f"its cluster is {status.state}{why}"}
-        kept = self._kept()
-        if kept is not None:
-            return kept.details
         return {"status": UNKNOWN, "message": f"its cluster is {status.state} and has left nothing of it{why}"}
 
     def _kept(self) -> KeptJob | None:
