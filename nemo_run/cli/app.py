@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from nemo_run.cli import configs, doctor, experiment, ray, registry
+from nemo_run.cli import registry
 from nemo_run.cli.context import RunContext
 from nemo_run.cli.show import in_terminal, print_error
 from nemo_run.config.suggest import did_you_mean
@@ -57,6 +57,8 @@ def create_cli(
         add_verbose_callback: Accepted for compatibility.
         nested_entrypoints_creation: Accepted for compatibility; what other packages add is loaded when it is used.
     """
+    from nemo_run.cli import configs, doctor, experiment, ray  # a script of yours does without them
+
     app = typer.Typer(
         name="nemorun",
         help="Configure, launch and manage machine-learning experiments.",
