@@ -35,7 +35,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=self.patience,
             check=False,
         )
         assert done.returncode == 0, f"{what} ended with exit code {done.returncode}:\n{done.stdout}"
