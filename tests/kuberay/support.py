@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.kuberay import KubeRayExecutor, KubeRayWorkerGroup
+from tests.services.kubernetes import IMAGE
 
 
-def executor(namespace: str, image: str, workers: int = 1, **options: Any) -> KubeRayExecutor:
+def executor(namespace: str, workers: int = 1, **options: Any) -> KubeRayExecutor:
     """Ray clusters small enough for a test."""
     folders = {"usr": "/usr", "base": sys.base_prefix, "env": sys.prefix}
     folders = {name: path for name, path in folders.items() if name == "usr" or not path.startswith("/usr/")}
     small = {"object-store-memory": "100000000", "num-cpus": "1"}
     given: dict[str, Any] = {
         "namespace": namespace,
-        "image": image,
-        "head_cpu": "2",
-        "head_memory": "4Gi",
+        "image": IMAGE,
+        "head_cpu": "800m",
+        "head_memory": "2Gi",
         "ray_head_start_params": small,
         "ray_worker_start_params": small,
-        "worker_groups": [KubeRayWorkerGroup("small", replicas=workers, memory_limits="4Gi")] if workers else [],
+        "worker_groups": [KubeRayWorkerGroup("small", replicas=workers, memory_limits="2Gi")] if workers else [],
         "volumes": [{"name": name, "hostPath": {"path": path}} for name, path in folders.items()],
         "volume_mounts": [{"name": name, "mountPath": path, "readOnly": True} for name, path in folders.items()],
         "env_vars": {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "RAY_USAGE_STATS_ENABLED": "0"},

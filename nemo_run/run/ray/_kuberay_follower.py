@@ -81,7 +81,7 @@ if __name__ == "__main__":
         main(
             f"http://{os.environ['RAY_DASHBOARD_ADDRESS'].removeprefix('http://')}",
             os.environ["RAY_JOB_SUBMISSION_ID"],
-            float(os.environ.get("NEMO_RUN_PATIENCE", "600")),
+            float(sys.argv[1]),
             "/dev/termination-log",
         )
     )

@@ -22,12 +22,15 @@ from nemo_run.core.execution.masking import MASK, is_secret
 from nemo_run.errors import ExecutorError
 from nemo_run.run.ray import _kuberay_follower
 from nemo_run.run.ray.engine import ClusterSpec
+from nemo_run.run.ray.jobs_api import PATIENCE
 
 API = f"{GROUP}/{VERSION}"
 CLUSTER, JOB = KIND, "RayJob"
 MAX_JOB_NAME = MAX_CLUSTER_NAME - 6  # the operator appends as much for the name of its cluster
 JOB_LABEL = "nemo-run.ray-job"
 
+_TRIES = 3  # the operator starts a submitter again twice
+_OF_RAY = ("args", "lifecycle", "livenessProbe", "ports", "readinessProbe", "startupProbe")  # not of the submitter
 _SUBMITTER = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -109,10 +112,9 @@ def _follower(executor: KubeRayExecutor) -> dict[str, Any]:
     script = Path(_kuberay_follower.__file__).read_text(encoding="utf-8")
     parts = {"resources": _SUBMITTER, "volumes": executor.volumes, "volumeMounts": executor.volume_mounts}
     spec = executor.pod_spec("ray-job-submitter", parts)
-    container = spec["containers"][0]
-    container |= {"command": ["python3", "-c", script], "resources": _SUBMITTER}
-    container.pop("lifecycle", None)
-    return {**spec, "restartPolicy": "Never"}
+    container = {key: value for key, value in spec["containers"][0].items() if key not in _OF_RAY}
+    container |= {"command": ["python3", "-c", script, str(PATIENCE / _TRIES)], "resources": _SUBMITTER}
+    return {**spec, "containers": [container], "restartPolicy": "Never"}
 
 
 def wanted_nodes(cluster: Object) -> int:
