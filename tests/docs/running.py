@@ -15,6 +15,7 @@ class Reader:
     """Someone with an empty folder, an empty store, and nemo-run installed."""
 
     folder: Path
+    patience: float = 120.0  # seconds for one piece of code
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def python(self, code: str, name: str) -> str:
