@@ -201,8 +201,11 @@ def _memory() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this process, less what would lead Ray to another cluster."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_JOB_", "RAY_ADDRESS"))}
+    """The environment of this process, less what would lead Ray to another cluster, or keep it from starting."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_JOB_", "RAY_ADDRESS"))}
+    if "error" in env.get("PYTHONWARNINGS", ""):  # Ray's own processes warn
+        del env["PYTHONWARNINGS"]
+    return env
 
 
 def _check_installed() -> None:

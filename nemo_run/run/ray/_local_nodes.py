@@ -66,8 +66,6 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
         RAY_USAGE_STATS_ENABLED="0",
         PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),  # noqa: PTH120
     )
-    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):  # of a cluster that this one is started from
-        os.environ.pop(name, None)
     from ray.cluster_utils import Cluster
 
     count = settings["nodes"]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.errors import ExecutorError, StoreError
-from nemo_run.run.store import folder_name, make_folder, read_json, write_json
+from nemo_run.run.store import folder_name, make_folder, read_json, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ _FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredJob: "jobs"}
 def write(item: Stored) -> None:
     """Remember a cluster or a job."""
     path = _path(type(item), item.engine, item.place, item.name)
-    make_folder(path.parent)
+    _make_room(path)
     write_json(path, dataclasses.asdict(item), durable=True)
 
 
@@ -102,7 +102,7 @@ def starting(engine: str, place: str, name: str) -> Iterator[None]:
         ExecutorError: Somebody else does.
     """
     path = _path(StoredCluster, engine, place, name).with_suffix(".lock")
-    make_folder(path.parent)
+    _make_room(path)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as e:
@@ -115,6 +115,13 @@ def starting(engine: str, place: str, name: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _make_room(path: Path) -> None:
+    make_folder(path.parent)
+    ignore = path.parents[2] / ".gitignore"  # in a checkout, records are no part of its code
+    if not ignore.exists():
+        write_text(ignore, "*\n")
 
 
 def _root(kind: type[Stored]) -> Path:

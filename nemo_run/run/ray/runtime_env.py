@@ -148,21 +148,19 @@ def packed(folder: Path, packager: Packager, env: Mapping[str, Any], name: str) 
 
 def _not_ignored(folder: Path, excludes: Sequence[str], scratch: Path) -> list[str]:
     """The files of a folder, less those that git ignores, whether it is in a repository or not."""
-    env = {}
-    if top_of(folder) is None:
-        repository = scratch / "repository"
-        if not repository.exists():
-            git(scratch, "init", "--quiet", str(repository))
-        env = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(folder.absolute())}
+    repository = scratch / "repository"
+    if not repository.exists():
+        git(scratch, "init", "--quiet", str(repository))
+    alone = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(folder.absolute())}
 
-    def listed(*options: str) -> set[str]:
+    def listed(*options: str, env: Mapping[str, str] | None = None) -> set[str]:
         return set(os.fsdecode(git(folder, "ls-files", "-z", *options, "--", ".", env=env)).split("\0")) - {""}
 
-    patterns = [f"--exclude={pattern}" for pattern in excludes]
-    names = listed("--cached", "--others", "--exclude-standard", *patterns)
-    if patterns:
-        names -= listed("--cached", "--ignored", *patterns)
-    inner = [name for name in names if (folder / name).is_dir() and not (folder / name).is_symlink()]  # repositories
+    names = listed("--cached", "--others", "--exclude-standard", env=alone if top_of(folder) is None else None)
+    if excludes:  # relative to the folder, wherever in a repository it is
+        names -= listed("--others", "--ignored", *(f"--exclude={pattern}" for pattern in excludes), env=alone)
+    folders = (name.rstrip("/") for name in names)  # git gives folders only where they are repositories
+    inner = [name for name in folders if (folder / name).is_dir() and not (folder / name).is_symlink()]
     return [*names, *(f"{name}/{file}" for name in inner for file in _not_ignored(folder / name, excludes, scratch))]
 
 

@@ -1,0 +1,98 @@
+"""``nemorun ray`` on a real Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from nemo_run.cli.app import run_app
+from nemo_run.core.tunnel.ssh import free_port
+from nemo_run.run.ray import RayCluster
+from tests.ray.clusters import shell_waits_for
+
+pytestmark = pytest.mark.needs("ray")
+
+
+def nemorun(*args: str) -> int:
+    return run_app(args=["ray", *args])
+
+
+def test_a_job_from_the_command_line(cluster: RayCluster, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--cluster", "shared", "--workdir", str(project), "executor.env_vars={A: b}")
+    assert nemorun("submit", "typed", "cat hello.txt; echo $A; exit 5", *options) == 1
+    shown = capsys.readouterr()
+    assert {"hello", "b"} < set(shown.out.splitlines())
+    assert "exit code 5" in shown.err
+    assert nemorun("jobs", "shared", "--json") == 0
+    (found,) = (job for job in json.loads(capsys.readouterr().out) if job["name"] == "typed")
+    assert (found["state"], found["exit_code"]) == ("FAILED", 5)
+    assert nemorun("jobs") == 0
+    assert "typed" in capsys.readouterr().out
+    assert nemorun("logs", "typed") == 0
+    assert nemorun("logs", "typed", "-f", "-n", "0") == 1
+
+
+def test_stopping_a_job(cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = shell_waits_for(tmp_path / "never")
+    assert nemorun("submit", "typed-endless", command, "--cluster", "shared", "--no-follow") == 0
+    assert nemorun("stop", "typed-endless", "--job") == 0
+    assert "STOPPED" in capsys.readouterr().out
+
+
+def test_the_status_of_clusters(cluster: RayCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nemorun("status", "shared", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["nodes_ready"] == 2
+    assert nemorun("status") == 0
+    assert "shared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("status", "shred"), 2, "did you mean 'shared'?"),
+        (("logs", "no-such-job"), 2, "no Ray job 'no-such-job'"),
+        (("start", "x", "nodes=2"), 2, "'nodes=2' is not understood"),
+        (("start", "x", "executor.nodez=2"), 2, "nodez"),
+    ],
+)
+def test_mistakes(
+    cluster: RayCluster, args: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nemorun(*args) == code
+    assert message in capsys.readouterr().err
+
+
+def test_starting_and_stopping(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Ray's own start, which the other tests have."""
+    assert nemorun("start", "typed", "--dryrun", "executor.nodes=3", "--pre", "echo hi") == 0
+    shown = capsys.readouterr().out
+    assert '"nodes": 3' in shown
+    assert "echo hi" in shown
+    assert nemorun("start", "typed", "--no-wait", "--pre", "sleep 1000") == 0
+    assert nemorun("status", "typed") == 1
+    assert "starting" in capsys.readouterr().out
+    assert nemorun("stop", "typed") == 0
+    assert "stopped" in capsys.readouterr().out
+
+
+def test_the_dashboard_until_it_is_interrupted(cluster: RayCluster) -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "nemo_run", "ray", "dashboard", "shared", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"http://127.0.0.1:{port} until Ctrl-C\n"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version") as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130

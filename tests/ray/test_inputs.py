@@ -1,0 +1,173 @@
+"""What is found before anything is launched, and what is shown of it; needs no Ray."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_run import LocalExecutor, Packager, PatternPackager
+from nemo_run.core.execution.base import Executor
+from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError, MissingExtraError, NemoRunError
+from nemo_run.run.ray import RayCluster, RayJob, runtime_env
+from nemo_run.run.ray.engine import get_engine
+
+
+class NoRay(Executor):
+    engine = "no such engine"
+
+
+@pytest.mark.parametrize(
+    ("options", "start", "message"),
+    [
+        ({"name": ""}, {}, "cannot be the title"),
+        ({"log_level": "LOUD"}, {}, "log_level='LOUD'"),
+        ({"executor": NoRay()}, {}, "no Ray clusters on the engine 'no such engine'"),
+        ({"executor": LocalExecutor(nodes=0)}, {}, "nodes=0"),
+        ({"executor": LocalExecutor(env_vars={"a b": ""})}, {}, "'a b' is not a name"),
+        ({}, {"command": " "}, "command=' '"),
+        ({}, {"workdir": "/no/such/folder"}, "no folder '/no/such/folder'"),
+        ({}, {"runtime_env_yaml": "/no/such/file"}, "'/no/such/file' cannot be read"),
+        ({"cluster_name": "nowhere"}, {}, "no Ray cluster 'nowhere' that runs"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    options: dict[str, Any], start: dict[str, Any], message: str, nemorun_home: Path
+) -> None:
+    with pytest.raises(NemoRunError, match=re.escape(message)):
+        RayJob(**{"name": "job", "executor": LocalExecutor(), **options}).start(
+            **{"command": "true", "workdir": "", **start}
+        )
+    assert not list(nemorun_home.glob("ray/local/job/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("- a", "is a mapping"),
+        ("env_vars: [A]", "env_vars is a mapping"),
+        ("pip: none.txt", "'none.txt' cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_a_runtime_environment(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "env.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        runtime_env.read_runtime_env(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_runtime_environment_is_read_as_ray_does(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("# ours\nnumpy==2.0\n\nscipy\n")
+    (tmp_path / "conda.yml").write_text("dependencies: [pip]")
+    (tmp_path / "env.yaml").write_text(
+        "env_vars: {A: 1, B: true, C: }\npip: requirements.txt\nconda: conda.yml\nconfig: {setup_timeout_seconds: 5}\n"
+    )
+    assert runtime_env.read_runtime_env(tmp_path / "env.yaml") == {
+        "env_vars": {"A": "1", "B": "true", "C": ""},
+        "pip": ["numpy==2.0", "scipy"],
+        "conda": {"dependencies": ["pip"]},
+        "config": {"setup_timeout_seconds": 5},
+    }
+
+
+def names(
+    folder: Path, packager: Packager | None = None, env: dict[str, Any] | None = None, name: str = ""
+) -> list[str]:
+    with runtime_env.packed(folder, packager or Packager(), env or {}, name) as package:
+        return zipfile.ZipFile(package).namelist()
+
+
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("in_repository", [False, True])
+def test_a_folder_is_sent_less_what_git_ignores(project: Path, in_repository: bool) -> None:
+    (project / "tool").write_text("#!/bin/sh")
+    (project / "tool").chmod(0o755)
+    (project / "sub").mkdir()
+    (project / "sub" / "link").symlink_to("../hello.txt")
+    if in_repository:
+        subprocess.run(["git", "init", "-q", str(project.parent)], check=True)
+        subprocess.run(["git", "add", "."], cwd=project, check=True)
+    subprocess.run(["git", "init", "-q", str(project / "inner")], check=True)
+    (project / "inner" / "a.txt").write_text("a")
+    assert names(project) == [".gitignore", "hello.txt", "inner/a.txt", "sub/link", "tool"]
+    assert names(project, env={"excludes": ["hello*", "/sub/"]}) == [".gitignore", "inner/a.txt", "tool"]
+    assert "project/hello.txt" in names(project, env={"py_modules": [str(project)]}, name=str(project))
+    with runtime_env.packed(project, Packager(), {}, "") as package, zipfile.ZipFile(package) as zipped:
+        assert zipped.read("sub/link") == b"hello\n"
+        assert [entry.external_attr >> 16 & 0o777 for entry in zipped.infolist()[-2:]] == [0o644, 0o755]
+
+
+def test_a_packager_says_what_is_sent(project: Path) -> None:
+    packager = PatternPackager(include_pattern=f"{project}/*.ckpt", relative_path=str(project))
+    assert names(project, packager) == ["large.ckpt"]
+
+
+def test_the_same_code_is_the_same_package(project: Path) -> None:
+    def package() -> str:
+        with runtime_env.packed(project, Packager(), {}, "") as path:
+            return path.name
+
+    before = package()
+    (project / "hello.txt").touch()
+    assert package() == before
+    (project / "hello.txt").write_text("bye\n")
+    assert package() != before
+
+
+def test_code_is_replaced_by_what_it_is_called_there() -> None:
+    env = {"py_modules": ["mine", "s3://theirs"], "excludes": ["x"], "pip": ["a"]}
+    assert runtime_env.with_code(env, "here", lambda name: f"gcs://{name}") == {
+        "working_dir": "gcs://here",
+        "py_modules": ["gcs://mine", "s3://theirs"],
+        "pip": ["a"],
+    }
+
+
+def test_a_dry_run_shows_all_but_secrets(project: Path, nemorun_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = RayJob("dry", LocalExecutor(nodes=2, env_vars={"HF_TOKEN": "hush", "A": "1"}))
+    job.start("python train.py", str(project), pre_ray_start_commands=["module load cuda"], dryrun=True)
+    RayCluster("dry", LocalExecutor()).start(dryrun=True)
+    shown = capsys.readouterr().out
+    for text in ("python train.py", str(project), "module load cuda", '"nodes": 2', '"A": "1"'):
+        assert text in shown
+    assert "hush" not in shown
+    assert not (nemorun_home / "ray" / "local" / "dry").exists()
+
+
+def test_what_is_not_known() -> None:
+    job = RayJob("never", LocalExecutor())
+    assert job.status(display=False)["state"] == "UNKNOWN"
+    for question in (job.logs, job.wait, job.stop):
+        with pytest.raises(JobNotFoundError, match="never"):
+            question()
+    cluster = RayCluster("never", LocalExecutor())
+    assert cluster.status(display=False)["state"] == "unknown"
+    with pytest.raises(ExecutorError, match="start it first"):
+        cluster.port_forward()
+    cluster.stop()
+
+
+@pytest.mark.parametrize("missing", ["httpx", "websockets", "ray"])
+def test_what_is_not_installed_is_named(missing: str, nemorun_home: Path) -> None:
+    code = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == {missing!r} else find(name, package)
+import nemo_run as run
+run.ray.job.RayJob("x", run.LocalExecutor()).start("true", "")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert MissingExtraError.__name__ in done.stderr
+    assert missing in done.stderr.splitlines()[-1]
+    assert "pip install 'nemo-run[ray" in done.stderr
+
+
+def test_engines_have_no_state() -> None:
+    assert vars(get_engine("local")) == {}
