@@ -19,7 +19,7 @@ import pytest
 pytest.register_assert_rewrite("tests.execution.contract")  # before any engine's tests import it
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import docker, kubernetes, leptonai, slurm, sshd  # noqa: E402
+from tests.services import docker, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
@@ -43,6 +43,8 @@ THINGS: dict[str, Callable[[], bool]] = {
     "leptonai": leptonai.available,
     "kubernetes api": kubernetes.available,
     "kubernetes node": kubernetes.node_available,
+    "machines for SkyPilot": skypilot.has_machines,
+    "skypilot": skypilot.available,
     "slurm cluster": slurm.available,
     "sshd": sshd.available,
     "torch": lambda: importlib.util.find_spec("torch") is not None,

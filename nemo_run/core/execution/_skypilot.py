@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution._skypilot_sdk import refusals_in_words, sdk
+from nemo_run.core.execution._skypilot_sdk import make_task, refusals_in_words, sdk
 from nemo_run.core.execution._slurm_script import word
 from nemo_run.core.execution.base import Command, Executor, ExecutorMacros, JobRequest
 from nemo_run.core.execution.launcher import Layout
@@ -155,9 +156,7 @@ class SkypilotOptions(Executor):
         if self.num_nodes < 1:
             raise ExecutorError(f"{where}.num_nodes must be at least 1, but is {self.num_nodes}")
         if self.gpus_per_node and not self.gpus:
-            raise ExecutorError(
-                f"{where}.gpus_per_node={self.gpus_per_node}, but gpus= does not say which, e.g. 'A100'"
-            )
+            raise ExecutorError(f"{where}.gpus_per_node={self.gpus_per_node}, but gpus= must say which, e.g. 'A100'")
         twice = sorted(set(self.file_mounts or {}) & set(self.storage_mounts or {}))
         if twice:
             raise ExecutorError(f"{where}: {twice[0]!r} is in file_mounts and in storage_mounts")
@@ -192,8 +191,7 @@ class SkypilotOptions(Executor):
         lines = [NODES, f"cd {folder}/code", shlex.join(cmd)] if mounts and cmd else [NODES, shlex.join(cmd or [])]
         run = "\n".join(lines) if cmd else None
         config = task_config(self, name, run, {**self.env_vars, **(env_vars or {})}, mounts)
-        with refusals_in_words(f"task {name!r}"):
-            return sdk().Task.from_yaml_config(config)
+        return make_task(config)
 
 
 # --- SkyPilot's task format ------------------------------------------------------------------------------------------
@@ -208,14 +206,14 @@ def resources_config(executor: SkypilotOptions) -> dict[str, Any]:
         if isinstance(value, list):
             choices += [{} for _ in range(len(value) - len(choices))]
             for choice, one in zip(choices, value, strict=False):
-                choice[name] = _open(one)
-        elif value is not None:
-            config[name] = _open(value)
+                choice.update({} if _is_open(one) else {name: one})
+        elif value is not None and not _is_open(value):
+            config[name] = value
     if executor.gpus:
         kinds = [executor.gpus] if isinstance(executor.gpus, str) else executor.gpus
         config["accelerators"] = dict.fromkeys(kinds, executor.gpus_per_node or 1)
     if executor.container_image:
-        config["image_id"] = executor.container_image
+        config["image_id"] = image_id(executor.container_image)
     if executor.ports:
         config["ports"] = [str(port) for port in executor.ports]
     if executor.cluster_config_overrides:
@@ -225,8 +223,18 @@ def resources_config(executor: SkypilotOptions) -> dict[str, Any]:
     return config
 
 
-def _open(value: Any) -> Any:
-    return None if isinstance(value, str) and value.lower() == "none" else value
+def _is_open(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() == "none"
+
+
+def image_id(image: str) -> str:
+    """An image as SkyPilot names it; that of a machine stays as it is.
+
+    >>> image_id("nvcr.io/nvidia/nemo:dev"), image_id("ami-0868a20f5a3bf9702")
+    ('docker:nvcr.io/nvidia/nemo:dev', 'ami-0868a20f5a3bf9702')
+    """
+    of_machine = image.startswith(("docker:", "skypilot:", "projects/", "/", "ocid1.")) or image.count(":") > 2
+    return image if of_machine or not re.search("[/:]", image) else f"docker:{image}"
 
 
 def task_config(
@@ -322,7 +330,17 @@ def job_task(executor: SkypilotOptions, request: JobRequest, name: str) -> dict[
     )
     run = before + " ".join(map(word, command.argv)) + _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS)
     environment = {key: value for key, value in variables.items() if key not in inside}
-    return task_config(executor, name, run, environment)
+    config = task_config(executor, name, run, environment)
+    if executor.file_mounts:
+        config["file_mounts"] |= {to: absolute(source, request.cwd) for to, source in executor.file_mounts.items()}
+    return config
+
+
+def absolute(source: str, cwd: str) -> str:
+    """A path of this machine, which may be relative or begin with ``~``, as an absolute one; URLs stay."""
+    if "://" in source:
+        return source
+    return os.path.normpath(os.path.join(cwd, os.path.expanduser(source)))  # noqa: PTH111, PTH118
 
 
 ARTIFACTS = "nemo_run_artifacts"

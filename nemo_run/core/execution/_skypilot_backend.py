@@ -330,8 +330,10 @@ class SkypilotBackend(ABC):
             said = self.keep_logs(cluster, {job.id: handle for handle, job in jobs.items()})
         except EngineUnreachableError:
             raise
-        except ExecutorError:  # the cluster is on its way out: better no log than no end
+        except ExecutorError as e:  # the cluster is on its way out: better no log than no end
             said = {}
+            for handle in jobs:
+                (handle.folder / "log").write_text(f"the log could not be had: {e}\n")
         return {str(handle): self._record_job(handle, job, said.get(job.id, "")) for handle, job in jobs.items()}
 
     def _record_job(self, handle: Handle, job: Job, said: str) -> JobStatus:

@@ -17,9 +17,11 @@ from nemo_run.core.execution.log_reader import FileLog
 
 _LINE = re.compile(r"\x1b\[36m\((?P<whose>[^)\n]*)\)\x1b\[0m ?(?P<text>.*)", re.DOTALL)
 _RANK = re.compile(r"\brank=(\d+)")
+_GLUED = re.compile(r"(?:\x1b\[0m)?\x1b\[32m✓ Job finished \(|ERROR: (?:\x1b\[31m)?Job \d+")
 _CODES = re.compile(r"failed with return code(?: list)?:?(?:\x1b\[0m)? *\[?(?P<codes>\d+(?:, *\d+)*)")
 _PIECE = 1 << 18
 _PATIENCE = 30.0  # seconds in which the rest of a log comes, once its job has ended
+_FIRST = 3.0  # seconds in which the part of a log that is there begins to come
 _RETRY = 1.0  # seconds between two questions whether a job has a log yet
 
 Stream = Callable[[], Iterator[str | None] | None]
@@ -36,7 +38,10 @@ def task_line(line: str, rank: int | None = None) -> str | None:
     if not match:
         return None
     found = _RANK.search(match["whose"])
-    return match["text"] if rank is None or int(found.group(1) if found else 0) == rank else None
+    if rank is not None and int(found.group(1) if found else 0) != rank:
+        return None
+    own = _GLUED.search(match["text"])  # what SkyPilot says follows at once where a task ended no line
+    return match["text"][: own.start()] if own else match["text"]
 
 
 def task_text(said: str, rank: int | None = None) -> str:
@@ -126,6 +131,10 @@ class SkypilotLog:
             piece = self._next()
         return piece
 
+    def _wait_for_first(self, pieces: queue.Queue[bytes]) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._left = pieces.get(timeout=_FIRST)
+
     def _begin(self) -> bool:
         now = time.monotonic()
         if now - self._asked < _RETRY:
@@ -137,6 +146,7 @@ class SkypilotLog:
         self._pieces = queue.Queue()
         self._thread = threading.Thread(target=self._receive, args=(chunks, self._pieces), daemon=True)
         self._thread.start()
+        self._wait_for_first(self._pieces)
         return True
 
     def _receive(self, chunks: Iterator[str | None], pieces: queue.Queue[bytes]) -> None:

@@ -87,7 +87,9 @@ def asking(what: str) -> Iterator[Any]:
 def make_task(config: Mapping[str, Any]) -> Any:
     """SkyPilot's own object for a task."""
     with refusals_in_words(f"task {config['name']!r}"):
-        return sdk().Task.from_yaml_config(dict(config))
+        task = sdk().Task.from_yaml_config(dict(config))
+        task.expand_and_validate_file_mounts()
+        return task
 
 
 def optimize(config: Mapping[str, Any]) -> str:
