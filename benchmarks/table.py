@@ -51,7 +51,7 @@ def rows(sizes: Sizes) -> dict[str, str]:
         "memory import names": "memory: the import",
         "memory dry run": "memory: `--dryrun`",
         "memory launch script": "memory: launching `true`",
-        f"memory tasks {sizes.tasks[-1]}": f"memory: {sizes.tasks[-1]} tasks",
+        "memory tasks": "memory: tasks at once",
         "memory configurations": "memory: configurations",
         "memory status": "memory: `nemorun experiment status`",
         "memory follow": "memory: following",
