@@ -112,6 +112,7 @@ class Pod:
         self.started: float | None = None
         self.ended: float | None = None
         self.code: int | None = None
+        self.out_of_memory = False
         self._on_end = ended
         self._stopped = False
 

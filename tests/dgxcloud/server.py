@@ -92,6 +92,7 @@ class Server:
         self.held.set()
         self.environment: dict[str, str] = {}  # of the image
         self.own_networks = False  # each workload has one
+        self._closed = False
         handler = type("Handler", (_Handler,), {"service": self})
         self._http = _Http(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -101,6 +102,8 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self._closed = True
         self._http.shutdown()
         self._http.server_close()
         self.end_all()
@@ -148,6 +151,8 @@ class Server:
         if body.get("useGivenNameAsPrefix"):
             name = f"{name}-{uuid.uuid4().hex[:5]}"
         with self.lock:
+            if self._closed:
+                return 503, {"message": "it is shutting down"}
             if any(workload.name == name for workload in self.workloads.values()):
                 return 409, {"message": f"workload {name} exists already"}
             workload = Workload(kind, name, spec, listed_from=time.time() + self.list_delay)
@@ -200,7 +205,7 @@ class Server:
         volumes = {claim["path"]: str(self.volume) for claim in spec.get("storage", {}).get("pvc", [])}
         names = [f"{workload.name}{worker}-{number}" for number in range(count)]
         with self.lock:
-            if workload.phase != "Pending":
+            if workload.phase != "Pending" or workload.id not in self.workloads:
                 return
             workload.pods = [Pod(name, self.folder, lambda: self._ended(workload)) for name in names]
             workload.network = Network() if self.own_networks else None
@@ -477,5 +482,6 @@ def _kube_pod(pod: Pod) -> dict[str, Any]:
     if pod.code is None:
         state: dict[str, Any] = {"running": {}}
     else:
-        state = {"terminated": {"exitCode": pod.code, "reason": "Error" if pod.code else "Completed"}}
+        reason = "OOMKilled" if pod.out_of_memory else "Error" if pod.code else "Completed"
+        state = {"terminated": {"exitCode": pod.code, "reason": reason, "finishedAt": _time(pod.ended or 0)}}
     return {"metadata": {"name": pod.name}, "status": {"containerStatuses": [{"name": "main", "state": state}]}}

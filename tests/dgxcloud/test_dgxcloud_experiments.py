@@ -93,11 +93,19 @@ def test_code_is_sent_once(service: server.Server, work: Path) -> None:
     assert not [args for args in second if "echo " in args and "base64 -d > " in args]
 
 
+RANKS = """\
+echo "rank $GROUP_RANK of $(hostname)"
+[ "$GROUP_RANK" = 1 ] || exec sleep 300
+until grep -q rank ../attempts/1/log && grep -q rank ../attempts/1/log.2; do sleep 0.05; done
+exit 4
+"""
+
+
 @both_ways
 def test_several_nodes(mounted: bool, service: server.Server, capsys: pytest.CaptureFixture[str]) -> None:
     executor = make_executor(mounted=mounted, nodes=3)
     with Experiment("nodes", executor=executor) as experiment:
-        experiment.add(bash('echo "rank $GROUP_RANK of $(hostname)"; [ "$GROUP_RANK" != 1 ] || exit 4'), name="all")
+        experiment.add(bash(RANKS), name="all")
         experiment.run()
     [name] = service.named("distributed")
     log = log_of(experiment, "all", capsys)
@@ -163,6 +171,18 @@ def test_why_it_does_not_start(
 def _entry(experiment: Experiment, condition: object) -> dict[str, object]:
     entry = experiment.status(return_dict=True)["task"]  # type: ignore[index]
     return entry if condition(entry) else {}  # type: ignore[operator]
+
+
+def test_out_of_memory_is_told(service: server.Server) -> None:
+    with Experiment("memory", executor=make_executor()) as experiment:
+        experiment.add(bash("sleep 300"), name="task")
+        experiment.run(detach=True)
+        [workload] = eventually(lambda: [w for w in service.workloads.values() if w.phase == "Running"])
+        workload.pods[0].out_of_memory = True
+        workload.pods[0].kill()
+        eventually(lambda: states(experiment) == {"task": "FAILED"})
+    entry = experiment.status(return_dict=True)["task"]  # type: ignore[index]
+    assert (entry["exit_code"], entry["reason"].partition(":")[0]) == (137, "out of memory")
 
 
 @both_ways

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -182,17 +183,19 @@ class DGXCloudBackend:
         return final_status(end)
 
     def _exit_code(self, handle: str, workload: Mapping[str, Any]) -> tuple[int | None, str]:
-        """Exit code of the first node that failed, and why where the cluster knows more."""
+        """Exit code of the node that failed first, for which the others were ended; and why, where that is known."""
         known = _submission(handle)
         if self._mounted and known:
-            codes = [_end_code(self._files(handle, known), node) for node in range(known["nodes"])]
-            return next((code for code in codes if code), None), ""
-        namespace = namespace_of(workload, self.service.project())
-        for pod in self.service.pods(workload["id"]):
-            ended = _terminated(self.service.pod(namespace, pod["name"]))
-            if ended.get("exitCode"):
-                return int(ended["exitCode"]), _why(ended)
-        return None, ""
+            ends = [_end_of_node(self._files(handle, known), node) for node in range(known["nodes"])]
+        else:
+            namespace = namespace_of(workload, self.service.project())
+            pods = self.service.pods(workload["id"])
+            ends = [_end_of_pod(self.service.pod(namespace, pod["name"])) for pod in pods]
+        failed = [end for end in ends if end and end.code]
+        if not failed:
+            return None, ""
+        first = min(failed, key=lambda end: (end.when, end.code > 128))
+        return first.code, first.why
 
     def _missing(self, handle: str) -> JobStatus:
         if recorded := _recorded(handle):  # somebody else has recorded its end meanwhile
@@ -376,23 +379,30 @@ def _start(pods: Iterable[Mapping[str, Any]]) -> tuple[float | None, str]:
     return min((when for when in times if when), default=None), node
 
 
-def _end_code(attempt: Path, node: int) -> int | None:
-    """Exit code of one node, from the file that it left."""
+@dataclass(frozen=True)
+class _End:
+    """How one node ended."""
+
+    code: int
+    when: float
+    why: str = ""
+
+
+def _end_of_node(attempt: Path, node: int) -> _End | None:
+    """How a node ended, from the file that it left."""
     try:
-        return int((attempt / (f"end.{node}" if node else "end")).read_text().split()[0])
-    except (OSError, ValueError, IndexError):
+        code, _, when = (attempt / (f"end.{node}" if node else "end")).read_text().split()
+    except (OSError, ValueError):
         return None
+    return _End(int(code), float(when))
 
 
-def _terminated(pod: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How the container of a pod ended."""
+def _end_of_pod(pod: Mapping[str, Any] | None) -> _End | None:
+    """How a node ended, from what the cluster says of its pod."""
     for status in ((pod or {}).get("status") or {}).get("containerStatuses", []):
         if ended := (status.get("state") or {}).get("terminated"):
-            return dict(ended)
-    return {}
-
-
-def _why(ended: Mapping[str, Any]) -> str:
-    if ended.get("reason") == "OOMKilled":
-        return "out of memory: it needed more than its pod may use"
-    return str(ended.get("message") or "").strip()
+            why = str(ended.get("message") or "").strip()
+            if ended.get("reason") == "OOMKilled":
+                why = "out of memory: it needed more than its pod may use"
+            return _End(int(ended.get("exitCode") or 0), seconds(ended.get("finishedAt")) or 0.0, why)
+    return None
