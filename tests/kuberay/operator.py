@@ -105,14 +105,13 @@ class Operator:
             "availableWorkerReplicas": sum(pod["metadata"]["labels"]["ray.io/node-type"] == "worker" for pod in ready),
         }
         if head and head["status"].get("podIP"):
-            service = f"{cluster['metadata']['name']}-head-svc"
+            name = f"{cluster['metadata']['name']}-head-svc"
+            service = self._kubernetes.get("v1", "Service", self.namespace, name) or {"spec": {}}  # it may be gone
             status["head"] = {
                 "podIP": head["status"]["podIP"],
-                "serviceIP": (self._kubernetes.get("v1", "Service", self.namespace, service) or {})["spec"][
-                    "clusterIP"
-                ],
+                "serviceIP": service["spec"].get("clusterIP", ""),
                 "podName": head["metadata"]["name"],
-                "serviceName": service,
+                "serviceName": name,
             }
         if len(ready) == wanted:
             status["state"] = "ready"
@@ -173,7 +172,7 @@ class Operator:
     def _submit(self, job: Object) -> None:
         cluster = self._kubernetes.get(API, "RayCluster", self.namespace, job["status"]["rayClusterName"]) or {}
         status = cluster.get("status", {})
-        if status.get("state") != "ready":
+        if status.get("state") != "ready" or "head" not in status:
             self._set_status(job, rayClusterStatus=status)
             return
         address = f"{status['head']['podIP']}:8265"

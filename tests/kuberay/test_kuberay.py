@@ -189,3 +189,7 @@ kuberay_executor = support.executor({namespace!r}, workers=0, kubeconfig={kubeco
     assert capsys.readouterr().out == "setting: a b config: lr: 1 ['--config', 'config.yaml']\n"
     status = job.status(display=False)
     assert (status["state"], status["exit_code"]) == ("FAILED", 3)
+
+    again = support.executor(namespace, workers=0, kubeconfig=kubeconfig, head_cpu="1000")
+    with pytest.raises(ExecutorError, match="Insufficient cpu"):  # the name of one that has ended is free
+        RayJob("training-job", again, cluster_ready_timeout=1).start("true", workdir="")

@@ -14,7 +14,7 @@ from nemo_run.core.execution.kuberay import KubeRayExecutor, KubeRayWorkerGroup
 from nemo_run.errors import ExecutorError
 from nemo_run.run.ray import RayCluster, RayJob
 from nemo_run.run.ray._kuberay_objects import API, object_of
-from nemo_run.run.ray.engine import ClusterSpec
+from nemo_run.run.ray.engine import ClusterSpec, ClusterState, get_engine
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("kubernetes node")
@@ -166,6 +166,21 @@ def test_objects_of_others_are_left_alone(cluster: Cluster, executor: KubeRayExe
         ray.start()
     ray.stop()
     assert cluster.get(API, "RayCluster", unwatched, obj["metadata"]["name"])
+
+
+def test_what_somebody_else_made_instead_is_left_alone(
+    executor: KubeRayExecutor, cluster: Cluster, unwatched: str
+) -> None:
+    executor.namespace = unwatched
+    engine, spec = get_engine("kuberay"), ClusterSpec("replaced", executor)
+    record = engine.start(spec)
+    where = (API, "RayCluster", unwatched, record["name"])
+    cluster.delete(*where)
+    assert engine.status(record).state is ClusterState.STOPPED
+    cluster.create(object_of(spec))
+    assert engine.status(record).state is ClusterState.STOPPED
+    engine.stop(record)
+    assert cluster.get(*where)
 
 
 def test_a_name_that_is_too_long(executor: KubeRayExecutor) -> None:
