@@ -332,11 +332,10 @@ def _forwarded(
     namespace, name = head["metadata"]["namespace"], head["metadata"]["name"]
     with contextlib.ExitStack() as stack:
         try:
-            yield stack.enter_context(cluster.forwarded(namespace, name, target_port, port))
+            number = stack.enter_context(cluster.forwarded(namespace, name, target_port, port))
         except OSError as e:
-            if port:
-                raise ExecutorError(f"port {port} cannot be used here: {e.strerror}; choose another one") from e
-            raise
+            raise ExecutorError(f"port {port} cannot be used here: {e.strerror}; choose another one") from e
+        yield number
 
 
 def _head(cluster: Cluster, record: Record) -> Object:
