@@ -36,13 +36,13 @@ def executors(json: AsJson = False) -> None:
 
     reasons = {name: why_not_usable(name) for name in executor_names()}
     classes = {name: f"run.{class_name}" for name, (class_name, _) in executor_names().items()}
-    others = third_party_engines()
+    others = dict(third_party_engines())
     if json:
         found = [{"name": name, "class": classes[name], "why_not": why} for name, why in reasons.items()]
-        print_json([*found, *({"name": name, "class": "", "why_not": ""} for name in others)])
+        print_json([*found, *({"name": name, "class": cls, "why_not": ""} for name, cls in others.items())])
         return
     rows = [(name, classes[name], "no" if why else "yes", why) for name, why in reasons.items()]
-    rows += [(name, "", "", "an engine of another package") for name in others]
+    rows += [(name, cls, "", "an engine of another package") for name, cls in others.items()]
     print_table(("executor", "class", "works here", "why not"), rows, styles={"yes": "green", "no": "yellow"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import nemo_run
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nemo_run.core.execution.base import Executor
 
 _ENDING = "Executor"
+_ENTRY_POINTS = "nemo_run.executors"
 
 
 def executor_names() -> dict[str, tuple[str, str]]:
@@ -29,7 +30,7 @@ def executor_class(name: str) -> type[Executor] | None:
     """The executor of a name, such as ``local`` or ``LocalExecutor``; None if there is none."""
     short = name.removesuffix(_ENDING).lower()
     if short not in executor_names():
-        return None
+        return third_party_class(name)
     class_name, module = executor_names()[short]
     if name not in (short, class_name):
         return None
@@ -50,11 +51,25 @@ def why_not_usable(name: str) -> str:
     return ""
 
 
-def third_party_engines() -> list[str]:
-    """Engines that installed packages bring."""
+def third_party_engines() -> Iterator[tuple[str, str]]:
+    """Engines that installed packages bring, with the names of their executors where they can be told."""
     from importlib.metadata import entry_points
 
-    return sorted(point.name for point in entry_points(group="nemo_run.executors"))
+    for name in sorted(entry_points(group=_ENTRY_POINTS).names):
+        try:
+            cls = third_party_class(name)
+        except Exception as error:  # noqa: BLE001  (whatever is wrong with it, the others are shown)
+            yield name, f"(it cannot be loaded: {error})"
+        else:
+            yield name, f"{cls.__module__}.{cls.__qualname__}" if cls else ""
+
+
+def third_party_class(name: str) -> type[Executor] | None:
+    """The executor of such an engine, where its backend has it as ``executor``."""
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=_ENTRY_POINTS, name=name)
+    return getattr(found[name].load(), "executor", None) if found else None
 
 
 def _docker() -> None:
