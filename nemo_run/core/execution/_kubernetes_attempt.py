@@ -228,7 +228,7 @@ class NodeLog:
             pods = self._cluster.pods(self._attempt.namespace, selector)
             if not pods:
                 return b""
-            name = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
+            name = min(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
             self._live = PodLog(self._cluster, self._attempt.namespace, name, TASK)
             if self._tail is not None:
                 data = b"".join(iter(self._live.read, b""))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import Any
+from collections.abc import Iterator
 
 from nemo_run.core.execution._kubernetes import Cluster
+from nemo_run.errors import EngineUnreachableError
 
 _PIECE = 1 << 18
+_MOST_BREAKS = 10  # connections that may break one after the other
 _CHUNK = 16384  # bytes after which a container runtime cuts a line
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d) ")
 _LONGEST_STAMP = 36
@@ -28,41 +30,57 @@ class PodLog:
         self._container = container
         self._tail = tail
         self._open = contextlib.ExitStack()
-        self._answer: Any = None
+        self._answer: Iterator[bytes] | None = None
         self._lines = _StampedLines()
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
-        while True:
-            if self._answer is None:
-                self._ask()
-                if self._answer is None:
-                    return b""
-            data = self._piece()
-            if not data:
-                rest = self._lines.end_of_answer()
-                self.close()
-                return rest
-            if fresh := self._lines.feed(data):
-                return fresh
+        """The next piece; empty where there is nothing new now.
 
-    def _piece(self) -> bytes:
+        Raises:
+            EngineUnreachableError: Connections break, and nothing comes between.
+        """
+        fresh: list[bytes] = []
+        breaks = 0
+        while sum(map(len, fresh)) < _PIECE and (self._answer or self._ask()):
+            data = self._next_data()
+            if data is None:  # it broke in the middle: what is missing is asked for again
+                self._lines.end_of_answer(whole=False)
+                self.close()
+                breaks += 1
+                if any(fresh):
+                    break
+                if breaks > _MOST_BREAKS:
+                    raise EngineUnreachableError(f"the log of {self._path} breaks off again and again")
+            elif data:
+                fresh.append(self._lines.feed(data))
+            else:
+                fresh.append(self._lines.end_of_answer())
+                self.close()
+                break
+        return b"".join(fresh)
+
+    def _next_data(self) -> bytes | None:
+        """What comes next of the answer: empty at its end, ``None`` where it breaks."""
         import urllib3
 
         try:
-            return bytes(self._answer.read(_PIECE))
-        except urllib3.exceptions.HTTPError:  # it broke in the middle: what is missing is asked for again
-            return b""
+            return next(self._answer, b"") if self._answer else b""
+        except urllib3.exceptions.HTTPError:
+            return None
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
+        """Ask for what comes after the last line; whether there is a log."""
         params = {"container": self._container, "timestamps": "true"}
         if self._lines.last:
             params["sinceTime"] = self._lines.last.decode()
         elif self._tail is not None:
             params["tailLines"] = str(self._tail)
-        self._answer = self._open.enter_context(self._cluster.stream(self._path, params, absent=(400, 404)))
-        if self._answer is None:
+        answer = self._open.enter_context(self._cluster.stream(self._path, params, absent=(400, 404)))
+        if answer is None:
             self.close()
+            return False
+        self._answer = answer.stream(_PIECE)  # as it comes: where it breaks, what has arrived is not lost
+        return True
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -91,9 +109,9 @@ class _StampedLines:
         self._column: int | None = None  # bytes since the line began; None before its time
         self._skip = self._given
 
-    def end_of_answer(self) -> bytes:
+    def end_of_answer(self, *, whole: bool = True) -> bytes:
         """The answer has ended: what it held back, and the next one begins."""
-        rest = self._emit(self._rest) if self._column is not None else b""  # half a time is asked for again
+        rest = self._emit(self._rest) if whole and self._column is not None else b""  # half a time is asked for again
         self._begin()
         return rest
 

@@ -43,7 +43,8 @@ LARGEST_ARTIFACTS = 5 << 20
 
 # The shell that starts a task becomes it. As it is not the first process of the pod, signals do what they always do.
 _BOOT = """\
-echo $$ > {folder}/.pid
+mkdir -p "$folder" || exit 125
+echo $$ > "$folder"/.pid
 (
 set -e
 {layout}) || exit 125
@@ -320,17 +321,22 @@ def boot_script(folder: str, cwd: str, packages: Mapping[str, str]) -> str:
         cwd: Where the task runs; empty for where the image says.
         packages: Where the packages are in the pod; those of the inbox are in pieces.
     """
-    lines, files = "", {}
+    begin, join = [f"folder={shlex.quote(folder)}"], ""
     for name, path in packages.items():
-        files[name] = path
         if path.startswith(f"{INBOX}/"):
-            files[name] = f"{folder}/.{name}"
-            lines += f"cat {path}.* > {shlex.quote(files[name])}\n"
-    path = f'export PYTHONPATH={shlex.quote(folder)}/code"${{PYTHONPATH:+:$PYTHONPATH}}"\n' if "code" in files else ""
-    where = shlex.quote(folder)
-    layout = f"{lines}{layout_script(folder, files)}"
-    script = _BOOT.format(folder=where, layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path)
-    return script if folder == RUN_FOLDER else f"mkdir -p {where} || exit 125\n{script}"
+            join += f'cat {path}.* > "$folder"/.{name}\n'
+            begin.append(f'{name}="$folder"/.{name}')
+        else:
+            begin.append(f"{name}={shlex.quote(path)}")
+    path = 'export PYTHONPATH="$folder/code${PYTHONPATH:+:$PYTHONPATH}"\n' if "code" in packages else ""
+    layout = join + layout_script(_variable("folder"), {name: _variable(name) for name in packages})
+    boot = _BOOT.format(layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path)
+    return "\n".join([*begin, boot])
+
+
+def _variable(name: str) -> str:
+    """A shell variable, as the layout takes it."""
+    return f"\0{name}\0"
 
 
 def working_dir(executor: PodExecutor, request: JobRequest, command: Command) -> str:

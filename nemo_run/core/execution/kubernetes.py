@@ -7,13 +7,12 @@ objects are deleted.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nemo_run.core.execution import _kubernetes_attempt as attempts, _kubernetes_shipping as shipping
 from nemo_run.core.execution._kubernetes import (
@@ -25,24 +24,22 @@ from nemo_run.core.execution._kubernetes import (
     default_connection,
 )
 from nemo_run.core.execution._kubernetes_attempt import Attempt
-from nemo_run.core.execution._kubernetes_pods import (
-    Pod,
-    broken,
-    combined,
-    container_status,
-    is_gone,
-    pod_status,
-    seconds,
+from nemo_run.core.execution._kubernetes_job import (
+    job_object,
+    manifest,
+    owner_of,
+    places_of,
+    secret_object,
+    service_object,
+    with_inbox,
 )
+from nemo_run.core.execution._kubernetes_look import Look, by_attempt, still
+from nemo_run.core.execution._kubernetes_pods import Pod, combined, container_status, pod_status, seconds
 from nemo_run.core.execution._kubernetes_shipping import Volume
 from nemo_run.core.execution._kubernetes_spec import (
-    ATTEMPT,
     ATTEMPT_LABEL,
-    INBOX_VOLUME,
     KEEPER,
     NAME,
-    NET_LABEL,
-    NODE_LABEL,
     RANK,
     TASK,
     PodExecutor,
@@ -52,24 +49,19 @@ from nemo_run.core.execution._kubernetes_spec import (
     filled,
     job_folder,
     net_name,
-    package_place,
-    pod_spec,
-    standard_labels,
 )
 from nemo_run.core.execution.attempt_files import attempt_folder
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader
-from nemo_run.core.execution.masking import MASK, is_secret, masked_arguments
+from nemo_run.core.execution.masking import is_secret
 from nemo_run.core.execution.shipping import needs_runner
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _SCHEME = "kubernetes"
-_START_TIMEOUT = f"{MANAGER}/start-timeout"
-_KEEP = f"{MANAGER}/keep"
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
-_KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
 _MANY = 50  # attempts that are asked for by their names
+_DELETED = JobStatus(JobState.FAILED, None, "its pod was deleted by somebody", lost=True)
 _QUIET = 5.0  # seconds in which a cluster makes the pod of a Job
 
 
@@ -170,7 +162,7 @@ class KubernetesBackend:
             "name": attempt_name(request),
             "namespace": namespace,
             "nodes": executor.num_nodes,
-            "job": _job(executor, request, namespace),
+            "job": job_object(executor, request, namespace),
             "net": net_name(request) if executor.num_nodes > 1 or request.group else "",
             "secrets": {name: value for name, value in env.items() if is_secret(name)},
             "folder": job_folder(executor, request),
@@ -182,22 +174,7 @@ class KubernetesBackend:
 
     def describe(self, plan: Plan) -> str:
         """What ``kubectl apply`` would take, less the Secrets with the packages; values of secrets masked."""
-        import yaml
-
-        places = {**_places(plan, 1, 0), **{package_place(what): f"<{what}>" for what in ("job", "code", "runner")}}
-        objects = [filled(plan.spec["job"], places)]
-        if plan.spec["secrets"]:
-            objects.insert(0, _secret(plan, places, dict.fromkeys(plan.spec["secrets"], MASK)))
-        if plan.spec["net"]:
-            objects.append(_service(plan, places))
-        task = objects[1 if plan.spec["secrets"] else 0]["spec"]["template"]["spec"]["containers"][0]
-        task["args"] = masked_arguments(task["args"])
-
-        class Dumper(yaml.SafeDumper):
-            pass
-
-        Dumper.add_representer(str, _yaml_text)
-        return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, width=1 << 20, allow_unicode=True))
+        return manifest(plan)
 
     # submitting
 
@@ -210,7 +187,7 @@ class KubernetesBackend:
                 by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
             else:
                 shipping.check_size(plan.job_id, found)
-            job = filled(plan.spec["job"], _places(plan, 1, 0))
+            job = filled(plan.spec["job"], places_of(plan, 1, 0))
             try:
                 self._cluster.create_dry_run(job)
             except EngineUnreachableError:
@@ -228,7 +205,7 @@ class KubernetesBackend:
         """Create the objects of an attempt; those that are there already stay."""
         this = _attempt(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        places, found = _places(plan, attempt), _contents(plan)
+        places, found = places_of(plan, attempt), _contents(plan)
         pieces: list[tuple[str, Object]] = []
         if plan.spec["volume"]:
             places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
@@ -236,16 +213,16 @@ class KubernetesBackend:
             pieces = shipping.piece_secrets(this.namespace, found)
         secrets = [secret for _, secret in pieces]
         if plan.spec["secrets"]:
-            secrets.append(_secret(plan, places, plan.spec["secrets"]))
+            secrets.append(secret_object(plan, places, plan.spec["secrets"]))
         for secret in secrets:
             self._provide(secret)
-        job = _with_inbox(plan.spec["job"], shipping.inbox(pieces))
+        job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
         first = self._cluster.create(filled(job, {**places, RANK: "0"}))
-        owner = _owner(first)
+        owner = owner_of(first)
         for secret in secrets:
             self._own(secret, owner)
         if plan.spec["net"]:
-            self._provide_service(_service(plan, places), owner)
+            self._provide_service(service_object(plan, places), owner)
         for rank in range(1, this.nodes):
             other = filled(job, {**places, RANK: str(rank)})
             other["metadata"]["ownerReferences"] = [owner]
@@ -298,49 +275,60 @@ class KubernetesBackend:
             else:
                 open_.setdefault(this.namespace, []).append(this)
         for namespace, those in open_.items():
-            pods = _by_attempt(self._cluster.pods(namespace, _selector(those)))
+            pods = by_attempt(self._cluster.pods(namespace, _selector(those)))
             lacking = [this for this in those if len(pods.get(this.name, {})) < this.nodes]
             jobs: dict[str, dict[int, Object]] = {}
             if lacking:
-                jobs = _by_attempt(self._cluster.objects(*_JOB, namespace, _selector(lacking)))
+                jobs = by_attempt(self._cluster.objects(*_JOB, namespace, _selector(lacking)))
             for this in those:
-                look = _Look(this, pods.get(this.name, {}), jobs.get(this.name, {}))
+                look = Look(this, pods.get(this.name, {}), jobs.get(this.name, {}))
                 found[this.handle(_SCHEME)] = self._status(look)
         return {handle: found[handle] for handle in handles}
 
-    def _status(self, look: _Look) -> JobStatus:
+    def _status(self, look: Look) -> JobStatus:
         this = look.attempt
         if not look.pods and not look.jobs:
             return this.recorded() or self._missing(this)  # somebody else may have recorded its end meanwhile
         over = {rank: self._is_over(look, pod) for rank, pod in look.pods.items()}
         status = combined([look.statuses.get(rank) for rank in range(this.nodes)])
-        if all(over.get(rank) for rank in range(this.nodes)):
+        if look.taken and not look.cancelled:
+            return self._taken(look, over)
+        settled = bool(look.started) and all(over[rank] or look.is_hopeless(rank) for rank in look.started)
+        if settled and (len(look.started) == this.nodes or look.cancelled or status.state is JobState.FAILED):
             return self._record(look, status)
         if look.cancelled:
             self._end(look)
-            return replace(_still(status), reason="it is being cancelled")
-        if reason := self._broken(look):
+            return replace(still(status), reason="it is being cancelled")
+        if reason := look.broken:
             return self._record(look, JobStatus(JobState.FAILED, None, reason))
         if any(over.values()) and status.state is JobState.FAILED:  # the others wait for the one that failed
             self._end(look)
-            return replace(_still(status), reason=f"{status.reason}; the other nodes are being ended")
-        if look.taken:
-            for rank in look.taken:  # a Job would make another pod, which runs the task again
-                self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
-            self._keep_logs(look)
-            return replace(_still(status), reason="its pod is being deleted by somebody")
+            return replace(still(status), reason=f"{status.reason}; the other nodes are being ended")
         if len(look.pods) < this.nodes:
-            return replace(_still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(look))
-        return _still(status)
+            return replace(still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(look))
+        return still(status)
 
-    def _is_over(self, look: _Look, pod: Pod) -> bool:
+    def _taken(self, look: Look, over: Mapping[int, bool]) -> JobStatus:
+        """Somebody deletes a pod of an attempt. Its Job must not make another one, which would run the task again."""
+        this = look.attempt
+        if recorded := this.recorded():  # it is deleted as it has ended
+            return recorded
+        (this.folder / "taken").touch(mode=0o600)
+        if look.pods and all(over.values()):
+            return self._record(look, _DELETED)
+        for rank in range(this.nodes):
+            self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
+        self._keep_logs(look)
+        return JobStatus(JobState.RUNNING, reason="its pod is being deleted by somebody")
+
+    def _is_over(self, look: Look, pod: Pod) -> bool:
         """Whether the task in a pod has ended, and all that it left can be had."""
         status = pod_status(pod, TASK)
         if not status.state.is_final:
             return False
         if "running" in (container_status(pod, TASK).get("state") or {}):  # said of the pod, not of the container
             words = self._words(pod)
-            return words[-1:] == [b"end"] or look.since_cancel(pod) > _KILL_TIME
+            return words[-1:] == [b"end"]
         keeper = (container_status(pod, KEEPER).get("state") or {}).get("running")
         return not keeper or time.time() - (status.ended or 0) > _KEEPER_TIME
 
@@ -350,17 +338,7 @@ class KubernetesBackend:
         except ExecutorError:
             return []
 
-    def _broken(self, look: _Look) -> str:
-        """Why the attempt cannot start, where it has tried for long enough."""
-        for rank, pod in look.pods.items():
-            reason = broken(pod)
-            limit = float((pod["metadata"].get("annotations") or {}).get(_START_TIMEOUT, 0))
-            age = time.time() - (seconds(pod["metadata"]["creationTimestamp"]) or 0)
-            if reason and age >= limit:
-                return reason if look.attempt.nodes == 1 else f"node {rank}: {reason}"
-        return ""
-
-    def _why_no_pod(self, look: _Look) -> str:
+    def _why_no_pod(self, look: Look) -> str:
         """What the cluster says of a Job whose pod it has not made."""
         for rank, job in look.jobs.items():
             age = time.time() - (seconds(job["metadata"]["creationTimestamp"]) or 0)
@@ -375,17 +353,17 @@ class KubernetesBackend:
         with this.locked():
             cancelled = (this.folder / "cancel").exists()
             reason = "its Job was deleted by somebody; how the task ended is not known"
-            lost = JobStatus(JobState.FAILED, None, reason, lost=True)
+            lost = _DELETED if (this.folder / "taken").exists() else JobStatus(JobState.FAILED, None, reason, lost=True)
             return this.recorded() or attempts.record(this, lost, cancelled=cancelled)
 
-    def _record(self, look: _Look, status: JobStatus) -> JobStatus:
+    def _record(self, look: Look, status: JobStatus) -> JobStatus:
         """Keep what an attempt left, write down how it ended, then delete its objects."""
         this = look.attempt
         with this.locked():
             if recorded := this.recorded():
                 return recorded
             if not self._keep_logs(look) and not status.lost and time.time() - (status.ended or 0) < _KEEPER_TIME:
-                return replace(_still(status), reason="it has ended; its node does not answer for its log")
+                return replace(still(status), reason="it has ended; its node does not answer for its log")
             for rank, pod in look.pods.items():
                 attempts.keep_artifacts(this, rank, self._words(pod))
             recorded = attempts.record(this, status, cancelled=look.cancelled)
@@ -394,7 +372,7 @@ class KubernetesBackend:
                 self._cluster.delete(*_JOB, this.namespace, f"{this.name}-0")
         return recorded
 
-    def _keep_logs(self, look: _Look) -> bool:
+    def _keep_logs(self, look: Look) -> bool:
         complete = True
         for rank, pod in look.pods.items():
             try:
@@ -410,25 +388,26 @@ class KubernetesBackend:
             if this.folder.is_dir() and not this.recorded():
                 by_namespace.setdefault(this.namespace, []).append(this)
         for namespace, those in by_namespace.items():
-            pods = _by_attempt(self._cluster.pods(namespace, _selector(those)))
+            pods = by_attempt(self._cluster.pods(namespace, _selector(those)))
             for this in those:
-                look = _Look(this, pods.get(this.name, {}), {})
+                look = Look(this, pods.get(this.name, {}), {})
                 if look.pods and all(status.state.is_final for status in look.statuses.values()):
                     continue
                 (this.folder / "cancel").touch(mode=0o600)
                 self._end(look)
 
-    def _end(self, look: _Look) -> None:
+    def _end(self, look: Look) -> None:
         """End what of an attempt has not ended.
 
         A pod that a node has is given a deadline that has passed: so it ends, but its log and its exit code stay.
         """
         this = look.attempt
-        for rank in range(this.nodes):
-            pod = look.pods.get(rank)
-            if pod is None or not pod["spec"].get("nodeName") or look.since_cancel(pod) > _KILL_TIME:
-                self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
-            elif not look.statuses[rank].state.is_final and pod["spec"].get("activeDeadlineSeconds") != 1:
+        look.note_ending()
+        if not look.started:
+            self._cluster.delete(*_JOB, this.namespace, f"{this.name}-0")
+        for rank in look.started:
+            pod = look.pods[rank]
+            if not look.statuses[rank].state.is_final and pod["spec"].get("activeDeadlineSeconds") != 1:
                 change = {"spec": {"activeDeadlineSeconds": 1}}
                 self._cluster.patch("v1", "Pod", this.namespace, pod["metadata"]["name"], change)
 
@@ -460,7 +439,7 @@ class KubernetesBackend:
                 )
             return
         volume = Volume.from_json(plan.spec["volume"])
-        places = _places(plan, int(this.folder.name))
+        places = places_of(plan, int(this.folder.name))
         left = [rank for rank in reversed(range(this.nodes)) if patterns or this.artifacts_file(rank).exists()]
         if left:
             folders = [filled(plan.spec["folder"], {**places, RANK: str(rank)}) for rank in left]
@@ -471,120 +450,11 @@ class KubernetesBackend:
         self._cluster.close()
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What the cluster has of an attempt at one moment: its pods and Jobs, by the rank of their nodes."""
-
-    attempt: Attempt
-    pods: Mapping[int, Pod]
-    jobs: Mapping[int, Object]
-
-    @property
-    def statuses(self) -> dict[int, JobStatus]:
-        return {rank: pod_status(pod, TASK) for rank, pod in self.pods.items()}
-
-    @property
-    def cancelled(self) -> bool:
-        return (self.attempt.folder / "cancel").exists()
-
-    @property
-    def taken(self) -> list[int]:
-        """Nodes whose pods somebody deletes."""
-        return [rank for rank, pod in self.pods.items() if is_gone(pod)]
-
-    @property
-    def kept(self) -> bool:
-        return any(_KEEP in (pod["metadata"].get("annotations") or {}) for pod in self.pods.values())
-
-    def since_cancel(self, pod: Pod) -> float:
-        """Seconds since a pod should have ended, its grace over; negative before."""
-        try:
-            asked = (self.attempt.folder / "cancel").stat().st_mtime
-        except FileNotFoundError:
-            return -1.0
-        return time.time() - asked - float(pod["spec"].get("terminationGracePeriodSeconds") or 30)
-
-
-def _still(status: JobStatus) -> JobStatus:
-    """A status of an attempt that goes on, whatever some of its nodes say."""
-    if not status.state.is_final:
-        return status
-    return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)
-
-
-# --- objects -----------------------------------------------------------------------------------------------------
-
-
-def _job(executor: KubernetesExecutor, request: JobRequest, namespace: str) -> Object:
-    """The Job of one node, less what differs from attempt to attempt."""
-    labels = {**standard_labels(request), NODE_LABEL: RANK}
-    keep = {_KEEP: "true"} if executor.keep_job else {}
-    annotations = {
-        "kubectl.kubernetes.io/default-container": TASK, _START_TIMEOUT: str(executor.start_timeout), **keep,
-    }  # fmt: skip
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": f"{NAME}-{RANK}",
-            "namespace": namespace,
-            "labels": {**executor.labels, **labels},
-            **({"annotations": executor.annotations} if executor.annotations else {}),
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "ttlSecondsAfterFinished": executor.ttl_seconds_after_finished,
-            "template": {
-                "metadata": {
-                    "labels": {**executor.pod_labels, **labels},
-                    "annotations": {**executor.pod_annotations, **annotations},
-                },
-                "spec": pod_spec(executor, request),
-            },
-        },
-    }
-
-
-def _with_inbox(job: Object, sources: Sequence[Object]) -> Object:
-    pod = job["spec"]["template"]["spec"]
-    volumes = [
-        {**volume, "projected": {"sources": list(sources)}} if volume["name"] == INBOX_VOLUME else volume
-        for volume in pod["volumes"]
-    ]
-    template = {**job["spec"]["template"], "spec": {**pod, "volumes": volumes}}
-    return {**job, "spec": {**job["spec"], "template": template}}
-
-
-def _secret(plan: Plan, places: Mapping[str, str], values: Mapping[str, str]) -> Object:
-    """The Secret with the secret variables of an attempt."""
-    name = filled(NAME, places)
-    data = {key: base64.b64encode(filled(value, places).encode()).decode() for key, value in values.items()}
-    metadata = {"name": name, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER, ATTEMPT_LABEL: name}}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-
-
-def _service(plan: Plan, places: Mapping[str, str]) -> Object:
-    """The headless service by which pods find each other, whether they are ready or not."""
-    net = filled(plan.spec["net"], places)
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": net, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER}},
-        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {NET_LABEL: net}},
-    }
-
-
-def _owner(job: Object) -> Object:
-    return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
-
-
-def _places(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
-    places = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
-    return places if rank is None else {**places, RANK: str(rank)}
+# --- names of attempts ---------------------------------------------------------------------------------------------
 
 
 def _attempt(plan: Plan, attempt: int) -> Attempt:
-    name = _places(plan, attempt)[NAME]
+    name = places_of(plan, attempt)[NAME]
     return Attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
 
 
@@ -596,17 +466,3 @@ def _selector(those: Sequence[Attempt]) -> str:
     if len(those) > _MANY:
         return f"{MANAGED_BY}={MANAGER},{ATTEMPT_LABEL}"
     return f"{ATTEMPT_LABEL} in ({','.join(this.name for this in those)})"
-
-
-def _by_attempt(objects: Iterable[Object]) -> dict[str, dict[int, Object]]:
-    """Pods or Jobs by the name of their attempt and the rank of their node; the newest of each."""
-    found: dict[str, dict[int, Object]] = {}
-    for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["creationTimestamp"])):
-        labels = obj["metadata"]["labels"]
-        found.setdefault(labels[ATTEMPT_LABEL], {})[int(labels[NODE_LABEL])] = obj
-    return found
-
-
-def _yaml_text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text.rstrip("\n") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
