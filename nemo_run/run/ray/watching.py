@@ -193,6 +193,9 @@ class WatchedJob:
         return self._api
 
     def _not_submitted(self) -> dict[str, Any]:
+        if self._engine.status(self._stored.record).state.is_final:  # a proxy answers for a cluster that is gone
+            self.close()
+            return self._instead()
         if time.time() - self._stored.created < PATIENCE:
             return {"status": "PENDING", "message": "it is not submitted yet"}
         return {"status": UNKNOWN, "message": "Ray does not know it; whoever started it was interrupted"}
