@@ -64,6 +64,8 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # has every node on 127.0.0.1; then nothing listens on other addresses
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
         RAY_USAGE_STATS_ENABLED="0",
+        DASHBOARD_METRIC_PORT=str(free_port()),  # these would be the same in all clusters
+        AUTOSCALER_METRIC_PORT=str(free_port()),
         PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),  # noqa: PTH120
     )
     from ray.cluster_utils import Cluster

@@ -188,6 +188,7 @@ _BUILT_IN = {
     "kuberay": "nemo_run.run.ray._kuberay:KubeRay",
     "lepton": "nemo_run.run.ray._lepton:LeptonRay",
     "local": "nemo_run.run.ray._local:LocalRay",
+    "slurm": "nemo_run.run.ray._slurm:SlurmRay",
 }
 _ENTRY_POINTS = "nemo_run.ray_engines"
 

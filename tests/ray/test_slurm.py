@@ -1,0 +1,212 @@
+"""Ray over three nodes of a real Slurm cluster, through SSH, as an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nemo_run import Packager, SlurmExecutor, SSHTunnel
+from nemo_run.core.execution import _slurm_backend
+from nemo_run.core.tunnel.ssh import free_port
+from nemo_run.errors import ExecutorError, RayJobFailedError
+from nemo_run.run.ray import RayCluster, RayJob
+from tests.ray.clusters import shell_waits_for
+from tests.services.slurm import USER, SlurmCluster
+from tests.services.sshd import Sshd
+from tests.support import eventually
+
+pytestmark = pytest.mark.needs("ray", "slurm cluster", "sshd")
+
+NODES = 3
+ALL_NODES = """
+import sys, time, ray
+from pathlib import Path
+ray.init(log_to_driver=False, logging_level="ERROR")
+
+@ray.remote(max_retries=-1, scheduling_strategy="SPREAD")
+def work(index, folder):
+    (Path(folder) / f"{index}-{ray.get_runtime_context().get_node_id()}").touch()
+    while not (Path(folder) / "go-on").exists():
+        time.sleep(0.1)
+    return ray.get_runtime_context().get_node_id()
+
+nodes = ray.get([work.options(num_cpus=1).remote(index, sys.argv[1]) for index in range(6)])
+print("nodes:", len(set(nodes)), "results:", len(nodes))
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[SlurmCluster]:
+    cluster = SlurmCluster(nodes=NODES, accounting=False)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def login(slurm: SlurmCluster) -> Iterator[Sshd]:
+    server = Sshd((USER,), {"SLURM_CONF": str(slurm.configuration)})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Path]:
+    """A folder of the ordinary user, which all nodes see."""
+    folder = Path(tempfile.mkdtemp(prefix="nr-ray-"))
+    shutil.chown(folder, USER)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def python_of_everybody() -> list[str]:
+    """Shell commands with which the ordinary user finds Ray: that of this environment, where its Python is open."""
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3"):
+        command = f"PYTHONPATH={packages} {python} -c 'import ray'"
+        if (
+            subprocess.run(["su", USER, "-s", "/bin/sh", "-c", command], capture_output=True, check=False).returncode
+            == 0
+        ):
+            return [f"export PYTHONPATH={packages} PATH={Path(python).parent}:$PATH"]
+    pytest.fail("the ordinary user can run no Python that has Ray")
+
+
+@pytest.fixture(scope="module")
+def running(slurm: SlurmCluster, login: Sshd, shared: Path, ray_home: Path) -> Iterator[RayCluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**login.client_environment(), "NEMORUN_HOME": str(ray_home)}.items():
+            patch.setenv(name, value)
+        tunnel = SSHTunnel(host="cluster", user=USER, job_dir=f"{shared}/it's here")
+        cluster = RayCluster(
+            "rays", SlurmExecutor(nodes=NODES, mem="4G", cpus_per_task=2, tunnel=tunnel, packager=Packager())
+        )
+        cluster.start(timeout=180, pre_ray_start_commands=python_of_everybody())
+        yield cluster
+        cluster.stop()
+    _slurm_backend._CLUSTERS.clear()
+    assert (
+        "nemo-ray"
+        not in subprocess.run(["pgrep", "-u", USER, "-a"], capture_output=True, text=True, check=False).stdout
+    )
+
+
+@pytest.fixture
+def cluster(running: RayCluster, login: Sshd, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    for name, value in login.client_environment().items():
+        monkeypatch.setenv(name, value)
+    return running
+
+
+def job(cluster: RayCluster, name: str) -> RayJob:
+    return RayJob(name, cluster.executor, cluster_name="rays")
+
+
+def test_another_machine_finds_the_cluster(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(cluster, "elsewhere").start("echo found", "").wait()
+    monkeypatch.setenv("NEMORUN_HOME", str(tmp_path / "another-home"))
+    status = RayCluster("rays", cluster.executor).status(display=False)
+    assert (status["state"], status["nodes_ready"], status["nodes_wanted"]) == ("ready", NODES, NODES)
+    assert job(cluster, "elsewhere").status(display=False)["state"] == "SUCCEEDED"
+    assert RayCluster("other", cluster.executor).status(display=False)["state"] == "unknown"
+
+
+def test_jobs_with_code_and_variables(
+    cluster: RayCluster, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "env.yaml").write_text("env_vars: {A: b}")
+    failing = job(cluster, "failing-there")
+    failing.start("cat hello.txt; echo $A; exit 7", str(project), str(tmp_path / "env.yaml"))
+    failing.logs(follow=True)
+    assert {"hello", "b"} < set(capsys.readouterr().out.splitlines())
+    with pytest.raises(RayJobFailedError, match="exit code 7"):
+        failing.wait()
+
+
+def test_a_running_job_is_stopped(cluster: RayCluster, shared: Path) -> None:
+    endless = job(cluster, "endless-there").start(shell_waits_for(shared / "never"), "")
+    eventually(lambda: endless.status(display=False)["state"] == "RUNNING", "it runs")
+    endless.stop(wait=True)
+    assert endless.status(display=False)["state"] == "STOPPED"
+
+
+def test_only_who_has_the_token_is_let_in(cluster: RayCluster) -> None:
+    port = free_port()
+    cluster.port_forward(port=port)
+    url = f"http://127.0.0.1:{port}/api/version"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(url)
+    token = Path(cluster.status(display=False)["folder"], "token")
+    assert token.stat().st_mode & 0o077 == 0
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token.read_text()}"})
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)["ray_version"]
+
+
+def test_a_job_of_its_own_takes_its_cluster_along(
+    cluster: RayCluster, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On nodes that another cluster shares."""
+    executor = cluster.executor.clone()
+    executor.nodes = 1
+    own = RayJob("own-there", executor, pre_ray_start_commands=python_of_everybody())
+    own.start(command="cat hello.txt; exit 5", workdir=str(project))
+    eventually(lambda: RayCluster("own-there", executor).status(display=False)["state"] == "stopped", "it has ended")
+    own.logs(follow=True)
+    assert "hello" in capsys.readouterr().out.splitlines()
+    status = own.status(display=False)
+    assert (status["state"], status["exit_code"]) == ("FAILED", 5)
+
+
+def test_a_cluster_that_does_not_come_up_says_why(cluster: RayCluster) -> None:
+    late = RayCluster("late-there", cluster.executor)
+    with pytest.raises(ExecutorError, match=r"did not come up: failed(.|\n)*No module named(.|\n)*ray"):
+        late.start(timeout=60, pre_ray_start_commands=["unset PYTHONPATH"])
+    huge = RayCluster("huge-there", SlurmExecutor(**{**vars_of(cluster), "mem": "60G"}))
+    try:
+        with pytest.raises(ExecutorError, match=r"not ready after 3 s: starting \(Slurm: "):
+            huge.start(timeout=3)
+    finally:
+        huge.stop()
+    assert huge.status(display=False)["state"] == "stopped"
+
+
+def vars_of(cluster: RayCluster) -> dict[str, object]:
+    executor = cluster.executor
+    assert isinstance(executor, SlurmExecutor)
+    return {"nodes": executor.nodes, "tunnel": executor.tunnel, "packager": Packager()}
+
+
+def test_a_node_that_is_lost_is_reported_and_the_job_goes_on(
+    cluster: RayCluster, slurm: SlurmCluster, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last test here: the node stays away."""
+    (tmp_path / "all.py").write_text(ALL_NODES)
+    marks = shared / "marks"
+    marks.mkdir()
+    shutil.chown(marks, USER)
+    going = job(cluster, "goes-on").start(f"python3 all.py {marks}", str(tmp_path))
+    eventually(lambda: len({path.name.partition("-")[2] for path in marks.iterdir()}) == NODES, "all nodes work")
+    slurm.kill_node("node3")
+    eventually(lambda: cluster.status(display=False)["nodes_ready"] == NODES - 1, "the loss is noticed", within=120)
+    status = cluster.status(display=False)
+    assert status["state"] == "ready"
+    assert "1 of 3 nodes are gone" in status["reason"]
+    (marks / "go-on").touch()
+    going.logs(follow=True)
+    assert going.wait()["state"] == "SUCCEEDED"
+    assert "nodes: 2 results: 6" in capsys.readouterr().out.splitlines()
