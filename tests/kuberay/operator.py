@@ -246,8 +246,9 @@ def _complete(container: Object, kind: str, params: Mapping[str, str], head_addr
     """Give a Ray container its command, variables and probe, as the operator documents them."""
     own = " ".join([*container.get("command", []), *container.get("args", [])])
     command = f"ulimit -n 65536; {_ray_start(container, kind, params, head_address)}"
-    container["command"] = ["/bin/bash", "-c", "--"]
-    container["args"] = [f"{own} && {command}" if own else command]
+    if "ray start" not in own:
+        container["command"] = ["/bin/bash", "-c", "--"]
+        container["args"] = [f" {own}  && {command}" if own else command]
     container["env"] = [
         *container.get("env", []),
         {"name": "RAY_CLUSTER_NAME", "value": cluster},

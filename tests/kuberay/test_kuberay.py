@@ -72,7 +72,7 @@ def started(namespace: str, kubeconfig: str, tmp_path_factory: pytest.TempPathFa
         patch.setenv("KUBECONFIG", kubeconfig)
         patch.setenv("NEMORUN_HOME", str(tmp_path_factory.mktemp("home")))
         executor = support.executor(namespace)
-        RayCluster("shared", executor).start(timeout=120, pre_ray_start_commands=["export FROM_BEFORE='it is $set'"])
+        RayCluster("shared", executor).start(timeout=600, pre_ray_start_commands=["export FROM_BEFORE='it is $set'"])
     return executor
 
 

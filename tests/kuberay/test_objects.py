@@ -190,6 +190,18 @@ def test_a_name_that_is_too_long(executor: KubeRayExecutor) -> None:
         RayJob("j" * 40, executor).start("true", workdir="")
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "words"),
+    [
+        ("echo before ray start", {}, "does not start Ray"),
+        ("echo hello", {"container_kwargs": {"command": ["sleep", "1"]}}, "has a command of its own"),
+    ],
+)
+def test_commands_that_would_keep_ray_from_starting(command: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ExecutorError, match=words):
+        object_of(ClusterSpec("mine", KubeRayExecutor(**options), (command,)))
+
+
 def test_the_submitter_has_nothing_of_a_node(sized: Sized) -> None:
     executor = sized(**FULL)
     executor.spec_kwargs = {"containers": [{"name": "sidecar", "image": "x"}]}

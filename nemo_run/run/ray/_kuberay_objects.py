@@ -98,6 +98,11 @@ def _run_before(commands: tuple[str, ...], cluster: dict[str, Any]) -> None:
     It joins the two with ``&&``, so that the last of ours has to be on the line that goes on.
     """
     text = "\n".join(["set -e", *commands, "set +e", "true"])
+    if "ray start" in text:
+        raise ExecutorError(
+            "pre_ray_start_commands: the KubeRay operator does not start Ray where a command has the words "
+            "'ray start', as it takes that for the start itself; write them in another way"
+        )
     for group in (cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])):
         container = group["template"]["spec"]["containers"][0]
         if "command" in container or "args" in container:
