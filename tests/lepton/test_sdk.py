@@ -13,6 +13,7 @@ import pytest
 import nemo_run as run
 from nemo_run.core.execution._lepton_bodies import LeptonJobState
 from nemo_run.core.execution._lepton_service import Workspace, default_connection, replica_id
+from nemo_run.run.ray._lepton import cluster_body
 from tests.lepton.conftest import executor_on
 from tests.services import leptonai
 from tests.services.lepton import Lepton, Request
@@ -75,6 +76,22 @@ def test_every_body_is_one_of_the_models(lepton: Lepton, mount: Path) -> None:
     assert kinds == {"plain-", "whole-", "functi", "nr-put", "nr-get"}
     for body, understood in zip(sent, sdk("parse", sent), strict=True):
         assert_within(body, understood, body["metadata"]["id"])
+
+
+def test_the_body_of_a_ray_cluster_is_one_of_the_models(mount: Path) -> None:
+    executor = executor_on(
+        mount,
+        nodes=2,
+        node_reservation="res-1",
+        image_pull_secrets=["registry"],
+        secret_vars={"TOKEN": "my-secret"},
+        can_preempt=True,
+        ray_version="2.60.0",
+        head_resource_shape="cpu.small",
+    )
+    body = cluster_body("a cluster", executor, "ng-a1")
+    (understood,) = sdk("parse", [body])
+    assert_within(body, understood)
 
 
 def test_the_client_works_with_the_same_service_in_the_same_way(lepton: Lepton) -> None:

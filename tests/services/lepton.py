@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -185,6 +186,9 @@ class Lepton:
         self.groups = {"group-a": "ng-a1", "group-b": "ng-b2"}
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.is_full = False
+        self.ray_dashboard = 0
+        """Port of the dashboard of a Ray cluster, which stands in for those of all clusters; 0: none comes up."""
+        self.ray_clusters: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, Job] = {}
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
@@ -259,8 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path).removeprefix(f"/api/v2/workspaces/{self.lepton.workspace}")
-        length = int(self.headers.get("content-length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        data = self.rfile.read(int(self.headers.get("content-length") or 0))
+        proxied = re.fullmatch(r"/rayclusters/([^/]+)/dashboard(/.*)", path)
+        body = json.loads(data) if data and not proxied else None
         query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         with self.lepton.lock:
             self.lepton.requests.append(Request(self.command, path, body, query))
@@ -275,6 +280,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.headers.get("authorization", "").removeprefix("Bearer ") not in self.lepton.tokens:
             self._answer(401, {"message": "unauthorized"})
+            return
+        if proxied:
+            self._to_dashboard(proxied[1], f"{proxied[2]}?{url.query}", data)
             return
         if self.headers.get("origin") != "https://origin.example":
             self._answer(403, {"message": "this workspace wants its origin"})
@@ -293,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._stream(result, int(fault.value) if fault and fault.kind == "short" else None)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = _serve
+    do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = do_HEAD = _serve
 
     def _answer(self, status: int, document: Any, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(document).encode()
@@ -318,7 +326,48 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
         self.wfile.write(b"0\r\n\r\n")
 
+    def _to_dashboard(self, name: str, path: str, data: bytes) -> None:
+        """Pass a request on to Ray, and whatever follows on this connection, as it is with websockets."""
+        page = f"http://{self.headers['host']}/workspace/{self.lepton.workspace}"
+        if self.headers.get("origin") != page:
+            self._answer(403, {"message": f"the origin is not {page}"})
+            return
+        if name not in self.lepton.ray_clusters:
+            self._answer(404, {"message": "no such cluster"})
+            return
+        headers = [f"{key}: {value}" for key, value in self.headers.items() if key.lower() not in ("host", "origin")]
+        if not self.headers.get("upgrade"):
+            headers = [*(line for line in headers if not line.lower().startswith("connection:")), "Connection: close"]
+        head = "\r\n".join([f"{self.command} {path} HTTP/1.1", "Host: localhost", *headers, "", ""])
+        self.close_connection = True
+        with socket.create_connection(("127.0.0.1", self.lepton.ray_dashboard)) as ray, suppress(OSError):
+            ray.sendall(head.encode() + data)
+            threading.Thread(target=_pass_on, args=(self.connection, ray), daemon=True).start()
+            while piece := ray.recv(1 << 16):
+                self.connection.sendall(piece)
+
     # what there is
+
+    def create_ray_cluster(self, *, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        name = body["metadata"]["id"]
+        if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) or len(name) > 36:
+            return 400, {"message": f"invalid name {name!r}"}
+        with self.lepton.lock:
+            if name in self.lepton.ray_clusters:
+                return 409, {"message": f"{name} already exists"}
+            created = {**body["metadata"], "created_at": time.time_ns() // 1_000_000}
+            self.lepton.ray_clusters[name] = {**body, "metadata": created}
+        return self.get_ray_cluster(name, query=query, body=body)
+
+    def get_ray_cluster(self, name: str, *, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        cluster = self.lepton.ray_clusters.get(name)
+        if cluster is None:
+            return 404, {"message": "no such cluster"}
+        return 200, {**cluster, "status": {"state": "Ready" if self.lepton.ray_dashboard else "Not Ready"}}
+
+    def delete_ray_cluster(self, name: str, *, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        found = self.lepton.ray_clusters.pop(name, None)
+        return (200, {}) if found else (404, {"message": "no such cluster"})
 
     def job(self, name: str) -> Job | None:
         return self.lepton.jobs.get(name)
@@ -331,7 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create_job(self, *, query: dict[str, str], body: Any) -> tuple[int, Any]:
         name = body["metadata"].get("id") or body["metadata"].get("name") or ""
-        if not re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", name) or len(name) > 36:
+        if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) or len(name) > 36:
             return 400, {"message": f"invalid job name {name!r}"}
         for mount in body["spec"].get("mounts") or []:
             if mount["mount_path"] in _RESERVED:
@@ -410,6 +459,13 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, [{"metadata": {"id": "n1"}, "spec": {"unschedulable": False}, "status": {"status": ["Ready"]}}]
 
 
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(1 << 16):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
 class _Routes:
     def __init__(self, *routes: tuple[str, str, Any]) -> None:
         self._routes = [(method, re.compile(path), function) for method, path, function in routes]
@@ -430,6 +486,9 @@ _ROUTES = _Routes(
     ("GET", "/jobs/([^/]+)/replicas", _Handler.list_replicas),
     ("GET", "/jobs/([^/]+)/events", _Handler.list_events),
     ("GET", "/jobs/([^/]+)/replicas/([^/]+)/log", _Handler.follow_log),
+    ("POST", "/rayclusters", _Handler.create_ray_cluster),
+    ("GET", "/rayclusters/([^/]+)", _Handler.get_ray_cluster),
+    ("DELETE", "/rayclusters/([^/]+)", _Handler.delete_ray_cluster),
     ("GET", "/dedicated-node-groups", _Handler.list_groups),
     ("GET", "/dedicated-node-groups/([^/]+)/nodes", _Handler.list_nodes),
 )
