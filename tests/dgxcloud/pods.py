@@ -127,13 +127,17 @@ class Pod:
         """Run a command; ``volumes`` are folders of this machine by their paths in the pod."""
         if self._stopped:
             return
+        known: dict[str, str] = {}
+        for variable, value in env.items():
+            known[variable] = expanded(value, known)
+        argv = [expanded(word, known) for word in argv]
         mounts = "\n".join(f"{source}|{target}" for target, source in volumes.items())
         addresses = [f"127.0.1.{index + 1}" if network else "127.0.0.1" for index in range(len(hosts))]
         lines = [f"{address} {host}" for address, host in zip(addresses, hosts, strict=True)]
         names = "\n".join(["127.0.0.1 localhost", *lines])
         inside = ["nsenter", f"--net={network.path}"] if network else []
         command = ["env", "-C", "/", *inside, *_NAMESPACES, "sh", "-c", _ENTER, "sh", self.name, names, mounts, *argv]
-        environment = {"PATH": _PATH, "HOME": "/root", "HOSTNAME": self.name, **env}
+        environment = {"PATH": _PATH, "HOME": "/root", "HOSTNAME": self.name, **known}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.dgxcloud.pods import Network, Pod, expanded
+from tests.dgxcloud.pods import Network, Pod
 
 CLIENT, SECRET = "client-7", "s3cr3t-of-the-client"
 PROJECT = "team"
@@ -91,6 +91,7 @@ class Server:
         self.held = threading.Event()  # cleared: nothing is scheduled
         self.held.set()
         self.environment: dict[str, str] = {}  # of the image
+        self.namespace = f"runai-{PROJECT}"
         self.own_networks = False  # each workload has one
         self._closed = False
         handler = type("Handler", (_Handler,), {"service": self})
@@ -172,7 +173,7 @@ class Server:
         """A workload as the list tells it."""
         return {
             "name": workload.name, "id": workload.id, "phase": workload.phase, "phaseMessage": workload.message,
-            "projectId": "4501", "projectName": PROJECT, "clusterId": "cluster-1", "namespace": f"runai-{PROJECT}",
+            "projectId": "4501", "projectName": PROJECT, "clusterId": "cluster-1", "namespace": self.namespace,
             "createdAt": _time(workload.created), "phaseUpdatedAt": _time(workload.completed or workload.created),
             **({"completedAt": _time(workload.completed)} if workload.completed else {}),
             "urls": self.urls(workload),
@@ -183,6 +184,14 @@ class Server:
         return [
             f"{self.url}/exposed/{workload.id}/{port['container']}" for port in workload.spec.get("exposedUrls", [])
         ]
+
+    def make_pod(self, name: str, ended: Callable[[], None]) -> Pod:
+        """A pod that is going to be started."""
+        return Pod(name, self.folder, ended)
+
+    def new_token(self) -> str:
+        """What the service gives to those it knows."""
+        return f"token-{uuid.uuid4()}"
 
     def _schedule(self, workload: Workload) -> None:
         spec = workload.spec
@@ -197,17 +206,15 @@ class Server:
             return
         count = spec.get("numWorkers", 1)
         worker = "-worker" if workload.kind == "distributed" else ""
-        env: dict[str, str] = dict(self.environment)
-        for variable in spec.get("environmentVariables", []):
-            env[variable["name"]] = expanded(variable.get("value", ""), env)
+        variables = {variable["name"]: variable.get("value", "") for variable in spec.get("environmentVariables", [])}
+        env = {**self.environment, **variables}
         argv = [*shlex.split(spec.get("command", "")), *shlex.split(spec.get("args", ""))]
-        argv = [expanded(word, env) for word in argv]
         volumes = {claim["path"]: str(self.volume) for claim in spec.get("storage", {}).get("pvc", [])}
         names = [f"{workload.name}{worker}-{number}" for number in range(count)]
         with self.lock:
             if workload.phase != "Pending" or workload.id not in self.workloads:
                 return
-            workload.pods = [Pod(name, self.folder, lambda: self._ended(workload)) for name in names]
+            workload.pods = [self.make_pod(name, lambda: self._ended(workload)) for name in names]
             workload.network = Network() if self.own_networks else None
             for pod in workload.pods:
                 pod.start(argv, env, volumes, names, workload.network)
@@ -351,7 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (method, path) == ("POST", "/api/v1/token"):
             if (body["grantType"], body["clientId"], body["clientSecret"]) != ("client_credentials", CLIENT, SECRET):
                 return 401, {"message": f"wrong credentials {body['clientSecret']}"}
-            token = f"token-{uuid.uuid4()}"
+            token = service.new_token()
             service.tokens.add(token)
             return 200, {"accessToken": token, "expiresIn": 3600}
         if not self._is_known():
@@ -366,6 +373,9 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/v1/workloads/([^/]+)/pods", path):
             workload = service.workloads.get(match[1])
             return (200, {"pods": [_pod(pod) for pod in workload.pods]}) if workload else (404, {"message": "gone"})
+        if match := re.fullmatch(r"/api/v1/workloads/([0-9a-f-]{36})", path):
+            workload = service.workloads.get(match[1])
+            return (200, service.entry(workload)) if workload else (404, {"message": "gone"})
         if path == "/api/v1/workloads":
             found, offset = service.matching(query.get("filterBy", "")), int(query.get("offset", 0))
             page = found[offset : offset + service.page]

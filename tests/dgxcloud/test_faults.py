@@ -167,6 +167,20 @@ def test_a_log_is_followed_over_cuts(service: server.Server, tmp_path: Path) -> 
     attempt.backend.close()
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_log_that_is_opened_before_there_is_an_attempt(mounted: bool, service: server.Server, tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path, COUNT, mounted=mounted)
+    reader = attempt.backend.open_log(attempt.handle)
+    assert reader.read() == b""
+    attempt.backend.submit(attempt.plan, 1)
+    read = b""
+    while not attempt.state().is_final:
+        read += reader.read()
+    assert read + b"".join(iter(reader.read, b"")) == LINES.encode()
+    reader.close()
+    attempt.backend.close()
+
+
 def test_the_rest_of_a_log_is_read_from_the_volume(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, "trap 'echo told to end; exit 0' TERM; echo begun; while :; do sleep 0.05; done")
     attempt.backend.submit(attempt.plan, 1)

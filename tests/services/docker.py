@@ -30,8 +30,9 @@ IMAGE = f"localhost/nemo-run-test-py{sys.version_info[0]}.{sys.version_info[1]}:
 """An image with a shell and Python, and nothing else."""
 
 _PROGRAMS = (
-    "base64", "bash", "cat", "chmod", "cp", "date", "env", "gzip", "head", "hostname", "id", "ls", "mkdir", "mv", "od",
-    "pwd", "rm", "seq", "sh", "sleep", "stat", "tail", "tar", "touch", "tr", "true", "wc", "yes",
+    "base64", "bash", "cat", "chmod", "cp", "date", "env", "find", "gzip", "head", "hostname", "id", "ln", "ls",
+    "mkdir", "mkfifo", "mv", "od", "pwd", "rm", "seq", "sh", "sleep", "stat", "tail", "tar", "tee", "touch", "tr",
+    "true", "wc", "yes",
 )  # fmt: skip
 
 

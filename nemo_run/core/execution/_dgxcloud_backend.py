@@ -19,7 +19,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._cloud_names import mark_in, service_name
 from nemo_run.core.execution._dgxcloud_bodies import Blob
-from nemo_run.core.execution._dgxcloud_log import JoinedLog, PodLog, open_files, which_nodes
+from nemo_run.core.execution._dgxcloud_log import JoinedLog, LogToCome, PodLog, open_files, which_nodes
 from nemo_run.core.execution._dgxcloud_service import (
     Service,
     find_secret,
@@ -239,9 +239,12 @@ class DGXCloudBackend:
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
         """The log of an attempt, or of one rank or node of it."""
+        if _submission(handle):
+            return self._open_log(handle, rank, tail)
+        return LogToCome(lambda: self._open_log(handle, rank, tail) if _submission(handle) else None)
+
+    def _open_log(self, handle: str, rank: int | None, tail: int | None) -> LogReader:
         known = _submission(handle)
-        if not known:
-            raise ExecutorError(f"{_name_in(handle)}: nothing is known of this attempt here")
         nodes, files = known["nodes"], self._files(handle, known)
         if self._mounted or (files / "fetched").exists():
             return open_files(files, nodes, rank, tail)

@@ -238,7 +238,8 @@ mkdir -p "$job/$attempt"
 # What the task writes goes to the service and, byte for byte, to a file of the attempt. The task is asked to end when
 # this is; a process that it leaves behind cannot hold its end up.
 _RUN = """\
-pipe=$(mktemp -d) && mkfifo "$pipe/log" || exit 1
+pipe=${TMPDIR:-/tmp}/nemo-run-$$
+rm -rf "$pipe"; (umask 077; mkdir "$pipe" && mkfifo "$pipe/log") || exit 1
 (umask 077; : >> "$log") || exit 1
 tee -a "$log" < "$pipe/log" &
 tee=$!

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._dgxcloud_bodies import Blob
 from nemo_run.core.execution._dgxcloud_log import JoinedLog, PodLog
-from nemo_run.core.execution._dgxcloud_service import Service, namespace_of
+from nemo_run.core.execution._dgxcloud_service import Service
 from nemo_run.core.execution.log_reader import FileLog, LogReader
 from nemo_run.errors import ExecutorError
 
@@ -141,7 +141,7 @@ class _Workload:
 
     def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
         """What a pod has written."""
-        return self.service.pod_log(namespace_of({}, self.service.project()), pod, follow=follow)
+        return self.service.pod_log(self.service.namespace(self._id), pod, follow=follow)
 
     def has_ended(self) -> bool:
         """Whether the workload has ended."""

@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,25 @@ class JoinedLog:
         """Close them all."""
         for reader in self._readers:
             reader.close()
+
+
+class LogToCome:
+    """The log of an attempt that is being submitted."""
+
+    def __init__(self, opened: Callable[[], LogReader | None]) -> None:
+        self._opened = opened
+        self._log: LogReader | None = None
+
+    def read(self) -> bytes:
+        """The next piece; empty while there is no log."""
+        if self._log is None:
+            self._log = self._opened()
+        return self._log.read() if self._log else b""
+
+    def close(self) -> None:
+        """Close it, if it is there."""
+        if self._log:
+            self._log.close()
 
 
 class Source(Protocol):

@@ -220,6 +220,11 @@ class Service:
         answer = self._api.get(f"workloads/{workload_id}/pods", absent=(404, 410)) or {}
         return sorted(answer.get("pods", []), key=lambda pod: _natural(pod["name"]))
 
+    def namespace(self, workload_id: str) -> str:
+        """The namespace of a workload's pods."""
+        workload = self._api.get(f"workloads/{workload_id}", absent=(404, 410)) or {}
+        return namespace_of(workload, self.project())
+
     # pods, as the cluster knows them
 
     def pod(self, namespace: str, name: str) -> dict[str, Any] | None:

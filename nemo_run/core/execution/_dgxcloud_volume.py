@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._dgxcloud_bodies import WORKSPACES, Blob
-from nemo_run.core.execution._dgxcloud_service import Service, in_parallel, namespace_of
+from nemo_run.core.execution._dgxcloud_service import Service, in_parallel
 from nemo_run.core.packaging.archive import unpack
 from nemo_run.errors import ExecutorError
 
@@ -190,7 +190,7 @@ class RemoteVolume:
         try:
             workload = self._ended(name, workload_id)
             phase, why = bodies.phase_name(workload), str(workload.get("phaseMessage") or "")
-            output = self._output(workload_id, workload) if read and phase == "Completed" else b""
+            output = self._output(workload_id) if read and phase == "Completed" else b""
         finally:
             service.delete(WORKSPACES, workload_id)
         return phase, why, output
@@ -211,8 +211,8 @@ class RemoteVolume:
                 )
             time.sleep(min(_LATE, max(_SOON, waited / 4)))
 
-    def _output(self, workload_id: str, workload: Mapping[str, Any]) -> bytes:
-        namespace = namespace_of(workload, self._service.project())
+    def _output(self, workload_id: str) -> bytes:
+        namespace = self._service.namespace(workload_id)
         return b"".join(self._service.whole_log(namespace, pod["name"]) for pod in self._service.pods(workload_id))
 
 
