@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from nemo_run.core.execution._kubernetes import Cluster
 from nemo_run.core.execution._kubernetes_log import PodLog
@@ -46,6 +46,19 @@ class Attempt:
     name: str
     nodes: int
     folder: Path
+
+    container: ClassVar[str] = TASK
+    """The container of the task."""
+
+    @property
+    def selector(self) -> str:
+        """How its pods are found."""
+        return f"{ATTEMPT_LABEL}={self.name}"
+
+    @staticmethod
+    def node_of(pod: Pod) -> int:
+        """Rank of the node that a pod is."""
+        return int(pod["metadata"]["labels"][NODE_LABEL])
 
     def handle(self, scheme: str) -> str:
         """Its handle.
@@ -107,7 +120,7 @@ def record(attempt: Attempt, status: JobStatus, *, cancelled: bool) -> JobStatus
 def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod) -> None:
     """Bring the log of a pod here, unless more of it is here already."""
     metadata = pod["metadata"]
-    reader = PodLog(cluster, metadata["namespace"], metadata["name"], TASK)
+    reader = PodLog(cluster, metadata["namespace"], metadata["name"], attempt.container)
     target = attempt.log_file(node)
     part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -224,12 +237,13 @@ class NodeLog:
 
     def _read_live(self) -> bytes:
         if self._live is None:
-            selector = f"{ATTEMPT_LABEL}={self._attempt.name},{NODE_LABEL}={self._node}"
-            pods = self._cluster.pods(self._attempt.namespace, selector)
+            attempt = self._attempt
+            pods = self._cluster.pods(attempt.namespace, attempt.selector)
+            pods = [pod for pod in pods if attempt.node_of(pod) == self._node]
             if not pods:
                 return b""
             name = min(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
-            self._live = PodLog(self._cluster, self._attempt.namespace, name, TASK)
+            self._live = PodLog(self._cluster, attempt.namespace, name, attempt.container)
             if self._tail is not None:
                 data = b"".join(iter(self._live.read, b""))
                 self._note(data)
