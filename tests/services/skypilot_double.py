@@ -202,7 +202,7 @@ class Server:
             status=RequestStatus.RUNNING, created_at=time.time(), user_id="test", schedule_type=ScheduleType.LONG,
             cluster_name=body.get("cluster_name"),
         )  # fmt: skip
-        request.text = json.dumps(body)  # type: ignore[attr-defined]
+        request.body, request.text = body, json.dumps(body)  # type: ignore[attr-defined]
         self.requests[request.request_id] = request
         threading.Thread(target=self._work, args=(request, work), daemon=True).start()
         return request
@@ -223,6 +223,12 @@ class Server:
 
     def launch(self, body: dict[str, Any]) -> Any:
         task = _task(body["task"])
+        if body["cluster_name"].startswith("nowhere"):
+            raise exceptions.ResourcesUnavailableError(f"\x1b[31mNo machine\x1b[0m for {task.name}.")
+        while (self.folder / "hold").exists():
+            time.sleep(0.02)
+        if "cancelled" in body:
+            return None, None
         with self.lock:
             cluster = self.clusters.get(body["cluster_name"])
             if cluster is None:
@@ -250,6 +256,17 @@ class Server:
             )
             for name in names
         ]  # fmt: skip
+
+    def down(self, body: dict[str, Any]) -> None:
+        for job in self.cluster(body["cluster_name"]).jobs:
+            job.cancel()
+        del self.clusters[body["cluster_name"]]
+
+    def api_cancel(self, body: dict[str, Any]) -> list[str]:
+        for request in (self.requests[one] for one in body["request_ids"]):
+            request.status, request.finished_at = RequestStatus.CANCELLED, time.time()
+            request.body["cancelled"] = True  # type: ignore[attr-defined]
+        return list(body["request_ids"])
 
     def queue(self, body: dict[str, Any]) -> Any:
         return [
@@ -397,7 +414,8 @@ class Handler(BaseHTTPRequestHandler):
             "/jobs/cancel": ("jobs.cancel", lambda: state.cancel(state.managed, body["job_ids"])),
             "/download_logs": ("download_logs", lambda: state.download(body)),
             "/optimize": ("optimize", lambda: None),
-            "/api/cancel": ("api_cancel", list),
+            "/api/cancel": ("api_cancel", lambda: state.api_cancel(body)),
+            "/down": ("down", lambda: state.down(body)),
         }
         return works[path]
 
