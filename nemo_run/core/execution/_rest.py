@@ -241,6 +241,8 @@ class RestClient:
             else:
                 if response.is_success or response.status_code in absent:
                     return response
+                if response.status_code == 401 and self._fresh_token:  # who logs in again will be answered
+                    raise EngineUnreachableError(self._refusal(response, options.get("body")))
                 if not _is_passing(response.status_code):
                     raise ExecutorError(self._refusal(response, options.get("body")))
                 failure = EngineUnreachableError(self._refusal(response, options.get("body")))
@@ -269,7 +271,9 @@ class RestClient:
         """Send a request once, and again with a fresh token where the old one is not accepted any longer."""
         with self._lock:  # several threads may ask first
             if self._client is None:
-                self._client = httpx.Client(headers=self._headers, trust_env=not is_loopback(self.base_url))
+                limits = httpx.Limits(max_connections=None)  # many logs may be followed at once
+                local = is_loopback(self.base_url)
+                self._client = httpx.Client(headers=self._headers, trust_env=not local, limits=limits)
         client, had_token = self._client, bool(self._token)
         while True:
             request = client.build_request(
