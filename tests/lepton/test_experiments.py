@@ -235,6 +235,7 @@ def test_files_stay_here_where_the_mount_is_here(lepton: Lepton, mount: Path) ->
         ({"secret_vars": {"A": ""}}, "secret_vars"),
         ({"secret_vars": {"A": "x"}, "env_vars": {"A": "1"}}, "twice|too"),
         ({"launcher": "nonsense"}, "nonsense"),
+        ({"custom_spec": {"a": object()}}, "JSON"),
     ],
 )
 def test_options_that_make_no_sense(mount: Path, options: dict[str, Any], message: str) -> None:

@@ -115,6 +115,22 @@ def test_a_token_that_runs_out_is_renewed(lepton: Lepton, mount: Path, monkeypat
     assert "token-" not in "".join(path.read_text() for path in Path(exp.directory).rglob("*.json"))
 
 
+def test_a_token_that_runs_out_for_good_is_no_end_of_a_job(
+    lepton: Lepton, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = launch(mount, f"until [ -e {mount}/go ]; do sleep 0.02; done; exit 4", detach=True)
+    eventually(lambda: exp.results()["job0"].state is JobState.RUNNING)
+    lepton.tokens = {"token-2"}
+    eventually(lambda: "lep login" in exp.results()["job0"].reason)
+    monkeypatch.delenv("LEPTON_WORKSPACE_TOKEN")
+    assert "there is no token" in exp.results()["job0"].reason
+    lepton.tokens = {"token-1"}
+    (mount / "go").touch()
+    monkeypatch.setenv("LEPTON_WORKSPACE_TOKEN", "token-1")
+    exp.wait()
+    assert exp.results()["job0"].exit_code == 4
+
+
 def test_an_experiment_in_bad_weather(lepton: Lepton, mount: Path) -> None:
     for method, path, kind, value in [
         ("POST", "/jobs$", "lost", 0),

@@ -7,10 +7,12 @@ first, as the service forgets.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +31,7 @@ from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _SCHEME = "lepton://"
 _NEW = 60.0  # seconds in which a job that was created may not be known to all parts of the service
@@ -146,6 +148,10 @@ class LeptonExecutor(Executor):
                     f"LeptonExecutor.mounts: {mount!r} must have 'path' and 'mount_path', and 'from', "
                     "e.g. {'path': '/', 'mount_path': '/mnt', 'from': 'node-nfs:shared'}"
                 )
+        try:
+            json.dumps([self.mounts, self.custom_spec])
+        except (TypeError, ValueError) as e:
+            raise ExecutorError(f"LeptonExecutor.mounts and custom_spec must be values that JSON can hold: {e}") from e
         for name in [*self.env_vars, *self.secret_vars]:
             if name in bodies.RESERVED:
                 raise ExecutorError(f"LeptonExecutor.env_vars: {name!r} is set by Lepton itself; use another name")
@@ -310,8 +316,9 @@ class LeptonBackend:
         handle = self.handle(plan, attempt)
         if _exit_file(handle).exists():
             return handle
-        if self._workspace.job(_name(plan, attempt)) is None:
-            return None
+        with _as_outage():
+            if self._workspace.job(_name(plan, attempt)) is None:
+                return None
         attempt_folder(plan, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
         _note_submission(handle, plan)
         return handle
@@ -353,10 +360,11 @@ class LeptonBackend:
         found = {handle: _recorded(handle) for handle in handles}
         unknown = {handle: _name_in(handle) for handle, status in found.items() if status is None}
         there: dict[str, dict[str, Any]] = {}
-        for mark in sorted({mark_in(name) for name in unknown.values()}):  # one experiment, one query
-            there |= self._workspace.jobs(mark)
-        for handle, name in unknown.items():
-            found[handle] = self._status(handle, there.get(name) or self._workspace.job(name))
+        with _as_outage():
+            for mark in sorted({mark_in(name) for name in unknown.values()}):  # one experiment, one query
+                there |= self._workspace.jobs(mark)
+            for handle, name in unknown.items():
+                found[handle] = self._status(handle, there.get(name) or self._workspace.job(name))
         return {handle: status for handle, status in found.items() if status is not None}
 
     def _status(self, handle: str, job: Mapping[str, Any] | None) -> JobStatus:
@@ -436,7 +444,8 @@ class LeptonBackend:
             if status.state.is_final or status.state is JobState.UNKNOWN:
                 continue
             write_json(str(_folder(handle) / "cancel"), {"at": time.time()})
-            self._workspace.stop(_name_in(handle))
+            with _as_outage():
+                self._workspace.stop(_name_in(handle))
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait until it is time to ask again."""
@@ -483,6 +492,17 @@ class LeptonBackend:
     def close(self) -> None:
         """Close the connections."""
         self._workspace.close()
+
+
+@contextlib.contextmanager
+def _as_outage() -> Iterator[None]:
+    """A refusal to answer, for want of a token or a right, says as little of jobs as an outage does."""
+    try:
+        yield
+    except EngineUnreachableError:
+        raise
+    except ExecutorError as e:
+        raise EngineUnreachableError(str(e)) from e
 
 
 # --- folders and records -----------------------------------------------------------------------------------------
