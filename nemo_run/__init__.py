@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.packaging.hybrid import HybridPackager as HybridPackager
     from nemo_run.core.packaging.pattern import PatternPackager as PatternPackager
     from nemo_run.core.tunnel.client import LocalTunnel as LocalTunnel, SSHTunnel as SSHTunnel
+    from nemo_run.devspace.base import DevSpace as DevSpace
     from nemo_run.errors import (
         ConfigError as ConfigError,
         ExecutorError as ExecutorError,
@@ -95,6 +96,7 @@ _NAMES = {
     "nemo_run.core.packaging.hybrid": ("HybridPackager",),
     "nemo_run.core.packaging.pattern": ("PatternPackager",),
     "nemo_run.core.tunnel.client": ("LocalTunnel", "SSHTunnel"),
+    "nemo_run.devspace.base": ("DevSpace",),
     "nemo_run.errors": ("ConfigError", "ExecutorError", "ExperimentError", "JobFailedError", "NemoRunError"),
     "nemo_run.run.experiment": ("Experiment",),
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),

@@ -43,7 +43,7 @@ def create() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     looking = (list_, status, logs, artifacts, diff)
-    for command in (*looking, attach, cancel, resume, rerun, delete, prune):
+    for command in (*looking, attach, forward, cancel, resume, rerun, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app
 
@@ -201,6 +201,26 @@ def attach(which: Which = None, tail_logs: TailLogs = True) -> None:
     experiment = _open(which)
     experiment.attach(tail_logs=tail_logs)
     experiment.raise_for_failure()
+
+
+def forward(
+    which: Needed,
+    job: Annotated[str, typer.Argument(help="Name of the job, or its number in the status, from 0.")],
+    service: Annotated[str, typer.Argument(help="Name that the task announced: a file in $NEMO_RUN_SERVICES.")],
+    port: Annotated[int | None, typer.Option("--port", "-p", help="Port here; a free one by default.")] = None,
+) -> None:
+    """Forward a port of this machine to a service of a job, until that ends, or Ctrl-C."""
+    from nemo_run.cli.selection import find_experiment, find_job
+    from nemo_run.run.services import forwarded, has_ended
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    its_job = find_job(definition, job)
+    with forwarded(store, definition, its_job.id, service, port) as here:
+        typer.echo(f"{service}: localhost:{here}")
+        while not has_ended(store, definition, its_job):
+            time.sleep(2)
+    typer.echo(f"job {its_job.id!r} has ended", err=True)
 
 
 def resume(which: Which = None, detach: Detach = False, tail_logs: TailLogs = False) -> None:

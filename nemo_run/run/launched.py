@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,48 @@ class LaunchedExperiment(ConfigurableMixin):
             job_id: Only those of this job.
         """
         return listing(self._its_store, self._prepared, job_id)
+
+    def services(self, job_id: str) -> dict[str, tuple[str, int]]:
+        """Host and port of every service that the tasks of a job have announced, by name.
+
+        A task announces one by a file with ``host:port``: ``echo "$(hostname):8888" > "$NEMO_RUN_SERVICES/notebook"``.
+
+        Args:
+            job_id: The job.
+
+        Raises:
+            ExecutorError: The job's engine has no way to its services.
+        """
+        from nemo_run.run.services import announced
+
+        found = announced(self._its_store, self._prepared.job(job_id))
+        return {name: (service.host, service.port) for name, service in found.items()}
+
+    def forward(
+        self, job_id: str, service: str, local_port: int | None = None, *, timeout: float | None = None
+    ) -> AbstractContextManager[int]:
+        """Forward a port of this machine to a service that a task of a job has announced, or will have.
+
+        Args:
+            job_id: The job.
+            service: Name of the service.
+            local_port: The port of this machine; a free one by default.
+            timeout: Seconds to wait for the service; by default as long as the job has not ended.
+
+        Returns:
+            A context manager that gives the port of this machine and ends the forwarding.
+
+        Raises:
+            ExperimentError: The job has ended, or has not announced the service in time.
+
+        Example:
+            >>> import nemo_run as run
+            >>> with run.Experiment.from_title("work").forward("lab", "notebook") as port:  # doctest: +SKIP
+            ...     print(f"http://localhost:{port}")
+        """
+        from nemo_run.run.services import forwarded
+
+        return forwarded(self._its_store, self._prepared, job_id, service, local_port, timeout)
 
     def attach(self, tail_logs: bool = True) -> None:
         """Follow an experiment that another process drives, until all of its jobs have ended or that process is gone.

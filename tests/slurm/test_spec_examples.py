@@ -27,7 +27,7 @@ def reader(login: Sshd, tmp_path: Path) -> Reader:
     (project / "a.txt").touch()
     for git in (["init", "-q"], ["add", "a.txt"], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
         subprocess.run(["git", *git], cwd=project, check=True)
-    return Reader(project, {**login.client_environment(), "NEMORUN_HOME": str(tmp_path / "home")})
+    return Reader(project, environment={**login.client_environment(), "NEMORUN_HOME": str(tmp_path / "home")})
 
 
 @pytest.fixture

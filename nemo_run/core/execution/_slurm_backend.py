@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import posixpath
 import re
 import shlex
@@ -192,14 +193,17 @@ class SlurmBackend:
             base = plan.spec["base"]
             files.setdefault(base, {}).update(_files(plan, attempt, *names[plan.job_id]))
             lines.setdefault(base, []).append(_line(plan, attempt, after))
-        answers: dict[str, list[str]] = {}
+        answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
             self._run(posix(_UNPACK, base), _tar(base, entries))
-            answers[base] = self._run(posix(_SUBMIT), "".join(lines[base]).encode()).splitlines()
+            answers[base] = _by_number(self._run(posix(_SUBMIT), "".join(lines[base]).encode()))
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
-        iterators = {base: iter(answer) for base, answer in answers.items()}
-        return [self._answer(plan, attempt, next(iterators[plan.spec["base"]], "")) for plan, attempt, _ in attempts]
+        numbers = {base: itertools.count() for base in answers}
+        return [
+            self._answer(plan, attempt, answers[plan.spec["base"]].get(next(numbers[plan.spec["base"]]), ""))
+            for plan, attempt, _ in attempts
+        ]
 
     def _answer(self, plan: Plan, attempt: int, answer: str) -> str | ExecutorError:
         kind, _, rest = answer.partition(" ")
@@ -238,6 +242,10 @@ class SlurmBackend:
             if _TRANSIENT.search(str(e)):
                 raise EngineUnreachableError(str(e)) from e
             raise
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """The way to the cluster, and the job's folder there."""
+        return self._tunnel, plan.spec["folder"]
 
     # following
 
@@ -398,40 +406,56 @@ esac"""
 _UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
 
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
-# The loop starts no program but sbatch: there may be many attempts.
+# A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.
 _SUBMIT = r"""
 mask=$(umask)  # jobs inherit it: it is to be the user's own
 umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
 drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
 sbatch="${drop:+env $drop}sbatch --parsable"
-while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
-  if [ "$leader" != "$folder" ]; then
-    if read -r id 2>/dev/null < "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "S $id"
-    else echo "E the first task of its group was not submitted"; fi
-    continue
-  fi
+submit() {
   if ! true 2>/dev/null > "$folder/claimed"; then
-    if read -r id 2>/dev/null < "$folder/job_id"; then echo "S $id"; else echo "E it was submitted before"; fi
-    continue
+    if read -r id 2>/dev/null < "$folder/job_id"; then echo "$n S ${id%%;*}"
+    else echo "$n E it was submitted before"; fi
+    return
   fi
-  if id=$({ umask "$mask"
-      $sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh"
-      } </dev/null 2>|"$folder/sbatch.err"); then
-    id=${id%%;*}
-    echo "$id" >| "$folder/job_id"
-    echo "S $id"
+  true >| "$folder/job_id" 2>| "$folder/sbatch.err"
+  umask "$mask"
+  $sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh" \
+    </dev/null >| "$folder/job_id" 2>| "$folder/sbatch.err"
+  code=$?
+  umask 077
+  if [ "$code" -eq 0 ] && read -r id < "$folder/job_id"; then echo "$n S ${id%%;*}"
   else
     echo failed >| "$folder/failed"
-    echo "E $(tr '\n' ' ' < "$folder/sbatch.err")"
+    echo "$n E $(tr '\n' ' ' < "$folder/sbatch.err")"
   fi
-done"""
+}
+join() {
+  if read -r id 2>/dev/null < "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S ${id%%;*}"
+  else echo "$n E the first task of its group was not submitted"; fi
+}
+all=$(cat; echo .)  # else it would lose empty lines at its end
+share() {  # the leaders, or the other members of groups, whose number modulo $2 is $1
+  n=-1
+  while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
+    n=$((n + 1))
+    [ $((n % $2)) -eq "$1" ] || continue
+    if [ "$leader" = "$folder" ]; then [ "$3" = leaders ] && submit; else [ "$3" = members ] && join; fi
+  done <<END
+$all
+END
+}
+for i in 0 1 2 3; do share "$i" 4 leaders & done
+wait
+share 0 1 members
+true"""
 
 _RECOVER = """\
 umask 077; set -C; mkdir -p -- "$1" || exit
 [ ! -e "$1/void" ] || { echo void; exit; }
 if true 2>/dev/null > "$1/claimed"; then echo void > "$1/void"; echo void; exit; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do
-  if read -r id 2>/dev/null < "$1/job_id"; then echo "$id"; exit; fi
+  if read -r id 2>/dev/null < "$1/job_id"; then echo "${id%%;*}"; exit; fi
   [ ! -e "$1/failed" ] || break
   sleep 0.5
 done
@@ -460,9 +484,15 @@ def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
     return f"{_attempt(plan, attempt)}\n{plan.spec['leader']}/attempts/{attempt}\n{dependency}\n"
 
 
+def _by_number(text: str) -> dict[int, str]:
+    """The answers to :data:`_SUBMIT`, by the numbers of the attempts."""
+    answers = (line.partition(" ") for line in text.splitlines())
+    return {int(number): answer for number, _, answer in answers if number.isdigit()}
+
+
 def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
     """Files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
-    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/artifacts/": b""}
+    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in ("artifacts", "services")}
     if folder != plan.directory:
         files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
     if plan.spec["member"] == 0:

@@ -16,13 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from string import Template
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.tunnel.client import Tunnel
 
 T = TypeVar("T")
 
@@ -252,6 +255,14 @@ class QueueBackend(Backend, Protocol):
         ...
 
 
+class ReachableBackend(Backend, Protocol):
+    """What a backend offers beside where the services of its tasks can be reached from this machine."""
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """The way to where a job runs, and the job's folder there."""
+        ...
+
+
 @dataclass(kw_only=True)
 class ExecutorMacros(ConfigurableMixin):
     """Names of the shell variables in which an engine tells a task about its nodes.
@@ -414,6 +425,7 @@ class Executor(ConfigurableMixin):
 _BUILT_IN = {
     "dgxcloud": "nemo_run.core.execution._dgxcloud_backend:DGXCloudBackend",
     "docker": "nemo_run.core.execution.docker:DockerBackend",
+    "kubeflow": "nemo_run.core.execution.kubeflow:KubeflowBackend",
     "kubernetes": "nemo_run.core.execution.kubernetes:KubernetesBackend",
     "lepton": "nemo_run.core.execution.lepton:LeptonBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",

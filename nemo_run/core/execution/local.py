@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.core.execution import _supervisor
 from nemo_run.core.execution.attempt_files import attempt_folder, copy_matching, final_status, open_log, rank_logs
@@ -26,6 +26,9 @@ from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.core.execution.masking import masked
 from nemo_run.core.packaging.archive import extract
 from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.tunnel.client import Tunnel
 
 _SCHEME = "local://"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -251,6 +254,12 @@ class LocalBackend:
         if not answer:
             self._close_forker()
         return answer
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """This machine, and the job's folder."""
+        from nemo_run.core.tunnel.client import LocalTunnel
+
+        return LocalTunnel(job_dir=""), plan.directory
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if a supervisor has taken it; if none has, none ever will."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
@@ -14,12 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.core.execution import _slurm_script as script
+from nemo_run.core.execution._slurm_interactive import InteractiveSlurm
+from nemo_run.core.execution._slurm_options import container_options, sbatch_options
 from nemo_run.core.execution.base import Backend, Command, Executor, ExecutorMacros, JobRequest, Plan, get_backend
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.core.runners.bundle import run_by_bundle
-from nemo_run.core.tunnel.client import LocalTunnel, PackagingJob, RunResult, SSHTunnel, Tunnel
+from nemo_run.core.tunnel.client import LocalTunnel, PackagingJob, SSHTunnel
 from nemo_run.errors import ExecutorError
 
 RUN_DIR = "/nemo_run"
@@ -80,7 +81,7 @@ class SlurmJobDetails:
 
 
 @dataclass(kw_only=True)
-class SlurmExecutor(Executor):
+class SlurmExecutor(InteractiveSlurm, Executor):
     """Runs tasks on a Slurm cluster: from a machine of the cluster, or from elsewhere through an SSH tunnel.
 
     Every option of ``sbatch`` that is a field has the name that it has there; any other goes into
@@ -246,7 +247,7 @@ class SlurmExecutor(Executor):
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
         super().check()
-        for name, value in _sbatch_options(self).items():
+        for name, value in sbatch_options(self).items():
             script.flag(name, value)
         folder = self.tunnel.job_dir
         if isinstance(self.tunnel, SSHTunnel) and not folder.startswith("/"):
@@ -322,62 +323,6 @@ class SlurmExecutor(Executor):
             )
         return indices
 
-    # interactive work
-
-    @property
-    def local(self) -> LocalTunnel:
-        """This machine."""
-        return LocalTunnel(job_dir=self.tunnel.job_dir)
-
-    @property
-    def local_is_slurm(self) -> bool:
-        """Whether this machine is part of a Slurm cluster."""
-        return self.local.run("command -v srun", warn=True).ok
-
-    @property
-    def slurm(self) -> Tunnel:
-        """The way to the cluster."""
-        return self.local if self.local_is_slurm else self.tunnel
-
-    def alloc(self, job_name: str = "interactive") -> RunResult:
-        """Allocate nodes and work on them in this terminal, by ``salloc``."""
-        return self.slurm.run(shlex.join(["salloc", *self._interactive_options(job_name)]), hide=False, pty=True)
-
-    def srun(
-        self,
-        cmd: str,
-        job_name: str = "interactive",
-        flags: list[str] | None = None,
-        env_vars: dict[str, str] | None = None,
-        arg_dict: dict[str, str] | None = None,
-        **kwargs: Any,
-    ) -> RunResult:
-        """Run a command on the cluster by ``srun`` and wait for it.
-
-        Args:
-            cmd: The command, as a shell takes it.
-            job_name: Name of the job.
-            flags: Further options of ``srun``.
-            env_vars: Environment variables.
-            arg_dict: Further options of ``srun`` by name, in place of those of this executor.
-            **kwargs: For :meth:`Tunnel.run`.
-        """
-        options = self._interactive_options(job_name)
-        options += container_options(self, [*(env_vars or {})], self.container_mounts)
-        options += [f"--{name}={value}" for name, value in (arg_dict or {}).items()]
-        return self.slurm.run(f"{shlex.join(['srun', *options, *(flags or [])])} {cmd}", env=env_vars, **kwargs)
-
-    def bash(self, job_name: str = "interactive") -> RunResult:
-        """Work in a shell on the cluster, in this terminal."""
-        return self.srun("bash", job_name=job_name, flags=["--pty"], hide=False, pty=True)
-
-    def _interactive_options(self, job_name: str) -> list[str]:
-        options = {**_sbatch_options(self), "job_name": f"{self.job_name_prefix or ''}{job_name}"}
-        for name in ("open_mode", "array", "signal"):
-            options.pop(name, None)
-        flags = [script.flag(name, value).removeprefix("#SBATCH ") for name, value in options.items()]
-        return [word for flag in flags for word in shlex.split(flag)]
-
 
 def _job_id_of(dependency: str) -> str:
     """The job id in ``"123"``, ``"slurm://123/…"`` or ``"slurm_tunnel://session/123/master/0"``."""
@@ -388,13 +333,6 @@ def _job_id_of(dependency: str) -> str:
     raise ExecutorError(
         f"SlurmExecutor.dependencies: {dependency!r} is neither the id of a Slurm job nor a handle of one"
     )
-
-
-def _sbatch_options(executor: SlurmExecutor) -> dict[str, Any]:
-    """The executor's options of sbatch."""
-    options = {f.name: getattr(executor, f.name) for f in fields(executor) if f.metadata.get("sbatch")}
-    options.update({name.replace("-", "_"): value for name, value in (executor.additional_parameters or {}).items()})
-    return {name: value for name, value in options.items() if value not in (None, "", False)}
 
 
 # --- from a request to a plan -----------------------------------------------------------------------------------------
@@ -564,16 +502,6 @@ def _srun_options(executor: SlurmExecutor, folder: str, env: Mapping[str, str], 
     return [*options, *(executor.srun_args or [])]
 
 
-def container_options(executor: SlurmExecutor, env: list[str], mounts: list[str]) -> list[str]:
-    """Options of srun that run its tasks in the executor's image; none where it has none."""
-    if not executor.container_image:
-        return []
-    names = dict.fromkeys([*(executor.container_env or []), *env])
-    options = [f"--container-image={executor.container_image}"]
-    options += [f"--container-mounts={','.join(mounts)}"] if mounts else []
-    return options + ([f"--container-env={','.join(names)}"] if names else [])
-
-
 def _details(request: JobRequest, executor: SlurmExecutor, folder: str) -> SlurmJobDetails:
     details = deepcopy(executor.job_details)
     details.job_name = details.job_name or re.sub(r"[^A-Za-z0-9._-]+", "-", request.job_id)
@@ -583,7 +511,7 @@ def _details(request: JobRequest, executor: SlurmExecutor, folder: str) -> Slurm
 
 def _options(request: JobRequest, executor: SlurmExecutor, step: script.Step) -> dict[str, Any]:
     """Options of sbatch for a job, or for one component of a heterogeneous one."""
-    options = _sbatch_options(executor)
+    options = sbatch_options(executor)
     details = _details(request, executor, step.folder)
     number = "%A_%a" if executor.array else "%j"
     prefix = executor.job_name_prefix

@@ -1,0 +1,1 @@
+"""Development spaces: an editor connected to a job."""

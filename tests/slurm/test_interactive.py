@@ -1,0 +1,95 @@
+"""Services of jobs and development spaces, on a real cluster through SSH."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from pathlib import Path
+
+import pytest
+
+import nemo_run as run
+from nemo_run.core.execution.slurm import SlurmExecutor
+from nemo_run.devspace.base import DevSpace
+from nemo_run.errors import ExecutorError
+from tests.run.test_services import SERVER, get
+from tests.services.slurm import USER, SlurmCluster
+from tests.support import eventually
+
+pytestmark = pytest.mark.needs("sshd", "slurm cluster")
+
+EDITOR = '#!/bin/sh\necho "code $*" in $PWD for $NEMO_DEVSPACE with $PYTHONPATH\n[ ! -e wait ] || sleep 60\n'
+
+
+@pytest.mark.parametrize("host", ["$(hostname):", "localhost:"])
+def test_a_service_of_a_job(executor: SlurmExecutor, host: str) -> None:
+    with run.Experiment("services", executor=executor, clean_mode=True) as experiment:
+        experiment.add(run.Script(inline=f'export HOST="{host}"\n{SERVER}'), name="serve")
+        experiment.run(detach=True)
+        with experiment.forward("serve", "web", timeout=60) as port:
+            assert get(port) == b"serve"
+        experiment.cancel("serve")
+
+
+class FromElsewhere(SlurmExecutor):
+    """Of a machine without Slurm's commands, which those of the tests are not."""
+
+    local_is_slurm = False  # type: ignore[assignment]
+
+
+@pytest.fixture
+def laptop(executor: SlurmExecutor) -> SlurmExecutor:
+    return FromElsewhere(tunnel=executor.tunnel, packager=run.Packager(), mem="100M")
+
+
+@pytest.fixture
+def editor(laptop: SlurmExecutor, jobs_folder: Path) -> Path:
+    """A stand-in for VS Code's command on the cluster; the folder that it is in."""
+    program = jobs_folder / "bin" / "code"
+    program.parent.mkdir()
+    program.write_text(EDITOR)
+    program.chmod(0o755)
+    program.parent.chmod(0o755)
+    laptop.tunnel.pre_command = f"export PATH={program.parent}:$PATH"
+    return program.parent
+
+
+def test_a_development_space(laptop: SlurmExecutor, editor: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run.DevSpace("my space", laptop, env_vars={"PYTHONPATH": "/more"}).launch()
+    folder = f"{laptop.tunnel.job_dir}/devspaces/my-space"
+    said = f"code tunnel --accept-server-license-terms --name my-space in {folder} for my space with {folder}:/more\n"
+    assert said in capfd.readouterr().out
+
+
+def test_a_space_is_connected_to_until_it_ends(
+    laptop: SlurmExecutor, editor: Path, cluster: SlurmCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(laptop.tunnel.job_dir, "devspaces", "space")
+    laptop.tunnel.run(shlex.join(["mkdir", "-p", str(folder)]))
+    (folder / "wait").touch()
+    problem: list[Exception] = []
+
+    def launch() -> None:
+        try:
+            DevSpace("space", laptop).launch()
+        except ExecutorError as e:
+            problem.append(e)
+
+    thread = threading.Thread(target=launch)
+    thread.start()
+    job = eventually(lambda: cluster.ask("squeue", "-h", "-u", USER, "-n", "interactive", "-o", "%i").strip())
+    threading.Timer(3, lambda: cluster.ask("scancel", job)).start()
+    with pytest.raises(ExecutorError, match="its job 'interactive' has ended"):
+        DevSpace.connect(f"{USER}@cluster", str(folder))
+    thread.join()
+    assert "open https://vscode.dev/tunnel/space/" in capfd.readouterr().out
+    assert "ended with exit code" in str(problem[0])
+
+
+def test_no_editor_and_no_space(laptop: SlurmExecutor) -> None:
+    with pytest.raises(ExecutorError, match="no 'code' command where the job runs"):
+        DevSpace("space", laptop).launch()
+    with pytest.raises(ExecutorError, match="there is no development space in /no/where on"):
+        DevSpace.connect(f"{USER}@cluster", "/no/where")
+    with pytest.raises(ExecutorError, match=r"LocalExecutor has no launch_devspace\(\)"):
+        DevSpace("space", run.LocalExecutor()).launch()
