@@ -43,6 +43,7 @@ class Benchmark:
         failures: What went wrong, in words.
         noise: Seconds that the same short piece of work took, over and over.
         patience: Seconds to wait for a quiet machine before each run, at most.
+        results: Where to keep what was found, after each run.
     """
 
     subjects: dict[str, str]
@@ -52,6 +53,7 @@ class Benchmark:
     failures: list[str] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
     patience: float = 0.0
+    results: Path | None = None
 
     def measure(self, work: str, repeats: int) -> None:
         """One piece of work, so many times for each subject that can do it."""
@@ -69,6 +71,8 @@ class Benchmark:
                         self.failures.append(f"{work}, {subject}: {answer['failed']}")
                     else:
                         self.found.setdefault(answer["name"], {}).setdefault(subject, []).append(answer["value"])
+                if self.results:
+                    self.results.write_text(json.dumps([self.found, self.noise]))
 
     def _run(self, work: str, subject: str, sizes: Sizes, folder_name: str) -> list[dict[str, Any]]:
         folder = self.folder / f"{subject}-{folder_name}"
@@ -156,7 +160,7 @@ def main() -> None:
         code = Path(folder, "code", "benchmarks")  # a copy, so that no repository is around it
         shutil.copytree(Path(__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
         benchmark = Benchmark(subjects, Path(folder), SMALL if options.small else Sizes())
-        benchmark.patience = 0 if options.small else options.patience
+        benchmark.patience, benchmark.results = 0 if options.small else options.patience, options.results
         if options.results and options.results.exists():
             benchmark.found, benchmark.noise = json.loads(options.results.read_text())
         try:
@@ -164,8 +168,6 @@ def main() -> None:
                 benchmark.measure(work, repeats)
         except KeyboardInterrupt:
             print("interrupted: this is what was measured", file=sys.stderr)
-    if options.results:
-        options.results.write_text(json.dumps([benchmark.found, benchmark.noise]))
     print(about(benchmark), end="\n\n")
     print(table(list(subjects), rows(benchmark.sizes), benchmark.found, benchmark.sizes.limit))
     for failure in benchmark.failures:
