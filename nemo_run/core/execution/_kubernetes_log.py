@@ -126,6 +126,8 @@ class _StampedLines:
                 if stamp is not None:
                     self._new_time(stamp)
                     at = stamp.end()
+                elif self._column is None:
+                    self._seen = True  # it is not the container's, but what the node says of it
                 self._column = self._column or 0
                 if at == len(data):
                     break
@@ -146,7 +148,7 @@ class _StampedLines:
         else:
             self._seen = key < self._key
 
-    _seen = False  # the current line is older than the last one that was given
+    _seen = False  # the current line is not to be given: it is older than the last one that was
 
     def _emit(self, data: bytes) -> bytes:
         if self._seen:
