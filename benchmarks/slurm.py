@@ -64,15 +64,16 @@ def experiment(executor: run.SlurmExecutor, jobs: int, sent: Path) -> tuple[floa
     begin = time.time()
     exp.run(detach=True)
     prepared = time.time() - begin
-    store, definition = exp._its_store, exp._prepared
-    while not all(task.handle for job in definition.jobs for task in store.read_progress(job).tasks):
+    queued: list[float] = []
+    while len(queued) < jobs:
         time.sleep(0.1)
-    commands = len(sent.read_text().split())
-    files = Path(executor.tunnel.job_dir).glob(f"many/{exp.id}/*/attempts/1/job_id")
-    submitted = max(path.stat().st_mtime for path in files) - begin  # when the last sbatch gave an id
+        files = Path(executor.tunnel.job_dir).glob(f"many/{exp.id}/*/attempts/1/job_id")
+        queued = [status.st_mtime for file in files if (status := file.stat()).st_size]
+    submitted, commands = max(queued) - begin, len(sent.read_text().split())
     time.sleep(WATCHED)
-    os.kill((store.controller() or {})["pid"], 9)
-    return prepared, submitted, commands, len(sent.read_text().split()) - commands
+    later = len(sent.read_text().split()) - commands
+    exp.cancel_jobs()
+    return prepared, submitted, commands, later
 
 
 def main(jobs: int) -> None:
@@ -90,11 +91,15 @@ def main(jobs: int) -> None:
             slurm.ask("scancel", "--user", USER)
             prepared, submitted, commands, later = experiment(executor, jobs, sent)
             slurm.ask("scancel", "--user", USER)
-            ratio = submitted / plain
-            print(
-                f"| {plain:.2f} s | {prepared:.2f} s | {submitted:.2f} s | {ratio:.2f} | {commands} | {later} |",
-                flush=True,
-            )
+            cells = [
+                f"{plain:.2f} s",
+                f"{prepared:.2f} s",
+                f"{submitted:.2f} s",
+                f"{submitted / plain:.2f}",
+                commands,
+                later,
+            ]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -379,7 +379,7 @@ def render(requests: list[JobRequest]) -> list[Plan]:
             "cwd": _on_cluster(step.cwd, step),
         }
         if index == 0:
-            spec["batch"] = asdict(batch)
+            spec["batch"] = {**vars(batch), "steps": [vars(step) for step in steps]}  # asdict() is slow
         plans.append(Plan("slurm", request.job_id, request.directory, spec, {"tunnel": executor.tunnel.connection()}))
     return plans
 
@@ -487,6 +487,8 @@ class _Names:
         if expanded != text:
             names = rf"{macros.head_node_ip_var}|SLURM_[A-Z_]+|{macros.het_group_host_var}_\d+"
             expanded = re.sub(rf"\$\{{?({names})\}}?", "\0\\1\0", expanded)
+        if self.directory not in expanded:
+            return expanded
         return re.sub(rf"{re.escape(self.directory)}(?=/|$)", lambda _: self.inside, expanded)
 
 
