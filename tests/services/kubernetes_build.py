@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.services import installed
+
 BINARIES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nemo-run-tests", "kubernetes-1.20")
 
@@ -45,6 +47,7 @@ def build() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if built():
             return
+        installed(("make", "xz"), ("make", "xz-utils", "ca-certificates"))
         start = time.monotonic()
         _say("building Kubernetes from Debian's source, once for all test runs: about five minutes")
         with _scratch() as folder:
