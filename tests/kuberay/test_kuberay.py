@@ -120,7 +120,7 @@ def test_a_job_uses_all_nodes_and_its_exit_code_arrives(
 def test_a_job_that_runs_is_stopped(shared: RayCluster) -> None:
     job = _job(shared, "endless")
     job.start("echo begun; sleep 1000", workdir="")
-    eventually(lambda: job.status(display=False)["state"] == "RUNNING", "it runs")
+    eventually(lambda: job.status(display=False)["state"] == "RUNNING", "it runs", within=300)
     job.stop(wait=True)
     assert job.status(display=False)["state"] == "STOPPED"
     assert shared.status(display=False)["state"] == "ready"
@@ -143,11 +143,13 @@ def test_a_lost_worker_is_reported(shared: RayCluster, cluster: Cluster) -> None
     (worker,) = cluster.pods(namespace, f"ray.io/cluster={_object(shared)},ray.io/node-type=worker")
     cluster.delete("v1", "Pod", namespace, worker["metadata"]["name"], grace=0)
     status = eventually(
-        lambda: (found := shared.status(display=False))["nodes_ready"] == 1 and found, "the loss of it is seen"
+        lambda: (found := shared.status(display=False))["nodes_ready"] == 1 and found,
+        "the loss of it is seen",
+        within=300,
     )
     assert status["state"] in ("ready", "starting")
     assert status["reason"]
-    eventually(lambda: shared.status(display=False)["nodes_ready"] == 2, "there is another one")
+    eventually(lambda: shared.status(display=False)["nodes_ready"] == 2, "there is another one", within=300)
 
 
 def test_stopping_ends_the_pods(shared: RayCluster, cluster: Cluster) -> None:
@@ -184,7 +186,7 @@ kuberay_executor = support.executor({namespace!r}, workers=0, kubeconfig={kubeco
     assert "nodes: 1\nsetting: a b config: lr: 1 ['--config', 'config.yaml']\n" in printed
 
     job = RayJob("training-job", support.executor(namespace, workers=0, kubeconfig=kubeconfig))
-    eventually(lambda: cluster.objects(API, "RayCluster", namespace) == [], "its own cluster ends with it")
+    eventually(lambda: cluster.objects(API, "RayCluster", namespace) == [], "its own cluster ends with it", within=300)
     job.logs(lines=1)
     assert capsys.readouterr().out == "setting: a b config: lr: 1 ['--config', 'config.yaml']\n"
     status = job.status(display=False)

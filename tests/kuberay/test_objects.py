@@ -163,7 +163,7 @@ def test_objects_of_others_are_left_alone(cluster: Cluster, executor: KubeRayExe
     cluster.create(obj)
     ray = RayCluster("taken", executor)
     with pytest.raises(ExecutorError, match="already, and it is not ours"):
-        ray.start()
+        ray.start(wait_until_ready=False)
     ray.stop()
     assert cluster.get(API, "RayCluster", unwatched, obj["metadata"]["name"])
 
