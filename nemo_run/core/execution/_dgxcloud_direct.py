@@ -17,6 +17,7 @@ from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._dgxcloud_bodies import Blob
 from nemo_run.core.execution._dgxcloud_log import JoinedLog, PodLog
 from nemo_run.core.execution._dgxcloud_service import Service
+from nemo_run.core.execution._rest import Pieces
 from nemo_run.core.execution.log_reader import FileLog, LogReader
 from nemo_run.errors import ExecutorError
 
@@ -139,7 +140,7 @@ class _Workload:
         pods = self.service.pods(self._id)
         return str(pods[node]["name"]) if node < len(pods) else None
 
-    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
+    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
         """What a pod has written."""
         return self.service.pod_log(self.service.namespace(self._id), pod, follow=follow)
 

@@ -8,12 +8,13 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nemo_run.core.execution._rest import Pieces
 from nemo_run.core.execution.attempt_files import open_log
 from nemo_run.core.execution.log_reader import FileLog, LogReader, tail_offset
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -97,7 +98,7 @@ class Source(Protocol):
         """Name of the pod of a node, where there is one now."""
         ...
 
-    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
+    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
         """What a pod has written; with ``follow``, until it ends."""
         ...
 
@@ -142,6 +143,7 @@ class PodLog:
         self._thread: threading.Thread | None = None
         self._closed, self._connected = threading.Event(), threading.Event()
         self._offsets: dict[str, int] = {}  # by pod: how much of it has arrived here
+        self._pieces: Pieces | None = None
         self._rest: LogReader | None = None
         self._again = 0.0
 
@@ -168,6 +170,8 @@ class PodLog:
     def close(self) -> None:
         """Follow no longer."""
         self._closed.set()
+        if self._pieces is not None:
+            self._pieces.cut()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._arrived.get_nowait()
@@ -216,6 +220,7 @@ class PodLog:
         if self._tail is not None and pod not in self._offsets:
             self._pass_tail(pod, self._tail)
         with self._source.stream(pod, follow=True) as pieces:
+            self._pieces = pieces
             skip = self._offsets.setdefault(pod, 0)
             self._connected.set()
             for piece in pieces:

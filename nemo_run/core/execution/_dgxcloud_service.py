@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution._rest import RestClient
+from nemo_run.core.execution._rest import Pieces, RestClient
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.masking import MASK
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -237,7 +237,7 @@ class Service:
             return None
         return dict(answer) if answer else None
 
-    def pod_log(self, namespace: str, name: str, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
+    def pod_log(self, namespace: str, name: str, *, follow: bool) -> AbstractContextManager[Pieces]:
         """What a pod has written, byte for byte; with ``follow``, as it comes, until the pod ends."""
         if not self.has_cluster_api:
             raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
