@@ -188,6 +188,38 @@ def test_somebody_else_ends_a_job(lepton: Lepton, mount: Path, stopped: bool) ->
         replica.end()
 
 
+def test_what_was_cancelled_is_no_failure(lepton: Lepton, mount: Path) -> None:
+    """Whatever the service makes of tasks that end with an error when they are asked to end."""
+    exp = launch(executor_on(mount), shell("sleep 60"), detach=True)
+    eventually(lambda: exp.results()["job0"].state is JobState.RUNNING)
+    (job,) = lepton.jobs.values()
+    exp.cancel("job0")
+    eventually(lambda: job.stop_at)
+    job.state = "Failed"
+    exp.wait()
+    assert exp.results()["job0"].state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("status", "spec", "state"),
+    [
+        ({"state": "Archived", "succeeded": 2}, {"completions": 2}, JobState.SUCCEEDED),
+        ({"state": "Archived", "failed": 1, "succeeded": 1}, {"completions": 2}, JobState.FAILED),
+        ({"state": "Archived"}, {"stopped": True}, JobState.CANCELLED),
+        ({"state": "Archived"}, {}, JobState.FAILED),
+        ({"state": "Running", "ready": 1, "active": 2}, {}, JobState.PENDING),
+        ({"state": "Running", "ready": 2, "active": 2}, {}, JobState.RUNNING),
+        ({"state": "Terminating"}, {}, JobState.RUNNING),
+        ({"state": "PendingRetry"}, {}, JobState.PENDING),
+        ({"state": "Deleted"}, {}, JobState.CANCELLED),
+        ({"state": "something new"}, {}, JobState.UNKNOWN),
+        ({}, {}, JobState.UNKNOWN),
+    ],
+)
+def test_states(status: dict[str, Any], spec: dict[str, Any], state: JobState) -> None:
+    assert bodies.job_state({"status": status, "spec": spec})[0] is state
+
+
 def test_a_log_is_followed_by_several_at_once(lepton: Lepton, mount: Path, capfd: pytest.CaptureFixture[str]) -> None:
     go = mount.parent / "go"
     script = f"for i in $(seq 2000); do echo line $i; done; until [ -e {go} ]; do sleep 0.05; done; echo last"

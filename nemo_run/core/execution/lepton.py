@@ -35,6 +35,7 @@ from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _SCHEME = "lepton://"
 _NEW = 60.0  # seconds in which a job that was created may not be known to all parts of the service
+_SHARE, _LONGEST = 0.1, 10.0  # how long an answer will do: of the time without changes, and in seconds at most
 _LOOK_FOR_REASONS = 30.0  # seconds between two looks at why a job does not start
 
 
@@ -251,6 +252,21 @@ class _workspace(Workspace):  # noqa: N801
         self.close()
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What the service said of the jobs of one experiment.
+
+    Attributes:
+        asked: When it was asked.
+        changed: Since when it says the same.
+        jobs: The jobs by their names.
+    """
+
+    asked: float
+    changed: float
+    jobs: dict[str, dict[str, Any]]
+
+
 class LeptonBackend:
     """Runs attempts as jobs of a Lepton workspace. What ended is in the attempts' folders, what has not is there."""
 
@@ -265,6 +281,7 @@ class LeptonBackend:
         self._groups: dict[str, str] = {}
         self._sent: dict[str, tuple[str, str]] = {}
         self._reasons: dict[str, tuple[float, str]] = {}
+        self._answers: dict[str, _Answer] = {}
 
     # describing
 
@@ -308,6 +325,7 @@ class LeptonBackend:
         body = bodies.creation(name, plan.spec["job"], command, envs, self._group(plan))
         attempt_folder(plan, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
         self._workspace.create(body)
+        self._answers.pop(mark_in(name), None)
         _note_submission(handle, plan)
         return handle
 
@@ -362,10 +380,23 @@ class LeptonBackend:
         there: dict[str, dict[str, Any]] = {}
         with _as_outage():
             for mark in sorted({mark_in(name) for name in unknown.values()}):  # one experiment, one query
-                there |= self._workspace.jobs(mark)
+                there |= self._jobs(mark)
             for handle, name in unknown.items():
                 found[handle] = self._status(handle, there.get(name) or self._workspace.job(name))
         return {handle: status for handle, status in found.items() if status is not None}
+
+    def _jobs(self, mark: str) -> dict[str, dict[str, Any]]:
+        """The jobs of an experiment; the last answer will do the longer, the longer nothing has changed."""
+        now = time.monotonic()
+        last = self._answers.get(mark) or _Answer(float("-inf"), now, {})
+        if now - last.asked < min(_LONGEST, _SHARE * (now - last.changed)):
+            return last.jobs
+        jobs = self._workspace.jobs(mark)
+        same = {name: job.get("status") for name, job in jobs.items()} == {
+            name: job.get("status") for name, job in last.jobs.items()
+        }
+        self._answers[mark] = _Answer(now, last.changed if same else now, jobs)
+        return jobs
 
     def _status(self, handle: str, job: Mapping[str, Any] | None) -> JobStatus:
         if job is None:
@@ -440,12 +471,14 @@ class LeptonBackend:
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the jobs that have not ended to end."""
+        self._answers.clear()
         for handle, status in self.states(list(handles)).items():
             if status.state.is_final or status.state is JobState.UNKNOWN:
                 continue
             write_json(str(_folder(handle) / "cancel"), {"at": time.time()})
             with _as_outage():
                 self._workspace.stop(_name_in(handle))
+        self._answers.clear()
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait until it is time to ask again."""
