@@ -14,6 +14,7 @@ import pytest
 from nemo_run import LocalExecutor
 from nemo_run.errors import ExecutorError
 from nemo_run.run.ray import RayCluster, RayJob
+from tests.docs.test_spec_examples import example
 from tests.ray.clusters import processes_of, record_of
 from tests.support import eventually
 
@@ -32,7 +33,7 @@ EXAMPLE = """
 from nemo_run import LocalExecutor
 from nemo_run.run.ray import RayJob
 
-job = RayJob(name="training-job", executor=LocalExecutor(nodes=1))
+job = RayJob(name="alone", executor=LocalExecutor(nodes=1))
 job.start(command="python train.py --config config.yaml", workdir={workdir!r}, runtime_env_yaml={env!r})
 """
 
@@ -44,15 +45,32 @@ def test_a_job_of_its_own_takes_its_cluster_along_though_nobody_watches(
     (tmp_path / "env.yaml").write_text("env_vars:\n  A: b\n")
     code = EXAMPLE.format(workdir=str(project), env=str(tmp_path / "env.yaml"))
     subprocess.run([sys.executable, "-c", code], check=True)
-    cluster = RayCluster("training-job", LocalExecutor())
+    cluster = RayCluster("alone", LocalExecutor())
     eventually(lambda: cluster.status(display=False)["state"] == "stopped", "the cluster has ended", within=120)
     assert processes_of(record_of(cluster)) == {}
     assert not Path(record_of(cluster)["temp_dir"]).exists()
-    job = RayJob("training-job", LocalExecutor())
+    job = RayJob("alone", LocalExecutor())
     job.logs(follow=True)
     assert "['--config', 'config.yaml'] b" in capsys.readouterr().out.splitlines()
     status = job.status(display=False)
     assert (status["state"], status["exit_code"]) == ("FAILED", 4)
+
+
+def test_the_example_that_describes_ray_runs_as_written(project: Path) -> None:
+    (project / "train.py").write_text("import os, sys; print(sys.argv[1:], os.environ['A'])")
+    (project / "env.yaml").write_text("env_vars: {A: b}")
+    code = example("ray_integration").replace("/path/to/project", str(project))
+    code = code.replace("/path/to/runtime_env.yaml", str(project / "env.yaml"))
+    before = "from nemo_run import LocalExecutor\nkuberay_executor = LocalExecutor()\n"
+    done = subprocess.run([sys.executable, "-c", before + code], stdout=subprocess.PIPE, text=True, check=True)
+    assert "['--config', 'config.yaml'] b" in done.stdout.splitlines()
+    job = RayJob("training-job", LocalExecutor())
+    assert job.wait()["exit_code"] == 0
+    job.stop(wait=True)
+    for name in ("ml-cluster", "training-job"):
+        cluster = RayCluster(name, LocalExecutor())
+        assert cluster.status(display=False)["state"] == "stopped"
+        assert processes_of(record_of(cluster)) == {}
 
 
 def test_nodes_that_die_are_reported(failing: RayCluster) -> None:

@@ -26,6 +26,7 @@ from nemo_run.core.tunnel.client import LocalTunnel
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 from nemo_run.run.prepare import import_environment
 from nemo_run.run.ray import _local_nodes
+from nemo_run.run.ray._slurm_node import last_words
 from nemo_run.run.ray.engine import (
     DASHBOARD_PORT,
     ClusterSpec,
@@ -117,7 +118,7 @@ class LocalRay:
             log.close()
         if _job(record).state.is_final:
             return text
-        return "\n".join([text.rstrip("\n"), *_local_nodes.last_words(Path(record["temp_dir"]))]).lstrip("\n")
+        return "\n".join([text.rstrip("\n"), *last_words(Path(record["temp_dir"], "ray"))]).lstrip("\n")
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
         """What the nodes' process, or :meth:`stop`, left of a job."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -23,6 +22,7 @@ from nemo_run.core.execution import _supervisor
 from nemo_run.core.execution.local import available_cpus, available_gpus
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import EngineUnreachableError
+from nemo_run.run.ray._slurm_node import descendants, last_words
 from nemo_run.run.ray.engine import Dashboard
 from nemo_run.run.ray.jobs_api import FINAL, PATIENCE, JobsApi
 
@@ -30,8 +30,6 @@ CLUSTER = "cluster.json"
 JOBS = "jobs"
 _POLL = 1.0
 _ESSENTIAL = {"gcs_server", "raylet", "dashboard"}
-_LOGS = ("gcs_server.out", "gcs_server.err", "raylet.out", "raylet.err", "dashboard.log", "dashboard.err")
-_TROUBLE = re.compile(r" [EWC] \d|ERROR|WARNING|Traceback|Error: ")
 
 
 def main(settings: dict[str, Any]) -> int:
@@ -72,10 +70,9 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
 
     count = settings["nodes"]
     cpus, gpus = shares(count)
-    dashboard = free_port()
     common = {"object_store_memory": settings["object_store_memory"], "temp_dir": str(temp / "ray")}
     head = {
-        "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": dashboard,
+        "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port(),
         "dashboard_agent_listen_port": 0,
     }  # fmt: skip
     cluster = Cluster()
@@ -86,18 +83,35 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
             if gpus[index]:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index])
             own = {
-                **(head if index == 0 else {}), **common, "num_cpus": cpus[index], "num_gpus": len(gpus[index]),
+                **(head if index == 0 else {}),
+                **common, "num_cpus": cpus[index], "num_gpus": len(gpus[index]),
                 "runtime_env_dir_name": f"runtime_resources_{index}",  # else one node deletes what another one uses
             }  # fmt: skip
-            nodes.append(cluster.add_node(**own))
+            nodes.append(start_node(cluster, own))
         tell(folder, stage="its dashboard is started", joined=count)
-        yield nodes, Dashboard(f"http://127.0.0.1:{dashboard}"), cluster.gcs_address
+        yield nodes, Dashboard(f"http://127.0.0.1:{head['dashboard_port']}"), cluster.gcs_address
     except Exception as e:
-        raise RuntimeError("\n".join([str(e) or repr(e), *last_words(temp)])) from e  # before logs tell of the shutdown
+        words = [str(e) or repr(e), *last_words(temp / "ray")]  # before the logs tell of the shutdown
+        raise RuntimeError("\n".join(words)) from e
     finally:
         tell(folder, ending=True)
         with suppress(Exception):  # whatever is left is ended by the supervisor
             cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def start_node(cluster: Any, options: dict[str, Any], tries: int = 4) -> Any:
+    """Start one node; again where it was not up in the half minute that Ray grants, as on a busy machine."""
+    try:
+        return cluster.add_node(**options)
+    except Exception as e:
+        if tries == 1 or "timed out during startup" not in str(e):
+            raise
+        sys.stderr.write(f"{e} It is started again.\n")
+    if cluster.head_node is None:  # what is left of the head would go on
+        for pid in descendants(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return start_node(cluster, options, tries - 1)
 
 
 def tell(folder: Path, **facts: Any) -> None:
@@ -168,16 +182,6 @@ def keep_logs(temp: Path, folder: Path) -> None:
     for log in temp.glob("ray/session_latest/logs/job-driver-*.log"):
         folder.mkdir(mode=0o700, exist_ok=True)
         shutil.copyfile(log, folder / log.name.removeprefix("job-driver-"))
-
-
-def last_words(temp: Path) -> Iterator[str]:
-    """From Ray's own logs, what tells why a node does not start, or died."""
-    for name in _LOGS:
-        for log in temp.glob(f"ray/session_latest/logs/{name}"):
-            lines = log.read_text(errors="replace").splitlines()
-            shown = [line for line in lines if _TROUBLE.search(line)][-5:] or lines[-2:]
-            if shown:
-                yield "\n".join([f"--- {name}:", *shown])
 
 
 if __name__ == "__main__":
