@@ -1,0 +1,131 @@
+"""Experiments on a real cluster with a real node."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import nemo_run as run
+from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.kubernetes import KubernetesExecutor
+from tests.docs import markdown
+from tests.services.kubernetes import IMAGE, KubernetesCluster
+from tests.support import eventually
+
+pytestmark = pytest.mark.needs("kubernetes node")
+
+GUIDE = Path(__file__).parents[2] / "docs" / "kubernetes.md"
+
+
+@pytest.fixture
+def make(namespace: str) -> Any:
+    def make(**options: Any) -> KubernetesExecutor:
+        given = {"image": IMAGE, "namespace": namespace, "packager": run.Packager(), "grace": 2}
+        return KubernetesExecutor(**{**given, **options})
+
+    return make
+
+
+def log_of(exp: run.Experiment, capfdbinary: pytest.CaptureFixture[bytes], job: str = "job0") -> list[str]:
+    capfdbinary.readouterr()
+    exp.logs(job, follow=False)
+    return [re.sub(r"^.*?/\d+ ", "", line) for line in capfdbinary.readouterr().out.decode().splitlines()]
+
+
+def test_functions_of_a_script_run_and_what_they_leave_comes_back(
+    make: Any, namespace: str, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (work / "launch.py").write_text(f"""
+import os, sys
+import nemo_run as run
+
+def train(size: int):
+    print("trained", size, "in", os.getcwd(), "on", sys.argv[0].rpartition("/")[2])
+    with open(os.environ["NEMO_RUN_ARTIFACTS"] + "/model", "w") as f:
+        f.write(str(size))
+
+if __name__ == "__main__":
+    executor = run.KubernetesExecutor(image={IMAGE!r}, namespace={namespace!r}, packager=run.Packager())
+    with run.Experiment("exp", executor=executor) as exp:
+        exp.add(run.Partial(train, size=7), name="job0", tail_logs=True)
+        exp.run()
+    print("ended as", exp.results()["job0"].state.name)
+    print("left", [artifact.path for artifact in exp.artifacts("job0")])
+""")
+    done = subprocess.run([sys.executable, "launch.py"], capture_output=True, text=True, check=False)
+    assert "trained 7 in / on" in done.stdout, done.stdout + done.stderr
+    assert "ended as SUCCEEDED" in done.stdout
+
+
+def test_packaged_code_runs_and_failures_are_tried_again(
+    make: Any, work: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (work / "lib").mkdir()
+    (work / "lib" / "part.py").write_text("WORD = 'packaged'\n")
+    (work / "main.py").write_text(
+        "import os, sys\nfrom lib.part import WORD\nprint(WORD, sys.argv[1:], os.getcwd())\n"
+        "sys.exit(int(os.environ['NEMO_RUN_ATTEMPT']) < 2)\n"
+    )
+    for argv in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", *argv], check=True, capture_output=True)
+    executor = make(packager=run.GitArchivePackager(), retries=1, retry_delay=0)
+    with run.Experiment("exp", executor=executor, clean_mode=True) as exp:
+        exp.add(run.Script("main.py", entrypoint="python", args=["a b", "$(HOME)"]), name="job0")
+        exp.run()
+    assert exp.results()["job0"].state is JobState.SUCCEEDED
+    assert log_of(exp, capfdbinary) == ["packaged ['a b', '$(HOME)'] /nemo_run/code"] * 2
+
+
+def test_members_of_a_group_run_together_and_end_together(make: Any, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    server = run.Script(inline='echo "$NEMO_RUN_GROUP_RANK $(hostname)"; exec sleep 300')
+    worker = run.Script(inline='for host in ${NEMO_RUN_GROUP_HOSTS//,/ }; do echo "${host%%.*}"; done; exit 3')
+    with run.Experiment("exp", executor=make(), clean_mode=True) as exp:
+        exp.add([server, worker], name="job0")
+        exp.run()
+    assert exp.results()["job0"].state is JobState.FAILED
+    assert sorted(log_of(exp, capfdbinary)) == ["0 node-0-0", "node-0-0", "node-1-0"]
+
+
+def test_cancel_of_a_detached_experiment(make: Any) -> None:
+    with run.Experiment("exp", executor=make(), clean_mode=True) as exp:
+        exp.add(run.Script(inline="exec sleep 300"), name="job0")
+        exp.run(detach=True)
+    eventually(lambda: exp.results()["job0"].state is JobState.RUNNING)
+    exp.cancel("job0")
+    exp.wait()
+    assert exp.results()["job0"].state is JobState.CANCELLED
+
+
+def test_the_rights_of_the_guide_are_enough(
+    kubernetes_node: KubernetesCluster, own_namespace: str, make: Any, work: Path
+) -> None:
+    from kubernetes import client
+
+    role = yaml.safe_load(next(block.code for block in markdown.blocks(GUIDE.read_text()) if block.file == "role.yaml"))
+    api = client.RbacAuthorizationV1Api(kubernetes_node.core().api_client)
+    api.create_namespaced_role(own_namespace, role)
+    subjects = [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}]
+    reference = {"kind": "Role", "name": "nemo-run", "apiGroup": "rbac.authorization.k8s.io"}
+    binding = {"metadata": {"name": "alice"}, "subjects": subjects, "roleRef": reference}
+    api.create_namespaced_role_binding(own_namespace, binding)
+    kubernetes_node.make_volume(own_namespace, "work")
+    options = {"context": "alice", "namespace": own_namespace}
+    with run.Experiment("exp", clean_mode=True) as exp:
+        plain = make(**options, num_nodes=2, env_vars={"A_TOKEN": "x"})
+        exp.add(run.Script(inline='touch "$NEMO_RUN_ARTIFACTS/a"'), name="plain", executor=plain)
+        volume = make(**options, workdir_pvc="work")
+        exp.add(run.Script(inline='touch "$NEMO_RUN_ARTIFACTS/b"'), name="volume", executor=volume)
+        exp.add(run.Script(inline="exec sleep 300"), name="cancelled", executor=make(**options))
+        exp.run(detach=True)
+    eventually(lambda: exp.results()["cancelled"].state is JobState.RUNNING)
+    exp.cancel("cancelled")
+    exp.wait()
+    states = {name: (result.state.name, result.reason) for name, result in exp.results().items()}
+    assert states == {"plain": ("SUCCEEDED", ""), "volume": ("SUCCEEDED", ""), "cancelled": ("CANCELLED", "cancelled")}
+    eventually(lambda: {artifact.path for artifact in exp.artifacts()} == {"a", "b"})  # the controller collects them
