@@ -13,8 +13,9 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.tunnel.ssh import free_port
-from nemo_run.errors import ExecutorError, RayJobFailedError
+from nemo_run.errors import EngineUnreachableError, ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
+from nemo_run.run.ray.engine import ClusterSpec, ClusterState, get_engine
 from tests.lepton.conftest import executor_on
 from tests.services.lepton import Lepton
 from tests.support import eventually
@@ -102,6 +103,16 @@ def test_a_cluster_and_its_jobs(
     assert cluster.status(display=False)["state"] == "stopped"
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_cluster_whose_creation_was_not_confirmed(lepton: Lepton, executor: run.LeptonExecutor, own: bool) -> None:
+    """It is there for the next one who wants it; but not where it was for one job, as nobody would end it."""
+    lepton.fault("POST", "/rayclusters$", "lost")
+    lepton.fault("GET", "/rayclusters/c$", "status", 429, after=1, retry_after="3600")
+    with pytest.raises(EngineUnreachableError):
+        get_engine("lepton").start(ClusterSpec("c", executor, until_job="job-1" if own else ""))
+    assert len(lepton.ray_clusters) == (0 if own else 1)
+
+
 def test_a_cluster_is_found_by_its_name_from_elsewhere(
     ready: Lepton, executor: run.LeptonExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,8 +133,6 @@ def test_another_cluster_of_the_same_name_is_not_this_one(ready: Lepton, executo
     document["metadata"]["created_at"] += 1
     stored = cluster.stored()
     assert stored is not None
-    from nemo_run.run.ray.engine import ClusterState, get_engine
-
     assert get_engine("lepton").status(stored.record).state is ClusterState.STOPPED
     get_engine("lepton").stop(stored.record)
     assert ready.ray_clusters

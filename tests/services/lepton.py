@@ -46,6 +46,7 @@ class Fault:
             the connection is cut after so many bytes of the answer.
         value: The status, the seconds, or the number of bytes.
         times: How often.
+        after: How many are well before.
         headers: Of a refusal.
     """
 
@@ -54,6 +55,7 @@ class Fault:
     kind: str
     value: float = 0
     times: int = 1
+    after: int = 0
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -214,18 +216,21 @@ class Lepton:
             "LEPTON_CACHE_DIR": str(self.folder / "lepton-cache"),
         }
 
-    def fault(self, method: str, path: str, kind: str, value: float = 0, times: int = 1, **headers: str) -> None:
+    def fault(
+        self, method: str, path: str, kind: str, value: float = 0, times: int = 1, after: int = 0, **headers: str
+    ) -> None:
         """Let something go wrong."""
-        self.faults.append(
-            Fault(method, path, kind, value, times, {k.replace("_", "-"): v for k, v in headers.items()})
-        )
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        self.faults.append(Fault(method, path, kind, value, times, after, named))
 
     def take_fault(self, method: str, path: str) -> Fault | None:
         with self.lock:
             for fault in self.faults:
                 if fault.times > 0 and fault.method == method and re.search(fault.path, path):
-                    fault.times -= 1
-                    return fault
+                    fault.after -= 1
+                    if fault.after < 0:
+                        fault.times -= 1
+                        return fault
         return None
 
     def make_room(self) -> None:

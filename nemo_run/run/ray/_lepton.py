@@ -69,12 +69,13 @@ class LeptonRay:
             name = cluster_name(spec.name)
             _wait_until_gone(workspace, name)
             group = workspace.node_group_id(executor.node_group) if executor.node_group else ""
-            workspace.client.create(
-                "rayclusters", cluster_body(spec.name, executor, group), lambda: _get(workspace, name)
-            )
-            made = _get(workspace, name)
-            if made is None:
-                raise EngineUnreachableError(f"Lepton has taken the Ray cluster {name!r}, but does not know of it yet")
+            try:
+                made = _create(workspace, cluster_body(spec.name, executor, group))
+            except EngineUnreachableError:
+                if spec.until_job:  # nobody would end it, if it is made all the same
+                    with contextlib.suppress(ExecutorError):
+                        workspace.client.delete(_path(name))
+                raise
         record = _record(made, spec.until_job)
         if spec.until_job:
             try:
@@ -275,6 +276,15 @@ def _path(name: str) -> str:
 def _get(workspace: Workspace, name: str) -> dict[str, Any] | None:
     found: dict[str, Any] | None = workspace.client.get(_path(name), absent=(404,))
     return found
+
+
+def _create(workspace: Workspace, body: Mapping[str, Any]) -> dict[str, Any]:
+    name = body["metadata"]["id"]
+    workspace.client.create("rayclusters", body, lambda: _get(workspace, name))
+    made = _get(workspace, name)
+    if made is None:
+        raise EngineUnreachableError(f"Lepton has taken the Ray cluster {name!r}, but does not know of it yet")
+    return made
 
 
 def _same(workspace: Workspace, record: Record) -> dict[str, Any] | None:
