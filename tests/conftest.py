@@ -43,6 +43,7 @@ THINGS: dict[str, Callable[[], bool]] = {
     "leptonai": leptonai.available,
     "kubernetes api": kubernetes.available,
     "kubernetes node": kubernetes.node_available,
+    "kubernetes for SkyPilot": skypilot.can_see_kubernetes,
     "machines for SkyPilot": skypilot.has_machines,
     "skypilot": skypilot.available,
     "slurm cluster": slurm.available,

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tests.services import slurm
+from tests.services import installed, slurm
 from tests.services.slurm import SlurmCluster
 from tests.services.sshd import Sshd, available as sshd_available
 
@@ -52,7 +52,7 @@ def available() -> bool:
 
 def has_machines() -> bool:
     """Can SkyPilot have machines here, those of a Slurm cluster?"""
-    return available() and slurm.available() and sshd_available() and shutil.which("rsync") is not None
+    return available() and slurm.available() and sshd_available() and installed(("rsync",), ("rsync",))
 
 
 def make_environment() -> None:
@@ -85,6 +85,11 @@ def _python() -> str:
 def _own_requirements() -> list[str]:
     wanted = [Requirement(text) for text in metadata.requires("nemo-run") or []]
     return [str(one).partition(";")[0] for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def can_see_kubernetes() -> bool:
+    """Has SkyPilot the programs without which it takes no Kubernetes cluster?"""
+    return available() and installed(("nc", "socat"), ("netcat-openbsd", "socat"))
 
 
 class Machines:
@@ -178,7 +183,7 @@ esac
 class ApiServer:
     """SkyPilot's API server on the loopback interface, with a home folder of its own."""
 
-    def __init__(self, machines: Machines | None = None, kubeconfig: str = "") -> None:
+    def __init__(self, machines: Machines | None = None, kubeconfig: str = "", *, managed_jobs: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="nr-sky-"))
         self.home = self.folder / "home"
         (self.home / ".sky").mkdir(parents=True)
@@ -186,7 +191,7 @@ class ApiServer:
             s.bind(("127.0.0.1", 0))
             self.port = int(s.getsockname()[1])
         clouds = ["kubernetes"] if kubeconfig else []
-        config: dict[str, object] = {"jobs": {"controller": {"consolidation_mode": True}}}
+        config: dict[str, object] = {"jobs": {"controller": {"consolidation_mode": True}}} if managed_jobs else {}
         if machines is not None:
             (self.home / ".slurm").mkdir()
             (self.home / ".slurm" / "config").write_text(machines.ssh_config())

@@ -262,8 +262,7 @@ def task_config(
 def as_shown(config: Mapping[str, Any]) -> dict[str, Any]:
     """The task with the values of secrets masked."""
     shown = {**config, "secrets": masked(config.get("secrets", {}))}
-    run = config.get("run", "").replace(CODE, "<code>").replace(RUNNER, "<runner>")
-    shown["run"] = "\n".join(map(_masked_line, run.splitlines()))
+    shown["run"] = "\n".join(map(_masked_line, config.get("run", "").splitlines()))
     return {key: value for key, value in shown.items() if value}
 
 
@@ -347,20 +346,17 @@ ARTIFACTS = "nemo_run_artifacts"
 """Folder, among the logs of a job, of what it left in its folder of artifacts."""
 
 
-CODE, RUNNER = "\0code\0", "\0runner\0"
-"""Stand for the names of files that are made from what is in them, which is read when a job is submitted."""
+CODE, RUNNER = "\0code_file\0", "\0runner_file\0"
+"""Variables for the names of files that are made from what is in them, which is read when a job is submitted."""
 
 
 def for_attempt(
     config: Mapping[str, Any], attempt: int, job_archive: Path, shared: Mapping[str, Package]
 ) -> dict[str, Any]:
     """The task of an attempt of a job: with its number, and with the files that SkyPilot is to bring to the nodes."""
-    run = f"attempt={attempt}\n{config['run']}"
-    files = {f"{config['name']}.tar.gz": job_archive}
-    for kind, placeholder in (("code", CODE), ("runner", RUNNER)):
-        if kind in shared:
-            run = run.replace(placeholder, shared[kind].name)
-            files[shared[kind].name] = shared[kind].path
+    variables = [f"attempt={attempt}", *(f"{kind}_file={package.name}" for kind, package in shared.items())]
+    run = "\n".join([*variables, config["run"]])
+    files = {f"{config['name']}.tar.gz": job_archive, **{one.name: one.path for one in shared.values()}}
     mounts = {f"~/{_FILES}/{name}": str(path) for name, path in files.items()}
     return {
         **config,

@@ -8,7 +8,9 @@ attempt ended is written down there by whoever sees it first, with its log: the 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -177,7 +179,7 @@ class SkypilotBackend(ABC):
         there = self._existing({plan.spec["cluster"] for plan in plans if plan.spec["cluster"]})
         asked = set()
         for plan in plans:
-            wanted = repr((plan.spec["task"]["resources"], plan.spec["task"].get("num_nodes")))
+            wanted = repr((plan.spec["task"].get("resources"), plan.spec["task"].get("num_nodes")))
             if plan.spec["cluster"] not in there and wanted not in asked:
                 asked.add(wanted)
                 try:
@@ -325,16 +327,27 @@ class SkypilotBackend(ABC):
         return "SkyPilot could not launch it"
 
     def _record_ends(self, cluster: str, jobs: Mapping[Handle, Job]) -> dict[str, JobStatus]:
-        """Write down how jobs ended, once their logs are here."""
+        """Write down how jobs ended, once their logs are here. Only one process at a time does so for a job."""
+        with contextlib.ExitStack() as locks:
+            for handle in sorted(jobs, key=str):
+                locks.enter_context(_locked(handle.folder / "end.lock"))
+            recorded = {handle: handle.recorded() for handle in jobs}
+            fresh = {job.id: handle for handle, job in jobs.items() if recorded[handle] is None}
+            said = self._keep_logs(cluster, fresh) if fresh else {}
+            return {
+                str(handle): recorded[handle] or self._record_job(handle, job, said.get(job.id, ""))
+                for handle, job in jobs.items()
+            }
+
+    def _keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
         try:
-            said = self.keep_logs(cluster, {job.id: handle for handle, job in jobs.items()})
+            return self.keep_logs(cluster, jobs)
         except EngineUnreachableError:
             raise
         except ExecutorError as e:  # the cluster is on its way out: better no log than no end
-            said = {}
-            for handle in jobs:
+            for handle in jobs.values():
                 (handle.folder / "log").write_text(f"the log could not be had: {e}\n")
-        return {str(handle): self._record_job(handle, job, said.get(job.id, "")) for handle, job in jobs.items()}
+            return {}
 
     def _record_job(self, handle: Handle, job: Job, said: str) -> JobStatus:
         code = 0 if job.status.state is JobState.SUCCEEDED else sky_log.exit_code(said)
@@ -416,6 +429,16 @@ class SkypilotBackend(ABC):
     def close(self) -> None:
         """Forget what is known: the next question goes to SkyPilot. There is no connection to let go of."""
         self._asked.clear()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def as_yaml(doc: Mapping[str, Any]) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.services import skypilot
+pytest.register_assert_rewrite("tests.skypilot.inside.experiments")
+
+from tests.services import skypilot  # noqa: E402
 
 if not skypilot.is_inside():
     collect_ignore_glob = ["test_*.py"]  # ../test_inside.py runs them where SkyPilot is

@@ -1,0 +1,46 @@
+"""Experiments, through SkyPilot's real client and a stand-in for its API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nemo_run as run
+from nemo_run.core.execution.base import JobState
+from tests.services.skypilot import Double
+from tests.skypilot.inside.conftest import client_of
+from tests.skypilot.inside.experiments import check_jobs_on_a_cluster, log_of, shell
+from tests.support import work as work  # noqa: PLC0414
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _double() -> Iterator[None]:
+    with client_of(Double()):
+        yield
+
+
+def make(cls: Any = run.SkypilotExecutor, **options: Any) -> Any:
+    return cls(**{"packager": run.Packager(), **options})
+
+
+def test_jobs_on_a_cluster(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_jobs_on_a_cluster(work, monkeypatch, make)
+
+
+def test_managed_jobs(work: Path) -> None:
+    exp = run.Experiment("exp", executor=make(run.SkypilotJobsExecutor, retries=1, retry_delay=0.1))
+    first = exp.add(shell('echo "try $NEMO_RUN_ATTEMPT"; test $NEMO_RUN_ATTEMPT = 2'), name="first")
+    exp.add(shell("exit 7"), name="second", dependencies=[first])
+    exp.add(shell("true"), name="collecting", artifacts=["*.txt"])
+    exp.run()
+    ends = {name: (result.state, result.exit_code) for name, result in exp.results().items()}
+    assert ends == {
+        "first": (JobState.SUCCEEDED, 0),
+        "second": (JobState.FAILED, 7),
+        "collecting": (JobState.SUCCEEDED, 0),
+    }
+    assert log_of(exp, "first") == "try 1\n"
+    assert "storage_mounts=" in exp.results()["collecting"].reason
