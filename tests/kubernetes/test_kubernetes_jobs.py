@@ -190,20 +190,29 @@ def test_several_nodes_know_of_each_other(jobs: Jobs, cluster: Cluster) -> None:
     assert jobs.log(handle, rank=2) == f"{lines[2]}\n"
 
 
-def test_the_address_of_the_first_node_leads_to_it(jobs: Jobs, cluster: Cluster) -> None:
-    """The test cluster has no name server; what one would answer with is in the endpoints of the service."""
-    handle = jobs.start("sleep 300", num_nodes=2)
-    name = handle.split("/")[3]
-
-    def addresses() -> dict[str, str]:
-        found = cluster.get("v1", "Endpoints", jobs.namespace, name) or {}
-        subsets = found.get("subsets") or []
-        return {entry["hostname"]: entry["ip"] for subset in subsets for entry in subset.get("addresses") or []}
-
-    known = eventually(lambda: addresses() if len(addresses()) == 2 else None)
-    assert known is not None
-    pods = cluster.pods(jobs.namespace, f"{ATTEMPT_LABEL}={name}")
-    assert known == {pod["spec"]["hostname"]: pod["status"]["podIP"] for pod in pods}
+def test_the_address_of_the_first_node_leads_to_it(jobs: Jobs) -> None:
+    script = """
+if [ "$NODE_RANK" = 0 ]; then exec python3 -c '
+import socket
+with socket.create_server(("", 29500)) as server:
+    for _ in range(2):
+        connection, _ = server.accept()
+        print(connection.recv(100).decode())
+'; fi
+exec python3 -c '
+import os, socket, time
+while True:
+    try:
+        with socket.create_connection((os.environ["MASTER_ADDR"], 29500), 5) as connection:
+            connection.sendall(b"hello from " + os.environ["NODE_RANK"].encode())
+        break
+    except OSError as e:
+        print(e, flush=True)
+        time.sleep(0.2)
+'"""
+    handle = jobs.start(script, num_nodes=3)
+    assert jobs.end(handle).exit_code == 0
+    assert sorted(jobs.log(handle, rank=0).splitlines()) == ["hello from 1", "hello from 2"]
 
 
 def test_one_node_that_fails_ends_the_others(jobs: Jobs) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.services import installed, kubernetes_build as binaries
+from tests.services.kubernetes_names import DOMAIN, NameServer
 
 IMAGE = f"localhost/nemo-run-test-py{sys.version_info[0]}.{sys.version_info[1]}:test"
 """An image with a shell and Python, and nothing else."""
@@ -75,6 +76,7 @@ class KubernetesCluster:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._node: subprocess.Popen[bytes] | None = None
         self._kubelet_started = 0.0
+        self._names: NameServer | None = None
         self._net = _free_net()
         self._address = f"{self._net}.3.1"  # of the API, on the loopback interface: the node reaches it there, too
         self._link = f"nr-{self.folder.name[-8:]}"
@@ -161,6 +163,7 @@ class KubernetesCluster:
             "--feature-gates=TTLAfterFinished=true",
         ])  # fmt: skip
         self._run("kube-scheduler", common)
+        self._names = NameServer(self._address, self.core)
         self.start_node()
         self.has_node = True
 
@@ -261,7 +264,7 @@ oom_score = 0
             "enforceNodeAllocatable": [], "evictionHard": dict.fromkeys(_SHORTAGES, "0%"),
             "imageGCHighThresholdPercent": 100, "nodeStatusUpdateFrequency": "1s", "nodeLeaseDurationSeconds": 8,
             "serializeImagePulls": False, "kubeAPIQPS": 200, "kubeAPIBurst": 400, "eventRecordQPS": 0,
-            "resolvConf": "/dev/null",
+            "resolvConf": "/dev/null", "clusterDNS": [self._address], "clusterDomain": DOMAIN,
         }  # fmt: skip
         (self.folder / "kubelet.json").write_text(json.dumps(configuration))
         self._run("kubelet", self._inside(
@@ -348,6 +351,8 @@ oom_score = 0
     def stop(self) -> None:
         """End everything and remove its files."""
         self.kill_node()
+        if self._names is not None:
+            self._names.close()
         for process in reversed(list(self._processes.values())):
             process.kill()
             process.wait()
