@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,45 @@ def test_packaged_code_runs_and_failures_are_tried_again(
         exp.run()
     assert exp.results()["job0"].state is JobState.SUCCEEDED
     assert log_of(exp, capfdbinary) == ["packaged ['a b', '$(HOME)'] /nemo_run/code"] * 2
+
+
+ALL_REDUCE = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+print("rank", dist.get_rank(), "of", dist.get_world_size(), "sums to", total.item(), flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.needs("torch")
+def test_a_real_torch_over_two_pods(make: Any, work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The image has no torch: that of this machine is mounted, with the system's libraries that it needs."""
+    site = sysconfig.get_path("purelib")
+    needed = subprocess.run(["ldd", f"{site}/torch/lib/libtorch_cpu.so"], capture_output=True, text=True, check=True)
+    system = {found for found in re.findall(r"=> (/\S+)", needed.stdout) if not found.startswith(site)}
+    (work / "lib").mkdir()
+    of_glibc = [f"{Path(library).parent}/{name}" for library in system for name in ("libpthread.so.0", "libdl.so.2")]
+    for library in {*system, *filter(os.path.exists, of_glibc)}:
+        if not Path(library).name.startswith("libc.so"):  # the image has its own
+            shutil.copy(library, work / "lib")
+    folders = {"site": site, "lib-torch": str(work / "lib")}
+    executor = make(
+        launcher="torchrun",
+        num_nodes=2,
+        volumes=[{"name": name, "hostPath": {"path": path}} for name, path in folders.items()],
+        volume_mounts=[{"name": name, "mountPath": f"/{name}"} for name in folders],
+        env_vars={"PYTHONPATH": "/site", "LD_LIBRARY_PATH": "/lib-torch"},
+    )
+    with run.Experiment("exp", executor=executor, clean_mode=True) as exp:
+        exp.add(run.Script(inline=ALL_REDUCE, entrypoint="python3"), name="job0")
+        exp.run()
+    lines = log_of(exp, capfdbinary)
+    assert sorted(line[line.index("rank") :] for line in lines if "sums to" in line) == [
+        "rank 0 of 2 sums to 3.0",
+        "rank 1 of 2 sums to 3.0",
+    ], lines
 
 
 def test_members_of_a_group_run_together_and_end_together(make: Any, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
