@@ -96,6 +96,15 @@ def test_a_cluster_that_fails_says_why(failing: RayCluster) -> None:
         failing.start(pre_ray_start_commands=["echo no licence", "exit 3"])
 
 
+def test_a_cluster_whose_starter_was_killed_is_found(failing: RayCluster, nemorun_home: Path) -> None:
+    failing.start(wait_until_ready=False, pre_ray_start_commands=["sleep 1000"])
+    record = record_of(failing)
+    for path in nemorun_home.glob("ray/clusters/*/failing.json"):
+        path.unlink()
+    assert failing.status(display=False)["state"] == "starting"
+    assert record_of(failing) == record
+
+
 def test_a_cluster_that_is_late_says_what_it_waits_for(failing: RayCluster) -> None:
     with pytest.raises(ExecutorError, match=r"not ready after 1 s: starting(.|\n)*ray stop failing(.|\n)*  waiting"):
         failing.start(timeout=1, pre_ray_start_commands=["echo waiting", "sleep 1000"])

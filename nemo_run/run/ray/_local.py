@@ -42,6 +42,7 @@ from nemo_run.run.store import folder_name, make_folder, read_json, write_json
 if TYPE_CHECKING:
     from nemo_run.core.execution.base import Executor, Plan
 
+_RECORD = "record.json"
 _STORE_SHARE = 0.3  # of the memory, for the objects of all nodes; as Ray itself has it for one
 _SHARED = "/dev/shm"  # noqa: S108  (where Ray keeps objects)
 _LONGEST_TEMP = 40  # characters; sockets lie below, whose paths the system limits to 107
@@ -67,16 +68,24 @@ class LocalRay:
         plan = _plan(spec, folder, temporary)
         write_json(folder / "environment.json", _environment())
         attempts = [int(path.name) for path in folder.glob("attempts/*") if path.name.isdigit()]
+        number = max(attempts, default=0) + 1
         backend = LocalBackend()
+        record = {"handle": backend.handle(plan, number), "nodes": spec.executor.nnodes(), "temp_dir": temporary}
+        write_json(folder / _RECORD, record)  # first, so that nothing runs that is not known
         try:
-            handle = backend.submit(plan, max(attempts, default=0) + 1)
+            backend.submit(plan, number)
         finally:
             backend.close()
-        return {"handle": handle, "nodes": plan_nodes(spec), "temp_dir": temporary}
+        return record
 
     def find(self, spec: ClusterSpec) -> Record | None:
-        """Nothing: all there is to know is in the record."""
-        return None
+        """One that was started by a process that was killed before it could tell."""
+        try:
+            record: Record = read_json(_folder(spec.name) / _RECORD)
+        except FileNotFoundError:
+            return None
+        job = _job(record)
+        return None if job.state.is_final or job.state is JobState.UNKNOWN else record
 
     def status(self, record: Record) -> ClusterStatus:
         """How the cluster is: what its supervisor says, and then what Ray says."""
@@ -156,11 +165,6 @@ def _temporary_folder() -> str:
     """A new name for Ray's own files."""
     base = tempfile.gettempdir()
     return str(Path(base if len(base) <= _LONGEST_TEMP else "/tmp", f"nemo-ray-{secrets.token_hex(6)}"))  # noqa: S108
-
-
-def plan_nodes(spec: ClusterSpec) -> int:
-    """How many nodes are wanted."""
-    return spec.executor.nnodes()
 
 
 def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:

@@ -133,14 +133,21 @@ class WatchedJob:
             ExecutorError: It has not ended in time.
         """
         pauses = Pauses(until=None if timeout is None else time.monotonic() + timeout)
+        answered, words = time.monotonic(), ""
         with telling() as tell:
             while True:
-                status = self.status()
-                if is_final({"status": status["state"]}):
-                    return status
+                try:
+                    status = self.status()
+                    answered, words = time.monotonic(), in_words(status)
+                    if is_final({"status": status["state"]}):
+                        return status
+                except EngineUnreachableError as e:
+                    if pauses.over or time.monotonic() > answered + PATIENCE:
+                        raise
+                    words = str(e)
                 if pauses.over:
-                    raise ExecutorError(f"{in_words(status)} after {timeout:g} s; it goes on")
-                tell(in_words(status))
+                    raise ExecutorError(f"{words} after {timeout:g} s; it goes on")
+                tell(words)
                 pauses.sleep()
 
     def stop(self, *, wait: bool = False) -> None:
