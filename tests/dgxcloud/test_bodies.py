@@ -34,12 +34,6 @@ def runapy() -> str:
     return str(python)
 
 
-def accepted(python: str, sent: list[tuple[str, dict[str, Any]]]) -> None:
-    check = Path(__file__).with_name("runapy_check.py")
-    done = subprocess.run([python, str(check)], input=json.dumps(sent), capture_output=True, text=True, check=True)
-    assert [problem for problem in json.loads(done.stdout) if problem] == []
-
-
 CASES: list[dict[str, Any]] = [
     {},
     {"gpus_per_node": 8, "env_vars": {"A": "1", "HF_TOKEN": "x y $z"}},
@@ -56,24 +50,22 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", CASES, ids=[",".join(case) or "plain" for case in CASES])
-def test_workloads_are_as_the_models_of_the_service_say(options: dict[str, Any], runapy: str, tmp_path: Path) -> None:
-    executor = make_executor(**options)
-    executor.check()
-    request = JobRequest("e_1", "job", str(tmp_path), executor, Command(("python", "x.py", "a b"), {"B": "2"}))
-    spec = bodies.job_spec(executor, request, "/workspace/nemo_run/e_1/job")
-    command, args = bodies.run_command("/workspace/run.sh", 1)
-    project = {"id": "4501", "clusterId": "cluster-1"}
-    name = service_name("job", str(tmp_path), 1, bodies.LONGEST_NAME)
-    body = bodies.creation(name, project, spec["workload"], command, args, spec["env"])
-    accepted(runapy, [(spec["kind"], body)])
-
-
-def test_helpers_are_as_the_models_of_the_service_say(runapy: str) -> None:
+def test_bodies_are_as_the_models_of_the_service_say(runapy: str, tmp_path: Path) -> None:
     project = {"id": "4501", "clusterId": "cluster-1"}
     blob = bodies.Blob.of("run", b"x" * 500, ".sh")
-    script = bodies.put("/workspace/.packages", blob)
-    accepted(runapy, [("workspaces", bodies.helper("nemo-run-data-1", project, [server.CLAIM], script))])
+    helper = bodies.helper("nemo-run-data-1", project, [server.CLAIM], bodies.put("/workspace/.packages", blob))
+    sent = [(bodies.WORKSPACES, helper)]
+    for options in CASES:
+        executor = make_executor(**options)
+        executor.check()
+        request = JobRequest("e_1", "job", str(tmp_path), executor, Command(("python", "x.py", "a b"), {"B": "2"}))
+        spec = bodies.job_spec(executor, request, "/workspace/nemo_run/e_1/job")
+        command, args = bodies.run_command("/workspace/run.sh", 1)
+        name = service_name("job", str(tmp_path), 1, bodies.LONGEST_NAME)
+        sent.append((spec["kind"], bodies.creation(name, project, spec["workload"], command, args, spec["env"])))
+    check = Path(__file__).with_name("runapy_check.py")
+    done = subprocess.run([runapy, str(check)], input=json.dumps(sent), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[]] * len(sent)
 
 
 def test_a_large_blob_is_sent_in_pieces_that_are_short_enough() -> None:
