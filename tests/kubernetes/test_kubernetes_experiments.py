@@ -85,6 +85,42 @@ def test_packaged_code_runs_and_failures_are_tried_again(
     assert log_of(exp, capfdbinary) == ["packaged ['a b', '$(HOME)'] /nemo_run/code"] * 2
 
 
+@pytest.mark.parametrize("volume", [True, False])
+def test_packaged_functions_run_and_their_files_come_back(
+    make: Any,
+    kubernetes_node: KubernetesCluster,
+    own_namespace: str,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    volume: bool,
+) -> None:
+    (work / "pod_recipe.py").write_text(
+        "import os\n"
+        "def train(text):\n"
+        "    open('result.txt', 'w').write(text)\n"
+        "    open(os.environ['NEMO_RUN_ARTIFACTS'] + '/model', 'w').write(text * 2)\n"
+        "    print(os.path.basename(os.getcwd()))\n"
+    )
+    monkeypatch.syspath_prepend(str(work))
+    monkeypatch.delitem(sys.modules, "pod_recipe", raising=False)
+    from pod_recipe import train  # type: ignore[import-not-found]
+
+    options = {"namespace": own_namespace}
+    if volume:
+        kubernetes_node.make_volume(own_namespace, "work")
+        options |= {"workdir_pvc": "work", "workdir_pvc_path": "/mnt/my work"}
+    packager = run.PatternPackager(include_pattern=str(work / "*.py"), relative_path=str(work))
+    with run.Experiment("exp", executor=make(packager=packager, **options), clean_mode=True) as exp:
+        exp.add(run.Partial(train, "é"), name="job0", artifacts=["*.txt"])
+        exp.run()
+    assert exp.results()["job0"].state is JobState.SUCCEEDED
+    assert log_of(exp, capfdbinary) == ["code"]
+    found = {path.name: path.read_text() for path in Path(exp.directory, "job0", "artifacts").iterdir()}
+    assert found == ({"result.txt": "é", "model": "éé"} if volume else {"model": "éé"})
+    assert ("workdir_pvc" in exp.results()["job0"].reason) == (not volume)
+
+
 ALL_REDUCE = """
 import torch, torch.distributed as dist
 dist.init_process_group("gloo")
