@@ -36,17 +36,18 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     )
     from nemo_run.core.execution.dgxcloud import DGXCloudExecutor as DGXCloudExecutor
     from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
+    from nemo_run.core.execution.kubeflow import KubeflowExecutor as KubeflowExecutor
     from nemo_run.core.execution.kuberay import (
         KubeRayExecutor as KubeRayExecutor,
         KubeRayWorkerGroup as KubeRayWorkerGroup,
     )
+    from nemo_run.core.execution.kubernetes import KubernetesExecutor as KubernetesExecutor
     from nemo_run.core.execution.launcher import (
         FaultTolerance as FaultTolerance,
         SlurmRay as SlurmRay,
         SlurmTemplate as SlurmTemplate,
         Torchrun as Torchrun,
     )
-    from nemo_run.core.execution.kubernetes import KubernetesExecutor as KubernetesExecutor
     from nemo_run.core.execution.lepton import LeptonExecutor as LeptonExecutor
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
     from nemo_run.core.execution.skypilot import SkypilotExecutor as SkypilotExecutor
@@ -83,6 +84,7 @@ _NAMES = {
     "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
     "nemo_run.core.execution.dgxcloud": ("DGXCloudExecutor",),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
+    "nemo_run.core.execution.kubeflow": ("KubeflowExecutor",),
     "nemo_run.core.execution.kuberay": ("KubeRayExecutor", "KubeRayWorkerGroup"),
     "nemo_run.core.execution.kubernetes": ("KubernetesExecutor",),
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),

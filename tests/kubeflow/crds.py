@@ -12,7 +12,8 @@ from tests.kuberay.crds import ANYTHING, FLAG, QUANTITIES, TEXT, TEXTS, items, n
 VERSIONS = ("2.0", "2.1", "2.2")
 """2.3 has the same fields as 2.2, as far as they are used here."""
 
-_ENV = items(record("name", name=TEXT, value=TEXT, valueFrom=ANYTHING))
+_ANY = {"x-kubernetes-preserve-unknown-fields": True}  # old servers take no empty text in a list
+_ENV = items(record("name", name=TEXT, value=_ANY, valueFrom=ANYTHING))
 _MOUNTS = items(record("name", "mountPath", open_ended=True, name=TEXT, mountPath=TEXT))
 _NAMED = items(record("name", name=TEXT))
 _ANY_LIST = items(ANYTHING)
@@ -53,7 +54,7 @@ def _spec(version: str) -> dict[str, Any]:
         trainer=record(
             image=TEXT,
             command=items(TEXT),
-            args=items(TEXT),
+            args=items(_ANY),
             env=_ENV,
             numNodes=number(1),
             numProcPerNode={"x-kubernetes-int-or-string": True},

@@ -17,6 +17,7 @@ from nemo_run.core.execution._kubernetes import Cluster
 from nemo_run.errors import ExecutorError
 
 API = "trainer.kubeflow.org/v1alpha1"
+INDEX = "batch.kubernetes.io/job-completion-index"
 MERGE = "application/merge-patch+json"
 Object = dict[str, Any]
 
@@ -69,7 +70,7 @@ class Operator:
             return
         nodes = job["spec"]["trainer"].get("numNodes", 1)
         pods = {
-            int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]): pod
+            int(pod["metadata"]["labels"][INDEX]): pod
             for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
         }
         head = (pods.get(0, {}).get("status") or {}).get("podIP", "")
@@ -116,7 +117,7 @@ class Operator:
         labels = {
             "jobset.sigs.k8s.io/jobset-name": name,
             "jobset.sigs.k8s.io/replicatedjob-name": "node",
-            "batch.kubernetes.io/job-completion-index": str(index),
+            INDEX: str(index),
         }
         owner = {"apiVersion": API, "kind": "TrainJob", "name": name, "uid": job["metadata"]["uid"]}
         return {
@@ -126,7 +127,7 @@ class Operator:
                 "name": f"{name}-node-0-{index}-{secrets.token_hex(2)}",
                 "namespace": self.namespace,
                 "labels": {**metadata.get("labels", {}), **labels},
-                "annotations": metadata.get("annotations", {}),
+                "annotations": {**metadata.get("annotations", {}), INDEX: str(index)},
                 "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
             },
             "spec": {**spec, "enableServiceLinks": False},

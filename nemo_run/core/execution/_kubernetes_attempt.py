@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar
 
+from typing_extensions import Self
+
 from nemo_run.core.execution._kubernetes import Cluster
 from nemo_run.core.execution._kubernetes_log import PodLog
 from nemo_run.core.execution._kubernetes_pods import Pod
@@ -69,7 +71,7 @@ class Attempt:
         return f"{scheme}://{self.namespace}/{self.name}/{self.nodes}{self.folder}"
 
     @classmethod
-    def parse(cls, handle: str) -> Attempt:
+    def parse(cls, handle: str) -> Self:
         """The attempt that has this handle."""
         namespace, name, nodes, folder = handle.partition("://")[2].split("/", 3)
         return cls(namespace, name, int(nodes), Path("/", folder))
@@ -82,6 +84,11 @@ class Attempt:
             return final_status(json.loads((self.folder / "exit.json").read_bytes()))
         except FileNotFoundError:
             return None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was to be cancelled."""
+        return (self.folder / "cancel").exists()
 
     def log_file(self, node: int) -> Path:
         """Where the log of one of its pods is kept."""

@@ -105,8 +105,6 @@ def places_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, st
 
 def manifest(plan: Plan) -> str:
     """The objects of a plan as ``kubectl apply`` takes them, less the packages; values of secrets masked."""
-    import yaml
-
     places = {**places_of(plan, 1, 0), **{package_place(what): f"<{what}>" for what in ("job", "code", "runner")}}
     objects = [filled(plan.spec["job"], places)]
     if plan.spec["secrets"]:
@@ -115,6 +113,12 @@ def manifest(plan: Plan) -> str:
         objects.append(service_object(plan, places))
     task = objects[1 if plan.spec["secrets"] else 0]["spec"]["template"]["spec"]["containers"][0]
     task["args"] = masked_arguments(task["args"])
+    return text_of(objects)
+
+
+def text_of(objects: Sequence[Object]) -> str:
+    """Objects as ``kubectl apply`` takes them."""
+    import yaml
 
     class Dumper(yaml.SafeDumper):
         pass

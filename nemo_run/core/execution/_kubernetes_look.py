@@ -39,7 +39,7 @@ class Look:
     @property
     def cancelled(self) -> bool:
         """Whether it was to be cancelled."""
-        return (self.attempt.folder / "cancel").exists()
+        return self.attempt.cancelled
 
     @property
     def taken(self) -> bool:

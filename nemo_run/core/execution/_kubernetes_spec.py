@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution._kubernetes import MANAGED_BY, MANAGER, Object
@@ -41,7 +41,6 @@ INBOX_VOLUME = "nemo-run-in"
 LARGEST_ARTIFACTS = 5 << 20
 """Bytes of packed artifacts that a pod without a volume can hand over."""
 
-# The shell that starts a task becomes it. As it is not the first process of the pod, signals do what they always do.
 _BOOT = """\
 mkdir -p "$folder" || exit 125
 echo $$ > "$folder"/.pid
@@ -49,8 +48,20 @@ echo $$ > "$folder"/.pid
 set -e
 {layout}) || exit 125
 cd {cwd} || exit 126
-{path}exec "$@" 2>&1
+{path}{run}
 """
+
+# The shell that starts a task becomes it: as it is not the first process of its pod, signals do what they always do.
+# Where it is the first, it stays, and passes on the request to end.
+_BECOME = 'exec "$@" 2>&1'
+_STAY = """\
+"$@" 2>&1 &
+task=$!
+trap 'kill -TERM $task 2>/dev/null' TERM
+wait $task
+code=$?
+while kill -0 $task 2>/dev/null; do wait $task; code=$?; done
+exit $code"""
 
 # Waits for the task's process to end, however it does, and writes what it left where it can be read when the pod has
 # ended: to its own log.
@@ -103,6 +114,10 @@ class PodExecutor(Executor):
         context: Context of the kubeconfig; by default the current one, or the cluster that this process runs in.
         kubeconfig: The kubeconfig; by default ``$KUBECONFIG`` or ``~/.kube/config``.
     """
+
+    needs_image: ClassVar[bool] = True
+    shares_processes: ClassVar[bool] = True
+    """Whether the containers of a pod see each other's processes."""
 
     namespace: str | None = None
     image: str = ""
@@ -163,7 +178,7 @@ class PodExecutor(Executor):
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
         super().check()
         where = type(self).__name__
-        if not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):
+        if (self.image or self.needs_image) and not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):
             raise ExecutorError(f"{where}.image: {self.image!r} is not the name of an image")
         for name in ("num_nodes", "nprocs_per_node"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -313,13 +328,14 @@ def variables(env: Mapping[str, str], secret: str) -> list[Object]:
     return entries
 
 
-def boot_script(folder: str, cwd: str, packages: Mapping[str, str]) -> str:
-    """The shell script that lays out the job's folder and becomes the task.
+def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, stay: bool = False) -> str:
+    """The shell script that lays out the job's folder and becomes the task, or stays and waits for it.
 
     Args:
         folder: The job's folder in the pod.
         cwd: Where the task runs; empty for where the image says.
         packages: Where the packages are in the pod; those of the inbox are in pieces.
+        stay: The shell is the first process of its pod, and has to stay.
     """
     begin, join = [f"folder={shlex.quote(folder)}"], ""
     for name, path in packages.items():
@@ -330,7 +346,7 @@ def boot_script(folder: str, cwd: str, packages: Mapping[str, str]) -> str:
             begin.append(f"{name}={shlex.quote(path)}")
     path = 'export PYTHONPATH="$folder/code${PYTHONPATH:+:$PYTHONPATH}"\n' if "code" in packages else ""
     layout = join + layout_script(_variable("folder"), {name: _variable(name) for name in packages})
-    boot = _BOOT.format(layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path)
+    boot = _BOOT.format(layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path, run=_STAY if stay else _BECOME)
     return "\n".join([*begin, boot])
 
 
@@ -359,7 +375,8 @@ def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
     """The specification of the pods of a job."""
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
-    script = boot_script(folder, working_dir(executor, request, command), package_paths(executor, request))
+    cwd, packages = working_dir(executor, request, command), package_paths(executor, request)
+    script = boot_script(folder, cwd, packages, stay=not executor.shares_processes)
     mount_path = executor.workdir_pvc_path if executor.workdir_pvc else RUN_FOLDER
     mounts = [{"name": "nemo-run", "mountPath": mount_path}]
     task = {
@@ -391,6 +408,18 @@ def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
         "shareProcessNamespace": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": executor.grace,
+        **placement(executor),
+    }
+    if executor.num_nodes > 1 or request.group:
+        spec |= {"hostname": host_name(request.member, RANK), "subdomain": net_name(request)}
+    given = {name: value for name, value in spec.items() if value not in (None, "", [], {})}
+    pod: Object = merged(given, executor.pod_spec_overrides)
+    return pod
+
+
+def placement(executor: PodExecutor) -> Object:
+    """Where pods may run, and on whose behalf."""
+    return {
         "tolerations": executor.tolerations,
         "affinity": executor.affinity,
         "nodeSelector": executor.node_selector,
@@ -398,11 +427,6 @@ def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
         "serviceAccountName": executor.service_account,
         "priorityClassName": executor.priority_class,
     }
-    if executor.num_nodes > 1 or request.group:
-        spec |= {"hostname": host_name(request.member, RANK), "subdomain": net_name(request)}
-    given = {name: value for name, value in spec.items() if value not in (None, "", [], {})}
-    pod: Object = merged(given, executor.pod_spec_overrides)
-    return pod
 
 
 def _keeper(executor: PodExecutor, folder: str, mounts: Sequence[Object]) -> Object:

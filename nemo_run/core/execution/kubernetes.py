@@ -351,10 +351,9 @@ class KubernetesBackend:
         if not (this.folder / "submitted").exists():
             return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
         with this.locked():
-            cancelled = (this.folder / "cancel").exists()
             reason = "its Job was deleted by somebody; how the task ended is not known"
             lost = _DELETED if (this.folder / "taken").exists() else JobStatus(JobState.FAILED, None, reason, lost=True)
-            return this.recorded() or attempts.record(this, lost, cancelled=cancelled)
+            return this.recorded() or attempts.record(this, lost, cancelled=this.cancelled)
 
     def _record(self, look: Look, status: JobStatus) -> JobStatus:
         """Keep what an attempt left, write down how it ended, then delete its objects."""
