@@ -60,7 +60,10 @@ def test_a_service_is_found_and_reached() -> None:
             assert forward.stdout is not None
             assert get(int(forward.stdout.readline().rpartition(":")[2])) == b"serve"
             experiment.cancel("serve")
-            assert "job 'serve' has ended" in forward.communicate(timeout=60)[1]
+            try:
+                assert "job 'serve' has ended" in forward.communicate(timeout=60)[1]
+            finally:
+                forward.kill()
         with pytest.raises(ExperimentError, match=r"'serve' has ended.*announced: web"):
             experiment.forward("serve", "web").__enter__()
 

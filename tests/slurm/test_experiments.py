@@ -317,12 +317,18 @@ def test_many_jobs_in_few_commands(executor: SlurmExecutor, login: Sshd) -> None
             experiment.add(script("true"), name=f"j{i}")
         with experiment:
             experiment.run(detach=True)
+            queued = Path(executor.tunnel.job_dir, "many", experiment.id)
+            eventually(lambda: len([f for f in queued.glob("*/attempts/1/job_id") if f.stat().st_size]) == 60)
+            submitting = len(count.read_text().split())
+            count.write_text("")
+            experiment.results()
+            asking = len(count.read_text().split())
             eventually(lambda: all(result.state.is_final for result in experiment.results().values()), within=120)
     finally:
         program.write_text(plain)
     assert all(result.ok for result in experiment.results().values())
-    sent = len(count.read_text().split())
-    assert sent < 60 * 3, sent
+    assert submitting <= 12, "the controller asks for states meanwhile"
+    assert asking <= 6
 
 
 def test_dryrun_shows_all_and_sends_nothing(executor: SlurmExecutor, capsys: pytest.CaptureFixture[str]) -> None:
