@@ -12,6 +12,7 @@ import pytest
 import nemo_run as run
 from nemo_run.core.execution import _lepton_bodies as bodies
 from nemo_run.core.execution.base import JobState
+from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError
 from tests.launchers import ddp
 from tests.lepton.conftest import executor_on
@@ -134,7 +135,10 @@ def test_the_failure_of_one_replica_is_that_of_the_job(mount: Path) -> None:
 def test_torchrun_spans_the_replicas(lepton: Lepton, mount: Path, tmp_path: Path) -> None:
     lepton.replica_env = {"MASTER_ADDR": "localhost"}  # there is no name service here
     executor = executor_on(
-        mount, nodes=2, launcher=run.Torchrun(rdzv_port=29573), env_vars={"PYTHONPATH": str(Path(__file__).parents[2])}
+        mount,
+        nodes=2,
+        launcher=run.Torchrun(rdzv_port=free_port()),
+        env_vars={"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     exp = launch(executor, run.Partial(ddp.all_reduce, results=str(tmp_path)))
     assert exp.results()["job0"].state is JobState.SUCCEEDED

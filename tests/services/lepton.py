@@ -79,6 +79,7 @@ class Replica:
         env = {
             "PATH": f"{server.folder}/bin:{server.path}",
             "HOME": str(server.folder),
+            "TMPDIR": str(server.folder / "tmp"),
             "HOSTNAME": self.id,
             "LANG": "C.UTF-8",
             "LEPTON_JOB_NAME": job.id,
@@ -178,7 +179,7 @@ class Lepton:
     def __init__(self, folder: Path, path: str = os.environ.get("PATH", os.defpath)) -> None:
         self.folder = folder
         self.path = path
-        for name in ("logs", "bin"):
+        for name in ("logs", "bin", "tmp"):
             (folder / name).mkdir(parents=True)
         (folder / "bin" / "ln").write_text(_LN)
         (folder / "bin" / "ln").chmod(0o755)
