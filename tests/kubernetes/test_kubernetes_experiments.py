@@ -180,6 +180,24 @@ def test_cancel_of_a_detached_experiment(make: Any) -> None:
     assert exp.results()["job0"].state is JobState.CANCELLED
 
 
+def test_the_api_is_away_while_a_job_ends(
+    make: Any, kubernetes_node: KubernetesCluster, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with run.Experiment("exp", executor=make(), clean_mode=True) as exp:
+        exp.add(run.Script(inline="echo begun; sleep 2; echo done; exit 4"), name="job0")
+        exp.run(detach=True)
+    eventually(lambda: exp.results()["job0"].state is JobState.RUNNING)
+    kubernetes_node.stop_api()
+    try:
+        eventually(lambda: "does not answer" in exp.results()["job0"].reason)
+        assert not exp.results()["job0"].state.is_final
+    finally:
+        kubernetes_node.start_api()
+    exp.wait()
+    assert (exp.results()["job0"].state, exp.results()["job0"].exit_code) == (JobState.FAILED, 4)
+    assert log_of(exp, capfdbinary) == ["begun", "done"]
+
+
 def test_the_rights_of_the_guide_are_enough(
     kubernetes_node: KubernetesCluster, own_namespace: str, make: Any, work: Path
 ) -> None:

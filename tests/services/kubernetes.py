@@ -90,13 +90,18 @@ class KubernetesCluster:
         """Start the API and wait until it answers."""
         _call("ip", "addr", "add", f"{self._address}/32", "dev", "lo")
         self._make_keys()
-        port, etcd, peers = self._ports
+        _, etcd, peers = self._ports
         self._run("etcd", [
             "etcd", "--data-dir", str(self.folder / "etcd"), "--log-level", "error", "--unsafe-no-fsync",
             f"--listen-client-urls=http://127.0.0.1:{etcd}", f"--advertise-client-urls=http://127.0.0.1:{etcd}",
             f"--listen-peer-urls=http://127.0.0.1:{peers}", f"--initial-advertise-peer-urls=http://127.0.0.1:{peers}",
             f"--initial-cluster=default=http://127.0.0.1:{peers}",
         ])  # fmt: skip
+        self.start_api()
+
+    def start_api(self) -> None:
+        """Start the API server and wait until it answers."""
+        port, etcd, _ = self._ports
         keys = self.folder
         self._run("kube-apiserver", [
             f"--etcd-servers=http://127.0.0.1:{etcd}", f"--bind-address={self._address}", f"--secure-port={port}",
@@ -109,6 +114,12 @@ class KubernetesCluster:
             "--kubelet-preferred-address-types=InternalIP", "--feature-gates=TTLAfterFinished=true",
         ])  # fmt: skip
         self._wait(lambda: self.core().read_namespace("default"), "the API does not answer")
+
+    def stop_api(self) -> None:
+        """End the API server; what it knows is kept."""
+        process = self._processes.pop("kube-apiserver")
+        process.kill()
+        process.wait()
 
     def core(self) -> Any:
         """A client of the API: the SDK's ``CoreV1Api``."""
