@@ -96,3 +96,15 @@ def here(cluster: SlurmCluster) -> LocalTunnel:
 @pytest.fixture
 def executor(remote: SSHTunnel) -> SlurmExecutor:
     return SlurmExecutor(tunnel=remote, packager=Packager(), mem="100M", wait_time_for_group_job=0)
+
+
+@pytest.fixture
+def image(cluster: SlurmCluster) -> str:
+    """An image with variables of its own; its programs are those below /usr, which has to be mounted."""
+    folder = cluster.folder / "images" / "pytorch"
+    (folder / "etc").mkdir(parents=True, exist_ok=True)
+    (folder / "etc" / "environment").write_text("OF_IMAGE=image\nOF_BOTH=image\nLISTED=image\n")
+    for name in ("bin", "lib", "lib64"):
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"usr/{name}")
+    return folder.name

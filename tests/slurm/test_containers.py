@@ -12,22 +12,14 @@ import pytest
 import nemo_run as run
 from nemo_run.core.execution.slurm import SlurmExecutor
 from tests.execution.contract import HOSTILE
-from tests.services.slurm import SlurmCluster
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
 
-IMAGE = "pytorch"
-
 
 @pytest.fixture
-def contained(executor: SlurmExecutor, cluster: SlurmCluster) -> SlurmExecutor:
-    """An executor with an image that has variables of its own, and its programs from the node."""
-    image = cluster.folder / "images" / IMAGE
-    (image / "etc").mkdir(parents=True, exist_ok=True)
-    (image / "etc" / "environment").write_text("OF_IMAGE=image\nOF_BOTH=image\nLISTED=image\n")
-    for name in ("bin", "lib", "lib64"):
-        (image / name).is_symlink() or (image / name).symlink_to(f"usr/{name}")
-    executor.container_image, executor.container_mounts = IMAGE, ["/usr:/usr:ro"]
+def contained(executor: SlurmExecutor, image: str) -> SlurmExecutor:
+    """An executor whose tasks run in the image, with the programs of the node."""
+    executor.container_image, executor.container_mounts = image, ["/usr:/usr:ro"]
     return executor
 
 

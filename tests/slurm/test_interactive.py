@@ -61,6 +61,15 @@ def test_a_development_space(laptop: SlurmExecutor, editor: Path, capfd: pytest.
     assert said in capfd.readouterr().out
 
 
+def test_a_development_space_in_a_container(
+    laptop: SlurmExecutor, editor: Path, image: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    laptop.container_image, laptop.container_mounts = image, ["/usr:/usr:ro", f"{editor}:{editor}:ro"]
+    run.DevSpace("space", laptop, env_vars={"OF_BOTH": "space"}).launch()
+    said = capfd.readouterr().out
+    assert "--name space in /workspaces/space for space with /workspaces/space\n" in said
+
+
 def test_a_space_is_connected_to_until_it_ends(
     laptop: SlurmExecutor, editor: Path, cluster: SlurmCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
