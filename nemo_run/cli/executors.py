@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -87,4 +88,14 @@ def _slurm() -> None:
         raise NemoRunError("there is no sbatch on this machine; with tunnel=run.SSHTunnel(...) one elsewhere is used")
 
 
-_PROBES: dict[str, Callable[[], object]] = {"docker": _docker, "slurm": _slurm}
+def _kubernetes() -> None:
+    from nemo_run.core.execution._kubernetes import default_connection
+
+    if importlib.util.find_spec("kubernetes") is None:
+        raise NemoRunError("it needs the Kubernetes client: pip install 'nemo-run[kubernetes]'")
+    connection = default_connection()
+    if connection and not connection["context"]:
+        raise NemoRunError(f"the kubeconfig {connection['kubeconfig']} names no cluster; see: kubectl config view")
+
+
+_PROBES: dict[str, Callable[[], object]] = {"docker": _docker, "kubernetes": _kubernetes, "slurm": _slurm}
