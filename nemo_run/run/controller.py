@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import cast
 
 from nemo_run.core.execution.base import Backend, Backends, JobState, JobStatus, Plan, QueueBackend
-from nemo_run.errors import EngineUnreachableError, NemoRunError
+from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run import artifacts, outages
 from nemo_run.run.progress import not_run_reason, summary
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
@@ -145,7 +145,7 @@ class Controller:
         backend = self._backends.of(plan)
         try:
             handle = backend.recover(plan, task.attempt)
-        except EngineUnreachableError as e:
+        except ExecutorError as e:
             self._unsure.add((job.id, index))
             self._outage(backend, [(job.id, index)], e)
             return
@@ -345,7 +345,7 @@ class Controller:
                 continue
             try:
                 statuses = backend.states(some)
-            except EngineUnreachableError as e:
+            except ExecutorError as e:
                 self._outage(backend, [self._in_flight[handle] for handle in some], e)
                 continue
             self._outages.ended(backend)
@@ -357,12 +357,12 @@ class Controller:
                         self._changed(job)
                     continue
                 if status.lost:  # nothing that it left behind may go on
-                    with contextlib.suppress(EngineUnreachableError):
+                    with contextlib.suppress(ExecutorError):
                         backend.cancel([handle])
                 self._collect(job, index, backend, status)
 
-    def _outage(self, backend: Backend, tasks: Iterable[_Task], error: EngineUnreachableError) -> None:
-        """An engine does not answer: what was last known of these tasks stays, with a word on why that is so."""
+    def _outage(self, backend: Backend, tasks: Iterable[_Task], error: ExecutorError) -> None:
+        """An engine does not answer, or refuses to: what was last known of these tasks stays, with a word on why."""
         self._outages.began(backend, error)
         for key in tasks:
             self._tell_outage(backend, key)
@@ -455,7 +455,7 @@ class Controller:
                 continue
             try:
                 backend.cancel(handles)
-            except EngineUnreachableError as e:
+            except ExecutorError as e:
                 self._outage(backend, [self._in_flight[handle] for handle in handles], e)
             else:
                 self._uncancelled.difference_update(handles)

@@ -39,4 +39,5 @@ class Outages:
 
 def reason(error: Exception) -> str:
     """Why nothing is known of a job now."""
-    return f"engine unreachable: {error}"
+    what = "unreachable" if isinstance(error, ConnectionError) else "refuses"
+    return f"engine {what}: {error}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nemo_run.core.execution.base import Backend, Backends, JobState, Plan
-from nemo_run.errors import EngineUnreachableError, StoreError
+from nemo_run.errors import ExecutorError, StoreError
 from nemo_run.run import outages
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
@@ -77,7 +77,7 @@ def current_progress(
 def _ask(backend: Backend, tasks: list[TaskProgress]) -> None:
     try:
         states = backend.states([task.handle for task in tasks])
-    except EngineUnreachableError as e:  # what was last known stays
+    except ExecutorError as e:  # what was last known stays
         for task in tasks:
             task.reason = outages.reason(e)
         return
