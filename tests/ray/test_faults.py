@@ -96,3 +96,18 @@ def test_a_cluster_that_does_not_answer_is_no_ended_job(proxy: FaultyProxy) -> N
     proxy.cut = lambda _: 0
     with pytest.raises(EngineUnreachableError):
         job.status()
+
+
+def test_waiting_survives_an_outage(proxy: FaultyProxy, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    job = RayJob("outage", LocalExecutor(), cluster_name="shared").start(shell_waits_for(go_on), "")
+    ends: list[str] = []
+    waiter = threading.Thread(target=lambda: ends.append(job.wait()["state"]))
+    waiter.start()
+    proxy.cut = lambda _: 0
+    before = len(proxy.seen)
+    eventually(lambda: len(proxy.seen) > before + 6, "a question was given up, and asked again")
+    proxy.cut = lambda _: None
+    go_on.touch()
+    waiter.join()
+    assert ends == ["SUCCEEDED"]
