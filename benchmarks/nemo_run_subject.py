@@ -80,9 +80,10 @@ def launch(sizes: Sizes) -> Figures:
     yield "launch script", took
     yield "memory launch script", used
     partial = "run.run(run.Partial(touch, path='mark'), executor=run.LocalExecutor())"
-    yield "launch function", process(program("launch_function", f"{begin}    {partial}\n"))[0]
+    took = process(program("launch_function", f"{begin}    {partial}\n"))[0]
     if not Path("mark").exists():
         raise WrongError("the task has not run")
+    yield "launch function", took
     import nemo_run as run
 
     begun = time.perf_counter()
@@ -174,11 +175,12 @@ def package(sizes: Sizes) -> Figures:
     for name, packager in (("git", run.GitArchivePackager()), ("pattern", pattern)):
         begun = time.perf_counter()
         made = packager.package(folder, str(Path.cwd()), f"{name}-{time.time_ns()}")
-        yield f"package {name}", time.perf_counter() - begun
+        took = time.perf_counter() - begun
         with tarfile.open(made) as archive:
             count = sum(member.isfile() for member in archive)
         if count != sizes.files:
             raise WrongError(f"{count} files of {sizes.files} are in the package")
+        yield f"package {name}", took
 
 
 def catalogue(sizes: Sizes) -> Figures:
@@ -222,16 +224,18 @@ def logs(sizes: Sizes) -> Figures:
     with run.Experiment("talk", executor=run.LocalExecutor()) as exp:
         exp.add(run.Script(inline=talk(sizes.lines)), name="talk", tail_logs=True)
         exp.run()
-    yield "follow", time.perf_counter() - begun
-    yield "memory follow", memory()
+    took = time.perf_counter() - begun
     if (count := lines_since(at)) < sizes.lines:
         raise WrongError(f"{count} lines of {sizes.lines} were shown")
+    yield "follow", took
+    yield "memory follow", memory()
     at = Path("output").stat().st_size
     begun = time.perf_counter()
     exp.logs("talk")
-    yield "replay", time.perf_counter() - begun
+    took = time.perf_counter() - begun
     if (count := lines_since(at)) < sizes.lines:
         raise WrongError(f"{count} lines of {sizes.lines} were shown again")
+    yield "replay", took
 
 
 def slurm(sizes: Sizes) -> Figures:
@@ -250,10 +254,11 @@ def slurm(sizes: Sizes) -> Figures:
         for i in range(sizes.sbatch):
             exp.add(run.Script(inline=f"echo {i}"), name=f"t{i}")
         exp.dryrun(log=False, delete_exp_dir=False)
-    yield "sbatch", time.perf_counter() - begun
-    yield "memory sbatch", memory()
+    took = time.perf_counter() - begun
     if (count := _scripts(home) - before) != sizes.sbatch:
         raise WrongError(f"{count} scripts of {sizes.sbatch} were written")
+    yield "sbatch", took
+    yield "memory sbatch", memory()
 
 
 def _scripts(home: Path) -> int:
