@@ -69,9 +69,9 @@ class Network:
 
     def __init__(self) -> None:
         up = "import fcntl,socket,struct;fcntl.ioctl(socket.socket(),0x8914,struct.pack('16sh',b'lo',65))"
-        script = f'python3 -c "{up}" && echo up && exec sleep infinity'
+        script = f'python3 -c "{up}" && echo up && exec cat'  # until we let go of it, or are gone
         command = ["unshare", "--net", "sh", "-c", script]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert self._process.stdout
         assert self._process.stdout.readline() == b"up\n"
         self.path = f"/proc/{self._process.pid}/ns/net"

@@ -33,7 +33,7 @@ def test_a_cluster_of_two_nodes_and_its_jobs(
     cluster = RayCluster("two", make_executor(nodes=2))
     with pytest.raises(ExecutorError, match="start it first"):
         cluster.running()
-    cluster.start(timeout=120, pre_ray_start_commands=["export FROM_PRE=1"])
+    cluster.start(timeout=300, pre_ray_start_commands=["export FROM_PRE=1"])
     status = cluster.status(display=False)
     assert (status["state"], status["nodes_ready"], status["nodes_wanted"]) == ("ready", 2, 2)
     cluster.start()
@@ -46,7 +46,7 @@ def test_a_cluster_of_two_nodes_and_its_jobs(
     job.start("python count.py; exit 5", str(code))
     service.revoke_tokens()
     with pytest.raises(RayJobFailedError, match="exit code 5"):
-        job.wait(60)
+        job.wait(200)
     capsys.readouterr()
     job.logs(follow=True)
     assert "nodes 2 of the executor\n" in capsys.readouterr().out
@@ -63,21 +63,23 @@ def test_a_job_with_a_cluster_of_its_own(service: server.Server, capsys: pytest.
     job = RayJob("own", make_executor())
     job.start("echo hello from ray; exit 3", "")
     with pytest.raises(RayJobFailedError, match="exit code 3"):
-        job.wait(90)
-    eventually(lambda: service.workloads and all(w.phase == "Completed" for w in service.workloads.values()))
+        job.wait(200)
+    eventually(
+        lambda: service.workloads and all(w.phase == "Completed" for w in service.workloads.values()), within=120
+    )
     capsys.readouterr()
     job.logs()
     assert "hello from ray" in capsys.readouterr().out
     assert RayCluster("own", make_executor()).status(display=False)["state"] == "stopped"
     job.start("echo again", "")
-    assert job.wait(90)["state"] == "SUCCEEDED"
+    assert job.wait(200)["state"] == "SUCCEEDED"
     assert len(service.named("trainings")) == 1
 
 
 def test_a_cluster_that_does_not_come_up(service: server.Server) -> None:
     cluster = RayCluster("broken", make_executor())
     with pytest.raises(ExecutorError, match=r"did not come up[\s\S]*cannot be sourced"):
-        cluster.start(timeout=60, pre_ray_start_commands=["echo cannot be sourced; exit 4"])
+        cluster.start(timeout=200, pre_ray_start_commands=["echo cannot be sourced; exit 4"])
     assert cluster.status(display=False)["state"] == "failed"
     waiting = RayCluster("waits", make_executor(gpus_per_node=9))
     with pytest.raises(ExecutorError, match="9 GPUs requested"):
