@@ -20,6 +20,8 @@ def test_inside(module: str) -> None:
         return  # pytest finds them by itself
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     argv = [skypilot.ENVIRONMENT / "bin" / "python", "-m", "pytest", "-p", "no:cacheprovider", str(_INSIDE / module)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=Path.cwd())
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, env=environment, cwd=Path.cwd(), timeout=1800
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]

@@ -76,7 +76,7 @@ def test_what_cannot_be_had_is_refused_before_anything_starts(
 
 
 def test_jobs_on_a_cluster(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_jobs_on_a_cluster(work, monkeypatch, make)
+    check_jobs_on_a_cluster(work, monkeypatch, make, most=False)
 
 
 def test_a_task_over_two_nodes(work: Path) -> None:
