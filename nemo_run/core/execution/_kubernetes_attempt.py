@@ -124,21 +124,39 @@ def record(attempt: Attempt, status: JobStatus, *, cancelled: bool) -> JobStatus
     return final_status(end)
 
 
-def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod) -> None:
-    """Bring the log of a pod here, unless more of it is here already."""
+def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod, settle: float = 0.0) -> None:
+    """Bring the log of a pod here, unless more of it is here already.
+
+    Args:
+        cluster: The cluster.
+        attempt: The attempt.
+        node: Rank of the pod.
+        pod: The pod.
+        settle: Seconds for which nothing may come before it is whole: a node may write the end of a log a little later
+            than it says that the task has ended.
+    """
     metadata = pod["metadata"]
     reader = PodLog(cluster, metadata["namespace"], metadata["name"], attempt.container)
     target = attempt.log_file(node)
     part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for piece in iter(reader.read, b""):
+            for piece in _settled(reader, settle):
                 file.write(piece)
         if not target.exists() or target.stat().st_size <= part.stat().st_size:
             part.replace(target)
     finally:
         reader.close()
         part.unlink(missing_ok=True)
+
+
+def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
+    while True:
+        pieces = list(iter(reader.read, b""))
+        yield from pieces
+        if not pieces or not seconds:
+            return
+        time.sleep(seconds)
 
 
 def kept_words(cluster: Cluster, pod: Pod) -> list[bytes]:

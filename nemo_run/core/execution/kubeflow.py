@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +15,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from nemo_run.core.execution import (
+    _kubeflow_direct as direct,
     _kubeflow_job as trainer,
     _kubernetes_attempt as attempts,
     _kubernetes_shipping as shipping,
 )
+from nemo_run.core.execution._kubeflow_direct import KubeflowJobState
 from nemo_run.core.execution._kubeflow_job import API_VERSION, CONTAINER, KIND
+from nemo_run.core.execution._kubeflow_spec import (
+    INDEX,
+    KEEP,
+    START_TIMEOUT,
+    described,
+    described_job,
+    job_name,
+    slug,
+)
 from nemo_run.core.execution._kubernetes import (
     MANAGED_BY,
     MANAGER,
@@ -39,23 +49,17 @@ from nemo_run.core.execution._kubernetes_spec import (
     NAME,
     RANK,
     PodExecutor,
-    attempt_name,
-    command_inside,
-    environment,
     filled,
-    head_address,
     job_folder,
     merged,
     package_place,
     placement,
-    pod_spec,
     resources,
-    standard_labels,
 )
 from nemo_run.core.execution.attempt_files import attempt_folder
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader
-from nemo_run.core.execution.masking import MASK, is_secret, masked_arguments
+from nemo_run.core.execution.masking import MASK, masked_arguments
 from nemo_run.core.execution.shipping import needs_runner
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -63,14 +67,11 @@ from nemo_run.errors import EngineUnreachableError, ExecutorError
 _SCHEME = "kubeflow"
 _TRAIN_JOB = (API_VERSION, KIND)
 _JOB_SET_LABEL = "jobset.sigs.k8s.io/jobset-name"
-_INDEX = "batch.kubernetes.io/job-completion-index"
 _DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/trainjobs.trainer.kubeflow.org"
 _DOCUMENTS = (f"/openapi/v3/apis/{API_VERSION}", "/openapi/v2")
 _LOG_TIME = 60.0  # seconds in which a node that does not answer is asked again for the log of a pod that has ended
+_SETTLE = 0.5  # seconds for which nothing comes after the end of a log
 _OVER = ("Complete", "Failed")
-
-# The runtime tells each pod where the first one is; what Kubernetes knows by itself is in NODE_RANK.
-_HEAD = 'export MASTER_ADDR="${PET_MASTER_ADDR:-$MASTER_ADDR}"\n'
 
 
 @dataclass(kw_only=True)
@@ -128,11 +129,16 @@ class KubeflowExecutor(PodExecutor):
 
     def get_job_body(self, name: str, command: list[str]) -> dict[str, Any]:
         """The TrainJob that runs a command as it is, for Kubeflow Trainer 2.1. Pure."""
+        return trainer.in_words_of("podTemplateOverrides", self._described_body(name, command))
+
+    def _described_body(self, name: str, command: list[str]) -> Object:
         env = [*({"name": key, "value": value} for key, value in self.env_vars.items()), *self.env_list]
-        container = {"command": list(command), "env": env, "resources": resources(self)}
-        pod = {"containers": [{"name": CONTAINER, "volumeMounts": self.volume_mounts}], **placement(self)}
-        described = _described(self, {"name": name, "namespace": self.namespace}, container, pod)
-        return trainer.in_words_of("podTemplateOverrides", described)
+        container = merged({"command": list(command), "env": env, "resources": resources(self)}, self.container_kwargs)
+        mounts = [{"name": CONTAINER, "volumeMounts": self.volume_mounts}] if self.volume_mounts else []
+        pod = merged({"containers": mounts, "volumes": self.volumes, **placement(self)}, self.pod_spec_overrides)
+        metadata = {"name": name, "namespace": self.namespace, "labels": self.labels, "annotations": self.annotations}
+        given = {key: value for key, value in metadata.items() if value}
+        return described(self, given, container, pod)
 
     def copy_to_workspace(self, local_path: str, remote_path: str, label: str = "datamover") -> None:
         """Copy a file or folder of this machine to a path on ``workdir_pvc``; nothing without one."""
@@ -145,6 +151,44 @@ class KubeflowExecutor(PodExecutor):
         if volume := _volume(self):
             with contextlib.closing(Cluster(default_connection(self.context, self.kubeconfig))) as cluster:
                 shipping.copy_from_volume(cluster, volume, self._on_volume(remote_path), Path(local_path))
+
+    # without an experiment
+
+    def launch(
+        self, name: str, cmd: list[str], wait: bool = False, timeout: int = 300, poll_interval: int = 10
+    ) -> tuple[str, KubeflowJobState]:
+        """Create a TrainJob that runs a command as it is, outside of any experiment.
+
+        Returns:
+            The name of the TrainJob, and its state.
+        """
+        with direct.cluster_of(self) as cluster:
+            field = served_field(cluster)
+        name = slug(self.train_job_basename or name)
+        job = trainer.in_words_of(field, self._described_body(name, cmd), name)
+        return name, direct.launch(self, job, wait=wait, timeout=timeout, pause=poll_interval)
+
+    def status(self, job_name: str) -> KubeflowJobState | None:
+        """State of a TrainJob; ``None`` where there is none."""
+        with direct.cluster_of(self) as cluster:
+            return direct.state_of(cluster.get(*_TRAIN_JOB, self.namespace, job_name))
+
+    def fetch_logs(self, job_name: str, stream: bool = False, lines: int = 100, timeout: int = 60) -> Iterable[str]:
+        """Lines of the logs of a TrainJob; with ``stream`` as they come, until it has ended."""
+        return direct.lines(self, job_name, follow=stream, count=lines)
+
+    def cancel(self, job_name: str, wait: bool = False, timeout: int = 300, poll_interval: int = 5) -> bool | None:
+        """Delete a TrainJob; with ``wait``, whether it and its pods are gone in time."""
+        return direct.cancel(self, job_name, wait=wait, timeout=timeout, pause=poll_interval)
+
+    def materialize_launch_script(self, cmd: list[str], max_retries: int = 0) -> None:
+        """Write ``launch.sh`` into the job's folder; its command is a line of shell, as given."""
+        direct.write_launch_script(self, cmd, max_retries)
+
+    def package(self, packager: Packager, job_name: str) -> None:
+        """Copy the job's folder and ``workdir_local_path`` to ``code_dir``; nothing without a volume."""
+        for folder in filter(None, (self.workdir_local_path, self.job_dir)):
+            self.copy_to_workspace(folder, self.code_dir, label=job_name)
 
     def pull_results(self, job_name: str, dest_dir: str | None = None) -> None:
         """Copy what is in ``code_dir`` to a folder of this machine; by default to the job's folder."""
@@ -172,7 +216,7 @@ class TrainAttempt(Attempt):
     def node_of(pod: Pod) -> int:
         """Rank of the node that a pod is."""
         metadata = pod["metadata"]
-        return int((metadata.get("labels") or {}).get(_INDEX) or (metadata.get("annotations") or {}).get(_INDEX) or 0)
+        return int((metadata.get("labels") or {}).get(INDEX) or (metadata.get("annotations") or {}).get(INDEX) or 0)
 
 
 class KubeflowBackend:
@@ -197,13 +241,13 @@ class KubeflowBackend:
             raise ExecutorError(f"job {request.job_id!r}: kubeflow needs a KubeflowExecutor, not {executor!r}")
         connection = default_connection(executor.context, executor.kubeconfig)
         namespace = executor.namespace or context_namespace(connection)
-        described, secrets = _job(executor, request, namespace)
+        job, secrets = described_job(executor, request, namespace)
         volume = _volume(executor)
         spec = {
-            "name": _name(executor, request),
+            "name": job_name(executor, request),
             "namespace": namespace,
             "nodes": executor.num_nodes,
-            "described": described,
+            "described": job,
             "secrets": secrets,
             "folder": job_folder(executor, request),
             "code_archive": request.code_archive,
@@ -290,13 +334,7 @@ class KubeflowBackend:
 
     def _served_field(self) -> str:
         """How this cluster's version calls changes of pods."""
-        if not self._field:
-            definition = self._cluster.request("GET", _DEFINITION, absent=(403, 404))
-            found = trainer.served_field(trainer.schema_of_definition(definition)) if definition else None
-            for path in () if found else _DOCUMENTS:
-                document = self._cluster.request("GET", path, absent=(403, 404)) or {}
-                found = found or trainer.served_field(trainer.schema_of_document(document))
-            self._field = found or trainer.OVERRIDES[0]
+        self._field = self._field or served_field(self._cluster)
         return self._field
 
     def handle(self, plan: Plan, attempt: int) -> str:
@@ -397,12 +435,12 @@ class KubeflowBackend:
                 return recorded
             try:
                 for rank, pod in pods.items():
-                    attempts.keep_log(self._cluster, this, rank, pod)
+                    attempts.keep_log(self._cluster, this, rank, pod, settle=_SETTLE)
             except EngineUnreachableError:
                 if not status.lost and time.time() - (status.ended or 0) < _LOG_TIME:
                     return replace(still(status), reason="it has ended; its node does not answer for its log")
             recorded = attempts.record(this, status, cancelled=this.cancelled)
-        if _KEEP not in (job["metadata"].get("annotations") or {}):
+        if KEEP not in (job["metadata"].get("annotations") or {}):
             with contextlib.suppress(ExecutorError):  # it is no longer needed, but does no harm
                 self._cluster.delete(*_TRAIN_JOB, this.namespace, this.name)
         return recorded
@@ -466,67 +504,7 @@ class KubeflowBackend:
         self._cluster.close()
 
 
-# --- describing ----------------------------------------------------------------------------------------------------
-
-_KEEP = f"{MANAGER}/keep"
-_START_TIMEOUT = f"{MANAGER}/start-timeout"
-
-
-def _name(executor: KubeflowExecutor, request: JobRequest) -> str:
-    """Name of the attempts of a job, less their number; JobSet adds up to 17 characters for its pods."""
-    name = attempt_name(request)
-    digest = name.rpartition("-")[2]
-    base = re.sub(r"[^a-z0-9]+", "-", (executor.train_job_basename or name.rpartition("-")[0]).lower()).strip("-")
-    return f"{base[:26].strip('-') or 'job'}-{digest}"
-
-
-def _job(executor: KubeflowExecutor, request: JobRequest, namespace: str) -> tuple[Object, dict[str, str]]:
-    """The TrainJob of an attempt, less what differs from attempt to attempt; and the values of its secret variables."""
-    pod = pod_spec(executor, request)
-    task = pod.pop("containers")[0]
-    host = f"{NAME}-{CONTAINER}-0-0.{NAME}"  # as JobSet calls the first pod
-    head = head_address(request)
-    args = filled(task["args"], {head: "$(PET_MASTER_ADDR)"})
-    rank = {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{_INDEX}']"}}}
-    env = [entry for entry in filled(task["env"], {head: host}) if entry["name"] != "NODE_RANK"]
-    shell, option, script, word = task["command"]
-    own = {
-        **task,
-        "command": [shell, option, _HEAD.replace("$", "$$") + script, word],
-        "args": args,
-        "env": [rank, *env],
-    }
-    labels = {**executor.labels, **standard_labels(request)}
-    keep = {_KEEP: "true"} if executor.keep_job else {}
-    annotations = {**executor.annotations, _START_TIMEOUT: str(executor.start_timeout), **keep}
-    metadata = {"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations}
-    mounts = {"name": CONTAINER, "volumeMounts": own.pop("volumeMounts")}
-    changes = {key: value for key, value in pod.items() if key not in _OF_THE_RUNTIME}
-    described = _described(executor, metadata, own, merged(changes, {"containers": [mounts]}))
-    values = environment(executor, request, command_inside(executor, request))
-    return filled(described, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
-
-
-_OF_THE_RUNTIME = ("restartPolicy", "shareProcessNamespace", "enableServiceLinks", "hostname", "subdomain")
-
-
-def _described(executor: KubeflowExecutor, metadata: Object, container: Object, pod: Object) -> Object:
-    """A TrainJob with what the executor says of it."""
-    names = {"resources": "resourcesPerNode"}
-    given = {names.get(key, key): value for key, value in container.items() if key not in ("name", "image") and value}
-    own = {
-        "numNodes": executor.num_nodes,
-        "numProcPerNode": executor.nproc_per_node(),
-        **({"image": executor.image} if executor.image else {}),
-        **given,
-    }
-    of_pods = {
-        name: value
-        for name, value in (("labels", executor.pod_labels), ("annotations", executor.pod_annotations))
-        if value
-    }
-    changes = {"metadata": of_pods, "spec": {key: value for key, value in pod.items() if value}}
-    return trainer.train_job(metadata, executor.runtime_ref, own, changes, executor.spec_kwargs)
+# --- names of attempts, and what they need ---------------------------------------------------------------------------
 
 
 def _volume(executor: KubeflowExecutor) -> Volume | None:
@@ -547,6 +525,16 @@ def _contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
 
 
 # --- what a cluster says -------------------------------------------------------------------------------------------
+
+
+def served_field(cluster: Cluster) -> str:
+    """How a cluster's version of Kubeflow Trainer calls changes of pods; not all users may see the definition."""
+    definition = cluster.request("GET", _DEFINITION, absent=(403, 404))
+    found = trainer.served_field(trainer.schema_of_definition(definition)) if definition else None
+    for path in () if found else _DOCUMENTS:
+        document = cluster.request("GET", path, absent=(403, 404)) or {}
+        found = found or trainer.served_field(trainer.schema_of_document(document))
+    return found or trainer.OVERRIDES[0]
 
 
 def _age(obj: Object) -> str:
@@ -573,7 +561,7 @@ def _final(status: JobStatus, condition: Mapping[str, Any]) -> JobStatus:
 
 def _hopeless(job: Object, pods: Mapping[int, Pod]) -> str:
     """Why an attempt cannot start, where it has tried for long enough."""
-    limit = float((job["metadata"].get("annotations") or {}).get(_START_TIMEOUT, 0))
+    limit = float((job["metadata"].get("annotations") or {}).get(START_TIMEOUT, 0))
     for rank, pod in pods.items():
         reason = broken(pod)
         if reason and time.time() - (seconds(pod["metadata"]["creationTimestamp"]) or 0) >= limit:
