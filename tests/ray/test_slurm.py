@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from nemo_run.core.execution import _slurm_backend
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
+from tests.docs.test_spec_examples import example
 from tests.ray.clusters import shell_waits_for
 from tests.services.slurm import USER, SlurmCluster
 from tests.services.sshd import Sshd
@@ -71,8 +73,8 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def python_of_everybody() -> list[str]:
-    """Shell commands with which the ordinary user finds Ray: that of this environment, where its Python is open."""
+def python_of_everybody() -> tuple[str, str]:
+    """A Python that the ordinary user can run, and the folder where it finds Ray."""
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3"):
         command = f"PYTHONPATH={packages} {python} -c 'import ray'"
@@ -80,8 +82,32 @@ def python_of_everybody() -> list[str]:
             subprocess.run(["su", USER, "-s", "/bin/sh", "-c", command], capture_output=True, check=False).returncode
             == 0
         ):
-            return [f"export PYTHONPATH={packages} PATH={Path(python).parent}:$PATH"]
+            return python, packages
     pytest.fail("the ordinary user can run no Python that has Ray")
+
+
+def find_ray() -> list[str]:
+    """Shell commands with which the ordinary user finds Ray."""
+    python, packages = python_of_everybody()
+    return [f"export PYTHONPATH={packages} PATH={Path(python).parent}:$PATH"]
+
+
+def test_the_example_that_describes_ray_runs_as_written(login: Sshd, shared: Path, project: Path) -> None:
+    (project / "train.py").write_text("import os, sys; print(sys.argv[1:], os.environ['A'])")
+    (project / "env.yaml").write_text("env_vars: {A: b}")
+    variables = {"PYTHONPATH": python_of_everybody()[1]}
+    before = f"""
+import nemo_run as run
+kuberay_executor = run.SlurmExecutor(
+    mem="4G", cpus_per_task=2, env_vars={variables}, packager=run.Packager(),
+    tunnel=run.SSHTunnel(host="cluster", user="{USER}", job_dir="{shared}/example"),
+)
+"""
+    code = example("ray_integration").replace("/path/to/project", str(project))
+    code = code.replace("/path/to/runtime_env.yaml", str(project / "env.yaml"))
+    env = {**os.environ, **login.client_environment()}
+    done = subprocess.run([sys.executable, "-c", before + code], stdout=subprocess.PIPE, text=True, check=True, env=env)
+    assert "['--config', 'config.yaml'] b" in done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +119,7 @@ def running(slurm: SlurmCluster, login: Sshd, shared: Path, ray_home: Path) -> I
         cluster = RayCluster(
             "rays", SlurmExecutor(nodes=NODES, mem="4G", cpus_per_task=2, tunnel=tunnel, packager=Packager())
         )
-        cluster.start(timeout=180, pre_ray_start_commands=python_of_everybody())
+        cluster.start(timeout=180, pre_ray_start_commands=find_ray())
         yield cluster
         cluster.stop()
     _slurm_backend._CLUSTERS.clear()
@@ -163,7 +189,7 @@ def test_a_job_of_its_own_takes_its_cluster_along(
     """On nodes that another cluster shares."""
     executor = cluster.executor.clone()
     executor.nodes = 1
-    own = RayJob("own-there", executor, pre_ray_start_commands=python_of_everybody())
+    own = RayJob("own-there", executor, pre_ray_start_commands=find_ray())
     own.start(command="cat hello.txt; exit 5", workdir=str(project))
     eventually(lambda: RayCluster("own-there", executor).status(display=False)["state"] == "stopped", "it has ended")
     own.logs(follow=True)

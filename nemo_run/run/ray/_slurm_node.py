@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -39,6 +40,8 @@ FINAL = ("STOPPED", "SUCCEEDED", "FAILED")
 _POLL = 1.0  # seconds between two looks
 _LOGS = ("gcs_server.out", "raylet.out", "raylet.err", "dashboard.log", "dashboard.err")
 _TROUBLE = re.compile(r" [EWC] \d|ERROR|WARNING|Traceback|Error: ")
+_TRIES = 4
+_GIVES_UP = (20.0, 120.0)  # seconds after which Ray itself has given up starting, at least and at most
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -51,6 +54,10 @@ class Node:
         self.wanted = int(os.environ.get("SLURM_NNODES", "1"))
         self.temp = Path(tempfile.mkdtemp(prefix="nemo-ray-", dir="/tmp"))  # sockets need a short path
         self.ray: subprocess.Popen[bytes] | None = None
+        self.options: tuple[str, ...] = ()
+        self.begun = 0.0
+        self.tries_left = _TRIES
+        have_this_python(self.temp)
 
     def has(self, name: str) -> bool:
         """Whether a file is there; file systems of clusters remember for long that one is not, but do list it."""
@@ -58,18 +65,31 @@ class Node:
 
     def start(self, *options: str) -> None:
         """Start Ray on this node."""
+        self.options = options
         resources = [f"--num-cpus={os.environ['SLURM_CPUS_ON_NODE']}"] if "SLURM_CPUS_ON_NODE" in os.environ else []
         if memory := int(os.environ.get("SLURM_MEM_PER_NODE", "0")):
             resources.append(f"--object-store-memory={max(int(memory * 0.3), 80) << 20}")
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         ports = [f"--dashboard-agent-listen-port={free_port()}"]  # what has a fixed port otherwise
         self.ray = subprocess.Popen([*command, *resources, *ports, f"--temp-dir={self.temp}", *options])
+        self.begun = time.monotonic()
+        self.tries_left -= 1
 
     def check(self) -> None:
-        """Raise where Ray has ended."""
-        code = None if self.ray is None else self.ray.poll()
-        if code is not None:
-            raise RuntimeError(f"Ray ended on {socket.gethostname()} with exit code {code}")
+        """Raise where Ray has ended; start it again where it was not up in the half minute that it grants itself."""
+        if self.ray is None or (code := self.ray.poll()) is None:
+            return
+        message = f"Ray ended on {socket.gethostname()} with exit code {code}"
+        slow = _GIVES_UP[0] < time.monotonic() - self.begun < _GIVES_UP[1]
+        if not (slow and self.tries_left and self.may_start_again()):
+            raise RuntimeError(message)
+        sys.stderr.write(f"{message}; it is started again\n")
+        kill_descendants()
+        self.start(*self.options)
+
+    def may_start_again(self) -> bool:
+        """Whether nobody knows this Ray yet."""
+        return True
 
     def end(self) -> None:
         """End Ray, and all that it has started on this node."""
@@ -77,11 +97,7 @@ class Node:
             self.ray.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.ray.wait(5)
-        while children := descendants(os.getpid()):
-            for pid in children:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+        kill_descendants()
         shutil.rmtree(self.temp, ignore_errors=True)
 
 
@@ -120,6 +136,9 @@ class Head(Node):
             time.sleep(0.2)
         self.tell(gcs=address.read_text().strip(), host=self.address, dashboard=self.dashboard, ready=False)
         self.watch()
+
+    def may_start_again(self) -> bool:
+        return not self.facts
 
     def watch(self) -> None:
         """Stay until the job has ended that the cluster is for, or somebody wants it to end."""
@@ -189,6 +208,16 @@ class Head(Node):
 # --- this machine ----------------------------------------------------------------------------------------------------
 
 
+def have_this_python(temp: Path) -> None:
+    """See to it that ``python`` is the one that has Ray, also where there is only a ``python3``."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if shutil.which("python") is None:
+        python = temp / "python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o700)
+        os.environ["PATH"] += f"{os.pathsep}{temp}"
+
+
 def own_address() -> str:
     """The address by which the other nodes reach this one."""
     given = os.environ.get("head_node_ip", "")  # noqa: SIM112  (from the batch script)
@@ -203,6 +232,17 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("", 0))
         return int(s.getsockname()[1])
+
+
+def kill_descendants() -> None:
+    """Kill all processes below this one."""
+    for _ in range(200):  # one that hangs in the kernel dies when that lets it go
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not descendants(os.getpid()):
+            return
+        time.sleep(0.05)
 
 
 def descendants(root: int) -> set[int]:
