@@ -6,6 +6,7 @@ import contextlib
 import io
 import shlex
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,12 +203,23 @@ class SkypilotClusterBackend(SkypilotBackend):
         if patterns:
             self._fetch(parsed, plan, patterns, folder)
 
+    def _await(self, cluster: str, number: int) -> None:
+        """Wait for the end of a job that collects files, which may have to queue behind others."""
+        while True:
+            job = next((job for job in (self.list_jobs(cluster) or {}).values() if job.id == number), None)
+            if job is None or job.status.state in (JobState.FAILED, JobState.CANCELLED):
+                raise ExecutorError(f"job {number} on cluster {cluster!r}, which collects them, did not succeed")
+            if job.status.state is JobState.SUCCEEDED:
+                return
+            time.sleep(self.poll_interval)
+
     def _fetch(self, handle: Handle, plan: Plan, patterns: Sequence[str], folder: Path) -> None:
         """Let a job of its own put the files among its logs, which is all that SkyPilot brings back."""
         task = make_task(sky_task.collecting_task(plan.spec["task"], patterns))
         with asking(f"files of {handle.name!r}") as sky, contextlib.redirect_stdout(io.StringIO()):
             number, _ = sky.get(sky.exec(task, cluster_name=handle.cluster))
-            sky.tail_logs(handle.cluster, number, follow=True, output_stream=io.StringIO())
+        self._await(handle.cluster, number)
+        with asking(f"files of {handle.name!r}") as sky, contextlib.redirect_stdout(io.StringIO()):
             folders = sky.download_logs(handle.cluster, [str(number)])
         downloaded = Path(folders[str(number)]).expanduser()
         found, wanted = downloaded / sky_task.ARTIFACTS, Patterns(patterns, descend=True)
