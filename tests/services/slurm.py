@@ -6,6 +6,7 @@ so that jobs can run as any user. Its configuration is its own: ``SLURM_CONF`` l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -213,15 +214,24 @@ StorageLoc=slurm
         slurmd = self._processes.pop(name)
         slurmd.kill()
         slurmd.wait()
+        found = self._processes_of(name)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # none may still tell of the end of another
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def _processes_of(self, name: str) -> list[int]:
         marks = f"SLURMD_NODENAME={name}".encode()
+        found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 ours = str(self.folder).encode() in (path / "environ").read_bytes()
                 step = f"{self.folder}/spool-{name}".encode() in (path / "cmdline").read_bytes()
                 if step or (ours and marks in (path / "environ").read_bytes().split(b"\0")):
-                    os.kill(int(path.name), signal.SIGKILL)
+                    found.append(int(path.name))
             except OSError:
                 continue
+        return found
 
     def environment(self) -> dict[str, str]:
         """Variables with which Slurm's commands use this cluster."""
