@@ -27,9 +27,11 @@ def running_cluster(ray_home: Path) -> Iterator[RayCluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEMORUN_HOME", str(ray_home))
         cluster = RayCluster("shared", LocalExecutor(nodes=2))
-        cluster.start(timeout=120)
-        yield cluster
-        cluster.stop()
+        try:
+            cluster.start(timeout=240)
+            yield cluster
+        finally:
+            cluster.stop()
         stored = cluster.stored()
         assert stored is not None
         assert processes_of(stored.record) == {}

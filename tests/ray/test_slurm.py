@@ -70,7 +70,9 @@ def shared() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="nr-ray-"))
     shutil.chown(folder, USER)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    for path in (folder, *Path("/tmp").glob("nemo-ray-*")):  # a killed node leaves what it had
+        if path.owner() == USER:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def python_of_everybody() -> tuple[str, str]:
@@ -119,9 +121,11 @@ def running(slurm: SlurmCluster, login: Sshd, shared: Path, ray_home: Path) -> I
         cluster = RayCluster(
             "rays", SlurmExecutor(nodes=NODES, mem="4G", cpus_per_task=2, tunnel=tunnel, packager=Packager())
         )
-        cluster.start(timeout=180, pre_ray_start_commands=find_ray())
-        yield cluster
-        cluster.stop()
+        try:
+            cluster.start(timeout=240, pre_ray_start_commands=find_ray())
+            yield cluster
+        finally:
+            cluster.stop()
     _slurm_backend._CLUSTERS.clear()
     assert (
         "nemo-ray"
