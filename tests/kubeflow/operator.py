@@ -60,6 +60,8 @@ class Operator:
         name = job["metadata"]["name"]
         status = job.get("status") or {}
         if job["spec"].get("suspend"):
+            for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={name}"):
+                self._cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
             self._tell(job, _condition("Suspended", "Suspended", "TrainJob is suspended"))
             return
         if any(entry["type"] in ("Complete", "Failed") for entry in status.get("conditions") or []):
