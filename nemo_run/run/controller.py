@@ -455,7 +455,7 @@ class Controller:
                 continue
             try:
                 backend.cancel(handles)
-            except ExecutorError as e:
+            except EngineUnreachableError as e:  # a refusal is for whoever wishes it
                 self._outage(backend, [self._in_flight[handle] for handle in handles], e)
             else:
                 self._uncancelled.difference_update(handles)
