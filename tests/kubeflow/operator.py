@@ -60,9 +60,7 @@ class Operator:
         name = job["metadata"]["name"]
         status = job.get("status") or {}
         if job["spec"].get("suspend"):
-            for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={name}"):
-                self._cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
-            self._tell(job, _condition("Suspended", "Suspended", "TrainJob is suspended"))
+            self._suspend(job)
             return
         if any(entry["type"] in ("Complete", "Failed") for entry in status.get("conditions") or []):
             return
@@ -93,6 +91,11 @@ class Operator:
             self._tell(job, _condition("Complete", "AllJobsCompleted", "jobset completed successfully"), counts)
         else:
             self._tell(job, None, counts)
+
+    def _suspend(self, job: Object) -> None:
+        for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={job['metadata']['name']}"):
+            self._cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
+        self._tell(job, _condition("Suspended", "Suspended", "TrainJob is suspended"))
 
     def _tell(self, job: Object, condition: Object | None, counts: Object | None = None) -> None:
         status: Object = {"conditions": [condition] if condition else []}
