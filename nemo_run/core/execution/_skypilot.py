@@ -301,10 +301,13 @@ code=$?
 exit $code"""
 
 _LOGS = """\
-for logs in "$HOME/sky_logs/$SKYPILOT_INTERNAL_JOB_ID-"* "$HOME/sky_logs/${SKYPILOT_TASK_ID%%_*}"; do
-  [ ! -d "$logs" ] || break
+for i in $(seq 50); do
+  for logs in "$HOME/sky_logs/$SKYPILOT_INTERNAL_JOB_ID-"* "$HOME/sky_logs/${SKYPILOT_TASK_ID%%_*}"; do
+    [ ! -d "$logs" ] || break 2
+  done
+  sleep 0.2
 done"""
-"""Finds the folder of a job's logs, which is called differently in versions of SkyPilot."""
+"""Finds the folder of a job's logs, which versions of SkyPilot name differently; it may come after the job."""
 
 
 def job_task(executor: SkypilotOptions, request: JobRequest, name: str) -> dict[str, Any]:

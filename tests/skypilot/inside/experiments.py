@@ -58,6 +58,7 @@ def check_jobs_on_a_cluster(
     expected = {"function": (JobState.SUCCEEDED, 0), "endless": (JobState.CANCELLED, None)}
     further = {"failing": (JobState.FAILED, 3), "after": (JobState.SUCCEEDED, 0)}
     assert ends == {**expected, **(further if most else {})}
+    assert exp.results()["function"].reason == ""
     assert log_of(exp, "function") == "rank 0 of 1\n"
     assert log_of(exp, "endless").startswith("begun\n")
     if most:
