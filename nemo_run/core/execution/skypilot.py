@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import shlex
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,21 +216,26 @@ class SkypilotClusterBackend(SkypilotBackend):
             time.sleep(self.poll_interval)
 
     def _fetch(self, handle: Handle, plan: Plan, patterns: Sequence[str], folder: Path) -> None:
-        """Let a job of its own put the files among its logs, which is all that SkyPilot brings back."""
+        """Let a job of its own write the files to its log, which is all that SkyPilot brings back."""
         task = make_task(sky_task.collecting_task(plan.spec["task"], patterns))
         with asking(f"files of {handle.name!r}") as sky, contextlib.redirect_stdout(io.StringIO()):
             number, _ = sky.get(sky.exec(task, cluster_name=handle.cluster))
         self._await(handle.cluster, number)
         with asking(f"files of {handle.name!r}") as sky, contextlib.redirect_stdout(io.StringIO()):
             folders = sky.download_logs(handle.cluster, [str(number)])
-        downloaded = Path(folders[str(number)]).expanduser()
-        found, wanted = downloaded / sky_task.ARTIFACTS, Patterns(patterns, descend=True)
-        for path in (path for path in found.rglob("*") if path.is_file()):
-            name = path.relative_to(found)
-            if wanted.match(str(name)):
+        log = Path(folders[str(number)]).expanduser()
+        _unpack(base64.b64decode(sky_log.task_text(_text(log / "run.log"))), Patterns(patterns, descend=True), folder)
+        shutil.rmtree(log, ignore_errors=True)
+
+
+def _unpack(archive: bytes, wanted: Patterns, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            content = tar.extractfile(member)
+            if content is not None and wanted.match(name) and ".." not in Path(name).parts:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                shutil.copy2(path, folder / name)
-        shutil.rmtree(downloaded, ignore_errors=True)
+                (folder / name).write_bytes(content.read())
 
 
 def _queue(sky: Any, cluster: str) -> list[Any] | None:
