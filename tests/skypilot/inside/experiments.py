@@ -64,5 +64,6 @@ def check_jobs_on_a_cluster(
     if most:
         assert log_of(exp, "failing") == "a\n'b\" $HOME|x y"
         assert log_of(exp, "after").strip() == "5"
-    found = {path.name: path.read_text() for path in Path(exp.directory, "function", "artifacts").iterdir()}
-    assert found == {"result.txt": "é", "model": "éé"}
+    folder = Path(exp.directory, "function", "artifacts")
+    expected_files = {"result.txt": "é", "model": "éé"}  # collected by the controller, which may take a while longer
+    eventually(lambda: {path.name: path.read_text() for path in folder.iterdir()} == expected_files, within=300)
