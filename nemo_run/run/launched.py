@@ -6,14 +6,14 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import JobState
-from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError, NemoRunError
+from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError, NemoRunError, StoreError
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller
 from nemo_run.run.display import ProgressView, print_status, status_document
@@ -164,9 +164,18 @@ class LaunchedExperiment(ConfigurableMixin):
             progress = self.progress(jobs)
             if on_progress:
                 on_progress(progress)
-            if not any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks):
+            over = not any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks)
+            if over and (not driven or self._are_settled(progress)):
                 return progress
             time.sleep(interval)
+
+    def _are_settled(self, jobs: Iterable[str]) -> bool:
+        """Whether the controller, too, is done with jobs that have ended: it may try again, or collect artifacts."""
+        try:
+            stored = [self._its_store.read_progress(self._prepared.job(job)) for job in jobs]
+        except StoreError:  # a damaged file is not waited for
+            return True
+        return all(task.state.is_final for progress in stored for task in progress.tasks)
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job: end it where it runs, keep it from starting where it does not. Its dependants will not run.

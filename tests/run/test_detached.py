@@ -55,6 +55,15 @@ def test_a_graph_goes_on_without_its_launcher(work: Path) -> None:
     eventually(lambda: _supervisor.start_time(controller(exp)) is None)
 
 
+def test_what_it_left_is_there_when_it_has_ended(work: Path) -> None:
+    with run.Experiment("left", executor=run.LocalExecutor()) as exp:
+        exp.add(bash('for i in $(seq 4000); do echo > "$NEMO_RUN_ARTIFACTS/$i"; done'), name="a")
+        exp.run(detach=True)
+    exp.wait(interval=0.001)
+    assert (exp.directory / "a" / "artifacts.json").exists()
+    assert len(exp.artifacts("a")) == 4000
+
+
 def test_attach_follows_it(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     exp = run.Experiment("attached")
     exp.add(bash("echo begun; until [ -e go ]; do sleep 0.02; done; echo done"), name="a")
