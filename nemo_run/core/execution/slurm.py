@@ -487,9 +487,9 @@ class _Names:
         if expanded != text:
             names = rf"{macros.head_node_ip_var}|SLURM_[A-Z_]+|{macros.het_group_host_var}_\d+"
             expanded = re.sub(rf"\$\{{?({names})\}}?", "\0\\1\0", expanded)
-        if self.directory not in expanded:
-            return expanded
-        return re.sub(rf"{re.escape(self.directory)}(?=/|$)", lambda _: self.inside, expanded)
+        first, *rest = expanded.split(self.directory)
+        there = (self.inside if part[:1] in ("", "/") else self.directory for part in rest)
+        return first + "".join(folder + part for folder, part in zip(there, rest, strict=True))
 
 
 def _srun_options(executor: SlurmExecutor, folder: str, env: Mapping[str, str], tasks: int, members: int) -> list[str]:
