@@ -173,11 +173,16 @@ def _entry(experiment: Experiment, condition: object) -> dict[str, object]:
     return entry if condition(entry) else {}  # type: ignore[operator]
 
 
+def running(service: server.Server) -> server.Workload | None:
+    """The workload that runs a task; those that move files are workspaces."""
+    return next((w for w in service.workloads.values() if w.phase == "Running" and w.kind != "workspaces"), None)
+
+
 def test_out_of_memory_is_told(service: server.Server) -> None:
     with Experiment("memory", executor=make_executor()) as experiment:
         experiment.add(bash("sleep 300"), name="task")
         experiment.run(detach=True)
-        [workload] = eventually(lambda: [w for w in service.workloads.values() if w.phase == "Running"])
+        workload = eventually(lambda: running(service))
         workload.pods[0].out_of_memory = True
         workload.pods[0].kill()
         eventually(lambda: states(experiment) == {"task": "FAILED"})
@@ -194,7 +199,7 @@ def test_what_others_do(mounted: bool, what: str, state: str, reason: str, servi
     with Experiment("others", executor=make_executor(mounted=mounted)) as experiment:
         experiment.add(bash("sleep 300"), name="task")
         experiment.run(detach=True)
-        [workload] = eventually(lambda: [w for w in service.workloads.values() if w.phase == "Running"])
+        workload = eventually(lambda: running(service))
         getattr(service, what)(workload)
         eventually(lambda: states(experiment) == {"task": state})
     assert reason in experiment.status(return_dict=True)["task"]["reason"]  # type: ignore[index]
