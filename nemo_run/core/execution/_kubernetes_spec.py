@@ -52,7 +52,8 @@ cd {cwd} || exit 126
 """
 
 # The shell that starts a task becomes it: as it is not the first process of its pod, signals do what they always do.
-# Where it is the first, it stays, and passes on the request to end.
+# Where it is the first, it stays, and passes on the request to end. A container runtime may drop what has not been read
+# of the output when the first process ends: so that does so a little later.
 _BECOME = 'exec "$@" 2>&1'
 _STAY = """\
 "$@" 2>&1 &
@@ -61,6 +62,7 @@ trap 'kill -TERM $task 2>/dev/null' TERM
 wait $task
 code=$?
 while kill -0 $task 2>/dev/null; do wait $task; code=$?; done
+sleep 0.3
 exit $code"""
 
 # Waits for the task's process to end, however it does, and writes what it left where it can be read when the pod has
