@@ -124,6 +124,13 @@ def record(attempt: Attempt, status: JobStatus, *, cancelled: bool) -> JobStatus
     return final_status(end)
 
 
+def end_pod(cluster: Cluster, pod: Pod) -> None:
+    """Give a pod that a node has a deadline that has passed: so it ends, but its log and its exit code stay."""
+    if pod["spec"].get("activeDeadlineSeconds") != 1:
+        metadata, change = pod["metadata"], {"spec": {"activeDeadlineSeconds": 1}}
+        cluster.patch("v1", "Pod", metadata["namespace"], metadata["name"], change)
+
+
 def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod, settle: float = 0.0) -> None:
     """Bring the log of a pod here, unless more of it is here already.
 

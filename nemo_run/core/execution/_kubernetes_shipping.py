@@ -12,16 +12,16 @@ import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from nemo_run.core.execution._kubernetes import MANAGED_BY, MANAGER, Cluster, Object
 from nemo_run.core.execution._kubernetes_pods import broken, pod_status
-from nemo_run.core.execution._kubernetes_spec import package_place
+from nemo_run.core.execution._kubernetes_spec import PodExecutor, package_place
 from nemo_run.core.execution._kubernetes_streams import copy_in, copy_out
 from nemo_run.core.execution.attempt_files import copy_matching
-from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.base import JobState, Plan
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.errors import CommandError, ExecutorError
 
@@ -58,19 +58,44 @@ class Volume:
         return {**asdict(self), "image_pull_secrets": list(self.image_pull_secrets)}
 
     @classmethod
+    def of(cls, executor: PodExecutor, namespace: str) -> Volume | None:
+        """The volume that an executor names; ``None`` where it names none."""
+        if not executor.workdir_pvc:
+            return None
+        image = executor.data_mover_image or executor.image
+        secrets = tuple(executor.image_pull_secrets)
+        return cls(namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, secrets)
+
+    @classmethod
     def from_json(cls, doc: Mapping[str, object]) -> Volume:
         """The volume that :meth:`to_json` described."""
         secrets = doc["image_pull_secrets"]
         return cls(**{**doc, "image_pull_secrets": tuple(secrets)})  # type: ignore[arg-type]
 
 
-def contents(directory: str, code_archive: str, *, runner: bool) -> dict[str, tuple[str, bytes]]:
+def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
     """The packages of a job: by what they are, their name and their bytes."""
-    archive = job_archive(directory)
+    archive = job_archive(plan.directory)
     found = {"job": (f"job-{hashlib.sha256(archive).hexdigest()[:32]}.tar.gz", archive)}
-    for name, package in packages(code_archive, runner=runner).items():
+    for name, package in packages(plan.spec["code_archive"], runner=plan.spec["runner"]).items():
         found[name] = (package.name, package.path.read_bytes())
     return found
+
+
+def for_volumes(plans: Iterable[Plan]) -> dict[Volume, dict[str, bytes]]:
+    """The packages that go by volumes.
+
+    Raises:
+        ExecutorError: Packages of a job without a volume are too large to go in Secrets.
+    """
+    by_volume: dict[Volume, dict[str, bytes]] = {}
+    for plan in plans:
+        found = contents(plan)
+        if plan.spec["volume"]:
+            by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
+        else:
+            check_size(plan.job_id, found)
+    return by_volume
 
 
 # --- Secrets -----------------------------------------------------------------------------------------------------

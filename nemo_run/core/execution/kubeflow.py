@@ -142,13 +142,13 @@ class KubeflowExecutor(PodExecutor):
 
     def copy_to_workspace(self, local_path: str, remote_path: str, label: str = "datamover") -> None:
         """Copy a file or folder of this machine to a path on ``workdir_pvc``; nothing without one."""
-        if volume := _volume(self):
+        if volume := Volume.of(self, self.namespace):
             with contextlib.closing(Cluster(default_connection(self.context, self.kubeconfig))) as cluster:
                 shipping.copy_to_volume(cluster, volume, Path(local_path), self._on_volume(remote_path))
 
     def copy_from_workspace(self, remote_path: str, local_path: str, label: str = "datamover") -> None:
         """Copy a file or folder on ``workdir_pvc`` to a path of this machine; nothing without one."""
-        if volume := _volume(self):
+        if volume := Volume.of(self, self.namespace):
             with contextlib.closing(Cluster(default_connection(self.context, self.kubeconfig))) as cluster:
                 shipping.copy_from_volume(cluster, volume, self._on_volume(remote_path), Path(local_path))
 
@@ -242,7 +242,7 @@ class KubeflowBackend:
         connection = default_connection(executor.context, executor.kubeconfig)
         namespace = executor.namespace or context_namespace(connection)
         job, secrets = described_job(executor, request, namespace)
-        volume = _volume(executor)
+        volume = Volume.of(executor, namespace)
         spec = {
             "name": job_name(executor, request),
             "namespace": namespace,
@@ -276,13 +276,8 @@ class KubeflowBackend:
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """See to it that the cluster would take the TrainJobs as they are, and that their volumes have the packages."""
-        by_volume: dict[Volume, dict[str, bytes]] = {}
+        by_volume = shipping.for_volumes(plans)
         for plan in plans:
-            found = _contents(plan)
-            if plan.spec["volume"]:
-                by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
-            else:
-                shipping.check_size(plan.job_id, found)
             self._check(plan)
         for volume, files in by_volume.items():
             shipping.send(self._cluster, volume, files)
@@ -345,7 +340,7 @@ class KubeflowBackend:
         """Create the objects of an attempt; those that are there already stay."""
         this = _attempt(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        places, found = places_of(plan, attempt), _contents(plan)
+        places, found = places_of(plan, attempt), shipping.contents(plan)
         pieces: list[tuple[str, Object]] = []
         if plan.spec["volume"]:
             places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
@@ -457,14 +452,13 @@ class KubeflowBackend:
             self._end(this, pods)
 
     def _end(self, this: TrainAttempt, pods: Mapping[int, Pod]) -> None:
-        """End what has not. A deadline that has passed ends a pod that a node has, but its log and exit code stay."""
+        """End what of an attempt has not ended."""
         if not any(pod["spec"].get("nodeName") for pod in pods.values()):
             change = {"spec": {"suspend": True}}
             self._cluster.patch(*_TRAIN_JOB, this.namespace, this.name, change, merge="application/merge-patch+json")
         for pod in pods.values():
-            if not pod_status(pod, CONTAINER).state.is_final and pod["spec"].get("activeDeadlineSeconds") != 1:
-                deadline = {"spec": {"activeDeadlineSeconds": 1}}
-                self._cluster.patch("v1", "Pod", this.namespace, pod["metadata"]["name"], deadline)
+            if not pod_status(pod, CONTAINER).state.is_final:
+                attempts.end_pod(self._cluster, pod)
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait until it is time to ask again."""
@@ -507,21 +501,9 @@ class KubeflowBackend:
 # --- names of attempts, and what they need ---------------------------------------------------------------------------
 
 
-def _volume(executor: KubeflowExecutor) -> Volume | None:
-    if not executor.workdir_pvc:
-        return None
-    image = executor.data_mover_image or executor.image
-    pull = tuple(executor.image_pull_secrets)
-    return Volume(executor.namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, pull)
-
-
 def _attempt(plan: Plan, attempt: int) -> TrainAttempt:
     name = places_of(plan, attempt)[NAME]
     return TrainAttempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
-
-
-def _contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
-    return shipping.contents(plan.directory, plan.spec["code_archive"], runner=plan.spec["runner"])
 
 
 # --- what a cluster says -------------------------------------------------------------------------------------------

@@ -102,13 +102,6 @@ class KubernetesExecutor(PodExecutor):
         """How to reach the cluster."""
         return default_connection(self.context, self.kubeconfig)
 
-    def volume(self, namespace: str) -> Volume | None:
-        """The volume through which files go, where there is one."""
-        if not self.workdir_pvc:
-            return None
-        image = self.data_mover_image or self.image
-        return Volume(namespace, self.workdir_pvc, self.workdir_pvc_path, image, tuple(self.image_pull_secrets))
-
     def copy_to_workspace(self, local_path: str, remote_path: str) -> None:
         """Copy a file or folder of this machine to a path on ``workdir_pvc``."""
         cluster, volume = self._workspace()
@@ -123,7 +116,7 @@ class KubernetesExecutor(PodExecutor):
 
     def _workspace(self) -> tuple[Cluster, Volume]:
         connection = self.connection()
-        volume = self.volume(self.namespace or context_namespace(connection))
+        volume = Volume.of(self, self.namespace or context_namespace(connection))
         if volume is None:
             raise ExecutorError(f"{type(self).__name__} has no volume to copy to; name its claim with workdir_pvc=")
         return Cluster(connection), volume
@@ -157,7 +150,7 @@ class KubernetesBackend:
         connection = executor.connection()
         namespace = executor.namespace or context_namespace(connection)
         env = environment(executor, request, command_inside(executor, request))
-        volume = executor.volume(namespace)
+        volume = Volume.of(executor, namespace)
         spec = {
             "name": attempt_name(request),
             "namespace": namespace,
@@ -180,13 +173,8 @@ class KubernetesBackend:
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """See to it that the cluster would take the Jobs, and that large packages are on their volumes."""
-        by_volume: dict[Volume, dict[str, bytes]] = {}
+        by_volume = shipping.for_volumes(plans)
         for plan in plans:
-            found = _contents(plan)
-            if plan.spec["volume"]:
-                by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
-            else:
-                shipping.check_size(plan.job_id, found)
             job = filled(plan.spec["job"], places_of(plan, 1, 0))
             try:
                 self._cluster.create_dry_run(job)
@@ -205,7 +193,7 @@ class KubernetesBackend:
         """Create the objects of an attempt; those that are there already stay."""
         this = _attempt(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        places, found = places_of(plan, attempt), _contents(plan)
+        places, found = places_of(plan, attempt), shipping.contents(plan)
         pieces: list[tuple[str, Object]] = []
         if plan.spec["volume"]:
             places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
@@ -396,19 +384,14 @@ class KubernetesBackend:
                 self._end(look)
 
     def _end(self, look: Look) -> None:
-        """End what of an attempt has not ended.
-
-        A pod that a node has is given a deadline that has passed: so it ends, but its log and its exit code stay.
-        """
+        """End what of an attempt has not ended."""
         this = look.attempt
         look.note_ending()
         if not look.started:
             self._cluster.delete(*_JOB, this.namespace, f"{this.name}-0")
         for rank in look.started:
-            pod = look.pods[rank]
-            if not look.statuses[rank].state.is_final and pod["spec"].get("activeDeadlineSeconds") != 1:
-                change = {"spec": {"activeDeadlineSeconds": 1}}
-                self._cluster.patch("v1", "Pod", this.namespace, pod["metadata"]["name"], change)
+            if not look.statuses[rank].state.is_final:
+                attempts.end_pod(self._cluster, look.pods[rank])
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait until it is time to ask again."""
@@ -455,10 +438,6 @@ class KubernetesBackend:
 def _attempt(plan: Plan, attempt: int) -> Attempt:
     name = places_of(plan, attempt)[NAME]
     return Attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
-
-
-def _contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
-    return shipping.contents(plan.directory, plan.spec["code_archive"], runner=plan.spec["runner"])
 
 
 def _selector(those: Sequence[Attempt]) -> str:
