@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.execution.contract")  # before any engine's tests import it
+# Before any engine's tests import them.
+pytest.register_assert_rewrite("tests.execution.contract", "tests.kubernetes.contract")
 
 from tests.dgxcloud import pods  # noqa: E402
 from tests.services import docker, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402
