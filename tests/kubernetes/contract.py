@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from nemo_run.core.execution._kubernetes_attempt import Attempt
 from nemo_run.core.execution._kubernetes_spec import PodExecutor
+from nemo_run.core.execution.base import JobState
 from nemo_run.core.packaging.base import Packager
 from tests.execution.contract import HOSTILE, BackendContract
-from tests.services.kubernetes import IMAGE
+from tests.services.kubernetes import IMAGE, KubernetesCluster
 
 
 class PodContract(BackendContract):
@@ -36,3 +39,25 @@ class PodContract(BackendContract):
         )
         self.end(handle)
         assert self.log(handle).decode() == 2 * value.replace("\r", r"\r").replace("\n", r"\n").replace("\t", r"\t")
+
+    def test_a_task_may_be_interrupted_as_anywhere_else(self) -> None:
+        handle = self.start("cat /proc/self/status")  # not the shell's own: bash always ignores SIGQUIT
+        self.end(handle)
+        status = dict(line.split(":\t", 1) for line in self.log(handle).decode().splitlines())
+        ignored = int(status["SigIgn"], 16)
+        assert not ignored & (1 << signal.SIGINT - 1 | 1 << signal.SIGQUIT - 1)
+
+    def test_packages_go_with_the_last_attempt_that_needs_them(self, kubernetes_node: KubernetesCluster) -> None:
+        plan = self.plan("sleep $((60 * (NEMO_RUN_ATTEMPT - 1)))")
+        self.end(self.submit(plan, 1))
+        other = self.submit(plan, 2)
+        self.until(other, JobState.RUNNING)
+        self.backend.cancel([other])
+        self.end(other)
+        assert self.secrets_of(other)
+        there = {secret.metadata.name for secret in kubernetes_node.core().list_namespaced_secret(self.namespace).items}
+        assert not there & set(self.secrets_of(other))
+
+    def secrets_of(self, handle: str) -> list[str]:
+        """The Secrets that held the packages of an attempt."""
+        return Attempt.parse(handle).packages()

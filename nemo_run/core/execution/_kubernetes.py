@@ -124,9 +124,9 @@ class Cluster:
             )
         return found
 
-    def provide(self, obj: Object) -> None:
-        """Create an object whose name tells what is in it, unless it is there."""
-        self.request("POST", self._collection(obj), body=obj, absent=(409,))
+    def provide(self, obj: Object) -> bool:
+        """Create an object whose name tells what is in it, unless it is there; whether it was created."""
+        return self.request("POST", self._collection(obj), body=obj, absent=(409,)) is not None
 
     def create_dry_run(self, obj: Object) -> None:
         """See whether the server would take an object.
@@ -168,6 +168,13 @@ class Cluster:
             body["gracePeriodSeconds"] = grace
         path = self.path(api_version, kind, namespace, name)
         return self.request("DELETE", path, body=body, absent=(404,)) is not None
+
+    def delete_unchanged(self, obj: Object) -> None:
+        """Delete an object unless somebody has changed it since it was read, or it is gone."""
+        metadata = obj["metadata"]
+        same = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        path = self.path(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"])
+        self.request("DELETE", path, body={"preconditions": same}, absent=(404, 409))
 
     def pods(self, namespace: str, selector: str) -> list[Object]:
         """The pods that have these labels."""

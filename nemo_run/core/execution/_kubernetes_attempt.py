@@ -85,6 +85,17 @@ class Attempt:
         except FileNotFoundError:
             return None
 
+    def note_packages(self, secrets: Sequence[str]) -> None:
+        """Write down which Secrets hold its packages."""
+        write_json(str(self.folder / "packages.json"), {"secrets": list(secrets)})
+
+    def packages(self) -> list[str]:
+        """The Secrets that hold its packages."""
+        try:
+            return list(json.loads((self.folder / "packages.json").read_bytes())["secrets"])
+        except FileNotFoundError:
+            return []
+
     @property
     def cancelled(self) -> bool:
         """Whether it was to be cancelled."""

@@ -139,6 +139,29 @@ def inbox(pieces: Sequence[tuple[str, Object]]) -> list[Object]:
     ]
 
 
+def adopt(cluster: Cluster, obj: Object, owner: Object) -> None:
+    """Let a Secret or a Service go when all its owners have gone, and make it again if it went meanwhile."""
+    metadata = obj["metadata"]
+    owned = {"metadata": {"ownerReferences": [owner]}}
+    whole = {**obj, "metadata": {**metadata, **owned["metadata"]}}
+    while cluster.patch("v1", obj["kind"], metadata["namespace"], metadata["name"], owned) is None:
+        if cluster.provide(whole):
+            return
+
+
+def release(cluster: Cluster, namespace: str, secrets: Iterable[str], uid: str) -> None:
+    """Take Secrets with packages from an owner that is about to be deleted, and delete those that have no other.
+
+    If this were left to the cluster's garbage collector, one that has just seen the last owner go would delete what
+    another job, or the next attempt, has adopted at that moment.
+    """
+    without = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": uid}]}}
+    for name in secrets:
+        secret = cluster.patch("v1", "Secret", namespace, name, without)
+        if secret and not secret["metadata"].get("ownerReferences"):
+            cluster.delete_unchanged(secret)
+
+
 # --- a volume ----------------------------------------------------------------------------------------------------
 
 

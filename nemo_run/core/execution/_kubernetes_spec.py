@@ -48,21 +48,21 @@ echo $$ > "$folder"/.pid
 set -e
 {layout}) || exit 125
 cd {cwd} || exit 126
-{path}{run}
+{path}{start}
 """
 
-# The shell that starts a task becomes it: as it is not the first process of its pod, signals do what they always do.
-# Where it is the first, it stays, and passes on the request to end. A container runtime may drop what has not been read
-# of the output when the first process ends: so that does so a little later.
-_BECOME = 'exec "$@" 2>&1'
-_STAY = """\
+# The first process of a container passes on the request to end, and ends a little later than the task: a container
+# runtime may drop what it has not read of the output by then. A shell ignores SIGINT for what it starts in this way;
+# env restores it where it can (coreutils 8.31 and later).
+_START = """\
+if env --default-signal=INT,QUIT true 2>/dev/null; then set -- env --default-signal=INT,QUIT "$@"; fi
 "$@" 2>&1 &
 task=$!
 trap 'kill -TERM $task 2>/dev/null' TERM
 wait $task
 code=$?
 while kill -0 $task 2>/dev/null; do wait $task; code=$?; done
-sleep 0.3
+sleep 0.5
 exit $code"""
 
 # Waits for the task's process to end, however it does, and writes what it left where it can be read when the pod has
@@ -118,8 +118,6 @@ class PodExecutor(Executor):
     """
 
     needs_image: ClassVar[bool] = True
-    shares_processes: ClassVar[bool] = True
-    """Whether the containers of a pod see each other's processes."""
 
     namespace: str | None = None
     image: str = ""
@@ -330,14 +328,13 @@ def variables(env: Mapping[str, str], secret: str) -> list[Object]:
     return entries
 
 
-def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, stay: bool = False) -> str:
-    """The shell script that lays out the job's folder and becomes the task, or stays and waits for it.
+def boot_script(folder: str, cwd: str, packages: Mapping[str, str]) -> str:
+    """The shell script that lays out the job's folder and runs the task.
 
     Args:
         folder: The job's folder in the pod.
         cwd: Where the task runs; empty for where the image says.
         packages: Where the packages are in the pod; those of the inbox are in pieces.
-        stay: The shell is the first process of its pod, and has to stay.
     """
     begin, join = [f"folder={shlex.quote(folder)}"], ""
     for name, path in packages.items():
@@ -348,7 +345,7 @@ def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, stay: boo
             begin.append(f"{name}={shlex.quote(path)}")
     path = 'export PYTHONPATH="$folder/code${PYTHONPATH:+:$PYTHONPATH}"\n' if "code" in packages else ""
     layout = join + layout_script(_variable("folder"), {name: _variable(name) for name in packages})
-    boot = _BOOT.format(layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path, run=_STAY if stay else _BECOME)
+    boot = _BOOT.format(layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path, start=_START)
     return "\n".join([*begin, boot])
 
 
@@ -378,7 +375,7 @@ def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
     cwd, packages = working_dir(executor, request, command), package_paths(executor, request)
-    script = boot_script(folder, cwd, packages, stay=not executor.shares_processes)
+    script = boot_script(folder, cwd, packages)
     mount_path = executor.workdir_pvc_path if executor.workdir_pvc else RUN_FOLDER
     mounts = [{"name": "nemo-run", "mountPath": mount_path}]
     task = {

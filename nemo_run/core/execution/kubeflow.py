@@ -100,7 +100,6 @@ class KubeflowExecutor(PodExecutor):
 
     engine: ClassVar[str] = "kubeflow"
     needs_image: ClassVar[bool] = False
-    shares_processes: ClassVar[bool] = False
 
     packager: Packager = field(default_factory=Packager)
     runtime_ref: str = "torch-distributed"
@@ -347,6 +346,7 @@ class KubeflowBackend:
         else:
             pieces = shipping.piece_secrets(this.namespace, found)
         secrets = [secret for _, secret in pieces]
+        this.note_packages([secret["metadata"]["name"] for secret in secrets])
         if plan.spec["secrets"]:
             secrets.append(secret_object(plan, places, plan.spec["secrets"]))
         for secret in secrets:
@@ -354,9 +354,7 @@ class KubeflowBackend:
         job = self._cluster.create(filled(self._body(plan, pieces), places))
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": this.name, "uid": job["metadata"]["uid"]}
         for secret in secrets:
-            metadata = secret["metadata"]
-            change = {"metadata": {"ownerReferences": [owner]}}
-            self._cluster.patch("v1", "Secret", metadata["namespace"], metadata["name"], change)
+            shipping.adopt(self._cluster, secret, owner)
         (this.folder / "submitted").touch(mode=0o600)
         return this.handle(_SCHEME)
 
@@ -437,6 +435,7 @@ class KubeflowBackend:
             recorded = attempts.record(this, status, cancelled=this.cancelled)
         if KEEP not in (job["metadata"].get("annotations") or {}):
             with contextlib.suppress(ExecutorError):  # it is no longer needed, but does no harm
+                shipping.release(self._cluster, this.namespace, this.packages(), job["metadata"]["uid"])
                 self._cluster.delete(*_TRAIN_JOB, this.namespace, this.name)
         return recorded
 

@@ -200,6 +200,7 @@ class KubernetesBackend:
         else:
             pieces = shipping.piece_secrets(this.namespace, found)
         secrets = [secret for _, secret in pieces]
+        this.note_packages([secret["metadata"]["name"] for secret in secrets])
         if plan.spec["secrets"]:
             secrets.append(secret_object(plan, places, plan.spec["secrets"]))
         for secret in secrets:
@@ -208,9 +209,9 @@ class KubernetesBackend:
         first = self._cluster.create(filled(job, {**places, RANK: "0"}))
         owner = owner_of(first)
         for secret in secrets:
-            self._own(secret, owner)
+            shipping.adopt(self._cluster, secret, owner)
         if plan.spec["net"]:
-            self._provide_service(service_object(plan, places), owner)
+            shipping.adopt(self._cluster, service_object(plan, places), owner)
         for rank in range(1, this.nodes):
             other = filled(job, {**places, RANK: str(rank)})
             other["metadata"]["ownerReferences"] = [owner]
@@ -224,17 +225,6 @@ class KubernetesBackend:
             self._cluster.provide(secret)
             self._sent.add(key)
 
-    def _own(self, obj: Object, owner: Object) -> None:
-        """Let an object go when all its owners have gone."""
-        metadata = obj["metadata"]
-        change = {"metadata": {"ownerReferences": [owner]}}
-        if self._cluster.patch("v1", obj["kind"], metadata["namespace"], metadata["name"], change) is None:
-            self._cluster.provide({**obj, "metadata": {**metadata, "ownerReferences": [owner]}})
-
-    def _provide_service(self, service: Object, owner: Object) -> None:
-        self._cluster.provide(service)
-        self._own(service, owner)
-
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if all its Jobs were created; if only some were, they are deleted."""
         this = _attempt(plan, attempt)
@@ -244,8 +234,7 @@ class KubernetesBackend:
         if len(jobs) == this.nodes:
             (this.folder / "submitted").touch(mode=0o600)
             return this.handle(_SCHEME)
-        for job in jobs:
-            self._cluster.delete(*_JOB, this.namespace, job["metadata"]["name"])
+        self._delete(this)
         if plan.spec["secrets"]:
             self._cluster.delete("v1", "Secret", this.namespace, this.name)
         return None
@@ -304,8 +293,7 @@ class KubernetesBackend:
         (this.folder / "taken").touch(mode=0o600)
         if look.pods and all(over.values()):
             return self._record(look, _DELETED)
-        for rank in range(this.nodes):
-            self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
+        self._delete(this)
         self._keep_logs(look)
         return JobStatus(JobState.RUNNING, reason="its pod is being deleted by somebody")
 
@@ -356,7 +344,7 @@ class KubernetesBackend:
             recorded = attempts.record(this, status, cancelled=look.cancelled)
         if not look.kept:
             with contextlib.suppress(ExecutorError):  # the cluster does it in the end
-                self._cluster.delete(*_JOB, this.namespace, f"{this.name}-0")
+                self._delete(this)
         return recorded
 
     def _keep_logs(self, look: Look) -> bool:
@@ -388,10 +376,18 @@ class KubernetesBackend:
         this = look.attempt
         look.note_ending()
         if not look.started:
-            self._cluster.delete(*_JOB, this.namespace, f"{this.name}-0")
+            self._delete(this)
         for rank in look.started:
             if not look.statuses[rank].state.is_final:
                 attempts.end_pod(self._cluster, look.pods[rank])
+
+    def _delete(self, this: Attempt) -> None:
+        """Delete the Jobs of an attempt; the first one owns the others."""
+        names = [f"{this.name}-{rank}" for rank in range(this.nodes)]
+        if first := self._cluster.get(*_JOB, this.namespace, names[0]):
+            shipping.release(self._cluster, this.namespace, this.packages(), first["metadata"]["uid"])
+        for name in names:
+            self._cluster.delete(*_JOB, this.namespace, name)
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait until it is time to ask again."""
