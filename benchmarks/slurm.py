@@ -22,7 +22,7 @@ import nemo_run as run
 from tests.services.slurm import USER, SlurmCluster
 from tests.services.sshd import Sshd
 
-ROUNDS, WATCHED = 3, 10.0  # WATCHED: seconds in which commands are counted while all jobs wait
+ROUNDS, WATCHED = 5, 10.0  # WATCHED: seconds in which commands are counted while all jobs wait
 PLAIN = "#!/bin/bash\n#SBATCH --mem=100M --begin=now+1hour --output=/dev/null\nsrun true\n"
 
 
@@ -73,6 +73,7 @@ def experiment(executor: run.SlurmExecutor, jobs: int, sent: Path) -> tuple[floa
     time.sleep(WATCHED)
     later = len(sent.read_text().split()) - commands
     exp.cancel_jobs()
+    exp.wait()  # its controller sends commands until it is done
     return prepared, submitted, commands, later
 
 
