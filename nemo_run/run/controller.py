@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
-from nemo_run.core.execution.base import Backend, Backends, JobState, JobStatus, Plan, QueueBackend
+from nemo_run.core.execution.base import Backend, Backends, BatchBackend, JobState, JobStatus, Plan
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run import artifacts, outages
 from nemo_run.run.progress import not_run_reason, summary
@@ -224,11 +224,16 @@ class Controller:
 
     def _go_together(self, one: _Task, other: _Task) -> bool:
         """Whether one engine takes both at once."""
+        backend = self._common_backend(one, other)
+        return hasattr(backend, "submit_many")
+
+    def _common_backend(self, one: _Task, other: _Task) -> Backend | None:
+        """The backend of both; ``None`` where they have none in common."""
         try:
             plans = [self._plan(self._jobs[job_id], index) for job_id, index in (one, other)]
-            return self._backends.of(plans[0]).supports_dependencies and plans[0].backend_key == plans[1].backend_key
+            return self._backends.of(plans[0]) if plans[0].backend_key == plans[1].backend_key else None
         except NemoRunError:  # submitting it will tell what is wrong
-            return False
+            return None
 
     def _is_held_back(self, job: JobDefinition, index: int) -> bool:
         """Whether its engine does not answer now."""
@@ -286,11 +291,11 @@ class Controller:
     def _ask_to_submit(self, batch: list[_Task]) -> Sequence[str | NemoRunError]:
         tasks = [(self._plan(self._jobs[job], index), self._progress[job].tasks[index]) for job, index in batch]
         backend = self._backends.of(tasks[0][0])
-        if not backend.supports_dependencies:
+        if not hasattr(backend, "submit_many"):
             return [backend.submit(plan, task.attempt) for plan, task in tasks]
         afters = [self._handles_of(self._waiting[job]) for job, _ in batch]
         attempts = [(plan, task.attempt, after) for (plan, task), after in zip(tasks, afters, strict=True)]
-        return cast("QueueBackend", backend).submit_many(attempts)
+        return cast("BatchBackend", backend).submit_many(attempts)
 
     def _handles_of(self, jobs: Iterable[str]) -> list[str]:
         return [task.handle for job_id in sorted(jobs) for task in self._progress[job_id].tasks]
@@ -303,9 +308,14 @@ class Controller:
         if any(self._progress[job.id].tasks[index].attempt for _, index in tasks):
             return
         before = [self._in_flight.get(handle) for handle in self._handles_of(self._waiting[job.id])]
-        if all(key is not None and self._go_together(key, task) for key in before for task in tasks):
+        if all(key is not None and self._waits_for(task, key) for key in before for task in tasks):
             self._handed_over.add(job.id)
             self._enqueue(job)
+
+    def _waits_for(self, task: _Task, other: _Task) -> bool:
+        """Whether an engine itself can hold a task back until another has ended."""
+        backend = self._common_backend(task, other)
+        return backend is not None and backend.supports_dependencies
 
     # following
 

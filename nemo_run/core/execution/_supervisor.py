@@ -1,8 +1,8 @@
 """Supervisor of local tasks; runs on its own, with nothing but the standard library.
 
-``python -I -S _supervisor.py`` reads one line for every attempt from its standard input: the folder of the attempt,
-as a JSON string.  For each it forks a supervisor, which lives in its own session, and answers once that has taken the
-attempt: with its pid, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
+``python -I -S _supervisor.py`` reads lines from its standard input, each a JSON list of the folders of attempts.  For
+each attempt it forks a supervisor, which lives in its own session, and it answers once these have taken their attempts:
+with the pid of each, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
 
 =================== =====================================================================================
 ``spec.json``       what to run; written by whoever asks
@@ -380,20 +380,42 @@ class Attempt:
 # --- the process that forks supervisors --------------------------------------------------------------------------
 
 
-def start(folder: str) -> tuple[int, str]:
-    """Fork the supervisor of an attempt, and wait until it has taken that; its pid, and what went wrong."""
+def start(folders: list[str]) -> list[tuple[int, str]]:
+    """Fork the supervisors of attempts, and wait until they have taken them; for each its pid, and what went wrong."""
+    readers: dict[int, int] = {}  # by pid
+    begun: list[tuple[int, str]] = []
+    for folder in folders:
+        try:
+            begun.append((fork_supervisor(folder, readers), ""))
+        except OSError as e:
+            begun.append((0, f"its supervisor cannot be started: {e.strerror}"))
+    return [(pid, trouble or answer_of(readers[pid])) for pid, trouble in begun]
+
+
+def fork_supervisor(folder: str, readers: dict[int, int]) -> int:
+    """Fork the supervisor of an attempt; its pid. Where it answers is put among ``readers``."""
+    reader, writer = os.pipe()
     try:
-        reader, writer = os.pipe()
         pid = os.fork()
-    except OSError as e:
-        return 0, f"its supervisor cannot be started: {e.strerror}"
-    if pid == 0:
+    except OSError:
         os.close(reader)
-        become_supervisor(folder, writer)
-    os.close(writer)
+        raise
+    else:
+        if pid == 0:
+            for fd in (reader, *readers.values()):
+                os.close(fd)
+            become_supervisor(folder, writer)
+        readers[pid] = reader
+        return pid
+    finally:
+        os.close(writer)
+
+
+def answer_of(reader: int) -> str:
+    """What went wrong with a supervisor that was forked; empty once it has taken its attempt."""
     with os.fdopen(reader, "rb") as answer:
         text = answer.read().decode(errors="replace")
-    return pid, "" if text == _TAKEN else text or "its supervisor was killed before it began"
+    return "" if text == _TAKEN else text or "its supervisor was killed before it began"
 
 
 def become_supervisor(folder: str, answer: int) -> None:

@@ -8,6 +8,7 @@ handles are plain JSON values, so that any later process can go on from what is 
 from __future__ import annotations
 
 import enum
+import functools
 import importlib
 import importlib.util
 import json
@@ -149,7 +150,7 @@ class Plan:
     spec: dict[str, Any]
     connection: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def backend_key(self) -> str:
         """Equal for plans that share one backend."""
         return f"{self.engine} {json.dumps(self.connection, sort_keys=True)}"
@@ -239,16 +240,22 @@ class Backend(Protocol):
         ...
 
 
-class QueueBackend(Backend, Protocol):
-    """What a backend with a queue of its own offers beside: ``supports_dependencies``, ``supports_groups``."""
+class BatchBackend(Backend, Protocol):
+    """What a backend offers beside where it starts many attempts faster than one after the other."""
 
     def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
         """Start several attempts at once: plans, numbers of attempts, and handles of those that each has to wait for.
+
+        Only a backend that ``supports_dependencies`` is ever given something to wait for.
 
         Returns:
             For every attempt its handle, or the error that :meth:`submit` would raise.
         """
         ...
+
+
+class QueueBackend(BatchBackend, Protocol):
+    """What a backend with a queue of its own offers beside: ``supports_dependencies``, ``supports_groups``."""
 
     def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
         """Describe the tasks of a job group, to be run as one job. Pure."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nemo_run.core.tunnel.client import Tunnel
 
 _SCHEME = "local://"
+_AT_ONCE = 16  # attempts that are started at once
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -202,38 +203,48 @@ class LocalBackend:
 
     def submit(self, plan: Plan, attempt: int) -> str:
         """Start an attempt under a supervisor of its own."""
-        folder = attempt_folder(plan, attempt)
-        spec = {
-            **plan.spec,
-            "argv": _argv(plan, folder),
-            "env": {**plan.spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)},
-        }
-        if plan.spec["code_archive"]:
-            extract(plan.spec["code_archive"], Path(plan.directory, "code"))
-        try:
-            for part in (folder.parent, folder):
-                part.mkdir(exist_ok=True, mode=0o700)
-            _supervisor.write_json(str(folder / "spec.json"), spec)
-        except OSError as e:
-            raise ExecutorError(f"{folder}: cannot be written: {e.strerror}") from e
-        handle = self.handle(plan, attempt)
-        pid = self._fork(str(folder))
-        with contextlib.suppress(OSError):  # it has ended already, or this system has no pidfd: then it is polled
-            self._pidfds[handle] = os.pidfd_open(pid)
-        return handle
+        answer = self.submit_many([(plan, attempt, ())])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def _fork(self, folder: str) -> int:
-        """Have a supervisor forked for an attempt; its pid."""
+    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
+        """Start attempts, each under a supervisor of its own."""
+        answers: list[str | ExecutorError] = []
+        for begin in range(0, len(attempts), _AT_ONCE):
+            answers += self._submit_some([(plan, attempt) for plan, attempt, _ in attempts[begin : begin + _AT_ONCE]])
+        return answers
+
+    def _submit_some(self, attempts: Sequence[tuple[Plan, int]]) -> list[str | ExecutorError]:
+        answers: dict[str, str | ExecutorError] = {}  # by handle
+        for plan, attempt in attempts:
+            handle = self.handle(plan, attempt)
+            try:
+                _lay_out(plan, attempt)
+                answers[handle] = handle
+            except ExecutorError as e:
+                answers[handle] = e
+        ready = [handle for handle, answer in answers.items() if answer == handle]
+        for handle, (pid, trouble) in zip(ready, self._fork([str(_folder(handle)) for handle in ready]), strict=True):
+            if trouble:
+                answers[handle] = ExecutorError(trouble)
+                continue
+            with contextlib.suppress(OSError):  # it has ended already, or this system has no pidfd: then it is polled
+                self._pidfds[handle] = os.pidfd_open(pid)
+        return list(answers.values())
+
+    def _fork(self, folders: Sequence[str]) -> list[tuple[int, str]]:
+        """Have supervisors forked for attempts; of each its pid, and what went wrong."""
+        if not folders:
+            return []
         # Where the helper was killed, a new one is asked again: an attempt is run once, however often it is asked for.
-        answer = self._ask(folder) or self._ask(folder)
+        answer = self._ask(folders) or self._ask(folders)
         if not answer:
-            raise ExecutorError("the process that starts local tasks was killed; resume the experiment to go on")
-        pid, trouble = json.loads(answer)
-        if trouble:
-            raise ExecutorError(trouble)
-        return int(pid)
+            trouble = "the process that starts local tasks was killed; resume the experiment to go on"
+            return [(0, trouble)] * len(folders)
+        return [(pid, trouble) for pid, trouble in json.loads(answer)]
 
-    def _ask(self, folder: str) -> str:
+    def _ask(self, folders: Sequence[str]) -> str:
         if self._forker is not None and self._forker.poll() is not None:
             self._close_forker()
         if self._forker is None:
@@ -246,7 +257,7 @@ class LocalBackend:
         if stdin is None or stdout is None:  # for the type checker: both were asked for
             raise ExecutorError("the process that starts local tasks has no pipes")
         try:
-            stdin.write(json.dumps(folder) + "\n")
+            stdin.write(json.dumps(folders) + "\n")
             stdin.flush()
             answer = stdout.readline()
         except BrokenPipeError:
@@ -345,6 +356,20 @@ class LocalBackend:
                         pipe.close()
             self._forker.wait()
             self._forker = None
+
+
+def _lay_out(plan: Plan, attempt: int) -> None:
+    """Put what its supervisor needs into an attempt's folder."""
+    folder = attempt_folder(plan, attempt)
+    env = {**plan.spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)}
+    if plan.spec["code_archive"]:
+        extract(plan.spec["code_archive"], Path(plan.directory, "code"))
+    try:
+        for part in (folder.parent, folder):
+            part.mkdir(exist_ok=True, mode=0o700)
+        _supervisor.write_json(str(folder / "spec.json"), {**plan.spec, "argv": _argv(plan, folder), "env": env})
+    except OSError as e:
+        raise ExecutorError(f"{folder}: cannot be written: {e.strerror}") from e
 
 
 def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:
