@@ -33,7 +33,11 @@ READ_SIZE = 1 << 20
 
 _BLOCK = 512
 _LONG_NAME, _LONG_LINK = b"L", b"K"
-_MTIME = 315532800  # 1980-01-01: the earliest time that every archive format can hold
+# The fields of a header that are always the same, and what they add to its checksum, whose own field counts as blanks.
+_NOBODY = b"0000000\0" * 2
+_TIME = b"%011o\0" % 315532800  # 1980-01-01: the earliest time that every archive format can hold
+_REST = b"ustar  \0" + bytes(247)
+_FIXED_SUM = sum(_NOBODY + _TIME + _REST) + 8 * ord(" ")
 
 _CHUNK = 1 << 20
 _LEVEL = 1  # for source code a tenth larger than level 6, in a third of the time
@@ -199,14 +203,19 @@ def _write(out: _Gzip, entry: Entry) -> None:
         name, mode = (name + b"/", 0o755) if is_folder else (name, 0o777)
         out.write(_headers(name, mode, 0, entry.kind, _whole(entry)))
         return
-    out.write(_headers(name, 0o755 if entry.executable else 0o644, entry.size, FILE))
-    written = 0
-    for piece in (entry.data,) if isinstance(entry.data, bytes) else entry.data:
-        out.write(piece)
-        written += len(piece)
+    header = _headers(name, 0o755 if entry.executable else 0o644, entry.size, FILE)
+    if isinstance(entry.data, bytes):
+        written = len(entry.data)
+        out.write(b"".join((header, entry.data, bytes(-written % _BLOCK))))
+    else:
+        out.write(header)
+        written = 0
+        for piece in entry.data:
+            out.write(piece)
+            written += len(piece)
+        out.write(bytes(-written % _BLOCK))
     if written != entry.size:
         raise PackagingError(f"{entry.name!r} changed while it was packaged: try again when nothing writes to it")
-    out.write(bytes(-written % _BLOCK))
 
 
 def _headers(name: bytes, mode: int, size: int, kind: bytes, link: bytes = b"") -> bytes:
@@ -221,13 +230,11 @@ def _headers(name: bytes, mode: int, size: int, kind: bytes, link: bytes = b"") 
 
 
 def _header(name: bytes, mode: int, size: int, kind: bytes, link: bytes = b"") -> bytes:
-    digits = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
-    fields = (
-        name.ljust(100, b"\0") + b"%07o\0" % mode + b"0000000\0" * 2 + digits + b"%011o\0" % _MTIME,
-        kind + link.ljust(100, b"\0") + b"ustar  \0" + bytes(247),
-    )
-    checksum = sum(fields[0]) + sum(fields[1]) + 8 * ord(" ")
-    return fields[0] + b"%06o\0 " % checksum + fields[1]
+    rights = b"%07o\0" % mode
+    length = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    checksum = _FIXED_SUM + sum(name) + sum(rights) + sum(length) + sum(kind) + sum(link)
+    before = (name.ljust(100, b"\0"), rights, _NOBODY, length, _TIME)
+    return b"".join((*before, b"%06o\0 " % checksum, kind, link.ljust(100, b"\0"), _REST))
 
 
 class _Gzip:
