@@ -20,7 +20,6 @@ from nemo_run.core.execution.base import Command, Executor, ExecutorMacros, JobR
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.masking import is_secret, masked, masked_arguments
 from nemo_run.core.execution.shipping import Package, layout_script, needs_runner, relocated
-from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.errors import ExecutorError
@@ -138,12 +137,6 @@ class SkypilotOptions(Executor):
         """Tell the executor which job it is for."""
         super().assign(exp_id, exp_dir, task_id, task_dir)
         self.job_name = task_id
-
-    def package(self, packager: Packager, job_name: str) -> None:
-        """Package the code of the current folder into ``code`` in the job's folder."""
-        archive = packager.package(Path.cwd(), self.job_dir, job_name)
-        if archive:
-            extract(archive, Path(self.job_dir, "code"))
 
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""

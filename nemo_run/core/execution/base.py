@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError
 
@@ -382,6 +383,12 @@ class Executor(ConfigurableMixin):
         self.experiment_id = exp_id
         self.experiment_dir = exp_dir
         self.job_dir = str(Path(exp_dir, task_dir))
+
+    def package(self, packager: Packager, job_name: str) -> None:
+        """Package the code of the current folder into ``code`` in the job's folder."""
+        archive = packager.package(Path.cwd(), self.job_dir, job_name)
+        if archive:
+            extract(archive, Path(self.job_dir, "code"))
 
     def nnodes(self) -> int:
         """Number of nodes."""

@@ -17,8 +17,6 @@ from nemo_run.core.execution._dgxcloud_service import (
     remember_secret,
 )
 from nemo_run.core.execution.base import Executor
-from nemo_run.core.packaging.archive import extract
-from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
@@ -163,12 +161,6 @@ class DGXCloudExecutor(Executor):
                 f"{where}.pvc_nemo_run_dir={folder!r} is on none of the volumes in pvcs, which are at "
                 f"{', '.join(paths) or 'no path'}; add the claim that holds it, or correct one of the paths"
             )
-
-    def package(self, packager: Packager, job_name: str) -> None:
-        """Package the code of the current folder into ``code`` in the job's folder."""
-        archive = packager.package(Path.cwd(), self.job_dir, job_name)
-        if archive:
-            extract(archive, Path(self.job_dir, "code"))
 
     def get_launcher_prefix(self) -> list[str] | None:
         """Profiler arguments that the launcher wants before the command; its files go to the job's folder."""

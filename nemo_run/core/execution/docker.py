@@ -140,12 +140,6 @@ class DockerExecutor(Executor):
         super().assign(exp_id, exp_dir, task_id, task_dir)
         self.job_name = task_id
 
-    def package(self, packager: Packager, job_name: str) -> None:
-        """Package the code of the current folder into ``code`` in the job's folder."""
-        archive = packager.package(Path.cwd(), self.job_dir, job_name)
-        if archive:
-            extract(archive, Path(self.job_dir, "code"))
-
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
         super().check()

@@ -29,8 +29,6 @@ from nemo_run.core.execution.attempt_files import attempt_folder, final_status
 from nemo_run.core.execution.base import Command, Executor, JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.execution.shipping import job_archive, packages
-from nemo_run.core.packaging.archive import extract
-from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _SCHEME = "lepton://"
@@ -126,12 +124,6 @@ class LeptonExecutor(Executor):
         super().assign(exp_id, exp_dir, task_id, task_dir)
         self.job_name = task_id
         self.lepton_job_dir = bodies.job_folder(self.nemo_run_dir, get_nemorun_home(), self.job_dir)
-
-    def package(self, packager: Packager, job_name: str) -> None:
-        """Package the code of the current folder into ``code`` in the job's folder."""
-        archive = packager.package(Path.cwd(), self.job_dir, job_name)
-        if archive:
-            extract(archive, Path(self.job_dir, "code"))
 
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
