@@ -118,8 +118,10 @@ def test_what_the_request_says(lepton: Lepton, mount: Path) -> None:
 def test_all_replicas_run_and_are_heard(mount: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     script = 'echo "rank $NODE_RANK of $WORLD_SIZE at $MASTER_ADDR"; echo "$WORKER_ADDRS"'
     exp = launch(executor_on(mount, nodes=3), shell(script))
-    lines = log_of(exp, capfdbinary)
-    assert sorted(line.split(" at ")[0] for line in lines if " at " in line) == [f"rank {i} of 3" for i in range(3)]
+    numbered = log_of(exp, capfdbinary)
+    starts = [line.split(" at ")[0] for line in numbered if " at " in line]
+    assert sorted(starts) == [f"[{i}] rank {i} of 3" for i in range(3)]
+    lines = [line.partition("] ")[2] for line in numbered]
     name, head = re.search(r"at ((job0-\S+?)-0\.\2-job-svc\.ws-ws1\.svc\.cluster\.local)$", lines[0]).group(2, 1)  # type: ignore[union-attr]
     workers = ",".join(head.replace(f"{name}-0.", f"{name}-{rank}.") for rank in (1, 2))
     assert lines.count(workers) == 3

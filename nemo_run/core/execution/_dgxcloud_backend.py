@@ -19,7 +19,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._cloud_names import mark_in, service_name
 from nemo_run.core.execution._dgxcloud_bodies import Blob
-from nemo_run.core.execution._dgxcloud_log import JoinedLog, LogToCome, PodLog, open_files, which_nodes
+from nemo_run.core.execution._dgxcloud_log import LogToCome, PodLog, open_files, which_nodes
 from nemo_run.core.execution._dgxcloud_service import (
     Service,
     find_secret,
@@ -33,7 +33,7 @@ from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
-from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.execution.log_reader import LogReader, merged
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
@@ -250,9 +250,7 @@ class DGXCloudBackend:
         if self._mounted or (files / "fetched").exists():
             return open_files(files, nodes, rank, tail)
         source = _Source(self, handle)
-        wanted = which_nodes(nodes, rank)
-        logs = [PodLog(source, node, tail) for node in wanted]
-        return logs[0] if len(logs) == 1 else JoinedLog(logs)
+        return merged({node: PodLog(source, node, tail) for node in which_nodes(nodes, rank)})
 
     def _files(self, handle: str, known: Mapping[str, Any]) -> Path:
         """Where the files of an attempt are on this machine, or will be."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._dgxcloud_bodies import Blob
-from nemo_run.core.execution._dgxcloud_log import JoinedLog, PodLog
+from nemo_run.core.execution._dgxcloud_log import PodLog
 from nemo_run.core.execution._dgxcloud_service import Service
 from nemo_run.core.execution._rest import Pieces
-from nemo_run.core.execution.log_reader import FileLog, LogReader
+from nemo_run.core.execution.log_reader import FileLog, LogReader, merged
 from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
@@ -123,10 +123,11 @@ def follow(executor: DGXCloudExecutor, workload_id: str, *, stream: bool) -> Ite
 
 def _reader(executor: DGXCloudExecutor, source: _Workload) -> LogReader:
     if source.service.has_cluster_api:
-        return JoinedLog([PodLog(source, node, None) for node in range(executor.nodes)])
+        return merged({node: PodLog(source, node, None) for node in range(executor.nodes)})
     if not executor.launched_from_cluster:
         raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
-    return JoinedLog([FileLog(path) for path in sorted(Path(executor.pvc_job_dir).glob("log_*.out"))])
+    files = sorted(Path(executor.pvc_job_dir).glob("log_*.out"))
+    return merged({node: FileLog(path) for node, path in enumerate(files)})
 
 
 class _Workload:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from nemo_run.core.execution._rest import Pieces
 from nemo_run.core.execution.attempt_files import open_log
-from nemo_run.core.execution.log_reader import FileLog, LogReader, tail_offset
+from nemo_run.core.execution.log_reader import FileLog, LogReader, merged, tail_offset
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _WAIT = 0.2  # seconds in which something new may come from a pod that runs
@@ -36,7 +36,7 @@ def open_files(attempt: Path, nodes: int, rank: int | None, tail: int | None) ->
     """The log of an attempt, or of one rank or node of it, from its files."""
     if nodes == 1:
         return open_log(attempt, rank, tail)
-    return JoinedLog([FileLog(node_log(attempt, node), tail) for node in which_nodes(nodes, rank)])
+    return merged({node: FileLog(node_log(attempt, node), tail) for node in which_nodes(nodes, rank)})
 
 
 def which_nodes(nodes: int, rank: int | None) -> Sequence[int]:
@@ -50,26 +50,6 @@ def which_nodes(nodes: int, rank: int | None) -> Sequence[int]:
     if not 0 <= rank < nodes:
         raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, range(nodes)))}")
     return [rank]
-
-
-class JoinedLog:
-    """Several logs as one, as they grow."""
-
-    def __init__(self, readers: Sequence[LogReader]) -> None:
-        self._readers = list(readers)
-
-    def read(self) -> bytes:
-        """The next piece of any of them."""
-        for number, reader in enumerate(self._readers):
-            if piece := reader.read():
-                self._readers = self._readers[number + 1 :] + self._readers[: number + 1]  # each in turn
-                return piece
-        return b""
-
-    def close(self) -> None:
-        """Close them all."""
-        for reader in self._readers:
-            reader.close()
 
 
 class LogToCome:

@@ -25,7 +25,7 @@ from nemo_run.core.execution._kubernetes_streams import unpack
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import final_status
 from nemo_run.core.execution.base import JobStatus
-from nemo_run.core.execution.log_reader import FileLog, LogReader
+from nemo_run.core.execution.log_reader import FileLog, LogReader, merged, split_lines
 from nemo_run.errors import ExecutorError
 
 _PIECE = 1 << 18
@@ -234,7 +234,7 @@ def open_log(cluster: Cluster, attempt: Attempt, rank: int | None = None, tail: 
         known = ", ".join(map(str, range(attempt.nodes)))
         raise ExecutorError(f"rank {rank} has no log of its own; nodes that have one: {known}")
     if rank is None and attempt.nodes > 1:
-        return _LogOfAll([NodeLog(cluster, attempt, node, tail) for node in range(attempt.nodes)])
+        return merged({node: NodeLog(cluster, attempt, node, tail) for node in range(attempt.nodes)})
     return NodeLog(cluster, attempt, rank or 0, tail)
 
 
@@ -318,45 +318,4 @@ def _last_lines(data: bytes, count: int) -> bytes:
     >>> _last_lines(b"a\nb\nc", 2), _last_lines(b"a\n", 0)
     (b'b\nc', b'')
     """
-    return b"".join(_lines(data)[-count:]) if count > 0 else b""
-
-
-def _lines(data: bytes) -> list[bytes]:
-    parts = data.split(b"\n")
-    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
-
-
-class _LogOfAll:
-    """The logs of all pods, line by line, each with the number of its node."""
-
-    def __init__(self, logs: Sequence[NodeLog]) -> None:
-        self._logs = logs
-        self._rests = [b""] * len(logs)
-        self._next = 0
-
-    def read(self) -> bytes:
-        """The next lines of one of them; those of each come in turn."""
-        for number in [*range(self._next, len(self._logs)), *range(self._next)]:
-            if lines := self._lines_of(number):
-                self._next = (number + 1) % len(self._logs)
-                return lines
-        return b""
-
-    def _lines_of(self, number: int) -> bytes:
-        while True:
-            piece = self._logs[number].read()
-            data = self._rests[number] + piece
-            end = data.rfind(b"\n") + 1 if piece else len(data)
-            if piece and not end and len(data) > 1 << 20:
-                end = len(data)
-            if not piece and data:
-                data, end = data + b"\n", len(data) + 1  # half a line: what comes of it later is a line of its own
-            self._rests[number] = data[end:]
-            if end or not piece:
-                prefix = f"[{number}] ".encode()
-                return b"".join(prefix + line for line in _lines(data[:end]))
-
-    def close(self) -> None:
-        """Close them all."""
-        for log in self._logs:
-            log.close()
+    return b"".join(split_lines(data)[-count:]) if count > 0 else b""

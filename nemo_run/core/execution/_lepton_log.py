@@ -13,14 +13,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_run.core.execution._lepton_bodies import end_mark
 from nemo_run.core.execution._lepton_service import Workspace, replica_id
 from nemo_run.core.execution._rest import Pieces
-from nemo_run.core.execution.log_reader import FileLog, LogReader
+from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _PIECE = 1 << 16
@@ -238,30 +238,6 @@ class ReplicaLog:
         self._stop()
         if self._file is not None:
             self._file.close()
-
-
-class MergedLog:
-    """The logs of all replicas of a job, as one, in whole lines."""
-
-    def __init__(self, logs: Sequence[LogReader]) -> None:
-        self._logs = list(logs)
-        self._rests = [b""] * len(self._logs)
-
-    def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
-        for index, log in enumerate(self._logs):
-            while data := log.read():
-                data = self._rests[index] + data
-                end = data.rfind(b"\n") + 1 or (len(data) if len(data) > _PIECE else 0)
-                self._rests[index] = data[end:]
-                if end:
-                    return data[:end]
-        return b""
-
-    def close(self) -> None:
-        """Let go of the logs."""
-        for log in self._logs:
-            log.close()
 
 
 def print_log(workspace: Workspace, name: str) -> None:

@@ -22,12 +22,12 @@ from nemo_run.core.execution import _lepton_bodies as bodies
 from nemo_run.core.execution._cloud_names import mark_in
 from nemo_run.core.execution._lepton_bodies import LeptonJobState
 from nemo_run.core.execution._lepton_files import Mount
-from nemo_run.core.execution._lepton_log import End, MergedLog, ReplicaLog, save
+from nemo_run.core.execution._lepton_log import End, ReplicaLog, save
 from nemo_run.core.execution._lepton_service import Workspace, default_connection, node_of
 from nemo_run.core.execution._supervisor import read_json, write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, final_status
 from nemo_run.core.execution.base import Command, Executor, JobRequest, JobState, JobStatus, Plan
-from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.execution.log_reader import LogReader, merged
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
@@ -490,8 +490,7 @@ class LeptonBackend:
         if rank is not None and rank not in paths:
             raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, paths))}")
         wanted = paths if rank is None else {rank: paths[rank]}
-        logs = [self._log(handle, number, path, tail) for number, path in wanted.items()]
-        return logs[0] if len(logs) == 1 else MergedLog(logs)
+        return merged({number: self._log(handle, number, path, tail) for number, path in wanted.items()})
 
     def _log(self, handle: str, rank: int, path: Path, tail: int | None) -> LogReader:
         def saved() -> Path | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 _BLOCK = 1 << 16
+_LONGEST_LINE = 1 << 20  # bytes for whose end is waited
 
 
 class LogReader(Protocol):
@@ -53,6 +55,57 @@ class FileLog:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def merged(logs: Mapping[int, LogReader]) -> LogReader:
+    """The logs of nodes as one, each line with the number of its node; the log of a single node is as it is."""
+    return MergedLog(logs) if len(logs) != 1 else next(iter(logs.values()))
+
+
+class MergedLog:
+    """The logs of nodes, line by line, each with the number of its node."""
+
+    def __init__(self, logs: Mapping[int, LogReader]) -> None:
+        """Begin with these logs, by the numbers of their nodes."""
+        self._logs = list(logs.items())
+        self._rests = dict.fromkeys(logs, b"")
+
+    def read(self) -> bytes:
+        """The next lines of one of them; those of each come in turn."""
+        for turn, (node, log) in enumerate(self._logs):
+            if lines := self._lines_of(node, log):
+                self._logs = self._logs[turn + 1 :] + self._logs[: turn + 1]
+                return lines
+        return b""
+
+    def _lines_of(self, node: int, log: LogReader) -> bytes:
+        while True:
+            piece = log.read()
+            data = self._rests[node] + piece
+            end = data.rfind(b"\n") + 1 if piece else len(data)
+            if piece and not end and len(data) > _LONGEST_LINE:
+                end = len(data)
+            if not piece and data:
+                data, end = data + b"\n", len(data) + 1  # half a line: what comes of it later is a line of its own
+            self._rests[node] = data[end:]
+            if end or not piece:
+                prefix = f"[{node}] ".encode()
+                return b"".join(prefix + line for line in split_lines(data[:end]))
+
+    def close(self) -> None:
+        """Close them all."""
+        for _, log in self._logs:
+            log.close()
+
+
+def split_lines(data: bytes) -> list[bytes]:
+    r"""The lines of a log, each with its end.
+
+    >>> split_lines(b"a\r\nb")
+    [b'a\r\n', b'b']
+    """
+    parts = data.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 
 
 def tail_offset(fd: int, lines: int) -> int:
