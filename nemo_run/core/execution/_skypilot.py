@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution._skypilot_sdk import make_task, refusals_in_words, sdk
-from nemo_run.core.execution._slurm_script import word
 from nemo_run.core.execution.base import Command, Executor, ExecutorMacros, JobRequest
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.masking import is_secret, masked, masked_arguments
+from nemo_run.core.execution.shell_words import word
 from nemo_run.core.execution.shipping import Package, layout_script, needs_runner, relocated
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager

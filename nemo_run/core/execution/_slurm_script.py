@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.core.execution.masking import masked
+from nemo_run.core.execution.shell_words import word
 from nemo_run.errors import ExecutorError
 
 ATTEMPT = "\0\0"
 """Stands for the number of the attempt."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./~-][A-Za-z0-9_@+=:,./~%-]*\Z")
-_VARIABLE = re.compile("\0([A-Za-z_][A-Za-z0-9_]*)\0")
 _IN_FILE_NAME = {"j": "SLURM_JOB_ID", "A": "SLURM_ARRAY_JOB_ID", "a": "SLURM_ARRAY_TASK_ID", "x": "SLURM_JOB_NAME"}
 _FILE_NAME_PART = re.compile(r"%([A-Za-z%])|\$\{?(SLURM_[A-Z_]+)(?::-0)?\}?")
 
@@ -91,19 +91,7 @@ class Batch:
     measure_memory: bool = False
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
-
-
-def word(text: str) -> str:
-    """A word of a shell command; the variables that zero bytes stand around are expanded, and nothing else.
-
-    >>> word("a $b"), word(f"{HEAD_NODE}:29500")
-    ("'a $b'", '"$head_node_ip":29500')
-    """
-    if not text:
-        return "''"
-    pieces = _VARIABLE.split(text)
-    return "".join(f'"${piece}"' if i % 2 else shlex.quote(piece) if piece else "" for i, piece in enumerate(pieces))
+# --- options ------------------------------------------------------------------------------------------------------
 
 
 def flag(name: str, value: Any) -> str:

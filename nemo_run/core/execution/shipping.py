@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution._slurm_script import word
 from nemo_run.core.execution.base import Command
+from nemo_run.core.execution.shell_words import word
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.runners.bundle import RUNNER, run_by_bundle, runner_bundle
 
@@ -103,7 +103,7 @@ def packages(code_archive: str, *, runner: bool) -> dict[str, Package]:
 def layout_script(folder: str, files: Mapping[str, str]) -> str:
     """Lines for ``sh`` that lay out a job's folder from files that have arrived. Pure.
 
-    Paths may have shell variables in them, as :func:`~nemo_run.core.execution._slurm_script.word` takes them.
+    Paths may have shell variables in them, as :func:`~nemo_run.core.execution.shell_words.word` takes them.
 
     Args:
         folder: The job's folder, where the task runs.
