@@ -9,7 +9,7 @@ import pytest
 from nemo_run.core.execution._kubernetes import Cluster, default_connection
 from nemo_run.errors import ExecutorError
 from tests.kubeflow import crds
-from tests.kubeflow.operator import Operator
+from tests.kubeflow.operator import Trainer
 from tests.services.kubernetes import KubernetesCluster
 from tests.support import eventually, work as work
 
@@ -67,6 +67,6 @@ def namespace(
 ) -> Iterator[str]:
     """A namespace that an operator looks after, with the newest version."""
     install("2.2")
-    with kubernetes_node.namespace() as name, Operator(plain_cluster, name) as operator:
+    with kubernetes_node.namespace() as name, Trainer(plain_cluster, name) as operator:
         yield name
         assert not operator.errors, operator.errors[0]

@@ -5,56 +5,25 @@ What differs: nodes find the first of them by the address of its pod, so that no
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-import threading
-import traceback
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import datetime, timezone
-from typing import Any
 
-from nemo_run.core.execution._kubernetes import Cluster
-from nemo_run.errors import ExecutorError
+from tests.services.kubernetes_operator import Object, Operator
 
 API = "trainer.kubeflow.org/v1alpha1"
 INDEX = "batch.kubernetes.io/job-completion-index"
 MERGE = "application/merge-patch+json"
-Object = dict[str, Any]
 
 
-class Operator:
-    """Looks after the jobs of one namespace until it is stopped."""
+class Trainer(Operator):
+    """Looks after TrainJobs."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._cluster = cluster
-        self.namespace = namespace
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
-        self.errors: list[str] = []
+    api = API
 
-    def __enter__(self) -> Operator:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(0.2):
-            with contextlib.suppress(ExecutorError):  # the definition is being changed
-                for job in self._cluster.objects(API, "TrainJob", self.namespace):
-                    if "deletionTimestamp" not in job["metadata"]:
-                        self._look_after(job)
-
-    def _look_after(self, job: Object) -> None:
-        try:
-            self._reconcile(job)
-        except ExecutorError as e:
-            if "(404)" not in str(e) and "(409)" not in str(e):  # changed meanwhile: looked at again
-                self.errors.append(traceback.format_exc())
-        except Exception:  # noqa: BLE001  # an operator goes on
-            self.errors.append(traceback.format_exc())
+    def kinds(self) -> Mapping[str, Callable[[Object], object]]:
+        return {"TrainJob": self._reconcile}
 
     def _reconcile(self, job: Object) -> None:
         name = job["metadata"]["name"]
@@ -64,26 +33,26 @@ class Operator:
             return
         if any(entry["type"] in ("Complete", "Failed") for entry in status.get("conditions") or []):
             return
-        runtime = self._cluster.get(API, "ClusterTrainingRuntime", "", job["spec"]["runtimeRef"]["name"])
+        runtime = self.cluster.get(API, "ClusterTrainingRuntime", "", job["spec"]["runtimeRef"]["name"])
         if runtime is None:  # the real one has an admission webhook that refuses the job
             self._tell(job, _condition("Failed", "TrainingRuntimeNotFound", "the runtime does not exist"))
             return
         nodes = job["spec"]["trainer"].get("numNodes", 1)
         pods = {
             int(pod["metadata"]["labels"][INDEX]): pod
-            for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
+            for pod in self.cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
         }
         head = (pods.get(0, {}).get("status") or {}).get("podIP", "")
         for index in range(nodes):
             if index not in pods and (index == 0 or head):
-                self._cluster.create(self._pod(job, runtime, index, head))
+                self.cluster.create(self._pod(job, runtime, index, head))
         phases = [(pod.get("status") or {}).get("phase") for pod in pods.values()]
         counts = {"active": 1, "ready": int(phases.count("Running") == nodes), "succeeded": 0, "failed": 0}
         if "Failed" in phases:
             words = f"jobset failed due to one or more job failures: {name}-node-0"
             for pod in pods.values():
                 if (pod.get("status") or {}).get("phase") in ("Pending", "Running"):
-                    self._cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
+                    self.cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
             counts |= {"active": 0, "ready": 0, "failed": 1}
             self._tell(job, _condition("Failed", "FailedJobs", words), counts)
         elif phases.count("Succeeded") == nodes:
@@ -93,8 +62,8 @@ class Operator:
             self._tell(job, None, counts)
 
     def _suspend(self, job: Object) -> None:
-        for pod in self._cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={job['metadata']['name']}"):
-            self._cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
+        for pod in self.cluster.pods(self.namespace, f"jobset.sigs.k8s.io/jobset-name={job['metadata']['name']}"):
+            self.cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
         self._tell(job, _condition("Suspended", "Suspended", "TrainJob is suspended"))
 
     def _tell(self, job: Object, condition: Object | None, counts: Object | None = None) -> None:
@@ -102,8 +71,8 @@ class Operator:
         if counts:
             status["jobsStatus"] = [{"name": "node", "suspended": 0, **counts}]
         if _without_times(status) != _without_times(job.get("status") or {}):
-            path = self._cluster.path(API, "TrainJob", self.namespace, job["metadata"]["name"])
-            self._cluster.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE)
+            path = self.cluster.path(API, "TrainJob", self.namespace, job["metadata"]["name"])
+            self.cluster.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE)
 
     def _pod(self, job: Object, runtime: Object, index: int, head: str) -> Object:
         name, trainer = job["metadata"]["name"], job["spec"]["trainer"]

@@ -8,7 +8,7 @@ import pytest
 from nemo_run.core.execution._kubernetes import Cluster, default_connection
 from nemo_run.core.execution.kuberay import KubeRayExecutor
 from tests.kuberay import crds, support
-from tests.kuberay.operator import Operator
+from tests.kuberay.operator import KubeRay
 from tests.services.kubernetes import KubernetesCluster
 from tests.support import eventually
 
@@ -47,7 +47,7 @@ def unwatched(kubernetes_node: KubernetesCluster, cluster: Cluster) -> Iterator[
 @pytest.fixture(scope="session")
 def namespace(kubernetes_node: KubernetesCluster, cluster: Cluster) -> Iterator[str]:
     """A namespace that an operator looks after."""
-    with kubernetes_node.namespace() as name, Operator(cluster, name) as operator:
+    with kubernetes_node.namespace() as name, KubeRay(cluster, name) as operator:
         yield name
     assert operator.errors == []
 

@@ -8,55 +8,29 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import threading
-import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
 from kubernetes.utils import parse_quantity
 
-from nemo_run.core.execution._kubernetes import Cluster, Object
 from nemo_run.errors import ExecutorError
+from tests.services.kubernetes_operator import Object, Operator
 
 API = "ray.io/v1"
 MERGE = "application/merge-patch+json"
 FINISHED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-class Operator:
-    """Looks after the objects of one namespace until it is stopped."""
+class KubeRay(Operator):
+    """Looks after RayJobs and RayClusters."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._kubernetes = cluster
-        self.namespace = namespace
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kuberay", daemon=True)
-        self.errors: list[str] = []
+    api = API
 
-    def __enter__(self) -> Operator:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(0.2):
-            for kind, reconcile in (("RayJob", self._job), ("RayCluster", self._cluster)):
-                for found in self._kubernetes.objects(API, kind, self.namespace):
-                    if "deletionTimestamp" in found["metadata"]:
-                        continue
-                    try:
-                        reconcile(found)
-                    except ExecutorError as e:
-                        if "(404)" not in str(e) and "(409)" not in str(e):  # changed meanwhile: looked at again
-                            self.errors.append(traceback.format_exc())
-                    except Exception:  # noqa: BLE001  # an operator goes on
-                        self.errors.append(traceback.format_exc())
+    def kinds(self) -> Mapping[str, Callable[[Object], object]]:
+        return {"RayJob": self._job, "RayCluster": self._cluster}
 
     # objects
 
@@ -65,29 +39,27 @@ class Operator:
         status = {**owner.get("status", {}), **given, "observedGeneration": owner["metadata"]["generation"]}
         if status != owner.get("status"):
             owner["status"] = status
-            path = self._kubernetes.path(API, owner["kind"], self.namespace, owner["metadata"]["name"])
-            self._kubernetes.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE)
+            path = self.cluster.path(API, owner["kind"], self.namespace, owner["metadata"]["name"])
+            self.cluster.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE)
 
     def _make(self, api_version: str, kind: str, name: str, owner: Object, labels: Object, **parts: Any) -> None:
         """Create an object that belongs to another one; one that is there already is left."""
         metadata = {"name": name, "namespace": self.namespace, "labels": labels, **_owned(owner)}
         body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **parts}
-        self._kubernetes.request(
-            "POST", self._kubernetes.path(api_version, kind, self.namespace), body=body, absent=(409,)
-        )
+        self.cluster.request("POST", self.cluster.path(api_version, kind, self.namespace), body=body, absent=(409,))
 
     # clusters
 
     def _cluster(self, cluster: Object) -> None:
         name, spec = cluster["metadata"]["name"], cluster["spec"]
         if spec.get("suspend"):
-            for pod in self._kubernetes.pods(self.namespace, f"ray.io/cluster={name}"):
-                self._kubernetes.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
+            for pod in self.cluster.pods(self.namespace, f"ray.io/cluster={name}"):
+                self.cluster.delete("v1", "Pod", self.namespace, pod["metadata"]["name"])
             self._set_status(cluster, state="suspended")
             return
         self._service(cluster)
         groups = {"headgroup": 1, **{g["groupName"]: g["replicas"] for g in spec.get("workerGroupSpecs", [])}}
-        pods = self._kubernetes.pods(self.namespace, f"ray.io/cluster={name}")
+        pods = self.cluster.pods(self.namespace, f"ray.io/cluster={name}")
         head = next((pod for pod in pods if pod["metadata"]["labels"]["ray.io/node-type"] == "head"), None)
         if head is None:
             self._pod(cluster, spec["headGroupSpec"], "headgroup", "")
@@ -106,7 +78,7 @@ class Operator:
         }
         if head and head["status"].get("podIP"):
             name = f"{cluster['metadata']['name']}-head-svc"
-            service = self._kubernetes.get("v1", "Service", self.namespace, name) or {"spec": {}}  # it may be gone
+            service = self.cluster.get("v1", "Service", self.namespace, name) or {"spec": {}}  # it may be gone
             status["head"] = {
                 "podIP": head["status"]["podIP"],
                 "serviceIP": service["spec"].get("clusterIP", ""),
@@ -155,7 +127,7 @@ class Operator:
         elif stage == "Running":
             self._follow(job)
         elif job["spec"].get("shutdownAfterJobFinishes"):
-            self._kubernetes.delete(API, "RayCluster", self.namespace, job["status"]["rayClusterName"])
+            self.cluster.delete(API, "RayCluster", self.namespace, job["status"]["rayClusterName"])
 
     def _begin(self, job: Object) -> None:
         name = job["metadata"]["name"]
@@ -170,7 +142,7 @@ class Operator:
         self._make(API, "RayCluster", cluster, job, labels, spec=job["spec"]["rayClusterSpec"])
 
     def _submit(self, job: Object) -> None:
-        cluster = self._kubernetes.get(API, "RayCluster", self.namespace, job["status"]["rayClusterName"]) or {}
+        cluster = self.cluster.get(API, "RayCluster", self.namespace, job["status"]["rayClusterName"]) or {}
         status = cluster.get("status", {})
         if status.get("state") != "ready" or "head" not in status:
             self._set_status(job, rayClusterStatus=status)
@@ -191,7 +163,7 @@ class Operator:
         self._set_status(job, jobDeploymentStatus="Running", dashboardURL=address, rayClusterStatus=status)
 
     def _follow(self, job: Object) -> None:
-        submitter = self._kubernetes.get("batch/v1", "Job", self.namespace, job["metadata"]["name"]) or {}
+        submitter = self.cluster.get("batch/v1", "Job", self.namespace, job["metadata"]["name"]) or {}
         found = submitter.get("status", {}).get("conditions", [])
         conditions = {entry["type"]: entry for entry in found if entry["status"] == "True"}
         info = _ask(f"http://{job['status']['dashboardURL']}/api/jobs/{job['status']['jobId']}")

@@ -53,11 +53,12 @@ cd {cwd} || exit 126
 
 # The first process of a container passes on the request to end, and ends a little later than the task: a container
 # runtime may drop what it has not read of the output by then. A shell ignores SIGINT for what it starts in this way;
-# env restores it where it can (coreutils 8.31 and later).
+# env restores it where it can (coreutils 8.31 and later). Some shells say what killed a child; that is not read.
 _START = """\
 if env --default-signal=INT,QUIT true 2>/dev/null; then set -- env --default-signal=INT,QUIT "$@"; fi
 "$@" 2>&1 &
 task=$!
+exec 2>/dev/null
 trap 'kill -TERM $task 2>/dev/null' TERM
 wait $task
 code=$?
