@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,9 @@ def kubernetes_node(kubernetes_api: kubernetes.KubernetesCluster) -> kubernetes.
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever starts the tests in the background has SIGINT ignored; what tests start is to be interruptible all the same.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_hidden_skips] = []
     config.pluginmanager.register(_SkipWatch(config.stash[_hidden_skips]))
 
