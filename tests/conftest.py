@@ -87,7 +87,7 @@ def kubernetes_node(kubernetes_api: kubernetes.KubernetesCluster) -> kubernetes.
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Whoever starts the tests in the background has SIGINT ignored; what tests start is to be interruptible all the same.
+    # Whoever starts the tests in the background has SIGINT ignored; what tests start is to be interruptible.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_hidden_skips] = []
