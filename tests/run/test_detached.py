@@ -76,8 +76,9 @@ def test_attach_follows_it(work: Path, capfd: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
 def test_what_a_terminal_sends_does_not_reach_it(signum: signal.Signals, work: Path) -> None:
+    ends_by_it = "import signal, time; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # whatever nohup says
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(LAUNCH) + "\nimport time; time.sleep(600)"],
+        [sys.executable, "-c", f"{ends_by_it}\n{textwrap.dedent(LAUNCH)}\ntime.sleep(600)"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip

@@ -300,7 +300,8 @@ class Attempt:
             die_with(supervisor)
             os.setsid()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            for s in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; a task expects the default
+            # Python ignores two of them, whoever starts it in the background the third; a task expects the default.
+            for s in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
                 signal.signal(s, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
