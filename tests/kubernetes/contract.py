@@ -60,4 +60,4 @@ class PodContract(BackendContract):
 
     def secrets_of(self, handle: str) -> list[str]:
         """The Secrets that held the packages of an attempt."""
-        return Attempt.parse(handle).packages()
+        return [name for kind, name in Attempt.parse(handle).shared() if kind == "Secret"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,27 @@ def test_members_of_a_group_run_together_and_end_together(make: Any, capfdbinary
         exp.run()
     assert exp.results()["job0"].state is JobState.FAILED
     assert sorted(log_of(exp, capfdbinary)) == ["0 node-0-0", "node-0-0", "node-1-0"]
+
+
+FIND = """
+import os, socket, time
+
+for host in os.environ["NEMO_RUN_GROUP_HOSTS"].split(","):
+    for pause in (0, 1, 2, 4, 8, 16, None):
+        try:
+            socket.gethostbyname(host)
+            break
+        except OSError:
+            time.sleep(pause)  # after the last one: TypeError
+"""
+
+
+def test_members_of_a_group_find_each_other_when_they_are_tried_again(make: Any) -> None:
+    script = run.Script(inline=f"[ $NEMO_RUN_ATTEMPT = 1 ] && exit 1; sleep 2; exec python3 -c {shlex.quote(FIND)}")
+    with run.Experiment("exp", executor=make(retries=1, retry_delay=0), clean_mode=True) as exp:
+        exp.add([script, script], name="job0")
+        exp.run()
+    assert exp.results()["job0"].state is JobState.SUCCEEDED
 
 
 def test_cancel_of_a_detached_experiment(make: Any) -> None:

@@ -10,14 +10,14 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar
 
 from typing_extensions import Self
 
-from nemo_run.core.execution._kubernetes import Cluster
+from nemo_run.core.execution._kubernetes import Cluster, Object
 from nemo_run.core.execution._kubernetes_log import PodLog
 from nemo_run.core.execution._kubernetes_pods import Pod
 from nemo_run.core.execution._kubernetes_spec import ATTEMPT_LABEL, KEEPER, NODE_LABEL, TASK
@@ -85,16 +85,18 @@ class Attempt:
         except FileNotFoundError:
             return None
 
-    def note_packages(self, secrets: Sequence[str]) -> None:
-        """Write down which Secrets hold its packages."""
-        write_json(str(self.folder / "packages.json"), {"secrets": list(secrets)})
+    def note_shared(self, objects: Iterable[Object]) -> None:
+        """Write down what it has on the cluster together with others: Secrets with packages, the Service of a group."""
+        shared = [[obj["kind"], obj["metadata"]["name"]] for obj in objects]
+        write_json(str(self.folder / "shared.json"), {"shared": shared})
 
-    def packages(self) -> list[str]:
-        """The Secrets that hold its packages."""
+    def shared(self) -> list[tuple[str, str]]:
+        """Kinds and names of what it has on the cluster together with others."""
         try:
-            return list(json.loads((self.folder / "packages.json").read_bytes())["secrets"])
+            doc = json.loads((self.folder / "shared.json").read_bytes())
         except FileNotFoundError:
             return []
+        return [(kind, name) for kind, name in doc["shared"]]
 
     @property
     def cancelled(self) -> bool:

@@ -149,17 +149,17 @@ def adopt(cluster: Cluster, obj: Object, owner: Object) -> None:
             return
 
 
-def release(cluster: Cluster, namespace: str, secrets: Iterable[str], uid: str) -> None:
-    """Take Secrets with packages from an owner that is about to be deleted, and delete those that have no other.
+def release(cluster: Cluster, namespace: str, shared: Iterable[tuple[str, str]], uid: str) -> None:
+    """Take objects, given by kind and name, from an owner that is about to be deleted; delete those that have no other.
 
     If this were left to the cluster's garbage collector, one that has just seen the last owner go would delete what
     another job, or the next attempt, has adopted at that moment.
     """
     without = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": uid}]}}
-    for name in secrets:
-        secret = cluster.patch("v1", "Secret", namespace, name, without)
-        if secret and not secret["metadata"].get("ownerReferences"):
-            cluster.delete_unchanged(secret)
+    for kind, name in shared:
+        obj = cluster.patch("v1", kind, namespace, name, without)
+        if obj and not obj["metadata"].get("ownerReferences"):
+            cluster.delete_unchanged({**obj, "apiVersion": "v1", "kind": kind})
 
 
 # --- a volume ----------------------------------------------------------------------------------------------------

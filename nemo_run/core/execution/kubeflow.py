@@ -346,7 +346,7 @@ class KubeflowBackend:
         else:
             pieces = shipping.piece_secrets(this.namespace, found)
         secrets = [secret for _, secret in pieces]
-        this.note_packages([secret["metadata"]["name"] for secret in secrets])
+        this.note_shared(secrets)
         if plan.spec["secrets"]:
             secrets.append(secret_object(plan, places, plan.spec["secrets"]))
         for secret in secrets:
@@ -435,7 +435,7 @@ class KubeflowBackend:
             recorded = attempts.record(this, status, cancelled=this.cancelled)
         if KEEP not in (job["metadata"].get("annotations") or {}):
             with contextlib.suppress(ExecutorError):  # it is no longer needed, but does no harm
-                shipping.release(self._cluster, this.namespace, this.packages(), job["metadata"]["uid"])
+                shipping.release(self._cluster, this.namespace, this.shared(), job["metadata"]["uid"])
                 self._cluster.delete(*_TRAIN_JOB, this.namespace, this.name)
         return recorded
 

@@ -200,7 +200,8 @@ class KubernetesBackend:
         else:
             pieces = shipping.piece_secrets(this.namespace, found)
         secrets = [secret for _, secret in pieces]
-        this.note_packages([secret["metadata"]["name"] for secret in secrets])
+        services = [service_object(plan, places)] if plan.spec["net"] else []
+        this.note_shared([*secrets, *services])
         if plan.spec["secrets"]:
             secrets.append(secret_object(plan, places, plan.spec["secrets"]))
         for secret in secrets:
@@ -208,10 +209,8 @@ class KubernetesBackend:
         job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
         first = self._cluster.create(filled(job, {**places, RANK: "0"}))
         owner = owner_of(first)
-        for secret in secrets:
-            shipping.adopt(self._cluster, secret, owner)
-        if plan.spec["net"]:
-            shipping.adopt(self._cluster, service_object(plan, places), owner)
+        for obj in (*secrets, *services):
+            shipping.adopt(self._cluster, obj, owner)
         for rank in range(1, this.nodes):
             other = filled(job, {**places, RANK: str(rank)})
             other["metadata"]["ownerReferences"] = [owner]
@@ -385,7 +384,7 @@ class KubernetesBackend:
         """Delete the Jobs of an attempt; the first one owns the others."""
         names = [f"{this.name}-{rank}" for rank in range(this.nodes)]
         if first := self._cluster.get(*_JOB, this.namespace, names[0]):
-            shipping.release(self._cluster, this.namespace, this.packages(), first["metadata"]["uid"])
+            shipping.release(self._cluster, this.namespace, this.shared(), first["metadata"]["uid"])
         for name in names:
             self._cluster.delete(*_JOB, this.namespace, name)
 
