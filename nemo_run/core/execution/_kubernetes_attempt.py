@@ -49,6 +49,8 @@ class Attempt:
     nodes: int
     folder: Path
 
+    scheme: ClassVar[str] = "kubernetes"
+    """With what its handle begins."""
     container: ClassVar[str] = TASK
     """The container of the task."""
 
@@ -62,13 +64,14 @@ class Attempt:
         """Rank of the node that a pod is."""
         return int(pod["metadata"]["labels"][NODE_LABEL])
 
-    def handle(self, scheme: str) -> str:
+    @property
+    def handle(self) -> str:
         """Its handle.
 
-        >>> Attempt("ns", "nr-a-1", 2, Path("/job/attempts/1")).handle("kubernetes")
+        >>> Attempt("ns", "nr-a-1", 2, Path("/job/attempts/1")).handle
         'kubernetes://ns/nr-a-1/2/job/attempts/1'
         """
-        return f"{scheme}://{self.namespace}/{self.name}/{self.nodes}{self.folder}"
+        return f"{self.scheme}://{self.namespace}/{self.name}/{self.nodes}{self.folder}"
 
     @classmethod
     def parse(cls, handle: str) -> Self:

@@ -40,13 +40,13 @@ from nemo_run.core.execution._kubernetes import (
     default_connection,
 )
 from nemo_run.core.execution._kubernetes_attempt import Attempt
+from nemo_run.core.execution._kubernetes_backend import Belongings, PodBackend
 from nemo_run.core.execution._kubernetes_job import places_of, secret_object, text_of
 from nemo_run.core.execution._kubernetes_look import still
 from nemo_run.core.execution._kubernetes_pods import Pod, broken, combined, pod_status, seconds
 from nemo_run.core.execution._kubernetes_shipping import Volume
 from nemo_run.core.execution._kubernetes_spec import (
     INBOX_VOLUME,
-    NAME,
     RANK,
     PodExecutor,
     filled,
@@ -56,15 +56,12 @@ from nemo_run.core.execution._kubernetes_spec import (
     placement,
     resources,
 )
-from nemo_run.core.execution.attempt_files import attempt_folder
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
-from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.execution.masking import MASK, masked_arguments
 from nemo_run.core.execution.shipping import needs_runner
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
-_SCHEME = "kubeflow"
 _TRAIN_JOB = (API_VERSION, KIND)
 _JOB_SET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 _DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/trainjobs.trainer.kubeflow.org"
@@ -204,6 +201,7 @@ class KubeflowExecutor(PodExecutor):
 class TrainAttempt(Attempt):
     """An attempt whose pods a TrainJob has made."""
 
+    scheme: ClassVar[str] = "kubeflow"
     container: ClassVar[str] = CONTAINER
 
     @property
@@ -218,17 +216,16 @@ class TrainAttempt(Attempt):
         return int((metadata.get("labels") or {}).get(INDEX) or (metadata.get("annotations") or {}).get(INDEX) or 0)
 
 
-class KubeflowBackend:
-    """Runs attempts as TrainJobs. What ended is in the attempts' folders, what has not is on the cluster."""
+class KubeflowBackend(PodBackend[TrainAttempt]):
+    """Runs attempts as TrainJobs."""
 
     name: ClassVar[str] = "kubeflow"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
-    poll_interval: ClassVar[float] = 1.0
+    kind_of_attempt = TrainAttempt
+    what_makes_pods: ClassVar[str] = KIND
 
     def __init__(self, **connection: str) -> None:
-        self._cluster = Cluster(connection or default_connection())
+        """Take note of how to connect."""
+        super().__init__(**connection)
         self._field = ""
 
     # describing
@@ -331,64 +328,41 @@ class KubeflowBackend:
         self._field = self._field or served_field(self._cluster)
         return self._field
 
-    def handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt on the cluster, and its folder."""
-        return _attempt(plan, attempt).handle(_SCHEME)
-
     def submit(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that are there already stay."""
-        this = _attempt(plan, attempt)
+        this = self._attempt(plan, attempt)
+        places, pieces, secrets = Belongings.of(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        places, found = places_of(plan, attempt), shipping.contents(plan)
-        pieces: list[tuple[str, Object]] = []
-        if plan.spec["volume"]:
-            places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
-        else:
-            pieces = shipping.piece_secrets(this.namespace, found)
-        secrets = [secret for _, secret in pieces]
-        this.note_shared(secrets)
-        if plan.spec["secrets"]:
-            secrets.append(secret_object(plan, places, plan.spec["secrets"]))
+        this.note_shared(secret for _, secret in pieces)
         for secret in secrets:
-            self._cluster.provide(secret)
+            self._provide(secret)
         job = self._cluster.create(filled(self._body(plan, pieces), places))
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": this.name, "uid": job["metadata"]["uid"]}
         for secret in secrets:
             shipping.adopt(self._cluster, secret, owner)
         (this.folder / "submitted").touch(mode=0o600)
-        return this.handle(_SCHEME)
+        return this.handle
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if its TrainJob was created."""
-        this = _attempt(plan, attempt)
+        this = self._attempt(plan, attempt)
         if this.recorded() or self._cluster.get(*_TRAIN_JOB, this.namespace, this.name):
             (this.folder / "submitted").touch(mode=0o600)
-            return this.handle(_SCHEME)
+            return this.handle
         return None
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others in two queries."""
-        found: dict[str, JobStatus] = {}
-        open_: dict[str, list[TrainAttempt]] = {}
-        for this in map(TrainAttempt.parse, handles):
-            if status := this.recorded():
-                found[this.handle(_SCHEME)] = status
-            else:
-                open_.setdefault(this.namespace, []).append(this)
-        for namespace, those in open_.items():
-            jobs = {
-                job["metadata"]["name"]: job
-                for job in self._cluster.objects(*_TRAIN_JOB, namespace, f"{MANAGED_BY}={MANAGER}")
-            }
-            pods: dict[str, dict[int, Pod]] = {}
-            for pod in sorted(self._cluster.pods(namespace, _JOB_SET_LABEL), key=_age):  # the newest one counts
-                name = pod["metadata"]["labels"][_JOB_SET_LABEL]
-                pods.setdefault(name, {})[TrainAttempt.node_of(pod)] = pod
-            for this in those:
-                found[this.handle(_SCHEME)] = self._status(this, jobs.get(this.name), pods.get(this.name, {}))
-        return {handle: found[handle] for handle in handles}
+    def _states_in(self, namespace: str, those: Sequence[TrainAttempt]) -> dict[str, JobStatus]:
+        jobs = {
+            job["metadata"]["name"]: job
+            for job in self._cluster.objects(*_TRAIN_JOB, namespace, f"{MANAGED_BY}={MANAGER}")
+        }
+        pods: dict[str, dict[int, Pod]] = {}
+        for pod in sorted(self._cluster.pods(namespace, _JOB_SET_LABEL), key=_age):  # the newest one counts
+            name = pod["metadata"]["labels"][_JOB_SET_LABEL]
+            pods.setdefault(name, {})[TrainAttempt.node_of(pod)] = pod
+        return {this.handle: self._status(this, jobs.get(this.name), pods.get(this.name, {})) for this in those}
 
     def _status(self, this: TrainAttempt, job: Object | None, pods: Mapping[int, Pod]) -> JobStatus:
         if job is None:
@@ -412,14 +386,6 @@ class KubeflowBackend:
         if len(pods) < this.nodes and status.state is not JobState.FAILED:
             return replace(still(status), state=JobState.PENDING)
         return still(status)
-
-    def _missing(self, this: TrainAttempt) -> JobStatus:
-        if not (this.folder / "submitted").exists():
-            return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
-        with this.locked():
-            reason = "its TrainJob was deleted by somebody; how the task ended is not known"
-            lost = JobStatus(JobState.FAILED, None, reason, lost=True)
-            return this.recorded() or attempts.record(this, lost, cancelled=this.cancelled)
 
     def _record(self, this: TrainAttempt, job: Object, pods: Mapping[int, Pod], status: JobStatus) -> JobStatus:
         """Keep what an attempt left, write down how it ended, then delete its TrainJob."""
@@ -459,21 +425,7 @@ class KubeflowBackend:
             if not pod_status(pod, CONTAINER).state.is_final:
                 attempts.end_pod(self._cluster, pod)
 
-    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until it is time to ask again."""
-        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
-        return list(handles)
-
-    # logs and files
-
-    def ranks(self, handle: str) -> list[int]:
-        """Nodes that have a log of their own."""
-        this = TrainAttempt.parse(handle)
-        return list(range(this.nodes)) if this.nodes > 1 else []
-
-    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one node of it."""
-        return attempts.open_log(self._cluster, TrainAttempt.parse(handle), rank, tail)
+    # files
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Copy what the task left on its volume; without one, it went with the pods."""
@@ -491,18 +443,6 @@ class KubeflowBackend:
             for rank in reversed(range(this.nodes))
         ]
         shipping.collect(self._cluster, Volume.from_json(plan.spec["volume"]), folders, patterns, folder)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._cluster.close()
-
-
-# --- names of attempts, and what they need ---------------------------------------------------------------------------
-
-
-def _attempt(plan: Plan, attempt: int) -> TrainAttempt:
-    name = places_of(plan, attempt)[NAME]
-    return TrainAttempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
 
 
 # --- what a cluster says -------------------------------------------------------------------------------------------

@@ -24,12 +24,12 @@ from nemo_run.core.execution._kubernetes import (
     default_connection,
 )
 from nemo_run.core.execution._kubernetes_attempt import Attempt
+from nemo_run.core.execution._kubernetes_backend import Belongings, PodBackend
 from nemo_run.core.execution._kubernetes_job import (
     job_object,
     manifest,
     owner_of,
     places_of,
-    secret_object,
     service_object,
     with_inbox,
 )
@@ -39,7 +39,6 @@ from nemo_run.core.execution._kubernetes_shipping import Volume
 from nemo_run.core.execution._kubernetes_spec import (
     ATTEMPT_LABEL,
     KEEPER,
-    NAME,
     RANK,
     TASK,
     PodExecutor,
@@ -50,14 +49,11 @@ from nemo_run.core.execution._kubernetes_spec import (
     job_folder,
     net_name,
 )
-from nemo_run.core.execution.attempt_files import attempt_folder
 from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
-from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.execution.masking import is_secret
 from nemo_run.core.execution.shipping import needs_runner
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
-_SCHEME = "kubernetes"
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
 _MANY = 50  # attempts that are asked for by their names
@@ -125,18 +121,12 @@ class KubernetesExecutor(PodExecutor):
         return str(Path(self.workdir_pvc_path, path))
 
 
-class KubernetesBackend:
-    """Runs attempts as Jobs. What ended is in the attempts' folders, what has not is on the cluster."""
+class KubernetesBackend(PodBackend[Attempt]):
+    """Runs attempts as Jobs."""
 
     name: ClassVar[str] = "kubernetes"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
-    poll_interval: ClassVar[float] = 1.0
-
-    def __init__(self, **connection: str) -> None:
-        self._cluster = Cluster(connection or default_connection())
-        self._sent: set[tuple[str, str]] = set()  # Secrets that were seen on the cluster
+    kind_of_attempt = Attempt
+    what_makes_pods: ClassVar[str] = "Job"
 
     # describing
 
@@ -185,25 +175,13 @@ class KubernetesBackend:
         for volume, files in by_volume.items():
             shipping.send(self._cluster, volume, files)
 
-    def handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt on the cluster, and its folder."""
-        return _attempt(plan, attempt).handle(_SCHEME)
-
     def submit(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that are there already stay."""
-        this = _attempt(plan, attempt)
-        this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        places, found = places_of(plan, attempt), shipping.contents(plan)
-        pieces: list[tuple[str, Object]] = []
-        if plan.spec["volume"]:
-            places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
-        else:
-            pieces = shipping.piece_secrets(this.namespace, found)
-        secrets = [secret for _, secret in pieces]
+        this = self._attempt(plan, attempt)
+        places, pieces, secrets = Belongings.of(plan, attempt)
         services = [service_object(plan, places)] if plan.spec["net"] else []
-        this.note_shared([*secrets, *services])
-        if plan.spec["secrets"]:
-            secrets.append(secret_object(plan, places, plan.spec["secrets"]))
+        this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        this.note_shared([*(secret for _, secret in pieces), *services])
         for secret in secrets:
             self._provide(secret)
         job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
@@ -216,23 +194,17 @@ class KubernetesBackend:
             other["metadata"]["ownerReferences"] = [owner]
             self._cluster.create(other)
         (this.folder / "submitted").touch(mode=0o600)
-        return this.handle(_SCHEME)
-
-    def _provide(self, secret: Object) -> None:
-        key = (secret["metadata"]["namespace"], secret["metadata"]["name"])
-        if key not in self._sent:
-            self._cluster.provide(secret)
-            self._sent.add(key)
+        return this.handle
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if all its Jobs were created; if only some were, they are deleted."""
-        this = _attempt(plan, attempt)
+        this = self._attempt(plan, attempt)
         if this.recorded():
-            return this.handle(_SCHEME)
+            return this.handle
         jobs = self._cluster.objects(*_JOB, this.namespace, f"{ATTEMPT_LABEL}={this.name}")
         if len(jobs) == this.nodes:
             (this.folder / "submitted").touch(mode=0o600)
-            return this.handle(_SCHEME)
+            return this.handle
         self._delete(this)
         if plan.spec["secrets"]:
             self._cluster.delete("v1", "Secret", this.namespace, this.name)
@@ -240,26 +212,14 @@ class KubernetesBackend:
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
-        found: dict[str, JobStatus] = {}
-        open_: dict[str, list[Attempt]] = {}
-        for this in map(Attempt.parse, handles):
-            status = this.recorded()
-            if status:
-                found[this.handle(_SCHEME)] = status
-            else:
-                open_.setdefault(this.namespace, []).append(this)
-        for namespace, those in open_.items():
-            pods = by_attempt(self._cluster.pods(namespace, _selector(those)))
-            lacking = [this for this in those if len(pods.get(this.name, {})) < this.nodes]
-            jobs: dict[str, dict[int, Object]] = {}
-            if lacking:
-                jobs = by_attempt(self._cluster.objects(*_JOB, namespace, _selector(lacking)))
-            for this in those:
-                look = Look(this, pods.get(this.name, {}), jobs.get(this.name, {}))
-                found[this.handle(_SCHEME)] = self._status(look)
-        return {handle: found[handle] for handle in handles}
+    def _states_in(self, namespace: str, those: Sequence[Attempt]) -> dict[str, JobStatus]:
+        pods = by_attempt(self._cluster.pods(namespace, _selector(those)))
+        lacking = [this for this in those if len(pods.get(this.name, {})) < this.nodes]
+        jobs: dict[str, dict[int, Object]] = {}
+        if lacking:
+            jobs = by_attempt(self._cluster.objects(*_JOB, namespace, _selector(lacking)))
+        looks = (Look(this, pods.get(this.name, {}), jobs.get(this.name, {})) for this in those)
+        return {look.attempt.handle: self._status(look) for look in looks}
 
     def _status(self, look: Look) -> JobStatus:
         this = look.attempt
@@ -322,13 +282,8 @@ class KubernetesBackend:
                     return self._cluster.last_warning(look.attempt.namespace, job["metadata"]["name"])
         return ""
 
-    def _missing(self, this: Attempt) -> JobStatus:
-        if not (this.folder / "submitted").exists():
-            return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
-        with this.locked():
-            reason = "its Job was deleted by somebody; how the task ended is not known"
-            lost = _DELETED if (this.folder / "taken").exists() else JobStatus(JobState.FAILED, None, reason, lost=True)
-            return this.recorded() or attempts.record(this, lost, cancelled=this.cancelled)
+    def _lost(self, this: Attempt) -> JobStatus:
+        return _DELETED if (this.folder / "taken").exists() else super()._lost(this)
 
     def _record(self, look: Look, status: JobStatus) -> JobStatus:
         """Keep what an attempt left, write down how it ended, then delete its objects."""
@@ -388,21 +343,7 @@ class KubernetesBackend:
         for name in names:
             self._cluster.delete(*_JOB, this.namespace, name)
 
-    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until it is time to ask again."""
-        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
-        return list(handles)
-
-    # logs and files
-
-    def ranks(self, handle: str) -> list[int]:
-        """Nodes that have a log of their own."""
-        this = Attempt.parse(handle)
-        return list(range(this.nodes)) if this.nodes > 1 else []
-
-    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one node of it."""
-        return attempts.open_log(self._cluster, Attempt.parse(handle), rank, tail)
+    # files
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Unpack what was kept; from a volume, copy it."""
@@ -422,17 +363,8 @@ class KubernetesBackend:
             folders = [filled(plan.spec["folder"], {**places, RANK: str(rank)}) for rank in left]
             shipping.collect(self._cluster, volume, folders, patterns, folder)
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._cluster.close()
-
 
 # --- names of attempts ---------------------------------------------------------------------------------------------
-
-
-def _attempt(plan: Plan, attempt: int) -> Attempt:
-    name = places_of(plan, attempt)[NAME]
-    return Attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
 
 
 def _selector(those: Sequence[Attempt]) -> str:
