@@ -285,16 +285,16 @@ def _tar_entries(stream: IO[bytes]) -> Iterator[Entry]:
             size = int(long.get(b"size", size))
             executable = bool(int(header[100:107], 8) & 0o100)
             if size <= READ_SIZE:
-                content = stream.read(size)
+                content = stream.read(size + -size % 512)
                 if len(content) < size:  # git has failed, and its exit code tells
                     return
-                yield Entry(name, content, size, executable, FILE)
+                yield Entry(name, content[:size], size, executable, FILE)
             else:
                 pieces = _Pieces(stream, size)
                 yield Entry(name, pieces, size, executable, FILE)
                 for _ in pieces:  # not all of it may have been wanted
                     pass
-            stream.read(-size % 512)
+                stream.read(-size % 512)
         long = {}
     while stream.read(READ_SIZE):  # git must be able to write its last padding
         pass
