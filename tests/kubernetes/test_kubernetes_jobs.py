@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from nemo_run.core.execution._kubernetes import Cluster
+from nemo_run.core.execution._kubernetes_attempt import Attempt
 from nemo_run.core.execution._kubernetes_spec import ATTEMPT_LABEL
 from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.kubernetes import KubernetesBackend, KubernetesExecutor
@@ -310,6 +312,22 @@ def test_a_volume_carries_what_is_large(jobs: Jobs, kubernetes_node: KubernetesC
     assert (volume / "data set" / "x").read_text() == "here"
     executor.copy_from_workspace("data set/x", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "here"
+
+
+def test_what_a_node_starts_again_on_a_volume_does_not_run_again(
+    jobs: Jobs, kubernetes_node: KubernetesCluster
+) -> None:
+    volume = kubernetes_node.make_volume(jobs.namespace, "once")
+    plan = jobs.plan("echo ran >> /nemo_run/count", workdir_pvc="once")
+    jobs.backend.make_ready([plan])
+    first = jobs.submit(plan)
+    assert jobs.end(first).exit_code == 0
+    shutil.rmtree(Attempt.parse(first).folder)  # as if nobody knew of it
+    eventually(lambda: jobs.cluster.get("batch/v1", "Job", jobs.namespace, f"{Attempt.parse(first).name}-0") is None)
+    again = jobs.submit(plan)
+    assert jobs.end(again).exit_code == 125
+    assert jobs.log(again) == "this attempt has run before, and does not run again\n"
+    assert (volume / "count").read_text() == "ran\n"
 
 
 # errors before anything is launched

@@ -43,13 +43,21 @@ LARGEST_ARTIFACTS = 5 << 20
 
 _BOOT = """\
 mkdir -p "$folder" || exit 125
-echo $$ > "$folder"/.pid
+{begin}
 (
 set -e
 {layout}) || exit 125
 cd {cwd} || exit 126
 {path}{start}
 """
+
+# Kubernetes before 1.22 may start a container again whose pod is deleted right after its end, on the same volume.
+_ONCE = """\
+if ! (set -C; echo $$ > "$folder"/.pid) 2>/dev/null; then
+  [ -e "$folder"/.pid ] && echo "this attempt has run before, and does not run again" >&2
+  exit 125
+fi"""
+_AGAIN = 'echo $$ > "$folder"/.pid'
 
 # The first process of a container passes on the request to end, and ends a little later than the task: a container
 # runtime may drop what it has not read of the output by then. A shell ignores SIGINT for what it starts in this way;
@@ -119,6 +127,8 @@ class PodExecutor(Executor):
     """
 
     needs_image: ClassVar[bool] = True
+    may_restart: ClassVar[bool] = False
+    """Whether a pod may be started again within an attempt."""
 
     namespace: str | None = None
     image: str = ""
@@ -329,13 +339,14 @@ def variables(env: Mapping[str, str], secret: str) -> list[Object]:
     return entries
 
 
-def boot_script(folder: str, cwd: str, packages: Mapping[str, str]) -> str:
+def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, may_restart: bool = False) -> str:
     """The shell script that lays out the job's folder and runs the task.
 
     Args:
         folder: The job's folder in the pod.
         cwd: Where the task runs; empty for where the image says.
         packages: Where the packages are in the pod; those of the inbox are in pieces.
+        may_restart: It may run more than once in one folder.
     """
     begin, join = [f"folder={shlex.quote(folder)}"], ""
     for name, path in packages.items():
@@ -346,7 +357,8 @@ def boot_script(folder: str, cwd: str, packages: Mapping[str, str]) -> str:
             begin.append(f"{name}={shlex.quote(path)}")
     path = 'export PYTHONPATH="$folder/code${PYTHONPATH:+:$PYTHONPATH}"\n' if "code" in packages else ""
     layout = join + layout_script(_variable("folder"), {name: _variable(name) for name in packages})
-    boot = _BOOT.format(layout=layout, cwd=shlex.quote(cwd) if cwd else ".", path=path, start=_START)
+    cwd = shlex.quote(cwd) if cwd else "."
+    boot = _BOOT.format(begin=_AGAIN if may_restart else _ONCE, layout=layout, cwd=cwd, path=path, start=_START)
     return "\n".join([*begin, boot])
 
 
@@ -376,7 +388,7 @@ def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
     cwd, packages = working_dir(executor, request, command), package_paths(executor, request)
-    script = boot_script(folder, cwd, packages)
+    script = boot_script(folder, cwd, packages, may_restart=executor.may_restart)
     mount_path = executor.workdir_pvc_path if executor.workdir_pvc else RUN_FOLDER
     mounts = [{"name": "nemo-run", "mountPath": mount_path}]
     task = {

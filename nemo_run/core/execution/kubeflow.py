@@ -97,6 +97,7 @@ class KubeflowExecutor(PodExecutor):
 
     engine: ClassVar[str] = "kubeflow"
     needs_image: ClassVar[bool] = False
+    may_restart: ClassVar[bool] = True
 
     packager: Packager = field(default_factory=Packager)
     runtime_ref: str = "torch-distributed"
