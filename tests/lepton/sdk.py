@@ -38,6 +38,7 @@ def drive(body: dict[str, Any]) -> dict[str, Any]:
     listed = client.job.list_all(job_query_mode="alive_and_archive", q=name, page=1, page_size=500)
     (replica,) = client.job.get_replicas(name)
     events = client.job.get_events(name)
+    next(iter(client.job.get_log(name, replica)))  # it says something before it is stopped
     client.job.update(name, spec={"spec": {"stopped": True}})
     _until(lambda: client.job.get(name).status.state.value == "Stopped")
     log = "".join(client.job.get_log(name, replica))

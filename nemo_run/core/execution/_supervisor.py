@@ -130,14 +130,23 @@ def members(folder: str, session: int | None = None) -> dict[int, int]:
 def memory_of(processes: dict[int, int]) -> int:
     """Memory that processes use together, in bytes; what they share counts once."""
     total = 0
-    for pid, resident in processes.items():
+    for pid in processes:
         try:
             with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
                 shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
             total += int(shares[0]) * 1024
         except (OSError, IndexError):  # it has ended meanwhile, or this system does not tell
-            total += resident if start_time(pid) is not None else 0
+            total += resident_memory(pid)
     return total
+
+
+def resident_memory(pid: int) -> int:
+    """Memory that a process uses, in bytes, with what it shares; 0 once it is ending."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return int(f.read().rpartition(b")")[2].split()[21]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def end_members(folder: str, session: int | None = None, *, patience: float = 0.0) -> None:

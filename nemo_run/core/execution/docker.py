@@ -32,6 +32,7 @@ from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.errors import ExecutorError
 
 _SCHEME = "docker://"
+_OOM_LAG = 0.5  # seconds by which an engine may hear of a kill for lack of memory later than of the end
 _GRACE = f"{container.LABEL}.grace"
 _KEEP = f"{container.LABEL}.keep"
 
@@ -303,8 +304,11 @@ class DockerBackend:
         found = self._engine.inspect(name)
         if found is None:
             return _recorded(handle) or _missing(handle)
-        state = found["State"]
         cancelled = (folder / "cancel").exists()
+        if not cancelled and _may_lack_memory(found):
+            time.sleep(_OOM_LAG)
+            found = self._engine.inspect(name) or found
+        state = found["State"]
         end = {
             "exit_code": state["ExitCode"],
             "reason": "cancelled" if cancelled else _reason(state, found["HostConfig"]),
@@ -416,6 +420,12 @@ def _missing(handle: str) -> JobStatus:
         return JobStatus(JobState.CANCELLED, reason="cancelled, and its container was removed", ended=time.time())
     reason = "its container was removed by somebody else; how the task ended is not known"
     return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+
+
+def _may_lack_memory(found: Mapping[str, Any]) -> bool:
+    """Whether it was killed, has a limit, and the engine does not say that it was the limit; not yet, perhaps."""
+    state = found["State"]
+    return bool(state["ExitCode"] == 137 and found["HostConfig"].get("Memory") and not state.get("OOMKilled"))
 
 
 def _reason(state: Mapping[str, Any], host_config: Mapping[str, Any]) -> str:
