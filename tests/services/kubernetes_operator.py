@@ -6,14 +6,11 @@ import contextlib
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from typing_extensions import Self
 
-from nemo_run.core.execution._kubernetes import Cluster
+from nemo_run.core.execution._kubernetes import Cluster, Object
 from nemo_run.errors import EngineUnreachableError, ExecutorError
-
-Object = dict[str, Any]
 
 
 class Operator:

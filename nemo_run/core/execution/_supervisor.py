@@ -85,11 +85,16 @@ def claim(folder: str, doc: dict[str, Any]) -> bool:
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot: with the pid, its identity. ``None`` once it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            fields = f.read().rpartition(b")")[2].split()
+        fields = stat_of(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def stat_of(pid: int | str) -> list[bytes]:
+    """What the kernel says of a process, from its state on: ``/proc/PID/stat`` behind the name."""
+    with open(f"/proc/{pid}/stat", "rb") as f:
+        return f.read().rpartition(b")")[2].split()
 
 
 def boot_id() -> str:
@@ -113,8 +118,7 @@ def members(folder: str, session: int | None = None) -> dict[int, int]:
     mark, page, found = f"{MARKER}={folder}".encode(), os.sysconf("SC_PAGE_SIZE"), {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{name}/stat", "rb") as f:
-                fields = f.read().rpartition(b")")[2].split()
+            fields = stat_of(name)
             if fields[0] in (b"Z", b"X"):
                 continue
             if int(fields[3]) != session:
@@ -143,8 +147,7 @@ def memory_of(processes: dict[int, int]) -> int:
 def resident_memory(pid: int) -> int:
     """Memory that a process uses, in bytes, with what it shares; 0 once it is ending."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            return int(f.read().rpartition(b")")[2].split()[21]) * os.sysconf("SC_PAGE_SIZE")
+        return int(stat_of(pid)[21]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 

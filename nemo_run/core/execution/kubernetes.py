@@ -205,7 +205,7 @@ class KubernetesBackend(PodBackend[Attempt]):
         if len(jobs) == this.nodes:
             (this.folder / "submitted").touch(mode=0o600)
             return this.handle
-        self._delete(this)
+        self._delete(this, range(this.nodes))
         if plan.spec["secrets"]:
             self._cluster.delete("v1", "Secret", this.namespace, this.name)
         return None
@@ -252,7 +252,7 @@ class KubernetesBackend(PodBackend[Attempt]):
         (this.folder / "taken").touch(mode=0o600)
         if look.pods and all(over.values()):
             return self._record(look, _DELETED)
-        self._delete(this)
+        self._delete(this, range(this.nodes))
         self._keep_logs(look)
         return JobStatus(JobState.RUNNING, reason="its pod is being deleted by somebody")
 
@@ -335,13 +335,12 @@ class KubernetesBackend(PodBackend[Attempt]):
             if not look.statuses[rank].state.is_final:
                 attempts.end_pod(self._cluster, look.pods[rank])
 
-    def _delete(self, this: Attempt) -> None:
-        """Delete the Jobs of an attempt; the first one owns the others."""
-        names = [f"{this.name}-{rank}" for rank in range(this.nodes)]
-        if first := self._cluster.get(*_JOB, this.namespace, names[0]):
+    def _delete(self, this: Attempt, ranks: Iterable[int] = (0,)) -> None:
+        """Delete Jobs of an attempt; the first one owns the others: those that are not named go a little later."""
+        if first := self._cluster.get(*_JOB, this.namespace, f"{this.name}-0"):
             shipping.release(self._cluster, this.namespace, this.shared(), first["metadata"]["uid"])
-        for name in names:
-            self._cluster.delete(*_JOB, this.namespace, name)
+        for rank in ranks:
+            self._cluster.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
 
     # files
 
