@@ -96,7 +96,7 @@ def status(
     from nemo_run.cli.overview import experiment_document, true_progress
     from nemo_run.cli.selection import find_experiment
     from nemo_run.cli.show import print_json
-    from nemo_run.core.execution.base import JobState
+    from nemo_run.core.execution.jobs import JobState
     from nemo_run.run.display import print_status
 
     store = find_experiment(which)

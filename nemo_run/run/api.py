@@ -101,7 +101,7 @@ def _run_here(
         print(f"# nothing is run; in this process this would be\n{task!r}")
         return None
     from nemo_run.config.script import Script
-    from nemo_run.core.execution.base import JobState
+    from nemo_run.core.execution.jobs import JobState
     from nemo_run.run.job import JobResult
 
     if not isinstance(task, Script):

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nemo_run.core.execution.base import Backend, Plan
+from nemo_run.core.execution.base import Backend
+from nemo_run.core.execution.jobs import Plan
 from nemo_run.errors import ExperimentError
 from nemo_run.run.records import Definition, TaskDefinition
 from nemo_run.run.store import ExperimentStore, read_json, write_json

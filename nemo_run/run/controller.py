@@ -15,11 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
-from nemo_run.core.execution.base import Backend, Backends, BatchBackend, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Backend, Backends, BatchBackend
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run import artifacts, outages
-from nemo_run.run.progress import not_run_reason, summary
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress, not_run_reason, summary
 from nemo_run.run.store import ExperimentStore
 
 Observer = Callable[[JobDefinition, JobProgress], None]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Executor, JobState
-from nemo_run.run.progress import not_run_reason, summary
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
+from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.jobs import JobState
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress, not_run_reason, summary
 from nemo_run.run.store import ExperimentStore
 
 

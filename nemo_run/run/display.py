@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.jobs import JobState
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.terminal import duration, in_terminal, plain_table, say

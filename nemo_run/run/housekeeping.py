@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import ExperimentBusyError, NemoRunError
 from nemo_run.run import store as stores
 from nemo_run.run.progress import current_progress

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError, NemoRunError, StoreError
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Backends, Command, Executor, JobRequest, Plan, QueueBackend
+from nemo_run.core.execution.base import Backends, Executor, QueueBackend
+from nemo_run.core.execution.jobs import Command, JobRequest, Plan
 from nemo_run.core.execution.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ScriptError, SerializationError

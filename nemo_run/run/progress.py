@@ -4,43 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-from nemo_run.core.execution.base import Backend, Backends, JobState, Plan
+from nemo_run.core.execution.base import Backend, Backends
+from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.errors import ExecutorError, StoreError
 from nemo_run.run import outages
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
-
-
-def not_run_reason(dependency: str, progress: JobProgress) -> str:
-    """Why a job does not run whose dependency did not succeed."""
-    code = "" if progress.exit_code is None else f" with exit code {progress.exit_code}"
-    return f"not run: its dependency {dependency!r} ended as {progress.state}{code}"
-
-
-def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:
-    """An experiment in a few words: its state as a whole, and how many jobs are in which state."""
-    states = [job.state for job in progress.values()]
-    counts: dict[str, int] = {}
-    for state in states:
-        counts[state.name] = counts.get(state.name, 0) + 1
-    ends = [job.ended for job in progress.values() if job.ended]
-    return {
-        "state": overall(states).name,
-        "counts": counts,
-        "ended": max(ends, default=definition.created),
-    }
-
-
-def overall(states: Iterable[JobState]) -> JobState:
-    """State of an experiment whose jobs have these states."""
-    found = set(states)
-    order = (JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED)
-    for state in (*order, JobState.UNSUBMITTED, JobState.FAILED, JobState.CANCELLED):
-        if state in found:
-            return state
-    return JobState.SUCCEEDED if found else JobState.UNSUBMITTED
 
 
 def current_progress(

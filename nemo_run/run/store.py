@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Plan
+from nemo_run.core.execution.jobs import Plan
 from nemo_run.errors import ExperimentBusyError, ExperimentNotFoundError, InvalidNameError, StoreError
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
@@ -83,7 +83,7 @@ def write_json(path: Path, doc: Any, *, durable: bool = False, indent: int | Non
     write_text(path, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -91,7 +91,7 @@ def read_json(path: Path) -> Any:
         StoreError: It cannot be read or is damaged; the message names it.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(_read_bytes(path))
     except FileNotFoundError:
         raise
     except OSError as e:
@@ -103,7 +103,19 @@ def read_json(path: Path) -> Any:
         ) from e
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def _read_bytes(path: str | Path) -> bytes:
+    """All of a file. There are thousands of small ones, so nothing is asked about it first, as ``open`` would."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        content = b""
+        while piece := os.read(fd, 1 << 16):
+            content += piece
+        return content
+    finally:
+        os.close(fd)
+
+
+def _read_object(path: str | Path) -> dict[str, Any] | None:
     """Read a JSON object; ``None`` where there is no such file."""
     try:
         doc = read_json(path)
@@ -314,7 +326,7 @@ class ExperimentStore:
         Raises:
             StoreError: The file is missing or damaged.
         """
-        path = self.path / DEFINITION
+        path = f"{self.path}/{DEFINITION}"  # of thousands: no Path
         try:
             doc = read_json(path)
         except FileNotFoundError:
@@ -457,7 +469,7 @@ class ExperimentStore:
 
     def read_summary(self) -> dict[str, Any] | None:
         """How the experiment ended; ``None`` while it has not."""
-        return _read_object(self.path / "summary.json")
+        return _read_object(f"{self.path}/summary.json")
 
     def drop_summary(self) -> None:
         """Forget how it ended, because it goes on."""

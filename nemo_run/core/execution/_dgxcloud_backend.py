@@ -31,8 +31,8 @@ from nemo_run.core.execution._dgxcloud_volume import MountedVolume, RemoteVolume
 from nemo_run.core.execution._rest import Pieces
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, final_status, rank_logs
-from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader, merged
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.core.packaging.globs import Patterns

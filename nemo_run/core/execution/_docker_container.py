@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.base import Command, JobRequest
+from nemo_run.core.execution.jobs import Command, JobRequest
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.masking import masked, masked_arguments
 from nemo_run.core.execution.shipping import relocated

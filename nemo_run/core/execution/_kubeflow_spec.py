@@ -20,7 +20,7 @@ from nemo_run.core.execution._kubernetes_spec import (
     pod_spec,
     standard_labels,
 )
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobRequest
 from nemo_run.core.execution.masking import is_secret
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from nemo_run.core.execution._kubernetes_spec import ATTEMPT_LABEL, KEEPER, NODE
 from nemo_run.core.execution._kubernetes_streams import unpack
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import final_status
-from nemo_run.core.execution.base import JobStatus
+from nemo_run.core.execution.jobs import JobStatus
 from nemo_run.core.execution.log_reader import FileLog, LogReader, merged, split_lines
 from nemo_run.errors import ExecutorError
 

@@ -13,7 +13,7 @@ from nemo_run.core.execution._kubernetes_job import places_of, secret_object
 from nemo_run.core.execution._kubernetes_shipping import Volume
 from nemo_run.core.execution._kubernetes_spec import NAME
 from nemo_run.core.execution.attempt_files import attempt_folder
-from nemo_run.core.execution.base import JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader
 
 A = TypeVar("A", bound=Attempt)

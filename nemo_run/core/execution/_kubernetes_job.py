@@ -21,7 +21,7 @@ from nemo_run.core.execution._kubernetes_spec import (
     pod_spec,
     standard_labels,
 )
-from nemo_run.core.execution.base import JobRequest, Plan
+from nemo_run.core.execution.jobs import JobRequest, Plan
 from nemo_run.core.execution.masking import MASK, masked_arguments
 
 if TYPE_CHECKING:

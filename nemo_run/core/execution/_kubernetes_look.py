@@ -12,7 +12,7 @@ from nemo_run.core.execution._kubernetes_attempt import Attempt
 from nemo_run.core.execution._kubernetes_job import KEEP, START_TIMEOUT
 from nemo_run.core.execution._kubernetes_pods import Pod, broken, is_gone, pod_status, seconds
 from nemo_run.core.execution._kubernetes_spec import ATTEMPT_LABEL, NODE_LABEL, TASK
-from nemo_run.core.execution.base import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, JobStatus
 
 _KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from nemo_run.core.execution.base import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, JobStatus
 
 Pod = Mapping[str, Any]
 

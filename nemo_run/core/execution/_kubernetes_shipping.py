@@ -21,7 +21,7 @@ from nemo_run.core.execution._kubernetes_pods import broken, pod_status
 from nemo_run.core.execution._kubernetes_spec import PodExecutor, package_place
 from nemo_run.core.execution._kubernetes_streams import copy_in, copy_out
 from nemo_run.core.execution.attempt_files import copy_matching
-from nemo_run.core.execution.base import JobState, Plan
+from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.errors import CommandError, ExecutorError
 

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, TypeVar
 
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution._kubernetes import MANAGED_BY, MANAGER, Object
-from nemo_run.core.execution.base import Command, Executor, ExecutorMacros, JobRequest
+from nemo_run.core.execution.base import Executor, ExecutorMacros
+from nemo_run.core.execution.jobs import Command, JobRequest
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.masking import is_secret
 from nemo_run.core.execution.shipping import layout_script, needs_runner, relocated

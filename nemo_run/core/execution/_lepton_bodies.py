@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution._cloud_names import service_name
-from nemo_run.core.execution.base import Command, JobRequest, JobState
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.masking import masked
 from nemo_run.core.execution.shell_words import word

@@ -23,7 +23,7 @@ from nemo_run.core.execution._cloud_names import digest
 from nemo_run.core.execution._lepton_log import save
 from nemo_run.core.execution._lepton_service import Workspace
 from nemo_run.core.execution.attempt_files import copy_matching
-from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.packaging.archive import unpack
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution._skypilot_sdk import make_task, refusals_in_words, sdk
-from nemo_run.core.execution.base import Command, Executor, ExecutorMacros, JobRequest
+from nemo_run.core.execution.base import Executor, ExecutorMacros
+from nemo_run.core.execution.jobs import Command, JobRequest
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.masking import is_secret, masked, masked_arguments
 from nemo_run.core.execution.shell_words import word

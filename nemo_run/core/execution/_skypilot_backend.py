@@ -23,7 +23,7 @@ from nemo_run.core.execution._skypilot_log import SkypilotLog
 from nemo_run.core.execution._skypilot_sdk import asking, make_task, optimize, plain
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, final_status, rank_logs
-from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.execution.shipping import job_archive, needs_runner, packages
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import _slurm_queue as queue, _slurm_script as script, slurm
 from nemo_run.core.execution._slurm_log import Feed, SlurmLog
-from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.shipping import job_files
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.packaging.globs import Patterns

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nemo_run.core.execution.base import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, JobStatus
 
 _FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
 SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", "-O", ",".join(f"{name}:|" for name in _FIELDS))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core.execution.base import JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.errors import ExecutorError

@@ -7,19 +7,23 @@ handles are plain JSON values, so that any later process can go on from what is 
 
 from __future__ import annotations
 
-import enum
-import functools
 import importlib
 import importlib.util
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core.execution.jobs import (  # engines of others import these from here
+    Command as Command,
+    JobRequest as JobRequest,
+    JobState as JobState,
+    JobStatus as JobStatus,
+    Plan as Plan,
+)
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.log_reader import LogReader
 from nemo_run.core.packaging.archive import extract
@@ -32,138 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-class JobState(enum.IntEnum):
-    """State of a job. ``UNKNOWN`` means that the engine was asked and does not know."""
-
-    UNSUBMITTED = 0
-    SUBMITTED = 1
-    PENDING = 2
-    RUNNING = 3
-    SUCCEEDED = 4
-    FAILED = 5
-    CANCELLED = 6
-    UNKNOWN = 7
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the job has ended and will not change any more."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"{self.name} ({self.value})"
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """What an engine says of one submitted job.
-
-    Attributes:
-        state: The state.
-        exit_code: Exit code once it ended; ``128 + n`` where signal n ended it.
-        reason: Why it is in this state, in words; empty where there is nothing to add.
-        started: When the task began to run, in seconds since the epoch.
-        ended: When it ended, in seconds since the epoch.
-        node: Where it runs.
-        lost: It failed because its supervision was lost, not by anything the task did.
-    """
-
-    state: JobState
-    exit_code: int | None = None
-    reason: str = ""
-    started: float | None = None
-    ended: float | None = None
-    node: str = ""
-    lost: bool = False
-
-
-@dataclass(frozen=True)
-class Command:
-    """One program to run: its arguments, its own environment variables, and its folder.
-
-    Attributes:
-        argv: Program and arguments, passed byte for byte.
-        env: Variables to set beside those the engine passes on; they go before the executor's own.
-        cwd: Working directory; empty for the engine's default.
-        python: ``argv[0]`` is a Python interpreter, which a launcher may replace by its own.
-    """
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = ""
-    python: bool = False
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """One job to describe to an engine: what to run, and how the experiment knows it.
-
-    Attributes:
-        experiment_id: The experiment.
-        job_id: The job, unique in the experiment.
-        directory: The job's own folder in the store, absolute.
-        executor: Where to run.
-        command: What to run.
-        cwd: Working directory of whoever launches.
-        environment_file: File with the environment of whoever launches, for engines that pass it on.
-        lease_dir: Folder of the locks on devices of this machine.
-        code_archive: Archive with the code that the task runs in; empty where none was packaged.
-        group: The job group that it is a member of; empty where it is none.
-        member: Which member it is.
-        members: How many members the group has.
-        end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
-    """
-
-    experiment_id: str
-    job_id: str
-    directory: str
-    executor: Executor
-    command: Command
-    cwd: str = ""
-    environment_file: str = ""
-    lease_dir: str = ""
-    code_archive: str = ""
-    group: str = ""
-    member: int = 0
-    members: int = 1
-    end_group_on: str = "failure"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that an engine needs to run one job, as plain JSON values.
-
-    Attributes:
-        engine: Name of the backend.
-        job_id: The job.
-        directory: The job's own folder in the store.
-        spec: The engine's own description of the job.
-        connection: How to reach the engine; plans with equal connections share one backend.
-    """
-
-    engine: str
-    job_id: str
-    directory: str
-    spec: dict[str, Any]
-    connection: dict[str, Any] = field(default_factory=dict)
-
-    @functools.cached_property
-    def backend_key(self) -> str:
-        """Equal for plans that share one backend."""
-        return f"{self.engine} {json.dumps(self.connection, sort_keys=True)}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as a JSON object."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
-
-    @classmethod
-    def from_json(cls, doc: Mapping[str, Any]) -> Plan:
-        """The plan that :meth:`to_json` described."""
-        return cls(**doc)
 
 
 class Backend(Protocol):

@@ -23,7 +23,8 @@ from nemo_run.core.execution import _docker_container as container
 from nemo_run.core.execution._docker_engine import Engine, default_connection, is_on_this_machine
 from nemo_run.core.execution._supervisor import write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, copy_matching, final_status, open_log, rank_logs
-from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager

@@ -56,7 +56,7 @@ from nemo_run.core.execution._kubernetes_spec import (
     placement,
     resources,
 )
-from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.masking import MASK, masked_arguments
 from nemo_run.core.execution.shipping import needs_runner
 from nemo_run.core.packaging.base import Packager

@@ -49,7 +49,7 @@ from nemo_run.core.execution._kubernetes_spec import (
     job_folder,
     net_name,
 )
-from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.masking import is_secret
 from nemo_run.core.execution.shipping import needs_runner
 from nemo_run.errors import EngineUnreachableError, ExecutorError

@@ -13,7 +13,7 @@ from nemo_run.errors import ExecutorError, MissingExtraError
 
 if TYPE_CHECKING:
     from nemo_run.config import Script
-    from nemo_run.core.execution.base import Command
+    from nemo_run.core.execution.jobs import Command
 
 RANK_LOGS = "ranks"
 """Folder, in an attempt's folder, in which a launcher leaves one log for every rank."""

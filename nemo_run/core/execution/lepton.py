@@ -26,7 +26,8 @@ from nemo_run.core.execution._lepton_log import End, ReplicaLog, save
 from nemo_run.core.execution._lepton_service import Workspace, default_connection, node_of
 from nemo_run.core.execution._supervisor import read_json, write_json
 from nemo_run.core.execution.attempt_files import attempt_folder, final_status
-from nemo_run.core.execution.base import Command, Executor, JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.log_reader import LogReader, merged
 from nemo_run.core.execution.shipping import job_archive, packages
 from nemo_run.errors import EngineUnreachableError, ExecutorError

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.core.execution import _supervisor
 from nemo_run.core.execution.attempt_files import attempt_folder, copy_matching, final_status, open_log, rank_logs
-from nemo_run.core.execution.base import Executor, JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.log_reader import FileLog
 from nemo_run.core.execution.masking import masked

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Command
+from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.shell_words import word
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.runners.bundle import RUNNER, run_by_bundle, runner_bundle

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from nemo_run.core.execution import _skypilot as sky_task, _skypilot_log as sky_log
 from nemo_run.core.execution._skypilot_backend import Handle, Job, SkypilotBackend
 from nemo_run.core.execution._skypilot_sdk import asking, is_a
-from nemo_run.core.execution.base import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
 from nemo_run.errors import ExecutorError
 
 _STATES = {

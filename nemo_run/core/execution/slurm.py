@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from nemo_run.core.execution import _slurm_script as script
 from nemo_run.core.execution._slurm_interactive import InteractiveSlurm
 from nemo_run.core.execution._slurm_options import container_options, sbatch_options
-from nemo_run.core.execution.base import Backend, Command, Executor, ExecutorMacros, JobRequest, Plan, get_backend
+from nemo_run.core.execution.base import Backend, Executor, ExecutorMacros, get_backend
+from nemo_run.core.execution.jobs import Command, JobRequest, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from nemo_run.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Command
+    from nemo_run.core.execution.jobs import Command
 
 RUNNER = "nemo_run.core.runners.fdl_runner"
 """The module that runs a function task."""

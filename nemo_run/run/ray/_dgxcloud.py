@@ -17,8 +17,8 @@ from nemo_run.core.execution import _dgxcloud_bodies as bodies
 from nemo_run.core.execution._cloud_names import service_name
 from nemo_run.core.execution._dgxcloud_backend import DGXCloudBackend
 from nemo_run.core.execution._dgxcloud_service import namespace_of
-from nemo_run.core.execution.base import Command, JobRequest, JobState
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from nemo_run.run.ray import _kuberay_follower
@@ -36,7 +36,8 @@ from nemo_run.run.ray.jobs_api import FINAL, PATIENCE, JobsApi, alive_nodes, che
 from nemo_run.run.store import folder_name, make_folder, read_json, write_text
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor, Plan
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.core.execution.jobs import Plan
 
 _GONE_WITHIN = 300.0  # seconds for a workload to end or to be gone
 _PAUSE = 0.5

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution._kubernetes import MANAGED_BY, MANAGER, Cluster, Object, default_connection
 from nemo_run.core.execution._kubernetes_pods import container_status, is_gone, pod_status
-from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from nemo_run.run.ray import jobs_api
 from nemo_run.run.ray._kuberay_objects import (

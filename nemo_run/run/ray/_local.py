@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus
 from nemo_run.core.execution.launcher import Launcher
 from nemo_run.core.execution.local import LocalBackend, LocalExecutor
 from nemo_run.core.execution.log_reader import FileLog
@@ -40,7 +40,8 @@ from nemo_run.run.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes, chec
 from nemo_run.run.store import folder_name, make_folder, read_json, write_json
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor, Plan
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.core.execution.jobs import Plan
 
 _RECORD = "record.json"
 _STORE_SHARE = 0.3  # of the memory, for the objects of all nodes; as Ray itself has it for one

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution._slurm_backend import Handle, SlurmBackend
-from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.packaging.base import Packager
@@ -35,7 +35,8 @@ from nemo_run.run.ray.waiting import Pauses
 from nemo_run.run.store import folder_name, make_folder
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor, Plan
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.core.execution.jobs import Plan
 
 _NODE = "scripts/ray_node.py"  # one of the names that are sent along with a job
 _ENDING = 30.0  # seconds in which a cluster ends by itself; then its job is cancelled
