@@ -9,6 +9,7 @@ from typing import Any
 
 from nemo_run.errors import NemoRunError
 from nemo_run.run.display import status_document
+from nemo_run.run.progress import current_progress, with_reasons
 from nemo_run.run.records import Definition, JobProgress, summary
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.terminal import duration
@@ -53,7 +54,7 @@ def overview(store: ExperimentStore) -> Overview:
     """An experiment in one line; never fails for damaged files, but says so."""
     try:
         definition = store.read_definition()
-        found = store.read_summary() or summary(definition, _progress(store, definition))
+        found = store.read_summary() or summary(definition, current_progress(store, definition))
         return Overview(
             id=store.id,
             title=definition.title,
@@ -70,17 +71,9 @@ def overview(store: ExperimentStore) -> Overview:
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
-def _progress(store: ExperimentStore, definition: Definition) -> dict[str, JobProgress]:
-    from nemo_run.run.progress import current_progress  # a list of what has ended does without the engines
-
-    return current_progress(store, definition)
-
-
 def true_progress(store: ExperimentStore, definition: Definition) -> dict[str, JobProgress]:
     """The progress of all jobs now, with reasons where nothing goes on."""
-    from nemo_run.run.progress import with_reasons
-
-    return with_reasons(store, definition, _progress(store, definition))
+    return with_reasons(store, definition, current_progress(store, definition))
 
 
 def experiment_document(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> Any:

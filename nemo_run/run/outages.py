@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from nemo_run.core.execution.base import Backend
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Backend
 
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two questions
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from nemo_run.core.execution.base import Backend, Backends
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.errors import ExecutorError, StoreError
 from nemo_run.run import outages
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Backend
 
 
 def current_progress(
@@ -38,10 +41,17 @@ def current_progress(
                 task.state, task.reason = JobState.UNKNOWN, str(e)
                 continue
             running.append((plan, task))
+    if running:
+        _ask_engines(running)
+    return progress
+
+
+def _ask_engines(running: list[tuple[Plan, TaskProgress]]) -> None:
+    from nemo_run.core.execution.base import Backends  # a list of what has ended does without engines
+
     with Backends() as backends:
         for backend, tasks in backends.group(running):
             _ask(backend, tasks)
-    return progress
 
 
 def _ask(backend: Backend, tasks: list[TaskProgress]) -> None:

@@ -383,7 +383,7 @@ class ExperimentStore:
 
     def read_progress(self, job: JobDefinition) -> JobProgress:
         """How far a job is, as its controller last wrote it."""
-        path = self.path / job.directory / "state.json"
+        path = f"{self.path}/{job.directory}/state.json"  # of thousands: no Path
         try:
             progress = JobProgress.from_json(read_json(path))
         except FileNotFoundError:
