@@ -57,7 +57,7 @@ def list_(
     from nemo_run.cli.overview import COLUMNS, overview
     from nemo_run.cli.show import print_json, print_table
     from nemo_run.run import store as stores
-    from nemo_run.run.display import _STYLES
+    from nemo_run.run.display import STATE_STYLES
 
     launched = stores.launched(title or "")
     found = [overview(one) for one in launched[-limit:]]
@@ -69,7 +69,7 @@ def list_(
             COLUMNS,
             [entry.row() for entry in found],
             right=("took",),
-            styles={state.name: style for state, style in _STYLES.items()},
+            styles={state.name: style for state, style in STATE_STYLES.items()},
         )
     if not found:
         typer.echo(_nothing(title), err=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-_STYLES = {
+STATE_STYLES = {
     JobState.SUCCEEDED: "green", JobState.FAILED: "bold red", JobState.CANCELLED: "yellow",
     JobState.RUNNING: "cyan", JobState.UNKNOWN: "magenta",
 }  # fmt: skip
@@ -92,7 +92,7 @@ def _rich_table(title: str, rows: Sequence[tuple[str, ...]], limit: int | None =
     for i in keep:
         table.add_column(_COLUMNS[i], justify="right" if _COLUMNS[i] in ("#", "try", "elapsed", "exit") else "left")
     for row in rows[:limit]:
-        style = _STYLES.get(JobState[row[2]], "")
+        style = STATE_STYLES.get(JobState[row[2]], "")
         table.add_row(*(f"[{style}]{row[i]}[/]" if i == 2 and style else escape(row[i]) for i in keep))
     if limit is not None and len(rows) > limit:
         counts: dict[str, int] = {}
