@@ -276,7 +276,17 @@ StorageLoc=slurm
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._end_steps()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_steps(self) -> None:
+        """End the processes that still try to tell the controller how their steps ended."""
+        ours = f"SLURM_CONF={self.configuration}".encode()
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (path / "cmdline").read_bytes()
+                if title.startswith(b"slurmstepd") and ours in (path / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(path.name), signal.SIGKILL)
 
 
 def _wait(condition: object, cluster: SlurmCluster) -> None:
