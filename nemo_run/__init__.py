@@ -31,11 +31,11 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.execution.base import (
         Executor as Executor,
         ExecutorMacros as ExecutorMacros,
-        JobState as JobState,
         import_executor as import_executor,
     )
     from nemo_run.core.execution.dgxcloud import DGXCloudExecutor as DGXCloudExecutor
     from nemo_run.core.execution.docker import DockerExecutor as DockerExecutor
+    from nemo_run.core.execution.jobs import JobState as JobState
     from nemo_run.core.execution.kubeflow import KubeflowExecutor as KubeflowExecutor
     from nemo_run.core.execution.kuberay import (
         KubeRayExecutor as KubeRayExecutor,
@@ -81,9 +81,10 @@ _NAMES = {
     "nemo_run.cli.lazy": ("LazyEntrypoint", "lazy_imports"),
     "nemo_run.config": ("Config", "ConfigurableMixin", "Partial", "Script", "autoconvert"),
     "nemo_run.config.export": ("load_config",),
-    "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "JobState", "import_executor"),
+    "nemo_run.core.execution.base": ("Executor", "ExecutorMacros", "import_executor"),
     "nemo_run.core.execution.dgxcloud": ("DGXCloudExecutor",),
     "nemo_run.core.execution.docker": ("DockerExecutor",),
+    "nemo_run.core.execution.jobs": ("JobState",),
     "nemo_run.core.execution.kubeflow": ("KubeflowExecutor",),
     "nemo_run.core.execution.kuberay": ("KubeRayExecutor", "KubeRayWorkerGroup"),
     "nemo_run.core.execution.kubernetes": ("KubernetesExecutor",),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
+from nemo_run.run.records import overall
 
 if TYPE_CHECKING:
     from nemo_run.config import Partial, Script
@@ -143,8 +144,6 @@ class JobGroup(_Common):
     @property
     def state(self) -> JobState:
         """State of the group as a whole when it was last looked at."""
-        from nemo_run.run.records import overall
-
         return overall(self.states)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,3 +22,13 @@ def installed(programs: tuple[str, ...], packages: tuple[str, ...]) -> bool:
         install = ["apt-get", wait, "install", "-y", "-q", "--no-install-recommends", *packages]
         subprocess.run(install, capture_output=True, check=False, env=env)
     return there()
+
+
+def processes_with(variable: str) -> list[int]:
+    """Processes that have this environment variable; not this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if variable.encode() in (path / "environ").read_bytes().split(b"\0") and int(path.name) != os.getpid():
+                found.append(int(path.name))
+    return found

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tests.services import installed, slurm
+from tests.services import installed, processes_with, slurm
 from tests.services.slurm import SlurmCluster
 from tests.services.sshd import Sshd, available as sshd_available
 
@@ -251,7 +251,7 @@ sys.meta_path.insert(0, Offline)
     def stop(self) -> None:
         """End it and what it has started, and remove its files."""
         self._sky("api", "stop")
-        for pid in _processes_with(f"HOME={self.home}"):
+        for pid in processes_with(f"HOME={self.home}"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -272,16 +272,6 @@ def _write_catalogs(home: Path) -> None:
         path = home / ".sky" / "catalogs" / "v8" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-
-
-def _processes_with(variable: str) -> list[int]:
-    """Processes that have this environment variable, which only ours have; not this one."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if variable.encode() in (path / "environ").read_bytes().split(b"\0") and int(path.name) != os.getpid():
-                found.append(int(path.name))
-    return found
 
 
 class Double:
@@ -324,7 +314,7 @@ class Double:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
-        for pid in _processes_with(f"HOME={self.folder}"):
+        for pid in processes_with(f"HOME={self.folder}"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
         shutil.rmtree(self.folder, ignore_errors=True)

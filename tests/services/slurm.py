@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.services import installed
+from tests.services import installed, processes_with
 
 USER = "nemorun-test"
 """An ordinary user, for jobs and logins."""
@@ -281,12 +281,10 @@ StorageLoc=slurm
 
     def _end_steps(self) -> None:
         """End the processes that still try to tell the controller how their steps ended."""
-        ours = f"SLURM_CONF={self.configuration}".encode()
-        for path in Path("/proc").glob("[0-9]*"):
+        for pid in processes_with(f"SLURM_CONF={self.configuration}"):
             with contextlib.suppress(OSError):
-                title = (path / "cmdline").read_bytes()
-                if title.startswith(b"slurmstepd") and ours in (path / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(path.name), signal.SIGKILL)
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"slurmstepd"):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _wait(condition: object, cluster: SlurmCluster) -> None:
