@@ -47,7 +47,7 @@ def build() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if built():
             return
-        installed(("make", "xz"), ("make", "xz-utils", "ca-certificates"))
+        installed(("make", "xz", "rsync"), ("make", "xz-utils", "rsync", "ca-certificates"))
         start = time.monotonic()
         _say("building Kubernetes from Debian's source, once for all test runs: about five minutes")
         with _scratch() as folder:
