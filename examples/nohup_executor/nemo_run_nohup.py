@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_run.core.execution.attempt_files import attempt_folder, copy_matching, open_log, rank_logs
 from nemo_run.core.execution.base import Executor, JobState, JobStatus, Plan
-from nemo_run.core.execution.masking import masked, masked_arguments
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, copy_matching, open_log, rank_logs
+from nemo_run.core.masking import masked, masked_arguments
 from nemo_run.errors import ExecutorError
 
 # This shell claims the attempt, outlives the signals that end the task, and writes down how the task ended.

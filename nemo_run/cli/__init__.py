@@ -12,13 +12,13 @@ import nemo_run.config  # noqa: F401  # before anything here imports fiddle
 
 if TYPE_CHECKING:
     from nemo_run.cli.app import create_cli as create_cli
-    from nemo_run.cli.arguments import (
+    from nemo_run.cli.context import RunContext as RunContext
+    from nemo_run.cli.entrypoints import Entrypoint as Entrypoint, entrypoint as entrypoint, main as main
+    from nemo_run.cli.overriding.arguments import (
         parse_cli_args as parse_cli_args,
         parse_config as parse_config,
         parse_partial as parse_partial,
     )
-    from nemo_run.cli.context import RunContext as RunContext
-    from nemo_run.cli.entrypoints import Entrypoint as Entrypoint, entrypoint as entrypoint, main as main
     from nemo_run.cli.registry import (
         factory as factory,
         list_entrypoints as list_entrypoints,
@@ -35,9 +35,9 @@ _MODULE_OF = {
     "list_entrypoints": "registry",
     "list_factories": "registry",
     "main": "entrypoints",
-    "parse_cli_args": "arguments",
-    "parse_config": "arguments",
-    "parse_partial": "arguments",
+    "parse_cli_args": "overriding.arguments",
+    "parse_config": "overriding.arguments",
+    "parse_partial": "overriding.arguments",
     "resolve_factory": "registry",
 }
 

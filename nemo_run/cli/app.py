@@ -57,7 +57,12 @@ def create_cli(
         add_verbose_callback: Accepted for compatibility.
         nested_entrypoints_creation: Accepted for compatibility; what other packages add is loaded when it is used.
     """
-    from nemo_run.cli import configs, doctor, experiment, ray  # a script of yours does without them
+    from nemo_run.cli.commands import (
+        configs,
+        doctor,
+        experiment,
+        ray,  # a script of yours does without them
+    )
 
     app = typer.Typer(
         name="nemorun",

@@ -13,7 +13,7 @@ import typer
 from typer import core
 
 from nemo_run.cli.context import Kind, RunContext
-from nemo_run.cli.parse import is_override
+from nemo_run.cli.overriding.parse import is_override
 from nemo_run.cli.show import in_terminal
 
 Text = str | None

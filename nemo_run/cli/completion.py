@@ -16,13 +16,14 @@ from typing import Any, get_args, get_origin
 
 import fiddle as fdl
 
-from nemo_run.cli import making, registry
-from nemo_run.cli.arguments import overrider_for
-from nemo_run.cli.files import SUFFIXES
-from nemo_run.cli.overrides import Overrider
-from nemo_run.cli.parse import is_override, parse_override
+from nemo_run.cli import registry
+from nemo_run.cli.overriding import making
+from nemo_run.cli.overriding.arguments import overrider_for
+from nemo_run.cli.overriding.files import SUFFIXES
+from nemo_run.cli.overriding.overrides import Overrider
+from nemo_run.cli.overriding.parse import is_override, parse_override
+from nemo_run.cli.overriding.values import Place
 from nemo_run.cli.recipe import split_run_arguments
-from nemo_run.cli.values import Place
 from nemo_run.config.buildable import Partial
 from nemo_run.config.paths import get_value
 from nemo_run.config.target import MISSING, target_of

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import typer
 
     from nemo_run.cli.lazy import LazyEntrypoint
-    from nemo_run.cli.parse import Override
+    from nemo_run.cli.overriding.parse import Override
     from nemo_run.config import Config, Partial
     from nemo_run.core.execution.base import Executor
     from nemo_run.run.experiment import Experiment
@@ -136,13 +136,13 @@ class RunContext:
         Raises:
             OverrideError: Something typed cannot be read, or does not fit.
         """
-        from nemo_run.cli.parse import parse_override
+        from nemo_run.cli.overriding.parse import parse_override
 
         self.apply_overrides([parse_override(arg) for arg in args])
 
     def apply_overrides(self, overrides: Iterable[Override]) -> None:
         """Take over overrides of the executor, the plugins, or attributes."""
-        from nemo_run.cli.overrides import Overrider
+        from nemo_run.cli.overriding.overrides import Overrider
         from nemo_run.config.paths import parse_path
         from nemo_run.config.suggest import did_you_mean
 
@@ -166,7 +166,7 @@ class RunContext:
             return
         import fiddle as fdl
 
-        from nemo_run.cli.overrides import Overrider
+        from nemo_run.cli.overriding.overrides import Overrider
         from nemo_run.core.execution.base import Executor
 
         config = self._configured_place()
@@ -200,8 +200,8 @@ class RunContext:
         return self._named("plugins", name, args)
 
     def _named(self, kind: str, name: str, args: Sequence[str]) -> Any:
-        from nemo_run.cli.overrides import Overrider
-        from nemo_run.cli.parse import parse_override
+        from nemo_run.cli.overriding.overrides import Overrider
+        from nemo_run.cli.overriding.parse import parse_override
 
         config = self._configured_place()
         typed = [f"{kind}={name}", *(f"{kind}{arg if arg.startswith('[') else f'.{arg}'}" for arg in args)]
@@ -222,7 +222,7 @@ class RunContext:
             CommandLineError: What was typed makes no sense.
             JobFailedError: Something that was launched failed.
         """
-        from nemo_run.cli.parse import parse_override
+        from nemo_run.cli.overriding.parse import parse_override
         from nemo_run.cli.recipe import run_options, split_run_arguments
 
         execute = {"task": self._execute_task, "experiment": self._execute_experiment}.get(entrypoint_type)
@@ -256,7 +256,7 @@ class RunContext:
         return config
 
     def _execute_task(self, fn: Callable[..., Any], args: Sequence[str]) -> None:
-        from nemo_run.cli.overrides import bind_default_configs
+        from nemo_run.cli.overriding.overrides import bind_default_configs
 
         task = self.parse_fn(fn, args)
         bind_default_configs(task)

@@ -80,7 +80,7 @@ class Entrypoint:
 
     def parse_partial(self, args: list[str], **default_args: Any) -> Any:
         """The configuration of the function, from what was typed."""
-        from nemo_run.cli.arguments import parse_cli_args
+        from nemo_run.cli.overriding.arguments import parse_cli_args
 
         config = parse_cli_args(self.fn, args)
         for name, value in default_args.items():
@@ -138,7 +138,7 @@ class Entrypoint:
         def command(ctx: typer.Context) -> None:
             import fiddle as fdl
 
-            from nemo_run.cli.overrides import bind_default_configs
+            from nemo_run.cli.overriding.overrides import bind_default_configs
 
             config = self.parse_partial(ctx.args)
             bind_default_configs(config)

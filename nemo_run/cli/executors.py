@@ -74,7 +74,7 @@ def third_party_class(name: str) -> type[Executor] | None:
 
 
 def _docker() -> None:
-    from nemo_run.core.execution._docker_engine import Engine, default_connection
+    from nemo_run.core.execution.docker.client import Engine, default_connection
 
     engine = Engine(default_connection())
     try:
@@ -89,7 +89,7 @@ def _slurm() -> None:
 
 
 def _kubernetes() -> None:
-    from nemo_run.core.execution._kubernetes import default_connection
+    from nemo_run.core.execution.pods.client import default_connection
 
     if importlib.util.find_spec("kubernetes") is None:
         raise NemoRunError("it needs the Kubernetes client: pip install 'nemo-run[kubernetes]'")

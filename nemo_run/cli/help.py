@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import fiddle as fdl
 import typer
 
-from nemo_run.cli import making, registry
+from nemo_run.cli import registry
+from nemo_run.cli.overriding import making
+from nemo_run.cli.overriding.values import Place, Unresolved
 from nemo_run.cli.show import in_terminal
-from nemo_run.cli.values import Place, Unresolved
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.target import MISSING, Target, target_of
 from nemo_run.config.typecheck import hint_name

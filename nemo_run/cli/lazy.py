@@ -192,7 +192,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
         """
         import inspect
 
-        from nemo_run.cli.files import item_of
+        from nemo_run.cli.overriding.files import item_of
         from nemo_run.cli.recipe import configure
 
         target = self._target_
@@ -329,7 +329,7 @@ def run_lazily(
         changes: Path, operator and value of what was set in Python.
         overrides: What was typed.
     """
-    from nemo_run.cli.overrides import bind_default_configs
+    from nemo_run.cli.overriding.overrides import bind_default_configs
 
     lazy = LazyEntrypoint(LazyTarget(target, script), factory or None, document, list(overrides))
     lazy._set(_args_=[tuple(change) for change in changes])  # noqa: SLF001  (ours)

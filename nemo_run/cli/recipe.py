@@ -9,12 +9,12 @@ from typing import Any, get_origin
 
 import fiddle as fdl
 
-from nemo_run.cli import making
-from nemo_run.cli.arguments import as_overrides, overrider_for
-from nemo_run.cli.files import is_file, item_of, load, operator_of, split_section
-from nemo_run.cli.items import Item, Made, Pairs, Target
-from nemo_run.cli.parse import Override, parse_value
-from nemo_run.cli.values import Place, UnfitError
+from nemo_run.cli.overriding import making
+from nemo_run.cli.overriding.arguments import as_overrides, overrider_for
+from nemo_run.cli.overriding.files import is_file, item_of, load, operator_of, split_section
+from nemo_run.cli.overriding.items import Item, Made, Pairs, Target
+from nemo_run.cli.overriding.parse import Override, parse_value
+from nemo_run.cli.overriding.values import Place, UnfitError
 from nemo_run.config.buildable import Partial
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.export import load_document, to_json, to_python, to_toml, to_yaml

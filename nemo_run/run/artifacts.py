@@ -10,9 +10,10 @@ from pathlib import Path
 
 from nemo_run.core.execution.base import Backend
 from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.files import read_json, write_json
 from nemo_run.errors import ExperimentError
 from nemo_run.run.records import Definition, TaskDefinition
-from nemo_run.run.store import ExperimentStore, read_json, write_json
+from nemo_run.run.store import ExperimentStore
 
 _BLOCK = 1 << 20
 

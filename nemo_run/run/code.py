@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
-from nemo_run.run.store import ExperimentStore, make_folder, write_text
+from nemo_run.core.files import make_folder, write_text
+from nemo_run.run.store import ExperimentStore
 
 _MOST_FILES, _MOST_BYTES = 2000, 20 << 20  # a snapshot of code outside of git is no backup of a home folder
 

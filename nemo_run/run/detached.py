@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nemo_run.core.execution._supervisor import MARKER
+from nemo_run.core.execution.local.supervisor import MARKER
+from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.errors import ExperimentError
-from nemo_run.run.prepare import import_environment
 from nemo_run.run.store import ExperimentStore
 
 

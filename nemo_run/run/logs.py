@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nemo_run.core.execution.base import Backends
-from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.errors import NemoRunError
 from nemo_run.run.progress import current_progress, goes_on
 from nemo_run.run.records import Definition, JobDefinition, TaskProgress

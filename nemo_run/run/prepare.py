@@ -15,14 +15,16 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Backends, Executor, QueueBackend
 from nemo_run.core.execution.jobs import Command, JobRequest, Plan
-from nemo_run.core.execution.masking import MASK, is_secret, masked
+from nemo_run.core.files import folder_name, make_folder, write_json, write_text
+from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
+from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.errors import ScriptError, SerializationError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
-from nemo_run.run.store import ExperimentStore, folder_name, job_folder_name, make_folder, write_json, write_text
+from nemo_run.run.store import ExperimentStore, job_folder_name
 from nemo_run.run.tasks import check_graph
 
 _PYTHONS = ("python", "python3")
@@ -263,11 +265,3 @@ def _paths_inside() -> list[str]:
 
     root = top_of(Path.cwd()) or Path.cwd()
     return [os.path.relpath(path, root) for path in code.own_paths() if Path(path).is_relative_to(root)]
-
-
-def import_environment() -> dict[str, str]:
-    """What a new interpreter needs to import this package, where it is not installed but lies somewhere."""
-    home = str(Path(__file__).resolve().parents[2])
-    if Path(home).name in ("site-packages", "dist-packages"):
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), home]))}

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core.execution.masking import masked_arguments
+from nemo_run.core.masking import masked_arguments
 from nemo_run.run.code import installed_packages
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nemo_run.core import files
 from nemo_run.errors import ExperimentError
 from nemo_run.run import code, store as stores
 from nemo_run.run.provenance import collect
@@ -40,7 +41,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
     try:
         provenance = old.read_provenance()
         places = _bring_code(old, new, provenance)
-        stores.write_text(new.path / "environment.json", (old.path / "environment.json").read_text())
+        files.write_text(new.path / "environment.json", (old.path / "environment.json").read_text())
         if (old.path / "packages").is_dir():
             shutil.copytree(old.path / "packages", new.path / "packages")
         for task in (task for job in definition.jobs for task in job.tasks):
@@ -71,16 +72,16 @@ def _copy_task(old: ExperimentStore, new: ExperimentStore, directory: str, place
     names = {str(old.path): str(new.path), old.id: new.id}
     task = json.loads(_renamed((source / "task.json").read_text(), names))
     task["sys_path"] = [_moved(path, places) for path in task["sys_path"]]
-    stores.write_json(target / "task.json", task)
+    files.write_json(target / "task.json", task)
     plan = json.loads(_renamed((source / "plan.json").read_text(), names))
     _move_code(plan["spec"], places)
-    stores.write_json(target / "plan.json", plan)
+    files.write_json(target / "plan.json", plan)
     for name in _COPIES:
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name, dirs_exist_ok=True)
         elif (source / name).exists():
             shutil.copy2(source / name, target / name)
-    stores.make_folder(target / "artifacts")
+    files.make_folder(target / "artifacts")
 
 
 def _renamed(text: str, names: dict[str, str]) -> str:

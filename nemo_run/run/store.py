@@ -25,8 +25,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -39,6 +37,16 @@ from typing import Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.files import (
+    digest,
+    folder_name,
+    make_folder,
+    read_json,
+    read_object,
+    try_lock,
+    write_json,
+    write_text,
+)
 from nemo_run.errors import ExperimentBusyError, ExperimentNotFoundError, InvalidNameError, StoreError
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
@@ -50,109 +58,6 @@ _OWN_FOLDERS = ("cancel", "code", "packages")
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def write_text(path: Path, text: str | bytes, *, durable: bool = False) -> None:
-    """Replace a file as a whole; readable by its owner only.
-
-    Args:
-        path: The file; its folder must exist.
-        text: The new content.
-        durable: Wait until it has reached the disk.
-
-    Raises:
-        StoreError: The file cannot be written; the message names it.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as f:
-            f.write(text.encode() if isinstance(text, str) else text)
-            if durable:
-                f.flush()
-                os.fsync(f.fileno())
-        temporary.replace(path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(f"{path}: cannot be written: {e.strerror}; nothing was changed") from e
-
-
-def write_json(path: Path, doc: Any, *, durable: bool = False, indent: int | None = 1) -> None:
-    """Replace a JSON file as a whole; see :func:`write_text`. Without indentation it takes a fraction of the time."""
-    text = json.dumps(doc, indent=indent, ensure_ascii=False) + "\n"
-    # Bytes of a file name or a variable that are no UTF-8 are lone surrogates here; JSON writes those as escapes.
-    write_text(path, text.encode("utf-8", "backslashreplace"), durable=durable)
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        StoreError: It cannot be read or is damaged; the message names it.
-    """
-    try:
-        return json.loads(_read_bytes(path))
-    except FileNotFoundError:
-        raise
-    except OSError as e:
-        raise StoreError(f"{path}: cannot be read: {e.strerror}") from e
-    except ValueError as e:
-        raise StoreError(
-            f"{path}: the file is damaged ({e}); restore it, or delete the experiment's folder. "
-            "Other experiments are not affected"
-        ) from e
-
-
-def _read_bytes(path: str | Path) -> bytes:
-    """All of a file. There are thousands of small ones, so nothing is asked about it first, as ``open`` would."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        content = b""
-        while piece := os.read(fd, 1 << 16):
-            content += piece
-        return content
-    finally:
-        os.close(fd)
-
-
-def _read_object(path: str | Path) -> dict[str, Any] | None:
-    """Read a JSON object; ``None`` where there is no such file."""
-    try:
-        doc = read_json(path)
-    except FileNotFoundError:
-        return None
-    if not isinstance(doc, dict):
-        raise StoreError(f"{path}: the file is damaged: it is no JSON object")
-    return doc
-
-
-def make_folder(path: Path) -> Path:
-    """Create a folder, with its parents, that only its owner can enter."""
-    try:
-        if not path.parent.is_dir():
-            make_folder(path.parent)
-        path.mkdir(exist_ok=True, mode=0o700)
-    except OSError as e:
-        raise StoreError(
-            f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to"
-        ) from e
-    return path
-
-
-def folder_name(name: str) -> str:
-    """A safe name of a folder for any name a user may give; different names give different folders.
-
-    >>> folder_name("my-job_1.a")
-    'my-job_1.a'
-    >>> folder_name("../etc")
-    'etc-f7f912'
-    """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
-    if safe == name:
-        return safe
-    return f"{safe or 'x'}-{_digest(name)}"
-
-
 def job_folder_name(job_id: str) -> str:
     """Name of the folder of a job: a safe one, and none of those that the store itself uses beside it.
 
@@ -161,11 +66,7 @@ def job_folder_name(job_id: str) -> str:
     """
     name = folder_name(job_id)
     own = name in _OWN_FOLDERS or name.endswith((".json", ".lock", ".log"))
-    return f"{name}-{_digest(job_id)}" if own else name
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:6]
+    return f"{name}-{digest(job_id)}" if own else name
 
 
 # --- all experiments ---------------------------------------------------------------------------------------------
@@ -344,7 +245,7 @@ class ExperimentStore:
 
     def read_provenance(self) -> dict[str, Any]:
         """Who launched the experiment, where, and with what."""
-        return _read_object(self.path / "provenance.json") or {}
+        return read_object(self.path / "provenance.json") or {}
 
     def folder(self, relative: str) -> Path:
         """A folder of the experiment, created if need be."""
@@ -372,7 +273,7 @@ class ExperimentStore:
     def read_task(self, task: TaskDefinition) -> dict[str, Any]:
         """The configuration of a task and its executor, as documents."""
         path = self.path / task.directory / "task.json"
-        doc = _read_object(path)
+        doc = read_object(path)
         if doc is None or "config" not in doc or "executor" not in doc:
             raise StoreError(f"{path}: the file is {'missing' if doc is None else 'damaged'}; it says what the task is")
         return doc
@@ -419,7 +320,7 @@ class ExperimentStore:
         """
         fd = self._open_lock(os.O_RDWR | os.O_CREAT)
         try:
-            if not _lock(fd):
+            if not try_lock(fd):
                 who = self.controller()
                 raise ExperimentBusyError(
                     f"experiment {self.id!r} is driven by process {who.get('pid', '?')} on {who.get('host', '?')}; "
@@ -458,7 +359,7 @@ class ExperimentStore:
     def controller(self) -> dict[str, Any]:
         """Who drives the experiment, or last did; empty where nobody ever did."""
         with contextlib.suppress(StoreError):  # damaged; it only tells whom to ask
-            return _read_object(self.path / "controller.json") or {}
+            return read_object(self.path / "controller.json") or {}
         return {"pid": "?", "host": "?"}
 
     # the end
@@ -469,7 +370,7 @@ class ExperimentStore:
 
     def read_summary(self) -> dict[str, Any] | None:
         """How the experiment ended; ``None`` while it has not."""
-        return _read_object(f"{self.path}/summary.json")
+        return read_object(f"{self.path}/summary.json")
 
     def drop_summary(self) -> None:
         """Forget how it ended, because it goes on."""
@@ -487,18 +388,6 @@ class ExperimentStore:
         grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.path.parent))
         self.path.rename(grave / self.path.name)
         shutil.rmtree(grave)
-
-
-def _lock(fd: int) -> bool:
-    """Lock a file for ourselves; give those a moment who hold it just to see whether it is locked."""
-    for _ in range(50):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            return True
-    return False
 
 
 def _definition(doc: dict[str, Any]) -> Definition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.core.execution.masking import MASK
+from nemo_run.core.masking import MASK
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
 from nemo_run.run.store import ExperimentStore

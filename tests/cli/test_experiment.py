@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.cli.selection import parse_age
+from nemo_run.cli.commands.selection import parse_age
 from nemo_run.errors import CommandLineError
 from tests.cli.conftest import Nemorun
 

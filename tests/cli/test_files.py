@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.cli.files import is_file, split_section
+from nemo_run.cli.overriding.files import is_file, split_section
 from nemo_run.errors import CommandLineError, ConfigError, NemoRunError
 from tests.cli import samples
 from tests.cli.samples import Adam, Deep, Net, adam, everything, small

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import nemo_run as run
-from nemo_run.cli.parse import OPERATORS
+from nemo_run.cli.overriding.parse import OPERATORS
 from nemo_run.errors import OverrideError
 from tests.cli import samples
 from tests.cli.samples import Adam, Colour, Deep, Level, Mode, Net, Square, everything

@@ -7,8 +7,8 @@ import ast
 import pytest
 from hypothesis import example, given, strategies as st
 
-from nemo_run.cli.items import Call, Item, Pairs, Quoted, Several, Word
-from nemo_run.cli.parse import OPERATORS, is_override, parse_override, parse_value
+from nemo_run.cli.overriding.items import Call, Item, Pairs, Quoted, Several, Word
+from nemo_run.cli.overriding.parse import OPERATORS, is_override, parse_override, parse_value
 from nemo_run.errors import OverrideError
 
 
@@ -153,7 +153,7 @@ _LITERALS = st.recursive(
 def test_python_literals_are_read_as_python_reads_them(value: object) -> None:
     from typing import Any
 
-    from nemo_run.cli.values import Place, convert
+    from nemo_run.cli.overriding.values import Place, convert
 
     text = repr(value)
     assert ast.literal_eval(text) == value

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution import _dgxcloud_bodies as bodies
-from nemo_run.core.execution._cloud_names import service_name
 from nemo_run.core.execution.base import Command, JobRequest, JobState
-from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, DGXCloudState
+from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, DGXCloudState, spec as bodies
+from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.errors import ExecutorError
 from tests.dgxcloud import server
 from tests.dgxcloud.executors import make_executor

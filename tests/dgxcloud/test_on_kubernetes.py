@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution._rest import RestClient
+from nemo_run.core.rest import RestClient
 from nemo_run.run.experiment import Experiment
 from tests.dgxcloud import executors, server
 from tests.dgxcloud.executors import make_executor

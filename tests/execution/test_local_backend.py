@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution import _supervisor
 from nemo_run.core.execution.base import JobState, Plan
-from nemo_run.core.execution.local import LocalExecutor, available_gpus, parse_duration, parse_size
+from nemo_run.core.execution.local import LocalExecutor, available_gpus, parse_duration, parse_size, supervisor
 from nemo_run.errors import ExecutorError
 from tests.execution.contract import BackendContract
 from tests.support import attempts, eventually, own_processes
@@ -23,7 +22,7 @@ class TestLocalBackend(BackendContract):
 
     def owner(self, plan: Plan, attempt: int = 1) -> int:
         """The pid of an attempt's supervisor."""
-        claim = _supervisor.read_json(f"{plan.directory}/attempts/{attempt}/supervisor.json")
+        claim = supervisor.read_json(f"{plan.directory}/attempts/{attempt}/supervisor.json")
         return int(claim["pid"])
 
     # who runs an attempt
@@ -32,7 +31,7 @@ class TestLocalBackend(BackendContract):
         plan = self.plan("echo x >> ran")
         folder = Path(plan.directory, "attempts", "1")
         folder.mkdir(parents=True)
-        _supervisor.write_json(str(folder / "spec.json"), {**plan.spec, "argv": plan.spec["argv"]})
+        supervisor.write_json(str(folder / "spec.json"), {**plan.spec, "argv": plan.spec["argv"]})
         assert self.backend.recover(plan, 1) is None
         self.backend.submit(plan, 1)
         second = self.submit(plan, 2)
@@ -73,7 +72,7 @@ class TestLocalBackend(BackendContract):
         handle = self.submit(plan)
         pid = int(eventually(lambda: attempts(self.tmp_path))[0])
         os.kill(self.owner(plan), signal.SIGKILL)
-        eventually(lambda: _supervisor.start_time(pid) is None)
+        eventually(lambda: supervisor.start_time(pid) is None)
         status = self.end(handle)
         assert (status.state, status.exit_code, status.lost) == (JobState.FAILED, None, True)
         assert "how the task ended is not known" in status.reason
@@ -104,11 +103,11 @@ class TestLocalBackend(BackendContract):
         handle = self.submit(plan)
         eventually(lambda: self.log(handle))  # there is a process to be ended
         claim = Path(plan.directory, "attempts", "1", "supervisor.json")
-        doc = _supervisor.read_json(str(claim))
-        _supervisor.write_json(str(claim), {**doc, "pid": os.getpid()})
+        doc = supervisor.read_json(str(claim))
+        supervisor.write_json(str(claim), {**doc, "pid": os.getpid()})
         assert self.status(handle).lost
         self.backend.cancel([handle])  # we are still here
-        _supervisor.write_json(str(claim), doc)
+        supervisor.write_json(str(claim), doc)
         self.end(handle)
 
     # what a task leaves behind

@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import _supervisor
 from nemo_run.core.execution.base import JobState, Plan
-from nemo_run.core.execution.local import LocalBackend
+from nemo_run.core.execution.local import LocalBackend, supervisor
 from nemo_run.run.controller import Controller
 from nemo_run.run.store import ExperimentStore
 from tests.support import attempts, bash, eventually, own_processes, states
@@ -110,7 +109,7 @@ SUPERVISED = "echo begun >> ran; sleep 0.01; echo ended >> ran"
 
 
 def supervise(attempt: Path) -> None:
-    _supervisor.become_supervisor(str(attempt), os.open(os.devnull, os.O_RDWR))
+    supervisor.become_supervisor(str(attempt), os.open(os.devnull, os.O_RDWR))
 
 
 def crash_supervisor(step: int, work: Path) -> tuple[bool, str]:
@@ -120,7 +119,7 @@ def crash_supervisor(step: int, work: Path) -> tuple[bool, str]:
     attempt = Path(plan.directory, "attempts", "1")
     attempt.mkdir(parents=True)
     spec = {"argv": ["bash", "-c", SUPERVISED], "env": {"PATH": os.environ["PATH"]}, "cwd": str(work)}
-    _supervisor.write_json(str(attempt / "spec.json"), spec)
+    supervisor.write_json(str(attempt / "spec.json"), spec)
     killed = dies_at(step, attempt, lambda: supervise(attempt))
     backend = LocalBackend()
     handle = backend.recover(plan, 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nemo_run.core.execution._kubernetes import Cluster, default_connection
+from nemo_run.core.execution.pods.client import Cluster, default_connection
 from nemo_run.errors import ExecutorError
 from tests.kubeflow import crds
 from tests.kubeflow.operator import Trainer

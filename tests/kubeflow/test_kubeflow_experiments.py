@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution._kubeflow_direct import KubeflowJobState
-from nemo_run.core.execution._kubernetes import Cluster
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.kubeflow import KubeflowExecutor
+from nemo_run.core.execution.kubeflow.standalone import KubeflowJobState
+from nemo_run.core.execution.pods.client import Cluster
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 from tests.support import eventually
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nemo_run.core.execution._kubernetes import Cluster, default_connection
 from nemo_run.core.execution.kuberay import KubeRayExecutor
+from nemo_run.core.execution.pods.client import Cluster, default_connection
 from tests.kuberay import crds, support
 from tests.kuberay.operator import KubeRay
 from tests.services.kubernetes import KubernetesCluster

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nemo_run.core.ray import follower
 from nemo_run.core.tunnel.ssh import free_port
-from nemo_run.run.ray import _kuberay_follower
 
 
 def test_it_gives_up_where_no_job_comes() -> None:
-    script = Path(_kuberay_follower.__file__).read_text(encoding="utf-8")
+    script = Path(follower.__file__).read_text(encoding="utf-8")
     env = {**os.environ, "RAY_DASHBOARD_ADDRESS": f"127.0.0.1:{free_port()}", "RAY_JOB_SUBMISSION_ID": "late"}
     done = subprocess.run([sys.executable, "-c", script, "0.1"], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

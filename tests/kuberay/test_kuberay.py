@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.core.execution._kubernetes import Cluster
 from nemo_run.core.execution.kuberay import KubeRayExecutor
+from nemo_run.core.execution.kuberay.spec import API
+from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.ray.engine import DASHBOARD_PORT, get_engine
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
-from nemo_run.run.ray._kuberay_objects import API
-from nemo_run.run.ray.engine import DASHBOARD_PORT, get_engine
 from tests.docs.running import Reader
 from tests.kuberay import support
 from tests.support import eventually

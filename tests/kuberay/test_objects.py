@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution._kubernetes import Cluster
 from nemo_run.core.execution.kuberay import KubeRayExecutor, KubeRayWorkerGroup
+from nemo_run.core.execution.kuberay.spec import API, object_of
+from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.ray.engine import ClusterSpec, ClusterState, get_engine
 from nemo_run.errors import ExecutorError
 from nemo_run.run.ray import RayCluster, RayJob
-from nemo_run.run.ray._kuberay_objects import API, object_of
-from nemo_run.run.ray.engine import ClusterSpec, ClusterState, get_engine
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("kubernetes node")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nemo_run.core.execution._kubernetes import Cluster, default_connection
+from nemo_run.core.execution.pods.client import Cluster, default_connection
 from tests.services.kubernetes import KubernetesCluster
 from tests.support import work as work
 

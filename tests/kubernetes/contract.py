@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nemo_run.core.execution._kubernetes_attempt import Attempt
-from nemo_run.core.execution._kubernetes_spec import PodExecutor
 from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.pods.attempt import Attempt
+from nemo_run.core.execution.pods.spec import PodExecutor
 from nemo_run.core.packaging.base import Packager
 from tests.execution.contract import HOSTILE, BackendContract
 from tests.services.kubernetes import IMAGE, KubernetesCluster

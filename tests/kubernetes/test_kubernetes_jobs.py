@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nemo_run.core.execution._kubernetes import Cluster
-from nemo_run.core.execution._kubernetes_attempt import Attempt
-from nemo_run.core.execution._kubernetes_spec import ATTEMPT_LABEL
 from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus, Plan
 from nemo_run.core.execution.kubernetes import KubernetesBackend, KubernetesExecutor
+from nemo_run.core.execution.pods.attempt import Attempt
+from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.execution.pods.spec import ATTEMPT_LABEL
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.services.kubernetes import GPUS, IMAGE, KubernetesCluster

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution._kubernetes import context_namespace, default_connection
-from nemo_run.core.execution._kubernetes_pods import broken, combined, pod_status
-from nemo_run.core.execution._kubernetes_spec import literal, merged
 from nemo_run.core.execution.base import JobState, JobStatus
+from nemo_run.core.execution.pods.client import context_namespace, default_connection
+from nemo_run.core.execution.pods.spec import literal, merged
+from nemo_run.core.execution.pods.status import broken, combined, pod_status
 from nemo_run.errors import ExecutorError
 
 TIME = "2030-01-01T00:00:00Z"

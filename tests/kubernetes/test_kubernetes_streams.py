@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.core.execution import _kubernetes_streams as streams
-from nemo_run.core.execution._kubernetes import Cluster, default_connection
-from nemo_run.core.execution._kubernetes_log import PodLog
-from nemo_run.core.execution._kubernetes_pods import pod_status
 from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.pods import streams
+from nemo_run.core.execution.pods.client import Cluster, default_connection
+from nemo_run.core.execution.pods.log import PodLog
+from nemo_run.core.execution.pods.status import pod_status
 from nemo_run.errors import CommandError, ExecutorError
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 from tests.support import eventually

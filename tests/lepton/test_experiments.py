@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import _lepton_bodies as bodies
 from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError
 from tests.launchers import ddp

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution._lepton_service import Workspace, default_connection
-from nemo_run.core.execution._rest import RestClient
 from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.lepton.client import Workspace, default_connection
+from nemo_run.core.rest import RestClient
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.lepton.conftest import executor_on
 from tests.services.lepton import Lepton
@@ -92,7 +92,7 @@ def test_who_wants_us_to_wait_is_waited_for(client: Workspace, lepton: Lepton) -
 
 
 def test_many_jobs_come_in_pages(client: Workspace, lepton: Lepton, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nemo_run.core.execution._lepton_service._PAGE", 2)
+    monkeypatch.setattr("nemo_run.core.execution.lepton.client._PAGE", 2)
     for number in range(5):
         client.create({**BODY, "metadata": {"id": f"a-job-{number}"}})
     client.create({**BODY, "metadata": {"id": "other"}})
@@ -180,7 +180,7 @@ def test_a_log_that_breaks_while_it_is_followed(
 
 
 def test_the_end_of_our_line_may_come_in_pieces() -> None:
-    from nemo_run.core.execution._lepton_log import Output
+    from nemo_run.core.execution.lepton.log import Output
 
     text = b"a [job-1 ended, they say\n[job-1 ended: 3 10 20 1]\n"
     for size in range(1, len(text)):

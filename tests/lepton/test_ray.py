@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.core.ray.engine import ClusterSpec, ClusterState, get_engine
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import EngineUnreachableError, ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
-from nemo_run.run.ray.engine import ClusterSpec, ClusterState, get_engine
 from tests.lepton.conftest import executor_on
 from tests.services.lepton import Lepton
 from tests.support import eventually

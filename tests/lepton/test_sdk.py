@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution._lepton_bodies import LeptonJobState
-from nemo_run.core.execution._lepton_service import Workspace, default_connection, replica_id
-from nemo_run.run.ray._lepton import cluster_body
+from nemo_run.core.execution.lepton.client import Workspace, default_connection, replica_id
+from nemo_run.core.execution.lepton.ray import cluster_body
+from nemo_run.core.execution.lepton.spec import LeptonJobState
 from tests.lepton.conftest import executor_on
 from tests.services import leptonai
 from tests.services.lepton import Lepton, Request

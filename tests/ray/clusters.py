@@ -6,14 +6,14 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core.execution import _supervisor
+from nemo_run.core.execution.local import supervisor
 from nemo_run.run.ray import RayCluster
 from tests.support import eventually
 
 
 def processes_of(record: dict[str, Any]) -> dict[int, str]:
     """Living processes of a local cluster: by the mark of its supervisor, and by the folder that Ray works in."""
-    marked = _supervisor.members(record["handle"].removeprefix("local://"))
+    marked = supervisor.members(record["handle"].removeprefix("local://"))
     found = dict.fromkeys(marked, "marked")
     for path in Path("/proc").iterdir():
         with contextlib.suppress(OSError):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nemo_run import LocalExecutor
+from nemo_run.core.ray.engine import Dashboard
+from nemo_run.core.ray.jobs_api import JobsApi
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from nemo_run.run.ray import RayCluster, RayJob
-from nemo_run.run.ray.engine import Dashboard
-from nemo_run.run.ray.jobs_api import JobsApi
 from tests.ray.clusters import record_of, shell_waits_for
 from tests.ray.proxy import FaultyProxy
 from tests.support import eventually

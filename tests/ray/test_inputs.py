@@ -13,9 +13,9 @@ import pytest
 
 from nemo_run import LocalExecutor, Packager, PatternPackager
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.ray.engine import get_engine
 from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError, MissingExtraError, NemoRunError
 from nemo_run.run.ray import RayCluster, RayJob, runtime_env
-from nemo_run.run.ray.engine import get_engine
 
 
 class NoRay(Executor):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import _supervisor
+from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import JobNotFoundError
 from nemo_run.run.controller import Controller
 from tests.support import attempts, bash, eventually, kill_all, states
@@ -30,7 +30,7 @@ wait
 
 def alive(work: Path) -> list[int]:
     pids = [int(line) for line in (work / "pids").read_text().split()]
-    return [pid for pid in pids if _supervisor.start_time(pid) is not None]
+    return [pid for pid in pids if supervisor.start_time(pid) is not None]
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_while_the_controller_is_killed(running: run.Experiment, work: Path) -> 
 def test_what_a_lost_supervisor_left_behind(running: run.Experiment, work: Path) -> None:
     """A killed supervisor: the task is lost, and told so; whatever is left of it is ended."""
     folder = running.directory / "family" / "attempts" / "1"
-    os.kill(_supervisor.read_json(str(folder / "supervisor.json"))["pid"], 9)
+    os.kill(supervisor.read_json(str(folder / "supervisor.json"))["pid"], 9)
     running.wait(["family"])
     result = running.results()["family"]
     assert (result.state, result.exit_code) == (run.JobState.FAILED, None)
@@ -166,13 +166,13 @@ def test_nothing_waits_for_ever_for_a_controller_that_is_gone(work: Path, tmp_pa
 def test_what_runs_on_another_machine_is_told_not_waited_for(running: run.Experiment) -> None:
     os.kill(running._its_store.controller()["pid"], 9)
     claim = running.directory / "other" / "attempts" / "1" / "supervisor.json"
-    doc = _supervisor.read_json(str(claim))
-    _supervisor.write_json(str(claim), {**doc, "host": "elsewhere", "boot": "another"})
+    doc = supervisor.read_json(str(claim))
+    supervisor.write_json(str(claim), {**doc, "host": "elsewhere", "boot": "another"})
     assert states(running)["other"] == "UNKNOWN"
     assert "elsewhere" in running.results()["other"].reason
     running.wait(["other"])
     running.logs("other")
     with pytest.raises(run.NemoRunError, match="elsewhere"):
         running.cancel("other")
-    _supervisor.write_json(str(claim), doc)
+    supervisor.write_json(str(claim), doc)
     assert states(running)["other"] == "RUNNING"

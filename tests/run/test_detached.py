@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import _supervisor
+from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import ExperimentError
 from tests.support import attempts, bash, eventually, states
 
@@ -52,7 +52,7 @@ def test_a_graph_goes_on_without_its_launcher(work: Path) -> None:
     assert states(exp) == ENDED
     assert sorted(attempts(work)) == ["a me", "b", "c"]
     assert exp.results()["b"].exit_code == 4
-    eventually(lambda: _supervisor.start_time(controller(exp)) is None)
+    eventually(lambda: supervisor.start_time(controller(exp)) is None)
 
 
 def test_what_it_left_is_there_when_it_has_ended(work: Path) -> None:

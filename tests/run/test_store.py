@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.core import files
 from nemo_run.errors import ExperimentBusyError, InvalidNameError
 from nemo_run.run import store as stores
 from nemo_run.run.records import Definition
@@ -54,7 +55,7 @@ def test_any_title_stays_inside(title: str, nemorun_home: Path) -> None:
 
 def test_different_names_are_different_folders() -> None:
     names = [*NAMES, "x" * 299, "a-b", "a  b"]
-    assert len({stores.folder_name(name) for name in names}) == len(names)
+    assert len({files.folder_name(name) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize("wrong", ["", "  ", "a\nb", "a\0b", "\x1b[31m", 42, None])
@@ -122,7 +123,7 @@ def test_eight_processes_with_one_title_at_once(work: Path) -> None:
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    stores.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     code = f"""
         import resource
         from pathlib import Path
@@ -138,13 +139,13 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     ).stdout
     assert str(path) in out
     assert "nothing was changed" in out
-    assert stores.read_json(path) == {"a": 1}
+    assert files.read_json(path) == {"a": 1}
     assert {one.name for one in tmp_path.glob("*file*")} == {path.name}
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    stores.write_json(path, ["0"] * 10)
+    files.write_json(path, ["0"] * 10)
     writer = textwrap.dedent(f"""
         from pathlib import Path
         from nemo_run.run import store
@@ -157,7 +158,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     try:
         seen = set()
         while len(seen) < 20:
-            doc = stores.read_json(path)
+            doc = files.read_json(path)
             assert len(set(doc)) == 1
             seen.add(doc[0])
     finally:
@@ -167,8 +168,8 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["naïve — 日本語 🚀", "\udcff\udc80", "a\u2028b", "\x00\x1f"])
 def test_any_text_survives(value: str, tmp_path: Path) -> None:
-    stores.write_json(tmp_path / "x", {value: value})
-    assert stores.read_json(tmp_path / "x") == {value: value}
+    files.write_json(tmp_path / "x", {value: value})
+    assert files.read_json(tmp_path / "x") == {value: value}
 
 
 # damage

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from typing_extensions import Self
 
-from nemo_run.core.execution._kubernetes import Cluster, Object
+from nemo_run.core.execution.pods.client import Cluster, Object
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 

@@ -9,10 +9,9 @@ import pytest
 
 pytest.register_assert_rewrite("tests.execution.contract")
 
-from nemo_run.core.execution import _slurm_backend  # noqa: E402
-from nemo_run.core.execution._slurm_backend import SlurmBackend  # noqa: E402
 from nemo_run.core.execution.base import Command, JobRequest  # noqa: E402
-from nemo_run.core.execution.slurm import SlurmExecutor  # noqa: E402
+from nemo_run.core.execution.slurm import SlurmExecutor, backend as _slurm_backend  # noqa: E402
+from nemo_run.core.execution.slurm.backend import SlurmBackend  # noqa: E402
 from nemo_run.core.packaging.base import Packager  # noqa: E402
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel  # noqa: E402
 from tests.services.slurm import USER, SlurmCluster  # noqa: E402

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.core.execution import _slurm_backend
-from nemo_run.core.execution._slurm_backend import SlurmBackend
 from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus
-from nemo_run.core.execution.slurm import SlurmExecutor
+from nemo_run.core.execution.slurm import SlurmExecutor, backend as _slurm_backend
+from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.packaging.base import Packager
 from tests.services.slurm import SlurmCluster
 from tests.support import eventually

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution._slurm_backend import SlurmBackend
 from nemo_run.core.execution.slurm import SlurmExecutor
+from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nemo_run.core.execution import _slurm_queue as queue
 from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.slurm import queue
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import _slurm_script as script, slurm
+from nemo_run.core.execution import slurm
 from nemo_run.core.execution.base import Command, ExecutorMacros, JobRequest, Plan
-from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_packaging_job_key
+from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_packaging_job_key, script
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
 from nemo_run.errors import ExecutorError

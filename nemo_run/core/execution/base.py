@@ -25,7 +25,7 @@ from nemo_run.core.execution.jobs import (  # engines of others import these fro
     Plan as Plan,
 )
 from nemo_run.core.execution.launcher import Launcher, make_launcher
-from nemo_run.core.execution.log_reader import LogReader
+from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError
@@ -309,7 +309,7 @@ class Executor(ConfigurableMixin):
 # --- which backends there are ------------------------------------------------------------------------------------
 
 _BUILT_IN = {
-    "dgxcloud": "nemo_run.core.execution._dgxcloud_backend:DGXCloudBackend",
+    "dgxcloud": "nemo_run.core.execution.dgxcloud.backend:DGXCloudBackend",
     "docker": "nemo_run.core.execution.docker:DockerBackend",
     "kubeflow": "nemo_run.core.execution.kubeflow:KubeflowBackend",
     "kubernetes": "nemo_run.core.execution.kubernetes:KubernetesBackend",
@@ -317,7 +317,7 @@ _BUILT_IN = {
     "local": "nemo_run.core.execution.local:LocalBackend",
     "skypilot": "nemo_run.core.execution.skypilot:SkypilotClusterBackend",
     "skypilot_jobs": "nemo_run.core.execution.skypilot_jobs:SkypilotJobsBackend",
-    "slurm": "nemo_run.core.execution._slurm_backend:SlurmBackend",
+    "slurm": "nemo_run.core.execution.slurm.backend:SlurmBackend",
 }
 _ENTRY_POINTS = "nemo_run.executors"
 

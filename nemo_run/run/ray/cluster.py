@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
-from nemo_run.errors import EngineUnreachableError, ExecutorError
-from nemo_run.run.ray import records
-from nemo_run.run.ray.engine import (
+from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
     ClusterSpec,
     ClusterState,
@@ -20,8 +18,11 @@ from nemo_run.run.ray.engine import (
     RayEngine,
     get_engine,
 )
+from nemo_run.core.ray.pauses import Pauses
+from nemo_run.errors import EngineUnreachableError, ExecutorError
+from nemo_run.run.ray import records
 from nemo_run.run.ray.records import StoredCluster
-from nemo_run.run.ray.waiting import Pauses, telling
+from nemo_run.run.ray.waiting import telling
 from nemo_run.run.store import check_title
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.files import folder_name, make_folder, read_json, write_json, write_text
 from nemo_run.errors import ExecutorError, StoreError
-from nemo_run.run.store import folder_name, make_folder, read_json, write_json, write_text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core.execution.masking import masked
+from nemo_run.core.masking import masked
 from nemo_run.core.packaging.archive import READ_SIZE, extract, package_digest
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.repository import git, top_of

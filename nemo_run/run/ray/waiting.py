@@ -16,31 +16,6 @@ if TYPE_CHECKING:
 _SILENT = 1.0  # seconds in which nothing is told: most waits are over by then
 
 
-class Pauses:
-    """Ever longer pauses between two questions, so that neither a person nor an engine waits long for the other."""
-
-    def __init__(self, first: float = 0.1, longest: float = 2.0, until: float | None = None) -> None:
-        """Pause.
-
-        Args:
-            first: Seconds of the first pause.
-            longest: Seconds of the longest.
-            until: When it is too late, on the monotonic clock.
-        """
-        self._pause, self._longest, self._until = first, longest, until
-
-    @property
-    def over(self) -> bool:
-        """Whether it is too late."""
-        return self._until is not None and time.monotonic() >= self._until
-
-    def sleep(self) -> None:
-        """Make a pause, not beyond the time when it is too late."""
-        rest = self._longest if self._until is None else self._until - time.monotonic()
-        time.sleep(max(min(self._pause, rest), 0))
-        self._pause = min(self._pause * 1.5, self._longest)
-
-
 @contextlib.contextmanager
 def telling() -> Iterator[Callable[[str], None]]:
     """Give a function that tells what is being waited for: one changing line in a terminal, lines elsewhere."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution._skypilot import SkypilotOptions
-from nemo_run.core.execution._skypilot_backend import Handle
 from nemo_run.core.execution.base import JobState, get_backend
+from nemo_run.core.execution.sky.backend import Handle
+from nemo_run.core.execution.sky.spec import SkypilotOptions
 from nemo_run.core.execution.skypilot import SkypilotExecutor
 from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor
 from nemo_run.core.packaging.base import Packager

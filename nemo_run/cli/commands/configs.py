@@ -1,0 +1,95 @@
+"""``nemorun config``: look at configuration files, compare, convert and check them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import fiddle as fdl
+
+File = Annotated[str, typer.Argument(metavar="FILE[:SECTION]", help="File in YAML, TOML or JSON.")]
+
+
+def create() -> typer.Typer:
+    """The group of commands."""
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    for command in (show, diff, convert, validate):
+        app.command(command.__name__)(command)
+    return app
+
+
+def show(file: File) -> None:
+    """Show what a file holds, as YAML. Nothing that it names is imported."""
+    from nemo_run.cli.show import print_yaml
+    from nemo_run.config.export import write_document
+
+    print_yaml(write_document(_document(file), "yaml").rstrip())
+
+
+def diff(
+    old: File,
+    new: File,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if there are differences.")] = False,
+) -> None:
+    """Show what is different between two files. Nothing that they name is imported."""
+    from nemo_run.cli.show import print_diff
+    from nemo_run.config.diff import diff as compare
+
+    found = compare(_document(new), _document(old))
+    print_diff(found)
+    if exit_code and found:
+        raise typer.Exit(1)
+
+
+def convert(
+    file: File,
+    target: Annotated[Path, typer.Argument(help="File to write; its ending says the format, .py for Python source.")],
+) -> None:
+    """Write what a file holds in another format. What it names is imported only for Python source."""
+    from nemo_run.config.export import to_python, write_document
+    from nemo_run.errors import CommandLineError
+
+    formats = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
+    ending = target.suffix.lower()
+    if ending == ".py":
+        to_python(_config(file, validate=False), target)
+    elif ending in formats:
+        write_document(_document(file), formats[ending], target)  # type: ignore[arg-type]
+    else:
+        raise CommandLineError(f"{target}: no format has this ending; there are {', '.join([*formats, '.py'])}")
+
+
+def validate(file: File) -> None:
+    """Check that a file can be loaded: that all it names is there, and that every argument fits its type."""
+    from nemo_run.config.names import get_type_namespace
+    from nemo_run.run.tasks import check_arguments
+
+    config = _config(file, validate=True)
+    check_arguments(config)
+    typer.echo(f"{file}: a valid configuration of {get_type_namespace(config.__fn_or_cls__)}")
+
+
+def _document(file: str) -> Any:
+    from nemo_run.cli.overriding.files import read
+
+    return read(f"@{file}")
+
+
+def _config(file: str, *, validate: bool) -> fdl.Buildable[Any]:
+    import fiddle as fdl
+
+    from nemo_run.config.document import from_document
+    from nemo_run.errors import CommandLineError, ConfigError
+
+    try:
+        config = from_document(_document(file), validate=validate)
+    except ConfigError as error:
+        of_script = "'__main__." in str(error)
+        hint = "; a script has written it, so check it there: python SCRIPT --yaml FILE --dryrun" if of_script else ""
+        raise CommandLineError(f"{file}: {error}{hint}") from None
+    if not isinstance(config, fdl.Buildable):
+        raise CommandLineError(f"{file}: it holds no configuration: there is no `_target_` at the top")
+    return config

@@ -1,0 +1,154 @@
+"""``nemorun executors`` and ``nemorun doctor``: what works here, and what does not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        what: The thing.
+        state: ``"ok"``, ``"note"`` or ``"broken"``.
+        text: What was found.
+    """
+
+    what: str
+    state: str
+    text: str
+
+
+def executors(json: AsJson = False) -> None:
+    """List the executors, which of them work here, and why the others do not."""
+    from nemo_run.cli.executors import executor_names, third_party_engines, why_not_usable
+    from nemo_run.cli.show import print_json, print_table
+
+    reasons = {name: why_not_usable(name) for name in executor_names()}
+    classes = {name: f"run.{class_name}" for name, (class_name, _) in executor_names().items()}
+    others = dict(third_party_engines())
+    if json:
+        found = [{"name": name, "class": classes[name], "why_not": why} for name, why in reasons.items()]
+        print_json([*found, *({"name": name, "class": cls, "why_not": ""} for name, cls in others.items())])
+        return
+    rows = [(name, classes[name], "no" if why else "yes", why) for name, why in reasons.items()]
+    rows += [(name, cls, "", "an engine of another package") for name, cls in others.items()]
+    print_table(("executor", "class", "works here", "why not"), rows, styles={"yes": "green", "no": "yellow"})
+
+
+def doctor(json: AsJson = False) -> None:
+    """Check what this machine has of what is needed. Exits with 1 if something is broken."""
+    from nemo_run.cli.show import print_json, print_table
+
+    findings = [check() for check in _CHECKS]
+    if json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
+        print_table(("what", "state", "found"), findings, styles=styles)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _version() -> Finding:
+    from nemo_run import __version__
+
+    return Finding("nemo-run", "ok", f"{__version__} in {Path(__file__).parents[1]}")
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()}, {sys.executable}")
+
+
+def _home() -> Finding:
+    from nemo_run.config.home import get_nemorun_home
+    from nemo_run.core import files
+    from nemo_run.errors import StoreError
+
+    home = Path(get_nemorun_home())
+    probe = home / f".doctor-{os.getpid()}"
+    try:
+        files.make_folder(home)
+        files.write_text(probe, "")
+        probe.unlink()
+    except (StoreError, OSError) as error:
+        return Finding("home", "broken", f"{error}; set NEMORUN_HOME to a folder that you can write to")
+    free = shutil.disk_usage(home).free
+    return Finding("home", "ok" if free > 1 << 30 else "note", f"{home}, {free >> 20:,} MB free")
+
+
+def _others_cannot_read() -> Finding:
+    from nemo_run.config.home import get_nemorun_home
+
+    home = Path(get_nemorun_home())
+    loose = home.is_dir() and home.stat().st_mode & 0o077
+    return Finding(
+        "privacy", "note" if loose else "ok", f"others can look into {home}: chmod 700" if loose else "only you"
+    )
+
+
+def _locks() -> Finding:
+    import fcntl
+    import tempfile
+
+    from nemo_run.config.home import get_nemorun_home
+
+    try:
+        with tempfile.TemporaryFile(dir=get_nemorun_home()) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return Finding(
+            "locks", "broken", f"the file system of the home has no locks: {error}; set NEMORUN_HOME elsewhere"
+        )
+    return Finding("locks", "ok", "the file system of the home has them")
+
+
+def _git() -> Finding:
+    path = shutil.which("git")
+    return Finding("git", "ok" if path else "note", path or "not installed; GitArchivePackager needs it")
+
+
+def _ssh() -> Finding:
+    path = shutil.which("ssh")
+    return Finding("ssh", "ok" if path else "note", path or "not installed; SSHTunnel needs it")
+
+
+def _workspace() -> Finding:
+    from nemo_run.cli import registry
+    from nemo_run.errors import CommandLineError
+
+    try:
+        registry.load_workspace()
+    except CommandLineError as error:
+        return Finding("workspace", "broken", str(error))
+    return Finding("workspace", "ok", str(registry.workspace_file() or "no workspace.py here or above"))
+
+
+def _commands() -> Finding:
+    from nemo_run.cli import registry
+
+    found = registry.packages()
+    names = ", ".join(f"{name} ({point.value})" for name, point in found.items())
+    return Finding("commands", "ok", names or "no installed package adds commands")
+
+
+def _works_here() -> Finding:
+    from nemo_run.cli.executors import executor_names, why_not_usable
+
+    names = [name for name in executor_names() if not why_not_usable(name)]
+    return Finding("executors", "ok", f"{', '.join(names)}; all: nemorun executors")
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (
+    _version, _python, _home, _others_cannot_read, _locks, _git, _ssh, _workspace, _commands, _works_here,
+)  # fmt: skip

@@ -1,0 +1,283 @@
+"""``nemorun experiment``: look at experiments, and manage them. None of it imports the code of their tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nemo_run.run.experiment import Experiment
+
+
+def _regex(text: str | None) -> str | None:
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
+    return text
+
+
+Which = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="Id of an experiment, its beginning, or a title; the newest by default."),
+]
+Needed = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of an experiment, its beginning, or a title: its newest one.")
+]
+OneJob = Annotated[
+    str | None,
+    typer.Argument(metavar="[JOB]", help="Name of the job, or its number in the status, from 0; all by default."),
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; it goes on by itself.")]
+TailLogs = Annotated[bool, typer.Option(help="Show the logs of all jobs as they grow.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def create() -> typer.Typer:
+    """The group of commands."""
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    looking = (list_, status, logs, artifacts, diff)
+    for command in (*looking, attach, forward, cancel, resume, rerun, delete, prune):
+        app.command(command.__name__.rstrip("_"))(command)
+    return app
+
+
+def list_(
+    title: Annotated[str | None, typer.Argument(help="Only those with this title.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Only the newest so many; 0 for all.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """List experiments, the newest last."""
+    from nemo_run.cli.commands.overview import COLUMNS, overview
+    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.run import store as stores
+    from nemo_run.run.display import STATE_STYLES
+
+    launched = stores.launched(title or "")
+    found = [overview(one) for one in launched[-limit:]]
+    if json:
+        print_json([dataclasses.asdict(entry) for entry in found])
+        return
+    if found:
+        print_table(
+            COLUMNS,
+            [entry.row() for entry in found],
+            right=("took",),
+            styles={state.name: style for state, style in STATE_STYLES.items()},
+        )
+    if not found:
+        typer.echo(_nothing(title), err=True)
+    elif len(launched) > len(found):
+        typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
+
+
+def _nothing(title: str | None) -> str:
+    from nemo_run.config.suggest import did_you_mean
+    from nemo_run.run import store as stores
+
+    titles = sorted({one.path.parent.name for one in stores.launched()})
+    if title is None or not titles:
+        return "there are no experiments yet"
+    return f"there is no experiment with the title {title!r}{did_you_mean(title, titles)}"
+
+
+def status(
+    which: Which = None,
+    json: AsJson = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 unless every job succeeded.")] = False,
+) -> None:
+    """Show the state of an experiment's jobs."""
+    from nemo_run.cli.commands.overview import experiment_document, true_progress
+    from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.cli.show import print_json
+    from nemo_run.core.execution.jobs import JobState
+    from nemo_run.run.display import print_status
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    progress = true_progress(store, definition)
+    if json:
+        print_json(experiment_document(store, definition, progress))
+    else:
+        print_status(definition, progress)
+    if exit_code and any(job.state is not JobState.SUCCEEDED for job in progress.values()):
+        raise typer.Exit(1)
+
+
+def logs(
+    which: Needed,
+    job: OneJob = None,
+    follow: Annotated[bool, typer.Option(help="Go on until the jobs have ended.")] = True,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Begin with the last so many lines.")] = None,
+    regex: Annotated[
+        str | None,
+        typer.Option("--regex", "-e", help="Only lines in which this regular expression is found.", callback=_regex),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Only the log of this rank.")] = None,
+) -> None:
+    """Print the logs of one job or of all; of jobs that run, as they grow."""
+    from nemo_run.cli.commands.selection import find_experiment, find_job
+    from nemo_run.run.logs import LogFollower, LogRequest
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    jobs = () if job is None else (find_job(definition, job).id,)
+    request = LogRequest(jobs, regex=regex, tail=tail, rank=rank, follow=follow)
+    LogFollower(store, definition, request).show()
+
+
+def cancel(
+    which: Needed,
+    job: OneJob = None,
+    every: Annotated[bool, typer.Option("--all", help="All jobs, as without JOB.")] = False,
+    dependencies: Annotated[
+        bool, typer.Option("--dependencies", "-d", help="Also the jobs that this one depends on.")
+    ] = False,
+) -> None:
+    """Cancel one job, or all that have not ended. What depends on a cancelled job does not run."""
+    from nemo_run.cli.commands.selection import dependencies_of, find_experiment, find_job
+    from nemo_run.run.experiment import Experiment
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    jobs = list(definition.jobs)
+    if job is not None and not every:
+        jobs = [find_job(definition, job)]
+        jobs += dependencies_of(definition, jobs[0]) if dependencies else []
+    names = [one.id for one in jobs]
+    experiment = Experiment.from_id(store.id)
+    before = experiment.progress(names)
+    experiment.cancel_jobs(names)
+    for name, progress in experiment.progress(names).items():
+        typer.echo(f"{name}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
+
+
+def artifacts(
+    which: Needed,
+    job: OneJob = None,
+    copy_to: Annotated[Path | None, typer.Option("--copy-to", help="Copy them into this folder.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List the files that tasks left, with size and SHA-256, and copy them."""
+    from nemo_run.cli.commands.selection import find_experiment, find_job
+    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.run.artifacts import copy_out, listing
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    found = listing(store, definition, None if job is None else find_job(definition, job).id)
+    if json:
+        print_json([dataclasses.asdict(artifact) for artifact in found])
+    elif found:
+        rows = [(one.task, one.path, str(one.size), one.sha256) for one in found]
+        print_table(("job", "file", "bytes", "sha256"), rows, right=("bytes",))
+    else:
+        typer.echo("no task left files in $NEMO_RUN_ARTIFACTS", err=True)
+    if copy_to is not None:
+        copies = copy_out(found, copy_to)
+        typer.echo(f"{len(copies)} files copied to {copy_to}", err=True)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(help="Id of an experiment, its beginning, or a title: its newest one.")],
+    new: Annotated[str, typer.Argument(help="The same of another one.")],
+) -> None:
+    """Show what is different between two experiments: configuration, code and environment."""
+    from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.cli.show import print_diff
+    from nemo_run.run.compare import compare
+
+    print_diff(compare(find_experiment(new), find_experiment(old)))
+
+
+def attach(which: Which = None, tail_logs: TailLogs = True) -> None:
+    """Follow an experiment until all of its jobs have ended. Exits with 1 where one failed."""
+    experiment = _open(which)
+    experiment.attach(tail_logs=tail_logs)
+    experiment.raise_for_failure()
+
+
+def forward(
+    which: Needed,
+    job: Annotated[str, typer.Argument(help="Name of the job, or its number in the status, from 0.")],
+    service: Annotated[str, typer.Argument(help="Name that the task announced: a file in $NEMO_RUN_SERVICES.")],
+    port: Annotated[int | None, typer.Option("--port", "-p", help="Port here; a free one by default.")] = None,
+) -> None:
+    """Forward a port of this machine to a service of a job, until that ends, or Ctrl-C."""
+    from nemo_run.cli.commands.selection import find_experiment, find_job
+    from nemo_run.run.services import forwarded, has_ended
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    its_job = find_job(definition, job)
+    with forwarded(store, definition, its_job.id, service, port) as here:
+        typer.echo(f"{service}: localhost:{here}")
+        while not has_ended(store, definition, its_job):
+            time.sleep(2)
+    typer.echo(f"job {its_job.id!r} has ended", err=True)
+
+
+def resume(which: Which = None, detach: Detach = False, tail_logs: TailLogs = False) -> None:
+    """Go on with an experiment whose launcher is gone. What has run is not run again."""
+    experiment = _open(which)
+    experiment.resume(detach=detach, tail_logs=tail_logs)
+    _report(experiment, detach)
+
+
+def rerun(which: Needed, detach: Detach = False, tail_logs: TailLogs = False) -> None:
+    """Run an experiment again, with the configuration and the code of its day, under a new id."""
+    _report(_open(which).rerun(detach=detach, tail_logs=tail_logs), detach)
+
+
+def _open(which: str | None) -> Experiment:
+    from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.run.experiment import Experiment
+
+    return Experiment.from_id(find_experiment(which).id)
+
+
+def _report(experiment: Experiment, detached: bool) -> None:
+    if detached:
+        typer.echo(experiment.id)
+        return
+    experiment.status()
+    experiment.raise_for_failure()
+
+
+def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, in full.")], yes: Yes = False) -> None:
+    """Delete experiments, with their logs and artifacts; never one that runs."""
+    from nemo_run.cli.show import confirm
+    from nemo_run.run import store as stores
+    from nemo_run.run.housekeeping import delete as delete_one
+
+    found = [stores.find(one) for one in ids]
+    if confirm(f"Delete {', '.join(ids)} with logs and artifacts?", yes=yes):
+        for store in found:
+            delete_one(store)
+
+
+def prune(
+    older_than: Annotated[str, typer.Option("--older-than", help="Age, such as 12h, 30d or 8w.")],
+    title: Annotated[str, typer.Option("--title", help="Only experiments with this title.")] = "",
+    dryrun: Annotated[bool, typer.Option("--dryrun", help="Only tell which.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete the experiments that were launched long ago; never one that runs."""
+    from nemo_run.cli.commands.selection import parse_age
+    from nemo_run.cli.show import confirm
+    from nemo_run.run import housekeeping
+
+    old, unreadable = housekeeping.launched_before(time.time() - parse_age(older_than), title)
+    typer.echo("\n".join(old) if old else f"no experiment is older than {older_than}")
+    if dryrun or not old or not confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
+        return
+    deleted, kept = housekeeping.delete_all(old)  # just those that were shown
+    typer.echo(f"{len(deleted)} deleted", err=True)
+    for reason in (unreadable | kept).values():
+        typer.echo(f"kept: {reason}", err=True)

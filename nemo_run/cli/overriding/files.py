@@ -1,0 +1,210 @@
+"""Configuration files as items: ``@path`` and ``@path:section``, in YAML, TOML or JSON.
+
+Reading a file imports and calls nothing. Beside what :mod:`nemo_run.config.document` describes, a file may say
+``_factory_: name`` (or ``name(argument=value)``) with changes of what the factory makes, write an operator into a key
+(``size*=: 2``), and name other files, relative to itself: ``optimizer: "@optimizers/adam.yaml"``.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from nemo_run.cli.overriding.items import Given, Item, Loaded, Made, Pairs, Reference, Several, Shared, Target, Text
+from nemo_run.cli.overriding.parse import parse_value
+from nemo_run.config.document import from_document
+from nemo_run.config.document.layout import (
+    ARGS,
+    BUILDABLE,
+    CONVERT,
+    EXISTING,
+    PARTIAL,
+    REFERENCES,
+    RESERVED,
+    TARGET,
+    reference_path,
+    unescape,
+)
+from nemo_run.config.document.values import BY_TARGET
+from nemo_run.config.export import load_document
+from nemo_run.config.suggest import did_you_mean
+from nemo_run.errors import CommandLineError, SerializationError
+
+FACTORY = "_factory_"
+SUFFIXES = (".yaml", ".yml", ".toml", ".json")
+
+_KEY = re.compile(r"(.+?)\s*([-+*/|&]?=)\Z")
+
+
+def is_file(text: str) -> bool:
+    """Whether a text is written as the name of a configuration file, with or without a section.
+
+    Example:
+        >>> is_file("@model.yaml"), is_file("@model.yaml:small"), is_file("@someone")
+        (True, True, False)
+    """
+    return text.startswith("@") and split_section(text)[0].suffix.lower() in SUFFIXES
+
+
+def split_section(text: str) -> tuple[Path, str]:
+    """Path and section of ``@path:section``.
+
+    Example:
+        >>> split_section("@model.yaml:small")
+        (PosixPath('model.yaml'), 'small')
+    """
+    path, colon, section = text.removeprefix("@").rpartition(":")
+    if not colon or "/" in section or ("." in Path(section).suffix and Path(section).suffix in SUFFIXES):
+        return Path(text.removeprefix("@")), ""
+    return Path(path), section
+
+
+def load(text: str, named_in: tuple[Path, ...] = ()) -> Item:
+    """What is in a file.
+
+    Args:
+        text: ``@path`` or ``@path:section``.
+        named_in: The file that names it, and those that led there.
+
+    Raises:
+        CommandLineError: There is no such file, or no such section in it.
+        SerializationError: It is broken.
+    """
+    path, section = split_section(text)
+    path = Path(named_in[-1].parent if named_in else "", path.expanduser())
+    if path.resolve() in named_in:
+        raise CommandLineError(f"{path} leads back to itself: {' -> '.join(map(str, [*named_in, path]))}")
+    document = _document(path)
+    return _Reader(document, (*named_in, path.resolve())).item(_section(document, section, path))
+
+
+def read(text: str) -> Any:
+    """What is in a file, as a plain document; see :func:`load`."""
+    path, section = split_section(text)
+    return _section(_document(path.expanduser()), section, path)
+
+
+def _document(path: Path) -> Any:
+    if not path.is_file():
+        raise CommandLineError(f"there is no file {str(path)!r}{_files_near(path)}")
+    return load_document(path)
+
+
+def _files_near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f", nor a folder {str(path.parent)!r}"
+    names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in SUFFIXES)
+    return did_you_mean(path.name, names) if names else ""
+
+
+def _section(document: Any, section: str, path: Path) -> Any:
+    for name in section.split(".") if section else ():
+        if not isinstance(document, dict) or name not in document:
+            known = map(str, document) if isinstance(document, dict) else ()
+            raise CommandLineError(f"{path} has no section {section!r}{did_you_mean(name, known)}")
+        document = document[name]
+    return document
+
+
+def item_of(value: Any) -> Item:
+    """A value that Python code gives, as an item; strings may name factories and files as if they were typed."""
+    return _Reader(value, ()).item(value)
+
+
+class _Reader:
+    """Turns a document into items."""
+
+    def __init__(self, document: Any, files: tuple[Path, ...]) -> None:
+        self.document = document
+        self.files = files
+        self.shared = {id(found): found for text in _strings(document) if (found := self.referred(text)) is not None}
+        self.done: dict[int, Shared | None] = {}
+
+    def referred(self, text: str) -> Any:
+        """The node of the document that ``${path}`` refers to; None if the text is something else."""
+        path = reference_path(text)
+        try:
+            return functools.reduce(operator.getitem, path, self.document) if path else None
+        except (KeyError, IndexError, TypeError):
+            return None
+
+    def item(self, document: Any) -> Item:
+        if isinstance(document, str):
+            found = self.referred(document)
+            return Text(document, unescape(document), self.files) if found is None else self.item(found)
+        if id(document) not in self.shared or not isinstance(document, (dict, list)):
+            return self.plain(document)
+        if id(document) not in self.done:
+            self.done[id(document)] = None
+            item = self.plain(document)
+            self.done[id(document)] = Shared(item.source, item)
+        shared = self.done[id(document)]
+        if shared is None:
+            raise SerializationError(f"{self.files[-1]}: a reference in {reprlib.repr(document)} leads back to itself")
+        return shared
+
+    def plain(self, document: Any) -> Item:
+        source = reprlib.repr(document)
+        if isinstance(document, (list, tuple)):
+            return Several(source, "list", tuple(map(self.item, document)))
+        if not isinstance(document, dict):
+            return Given(source, document)
+        if FACTORY in document:
+            return self.made(document, source)
+        if TARGET in document:
+            return self.target(document, source)
+        return Pairs(source, tuple((self.key(key), self.item(value)) for key, value in document.items()))
+
+    def key(self, key: Any) -> Item:
+        return Text(key, key) if isinstance(key, str) else Given(repr(key), key)
+
+    def made(self, document: dict[str, Any], source: str) -> Item:
+        name = document[FACTORY]
+        if not isinstance(name, str):
+            raise SerializationError(f"`{FACTORY}` must be the name of a factory, not {name!r}")
+        changes = [(key, self.item(value)) for key, value in document.items() if key != FACTORY]
+        return Made(source, parse_value(name), tuple((*operator_of(str(key)), item) for key, item in changes))
+
+    def target(self, document: dict[str, Any], source: str) -> Item:
+        name, args, partial = document[TARGET], document.get(ARGS, []), document.get(PARTIAL, False)
+        names = document.keys() - RESERVED
+        if not isinstance(name, str) or not isinstance(args, list) or not isinstance(partial, bool):
+            raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
+        if PARTIAL not in document and name in BY_TARGET and not names:
+            return Given(source, from_document(document, resolve=_nothing))
+        if PARTIAL not in document and name in REFERENCES and names == {"path"}:
+            return Reference(source, str(document["path"]))
+        if name == BUILDABLE or document.get(CONVERT) == EXISTING:
+            return Loaded(source, from_document(document))
+        kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)
+        return Target(source, name, tuple(map(self.item, args)), kwargs, partial)
+
+
+def operator_of(key: str) -> tuple[str, str]:
+    """The path and the operator of a key.
+
+    Example:
+        >>> operator_of("size*="), operator_of("size")
+        (('size', '*='), ('size', '='))
+    """
+    found = _KEY.match(key)
+    return (found[1], found[2]) if found else (key, "=")
+
+
+def _strings(document: Any) -> list[str]:
+    found, todo = [], [document]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str) and one.startswith("${"):
+            found.append(one)
+        elif isinstance(one, (dict, list)):
+            todo.extend(one.values() if isinstance(one, dict) else one)
+    return found
+
+
+def _nothing(name: str) -> Any:
+    raise SerializationError(f"{name!r} cannot stand inside a value")

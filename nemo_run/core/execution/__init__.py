@@ -1,0 +1,1 @@
+"""Engines, a folder for each, and the seam between them and experiments."""

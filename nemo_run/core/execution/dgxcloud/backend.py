@@ -1,0 +1,409 @@
+"""Talking to DGX Cloud for experiments: creating workloads, asking for their states, reading what they leave.
+
+The name of a workload is made from the attempt, and the service accepts it once: so an attempt is launched once, and
+any later process finds it again. What a task writes, and the exit codes of its nodes, are in the attempt's folder on a
+volume that is mounted here (``launched_from_cluster``) or reached through short helper workloads.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, spec as bodies
+from nemo_run.core.execution.dgxcloud.client import (
+    Service,
+    find_secret,
+    keep_secret,
+    namespace_of,
+    seconds,
+)
+from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, which_nodes
+from nemo_run.core.execution.dgxcloud.shipping import MountedVolume, RemoteVolume, Volume
+from nemo_run.core.execution.dgxcloud.spec import Blob
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.local.supervisor import write_json
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
+from nemo_run.core.execution.shared.log_reader import LogReader, merged
+from nemo_run.core.execution.shared.service_names import mark_in, service_name
+from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.core.packaging.globs import Patterns
+from nemo_run.core.rest import Pieces
+from nemo_run.errors import ExecutorError
+
+_SCHEME = "dgxcloud://"
+
+
+class DGXCloudBackend:
+    """Runs attempts as workloads. What ended is in the attempts' folders, what has not the service knows."""
+
+    name: ClassVar[str] = "dgxcloud"
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 1.0
+
+    def __init__(
+        self,
+        base_url: str = "",
+        kube_apiserver_url: str = "",
+        client_id: str = "",
+        project_name: str = "",
+        pvcs: Sequence[Mapping[str, Any]] = (),
+        mounted: bool = False,
+        longest_command: int = 9500,
+    ) -> None:
+        self._base_url, self._client_id = base_url, client_id
+        self.service = Service(base_url, kube_apiserver_url, client_id, project_name)
+        self._mounted = mounted
+        self.volume: Volume = MountedVolume() if mounted else RemoteVolume(self.service, pvcs, longest_command)
+        self._running: dict[str, tuple[float | None, str]] = {}  # by handle: since when, and where; asked for once
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: one workload."""
+        executor = request.executor
+        if not isinstance(executor, DGXCloudExecutor):
+            raise ExecutorError(
+                f"job {request.job_id!r}: the dgxcloud engine needs a DGXCloudExecutor, not {executor!r}"
+            )
+        folder = bodies.volume_folder(executor.pvc_nemo_run_dir, get_nemorun_home(), request.directory)
+        if not bodies.PLAIN_PATH.match(folder):
+            raise ExecutorError(f"job {request.job_id!r}: its folder {folder!r} must be a path of plain characters")
+        spec = bodies.job_spec(executor, request, folder)
+        return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
+
+    def describe(self, plan: Plan) -> str:
+        """The request that creates the workload, and the script that it runs; values of secrets masked."""
+        return bodies.describe(plan.connection["base_url"], _name(plan, 1), plan.spec)
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Kind and name of the attempt's workload, and the attempt's folder here."""
+        return f"{_SCHEME}{plan.spec['kind']}/{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that the service knows us and the project, and that code is on the volume."""
+        find_secret(self._base_url, self._client_id)
+        self.service.project()
+        keep_secret(self._base_url, self._client_id)
+        for plan in plans:
+            self.volume.provide(plan.spec["base"], list(_shared(plan).values()))
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Create the workload of an attempt."""
+        spec, handle = plan.spec, self.handle(plan, attempt)
+        script, blobs = _own(plan)
+        shared = _shared(plan)
+        self.volume.provide(spec["base"], list(shared.values()))
+        first = self.volume.inline(spec["base"], blobs)
+        if not first:
+            self.volume.provide(spec["base"], blobs)
+        path = f"{bodies.packages_folder(spec['base'])}/{script.name}"
+        command, args = bodies.run_command(path, attempt, first)
+        project = self.service.project()
+        body = bodies.creation(_name(plan, attempt), project, spec["workload"], command, args, spec["env"])
+        self._submitted(plan, handle, self.service.create(spec["kind"], body))
+        return handle
+
+    def _submitted(self, plan: Plan, handle: str, workload: Mapping[str, Any]) -> None:
+        """Write down what is to be known of an attempt that the service has."""
+        workload_id = workload.get("workloadId") or workload.get("id")
+        _write(handle, {"folder": plan.spec["folder"], "nodes": plan.spec["nodes"], "id": workload_id})
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if the service has its workload; if not, nobody is left who would create it."""
+        handle = self.handle(plan, attempt)
+        if _exit_file(handle).exists():
+            return handle
+        workload = self.service.find(_name_in(handle))
+        if workload is None:
+            return None
+        self._submitted(plan, handle, workload)
+        return handle
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
+        found = {handle: _recorded(handle) for handle in handles}
+        marks = {mark_in(_name_in(handle)) for handle, status in found.items() if status is None}
+        there = {name: workload for mark in marks for name, workload in self.service.listed(mark).items()}
+        for handle in [handle for handle, status in found.items() if status is None]:
+            found[handle] = self._status(handle, there.get(_name_in(handle)))
+        return {handle: status for handle, status in found.items() if status is not None}
+
+    def _status(self, handle: str, workload: Mapping[str, Any] | None) -> JobStatus:
+        if workload is None:
+            return self._missing(handle)
+        state, reason = bodies.phase_state(workload)
+        if state.is_final:
+            return self._record_end(handle, workload, state, reason)
+        if state is not JobState.RUNNING:
+            return JobStatus(state, reason=reason)
+        started, node = self._where(handle, workload)
+        return JobStatus(state, reason=reason, started=started, node=node)
+
+    def _where(self, handle: str, workload: Mapping[str, Any]) -> tuple[float | None, str]:
+        """Since when an attempt runs, and on which node its first pod."""
+        if handle not in self._running:
+            started, node = _start(self.service.pods(workload["id"]))
+            if started is None:
+                return seconds(workload.get("phaseUpdatedAt")), node
+            self._running[handle] = started, node
+        return self._running[handle]
+
+    def _record_end(self, handle: str, workload: Mapping[str, Any], state: JobState, reason: str) -> JobStatus:
+        """Write down how an attempt ended; whoever asks later need not ask the service."""
+        folder, asked = _folder(handle), (_folder(handle) / "cancel").exists()
+        started, node = self._where(handle, workload)
+        ended = seconds(workload.get("completedAt") or workload.get("phaseUpdatedAt")) or time.time()
+        code, why = (0, "") if state is JobState.SUCCEEDED else self._exit_code(handle, workload)
+        cancelled = state is JobState.CANCELLED or (asked and state is JobState.FAILED)
+        if cancelled:
+            reason = "cancelled" if asked else "; ".join(filter(None, ["stopped by somebody else", reason]))
+        end = {
+            "exit_code": code,
+            "reason": reason if cancelled else why or ("" if code else reason),
+            "cancelled": cancelled,
+            "started": started if started is not None else ended,
+            "ended": max(ended, started or ended),
+            "node": node,
+        }
+        if folder.is_dir():
+            write_json(str(_exit_file(handle)), end)
+        return final_status(end)
+
+    def _exit_code(self, handle: str, workload: Mapping[str, Any]) -> tuple[int | None, str]:
+        """Exit code of the node that failed first, for which the others were ended; and why, where that is known."""
+        known = _submission(handle)
+        if self._mounted and known:
+            ends = [_end_of_node(self._files(handle, known), node) for node in range(known["nodes"])]
+        else:
+            namespace = namespace_of(workload, self.service.project())
+            pods = self.service.pods(workload["id"])
+            ends = [_end_of_pod(self.service.pod(namespace, pod["name"])) for pod in pods]
+        failed = [end for end in ends if end and end.code]
+        if not failed:
+            return None, ""
+        first = min(failed, key=lambda end: (end.when, end.code > 128))
+        return first.code, first.why
+
+    def _missing(self, handle: str) -> JobStatus:
+        if recorded := _recorded(handle):  # somebody else has recorded its end meanwhile
+            return recorded
+        known = _submission(handle)
+        if not known:
+            return JobStatus(JobState.UNKNOWN, reason="DGX Cloud has not heard of it")
+        if workload := self.service.get(_kind_in(handle), known["id"]):  # which the list has not got yet
+            return self._status(handle, {"id": known["id"], **workload})
+        asked = (_folder(handle) / "cancel").exists()
+        reason = "cancelled, and its workload was deleted" if asked else "its workload was deleted by somebody else"
+        state = JobState.CANCELLED if asked else JobState.FAILED
+        return JobStatus(state, reason=reason, ended=time.time(), lost=not asked)
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Suspend the workloads that have not ended: their tasks are asked to end, and have the time that pods have."""
+        handles = [handle for handle in handles if _folder(handle).is_dir() and not _exit_file(handle).exists()]
+        for handle in handles:
+            workload = self.service.find(_name_in(handle))
+            if workload is None or bodies.phase_state(workload)[0].is_final:
+                continue
+            if not (_folder(handle) / "cancel").exists():
+                write_json(str(_folder(handle) / "cancel"), {"at": time.time()})
+            self.service.suspend(_kind_in(handle), workload["id"])
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait; the service has to be asked for news, which :meth:`states` does not do too often."""
+        time.sleep(max(timeout, 0))
+        return []
+
+    # logs and files
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks, or nodes where there are several, that have a log of their own."""
+        known = _submission(handle)
+        if not known:
+            return []
+        if known["nodes"] > 1:
+            return list(range(known["nodes"]))
+        return sorted(rank_logs(self._files(handle, known)))
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """The log of an attempt, or of one rank or node of it."""
+        if _submission(handle):
+            return self._open_log(handle, rank, tail)
+        return LogToCome(lambda: self._open_log(handle, rank, tail) if _submission(handle) else None)
+
+    def _open_log(self, handle: str, rank: int | None, tail: int | None) -> LogReader:
+        known = _submission(handle)
+        nodes, files = known["nodes"], self._files(handle, known)
+        if self._mounted or (files / "fetched").exists():
+            return open_files(files, nodes, rank, tail)
+        source = _Source(self, handle)
+        return merged({node: PodLog(source, node, tail) for node in which_nodes(nodes, rank)})
+
+    def _files(self, handle: str, known: Mapping[str, Any]) -> Path:
+        """Where the files of an attempt are on this machine, or will be."""
+        return Path(known["folder"], "attempts", _folder(handle).name) if self._mounted else _folder(handle)
+
+    def fetch_files(self, handle: str, *others: str) -> Path:
+        """Bring what an ended attempt left in its folder on the volume here, and ``others`` of its job's folder."""
+        folder, known = _folder(handle), _submission(handle)
+        if known and (others or not (folder / "fetched").exists()):
+            self.volume.fetch(known["folder"], [f"attempts/{folder.name}", *others], folder.parent.parent)
+            (folder / "fetched").touch(mode=0o600)
+        return folder
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Bring what the task left in its folder of artifacts, and what matches below its working directory."""
+        if not (self._mounted or self.service.has_cluster_api):
+            if patterns:
+                raise ExecutorError("files are fetched through kube_apiserver_url of the executor, which is not given")
+            return
+        self.fetch_files(handle, "artifacts")
+        if patterns:
+            cwd, wanted = plan.spec["cwd"], Patterns(patterns, descend=True)
+            names = [name for name in self.volume.names(cwd) if wanted.match(name)]
+            if names:
+                self.volume.fetch(cwd, names, folder)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.service.close()
+
+
+class _Source:
+    """An attempt whose log is read from its pods."""
+
+    def __init__(self, backend: DGXCloudBackend, handle: str) -> None:
+        self._backend, self._handle = backend, handle
+        self._namespace = ""
+
+    def pod(self, node: int) -> str | None:
+        """Name of the pod of a node; nodes are in the order of their pods."""
+        service = self._backend.service
+        workload = service.find(_name_in(self._handle))
+        if workload is None:
+            return None
+        self._namespace = namespace_of(workload, service.project())
+        pods = service.pods(workload["id"])
+        return str(pods[node]["name"]) if node < len(pods) else None
+
+    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
+        """What a pod has written."""
+        return self._backend.service.pod_log(self._namespace, pod, follow=follow)
+
+    def has_ended(self) -> bool:
+        """Whether the attempt has ended."""
+        return self._backend.states([self._handle])[self._handle].state.is_final
+
+    def files(self) -> Path:
+        """The files of the attempt, which has ended."""
+        return self._backend.fetch_files(self._handle)
+
+
+# --- names, folders and records ----------------------------------------------------------------------------------
+
+
+def _own(plan: Plan) -> tuple[Blob, list[Blob]]:
+    """The script of a job, and all that has to be on the volume for this job alone."""
+    spec, shared = plan.spec, _shared(plan)
+    folder = bodies.packages_folder(spec["base"])
+    blobs = {} if spec["folder"] == plan.directory else {"job": Blob.of("job", job_archive(plan.directory), ".tar.gz")}
+    files = {name: f"{folder}/{blob.name}" for name, blob in {**blobs, **shared}.items()}
+    script = Blob.of("run", bodies.run_script(spec, files).encode("utf-8", "surrogateescape"), ".sh")
+    return script, [*blobs.values(), script]
+
+
+def _shared(plan: Plan) -> dict[str, Blob]:
+    """What a job shares with others."""
+    found = packages(plan.spec["code_archive"], runner=plan.spec["runner"])
+    return {name: Blob(package.name, package.path.read_bytes()) for name, package in found.items()}
+
+
+def _name(plan: Plan, attempt: int) -> str:
+    return plan.spec.get("name") or service_name(plan.job_id, plan.directory, attempt, bodies.LONGEST_NAME)
+
+
+def _kind_in(handle: str) -> str:
+    return handle.removeprefix(_SCHEME).split("/", 2)[0]
+
+
+def _name_in(handle: str) -> str:
+    return handle.removeprefix(_SCHEME).split("/", 2)[1]
+
+
+def _folder(handle: str) -> Path:
+    return Path("/" + handle.removeprefix(_SCHEME).split("/", 2)[2])
+
+
+def _exit_file(handle: str) -> Path:
+    return _folder(handle) / "exit.json"
+
+
+def _write(handle: str, doc: dict[str, Any]) -> None:
+    _folder(handle).mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(str(_folder(handle) / "workload.json"), doc)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        doc: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return doc
+
+
+def _submission(handle: str) -> dict[str, Any]:
+    return _read(_folder(handle) / "workload.json")
+
+
+def _recorded(handle: str) -> JobStatus | None:
+    end = _read(_exit_file(handle))
+    return final_status(end) if end else None
+
+
+def _start(pods: Iterable[Mapping[str, Any]]) -> tuple[float | None, str]:
+    times, node = [], ""
+    for pod in pods:
+        node = node or str(pod.get("nodeName") or "")
+        times += [seconds(container.get("startedAt")) for container in pod.get("containers", [])]
+    return min((when for when in times if when), default=None), node
+
+
+@dataclass(frozen=True)
+class _End:
+    """How one node ended."""
+
+    code: int
+    when: float
+    why: str = ""
+
+
+def _end_of_node(attempt: Path, node: int) -> _End | None:
+    """How a node ended, from the file that it left."""
+    try:
+        code, _, when = (attempt / (f"end.{node}" if node else "end")).read_text().split()
+    except (OSError, ValueError):
+        return None
+    return _End(int(code), float(when))
+
+
+def _end_of_pod(pod: Mapping[str, Any] | None) -> _End | None:
+    """How a node ended, from what the cluster says of its pod."""
+    for status in ((pod or {}).get("status") or {}).get("containerStatuses", []):
+        if ended := (status.get("state") or {}).get("terminated"):
+            why = str(ended.get("message") or "").strip()
+            if ended.get("reason") == "OOMKilled":
+                why = "out of memory: it needed more than its pod may use"
+            return _End(int(ended.get("exitCode") or 0), seconds(ended.get("finishedAt")) or 0.0, why)
+    return None

@@ -1,0 +1,167 @@
+"""Using DGX Cloud without an experiment: the methods of the executor that launch and watch a workload of their own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import posixpath
+import shlex
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.core.execution.dgxcloud import spec as bodies
+from nemo_run.core.execution.dgxcloud.client import Service
+from nemo_run.core.execution.dgxcloud.log import PodLog
+from nemo_run.core.execution.dgxcloud.spec import Blob
+from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged
+from nemo_run.core.rest import Pieces
+from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
+    from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend
+
+_PAUSE = 1.0  # seconds between two looks at a log
+
+
+@contextmanager
+def opened(executor: DGXCloudExecutor) -> Iterator[DGXCloudBackend]:
+    """The backend of an executor, for a short while."""
+    with closing(executor.backend()) as backend:
+        yield backend
+
+
+def kind_of(executor: DGXCloudExecutor) -> str:
+    """Kind of the workloads that an executor creates."""
+    return bodies.DISTRIBUTED if executor.nodes > 1 else bodies.TRAININGS
+
+
+def create(executor: DGXCloudExecutor, project_id: str, cluster_id: str, name: str, command: str) -> httpx.Response:
+    """Create a workload; the service makes its name unique."""
+    import httpx
+
+    project = {"id": project_id, "clusterId": cluster_id}
+    spec = bodies.workload_spec(executor)
+    body = bodies.creation(name[: bodies.LONGEST_NAME], project, spec, command, "", executor.env_vars)
+    del body["spec"]["args"]
+    with opened(executor) as backend:
+        made = backend.service.create(kind_of(executor), body)
+    return httpx.Response(202, json={"actualPhase": made.get("phase"), "workloadId": made.get("id"), **made})
+
+
+def launch_script(executor: DGXCloudExecutor, cmd: list[str]) -> str:
+    """The script that runs a command in the job's folder on the volume."""
+    folder = shlex.quote(executor.pvc_job_dir)
+    here = executor.job_dir or executor.pvc_job_dir
+    words = [word.replace(here, executor.pvc_job_dir) for word in cmd]
+    return (
+        f"[ -e /nemo_run ] || ln -s {folder} /nemo_run\n"
+        f"mkdir -p {folder}/logs {folder}/code\ncd {folder}/code\nset -o pipefail\n"
+        f"{shlex.join(words)} 2>&1 | tee -a {folder}/log_$HOSTNAME.out\n"
+    )
+
+
+def copy_command(source: str, target: str) -> str:
+    """A shell command that makes a folder like one of this machine."""
+    text, folder = base64.b64encode(_archive(source)).decode(), shlex.quote(target)
+    return f"rm -rf {folder} && mkdir -p {folder} && echo {text} | base64 -d | tar -xzf - -C {folder}"
+
+
+def move_folder(executor: DGXCloudExecutor, source: str, target: str) -> None:
+    """Bring the files of a folder of this machine to a folder on the volume."""
+    _unpack(executor, _archive(source), target)
+
+
+def _archive(folder: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        tar.add(folder, arcname=".")
+    return out.getvalue()
+
+
+def move_text(executor: DGXCloudExecutor, text: str, target: str) -> None:
+    """Write an executable file on the volume."""
+    content = text.encode()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        entry = tarfile.TarInfo(posixpath.basename(target))
+        entry.mode, entry.size = 0o755, len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    _unpack(executor, out.getvalue(), posixpath.dirname(target))
+
+
+def _unpack(executor: DGXCloudExecutor, archive: bytes, target: str) -> None:
+    if not bodies.PLAIN_PATH.match(target):
+        raise ExecutorError(f"{target!r} must be an absolute path of plain characters")
+    with opened(executor) as backend:
+        backend.volume.unpack(executor.pvc_nemo_run_dir, Blob.of("files", archive, ".tar.gz"), target)
+
+
+def follow(executor: DGXCloudExecutor, workload_id: str, *, stream: bool) -> Iterable[str]:
+    """Lines of the log of a workload; with ``stream``, until it ends."""
+    with opened(executor) as backend:
+        source = _Workload(backend.service, kind_of(executor), workload_id)
+        with closing(_reader(executor, source)) as reader:
+            rest = b""
+            while True:
+                last = not stream or source.has_ended()
+                while piece := reader.read():
+                    *lines, rest = (rest + piece).split(b"\n")
+                    yield from (line.decode(errors="replace") + "\n" for line in lines)
+                if last:
+                    break
+                time.sleep(_PAUSE)
+            if rest:
+                yield rest.decode(errors="replace")
+
+
+def _reader(executor: DGXCloudExecutor, source: _Workload) -> LogReader:
+    if source.service.has_cluster_api:
+        return merged({node: PodLog(source, node, None) for node in range(executor.nodes)})
+    if not executor.launched_from_cluster:
+        raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
+    files = sorted(Path(executor.pvc_job_dir).glob("log_*.out"))
+    return merged({node: FileLog(path) for node, path in enumerate(files)})
+
+
+class _Workload:
+    """A workload whose log is read from its pods."""
+
+    def __init__(self, service: Service, kind: str, workload_id: str) -> None:
+        self.service, self._kind, self._id = service, kind, workload_id
+
+    def pod(self, node: int) -> str | None:
+        """Name of the pod of a node."""
+        pods = self.service.pods(self._id)
+        return str(pods[node]["name"]) if node < len(pods) else None
+
+    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
+        """What a pod has written."""
+        return self.service.pod_log(self.service.namespace(self._id), pod, follow=follow)
+
+    def has_ended(self) -> bool:
+        """Whether the workload has ended."""
+        workload = self.service.get(self._kind, self._id)
+        return workload is None or bodies.phase_state(workload)[0].is_final
+
+    def files(self) -> Path:
+        """Nothing of it is kept."""
+        return Path("/nonexistent")
+
+
+def token_of(executor: DGXCloudExecutor) -> str:
+    """A bearer token."""
+    with opened(executor) as backend:
+        return backend.service.token_source()()
+
+
+def project_of(executor: DGXCloudExecutor) -> dict[str, Any]:
+    """The project."""
+    with opened(executor) as backend:
+        return backend.service.project()

@@ -1,0 +1,323 @@
+"""The conversation with a Docker engine: connecting, images, networks, and errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from nemo_run.core.execution.docker.spec import LABEL, PRIVATE_NETWORK, is_made_for_us
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+    from docker.models.images import Image
+
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as unreachable
+
+
+def default_connection(host: str | None = None) -> dict[str, str]:
+    """How to reach the engine: the one named, or the one that the ``docker`` command would use.
+
+    That is, in this order: ``$DOCKER_HOST``, the current context of ``docker context``, the socket of this machine.
+    """
+    connection = {"host": host or os.environ.get("DOCKER_HOST") or _context_host() or _DEFAULT_HOST}
+    if os.environ.get("DOCKER_TLS_VERIFY"):
+        connection["certificates"] = os.environ.get("DOCKER_CERT_PATH") or str(_config_folder())
+    return connection
+
+
+def _config_folder() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def _context_host() -> str:
+    folder = _config_folder()
+    try:
+        name = os.environ.get("DOCKER_CONTEXT") or json.loads((folder / "config.json").read_bytes())["currentContext"]
+        meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+        return str(json.loads(meta.read_bytes())["Endpoints"]["docker"]["Host"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+class _NobodyThereError(Exception):
+    """Nobody listens at the engine's address."""
+
+
+class Engine:
+    """One engine. The connection is made when it is first needed, and again after it broke.
+
+    Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError` where the
+    answer is a refusal.
+    """
+
+    def __init__(self, connection: Mapping[str, str]) -> None:
+        self._host = connection["host"]
+        self._certificates = connection.get("certificates", "")
+        self._client: DockerClient | None = None
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    # images
+
+    def provide(self, image: str, pull: str) -> None:
+        """See to it that an image is there.
+
+        Args:
+            image: Its name.
+            pull: ``"missing"``, ``"always"`` or ``"never"``.
+        """
+        with self._asking() as client:
+            there = self._find_image(client, image) is not None
+            if pull == "always" or (not there and pull == "missing"):
+                _pull(client, image)
+            elif not there:
+                raise ExecutorError(f"the image {image!r} is not on {self._host}, and pull='never': pull or build it")
+
+    def image_config(self, image: str) -> dict[str, Any]:
+        """What an image says of itself: its user, environment, working directory."""
+        with self._asking() as client:
+            found = self._find_image(client, image)
+            if found is None:
+                raise ExecutorError(f"the image {image!r} is not on {self._host} any more; pull it again")
+            return dict(found.attrs.get("Config") or {})
+
+    @staticmethod
+    def _find_image(client: DockerClient, image: str) -> Image | None:
+        import docker
+
+        try:
+            return client.images.get(image)
+        except docker.errors.ImageNotFound:
+            return None
+
+    # containers
+
+    def run(self, name: str, image: str, options: Mapping[str, Any]) -> None:
+        """Create a container and start it, or take the one of this name; nothing is left where that fails."""
+        with self._asking() as client:
+            container = self._create(client, name, image, options)
+            try:
+                _check_working_dir(container, image, options)
+                container.start()
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    container.remove(force=True, v=True)
+                raise
+
+    @staticmethod
+    def _create(client: DockerClient, name: str, image: str, options: Mapping[str, Any]) -> Container:
+        import docker
+
+        try:
+            return client.containers.create(image, name=name, **options)
+        except docker.errors.APIError as e:
+            if e.status_code != 409:
+                raise
+            return client.containers.get(name)
+        except TypeError as e:
+            raise ExecutorError(f"additional_kwargs: {e}") from e
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """All containers of ours by their names, as the engine lists them. One query."""
+        with self._asking() as client:
+            listed = client.api.containers(all=True, filters={"label": LABEL})
+        return {entry["Names"][0].lstrip("/"): entry for entry in listed if entry["Names"]}
+
+    def inspect(self, name: str) -> dict[str, Any] | None:
+        """All about one container; ``None`` where there is none of this name."""
+        import docker
+
+        with self._asking() as client:
+            try:
+                return dict(client.api.inspect_container(name))
+            except docker.errors.NotFound:
+                return None
+
+    def output(self, name: str, lines: int) -> bytes:
+        """The last lines that a container wrote to the engine."""
+        with self._asking() as client:
+            return bytes(client.api.logs(name, tail=lines))
+
+    def kill(self, name: str, number: int) -> None:
+        """Send a signal to a container; one that does not run is left as it is."""
+        import docker
+
+        with self._asking() as client:
+            try:
+                client.api.kill(name, signal=number)
+            except docker.errors.APIError as e:
+                if e.status_code not in (404, 409, 500):  # Podman: 500 for one that has just ended
+                    raise
+
+    def remove(self, name: str) -> None:
+        """Remove a container, whether it runs or not, and what was made for it alone."""
+        import docker
+
+        with self._asking() as client:
+            try:
+                container = client.containers.get(name)
+                container.remove(force=True, v=True)
+            except docker.errors.APIError as e:
+                if e.status_code not in (404, 409):  # somebody else removes it
+                    raise
+                return
+            network = container.labels.get(PRIVATE_NETWORK)
+            if network:
+                with contextlib.suppress(docker.errors.APIError):  # others still use it, or it is gone
+                    client.networks.get(network).remove()
+
+    # networks
+
+    def provide_network(self, name: str) -> None:
+        """See to it that a network is there."""
+        import docker
+
+        if not is_made_for_us(name):
+            return
+        with self._asking() as client:
+            if client.networks.list(names=[f"^{name}$"]):
+                return
+            try:
+                made = client.networks.create(name, driver="bridge", labels={LABEL: ""})
+            except docker.errors.APIError as e:
+                if e.status_code != 409:
+                    raise
+                return
+            # Two processes may both have made it, and two of one name could not be told apart: the first stays.
+            same = sorted(client.networks.list(names=[f"^{name}$"]), key=lambda network: network.attrs["Created"])
+            if len(same) > 1 and same[0].id != made.id:
+                made.remove()
+
+    # errors in words
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[DockerClient]:
+        docker = _sdk()
+        from requests.exceptions import RequestException
+
+        try:
+            self._knock()
+            if self._client is None:
+                self._client = self._connect(docker)
+            yield self._client
+        except docker.errors.APIError as e:
+            if e.status_code in (502, 503, 504):
+                raise self._unreachable(e) from e
+            raise ExecutorError(f"the Docker engine at {self._host} refused: {e.explanation or e}") from e
+        except (RequestException, _NobodyThereError) as e:
+            raise self._unreachable(e) from e
+        except docker.errors.DockerException as e:
+            if self._client is None:
+                raise self._unreachable(e) from e
+            raise ExecutorError(f"the Docker SDK refused: {e}") from e
+
+    def _knock(self) -> None:
+        """See whether somebody listens. The SDK would leave a socket open where nobody does."""
+        scheme, _, path = self._host.partition("://")
+        if scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(_TIMEOUT)
+                try:
+                    s.connect(path)
+                except OSError as e:
+                    raise _NobodyThereError from e
+
+    def _connect(self, docker: Any) -> DockerClient:
+        tls: Any = False
+        if self._certificates:
+            cert, key, ca = (str(Path(self._certificates, name)) for name in ("cert.pem", "key.pem", "ca.pem"))
+            tls = docker.TLSConfig(client_cert=(cert, key), ca_cert=ca, verify=True)
+        # A client that asks for the version by itself leaves its sockets open where there is no answer.
+        with contextlib.closing(self._make_client(docker, tls, "1.41")) as first:
+            version = first.api.version(api_version=False)["ApiVersion"]
+        return self._make_client(docker, tls, version)
+
+    def _make_client(self, docker: Any, tls: Any, version: str) -> DockerClient:
+        client: DockerClient = docker.DockerClient(base_url=self._host, tls=tls, timeout=_TIMEOUT, version=version)
+        return client
+
+    def _unreachable(self, error: BaseException) -> EngineUnreachableError:
+        self.close()
+        return EngineUnreachableError(
+            f"the Docker engine at {self._host} does not answer ({_innermost(error)}); see that it runs and that you "
+            "may use it: docker info. Another one is named by DOCKER_HOST, or by docker_host= of the executor"
+        )
+
+
+def is_on_this_machine(host: str) -> bool:
+    """Whether an engine sees the files of this machine, as far as its address tells.
+
+    >>> is_on_this_machine("unix:///var/run/docker.sock"), is_on_this_machine("tcp://10.0.0.1:2376")
+    (True, False)
+    """
+    url = urlsplit(host)
+    return url.scheme in ("unix", "http+unix") or url.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _sdk() -> Any:
+    try:
+        import docker
+    except ImportError:
+        raise MissingExtraError(
+            "DockerExecutor needs the Docker SDK, which is not installed: pip install 'nemo-run[docker]'"
+        ) from None
+    return docker
+
+
+def _innermost(error: BaseException) -> str:
+    """What was wrong in the end, under all the layers that passed it on."""
+    while True:
+        inner = error.__cause__ or error.__context__ or next((a for a in error.args if isinstance(a, Exception)), None)
+        if inner is None:
+            return getattr(error, "strerror", None) or str(error)
+        error = inner
+
+
+def _check_working_dir(container: Container, image: str, options: Mapping[str, Any]) -> None:
+    """The engine makes a working directory that is not there; a task must not start in a misspelt one."""
+    wanted = options.get("working_dir", "")
+    targets = [mount["Target"] for mount in options["mounts"]]
+    targets += [volume.split(":")[1] for volume in options.get("volumes", [])]
+    if not wanted or any(f"{wanted}/".startswith(f"{target.rstrip('/')}/") for target in targets):
+        return
+    if any(change["Path"] == wanted and change["Kind"] == 1 for change in container.diff() or []):
+        raise ExecutorError(f"the image {image!r} has no folder {wanted!r} to work in; correct the working directory")
+
+
+def _pull(client: DockerClient, image: str) -> None:
+    """Pull an image, and show how far that is."""
+    import docker
+    from docker.utils import parse_repository_tag
+    from rich.console import Console
+
+    repository, tag = parse_repository_tag(image)
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        with Console(stderr=True).status(f"pulling {image}") as status:
+            for event in client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in event:
+                    raise ExecutorError(f"the image {image!r} could not be pulled: {event['error']}")
+                detail = event.get("progressDetail") or {}
+                if "total" in detail:
+                    layers[event["id"]] = (detail["current"], detail["total"])
+                    done, total = (sum(sizes) / 1e6 for sizes in zip(*layers.values(), strict=True))
+                    status.update(f"pulling {image}: {done:.0f} of {total:.0f} MB")
+    except docker.errors.APIError as e:
+        raise ExecutorError(
+            f"there is no image {image!r} here, and it could not be pulled: {e.explanation or e}; correct its name, "
+            "log in to its registry (docker login), or build it"
+        ) from e

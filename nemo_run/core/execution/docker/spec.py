@@ -1,0 +1,271 @@
+"""What a job becomes on a Docker engine: the arguments of one container. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.config.home import RUNDIR_NAME
+from nemo_run.core.execution.jobs import Command, JobRequest
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.shared.shipping import relocated
+from nemo_run.core.masking import masked, masked_arguments
+from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.docker import DockerExecutor
+
+RUN_FOLDER = f"/{RUNDIR_NAME}"
+"""Where a task finds its job's folder."""
+
+CODE_FOLDER = f"{RUN_FOLDER}/code"
+BUNDLE = "/nemo_run_runner.zip"
+DEFAULT_NETWORK = "nemo_run"
+
+LABEL = "nemo-run"
+"""Label of every container and network of ours; the further ones begin with it."""
+
+PRIVATE_NETWORK = f"{LABEL}.network"
+"""Label with the network of the job group, which goes with the group's last container."""
+
+OURS = ("image", "command", "name", "detach", "remove", "auto_remove", "tty", "volumes", "ports")
+"""Arguments of the SDK that are not for ``additional_kwargs``."""
+
+# A container's output goes to a file in the attempt's folder: byte for byte, and there to be read when the container
+# is gone or the engine is down. These run the program with that file as its output; it keeps its process.
+_SHELL = 'exec >>"$1" 2>&1; shift; exec "$@"'
+_PYTHON = (
+    "import os,sys\n"
+    "log=os.open(sys.argv[1],os.O_WRONLY|os.O_APPEND|os.O_CREAT,0o600)\n"
+    "os.dup2(log,1);os.dup2(log,2)\n"
+    "os.execvp(sys.argv[2],sys.argv[2:])"
+)
+
+# Option of the SDK -> option of `docker run`, to show a plan.
+_FLAGS = {
+    "user": "--user", "working_dir": "--workdir", "hostname": "--hostname", "network": "--network",
+    "runtime": "--runtime", "shm_size": "--shm-size", "ipc_mode": "--ipc", "mem_limit": "--memory",
+    "memswap_limit": "--memory-swap", "pids_limit": "--pids-limit", "init": "--init", "privileged": "--privileged",
+}  # fmt: skip
+
+
+def container(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
+    """Arguments of the SDK's ``containers.create`` for a job, less what differs from attempt to attempt."""
+    command = command_inside(executor, request)
+    options: dict[str, Any] = {
+        "command": redirected(command),
+        "environment": {**group_environment(request), **environment(executor, command)},
+        "working_dir": working_dir(executor, request, command),
+        **networking(executor, request),
+        "volumes": [absolute_volume(volume, request.cwd) for volume in executor.volumes],
+        "ports": port_bindings(executor.ports),
+        "labels": {LABEL: "", f"{LABEL}.experiment": request.experiment_id, f"{LABEL}.job": request.job_id},
+        "init": True,  # signals arrive, and ended children are taken care of, whatever the task is
+        **limits(executor),
+    }
+    extra: Mapping[str, Any] = json.loads(json.dumps(executor.additional_kwargs))
+    for name in ("environment", "labels"):
+        options[name] |= extra.get(name, {})
+    options |= {name: value for name, value in extra.items() if name not in ("environment", "labels")}
+    if request.group and executor.network == DEFAULT_NETWORK:
+        options["labels"][PRIVATE_NETWORK] = options["network"]
+    return {name: value for name, value in options.items() if value not in (None, "", [], {})}
+
+
+def command_inside(executor: DockerExecutor, request: JobRequest) -> Command:
+    """The command as it is run in the container: its paths, its Python, its launcher."""
+    command = relocated(request.command, request.directory, RUN_FOLDER, runner=BUNDLE)
+    layout = Layout(
+        nodes=executor.nodes,
+        processes_per_node=executor.ntasks_per_node,
+        head_node=host_name(request, 0),
+        node_rank=str(request.member),
+        log_dir=f"{RUN_FOLDER}/{ATTEMPT_FOLDER}",
+        profile_dir=RUN_FOLDER,
+        python="python3",
+    )
+    return executor.get_launcher().wrap(command, layout)
+
+
+def redirected(command: Command) -> list[str]:
+    """The command with its output in the log of the attempt."""
+    log = f"{RUN_FOLDER}/{ATTEMPT_FOLDER}/log"
+    if command.python:  # an image for Python need not have a shell
+        return ["python3", "-c", _PYTHON, log, *command.argv]
+    return ["/bin/sh", "-c", _SHELL, "sh", log, *command.argv]
+
+
+def for_attempt(options: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+    """The arguments with what is an attempt's own."""
+    folder = f"attempts/{attempt}"
+    return {
+        **options,
+        "command": [arg.replace(ATTEMPT_FOLDER, folder) for arg in options["command"]],
+        "environment": {**options["environment"], "NEMO_RUN_ATTEMPT": str(attempt)},
+    }
+
+
+def environment(executor: DockerExecutor, command: Command) -> dict[str, str]:
+    """All variables of the task beside those of the image: nothing comes from the launching process by itself."""
+    return {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env}
+
+
+def group_environment(request: JobRequest) -> dict[str, str]:
+    """What a member of a group is told of the others."""
+    if not request.group:
+        return {}
+    hosts = ",".join(host_name(request, member) for member in range(request.members))
+    return {"NEMO_RUN_GROUP_HOSTS": hosts, "NEMO_RUN_GROUP_RANK": str(request.member)}
+
+
+def working_dir(executor: DockerExecutor, request: JobRequest, command: Command) -> str:
+    """Working directory; empty for that of the image."""
+    base = CODE_FOLDER if request.code_archive else ""
+    path = PurePosixPath(base, executor.working_dir, command.cwd)
+    return "" if str(path) == "." else str(path)
+
+
+def limits(executor: DockerExecutor) -> dict[str, Any]:
+    """What the task may use of the machine."""
+    from nemo_run.core.execution.local import parse_size
+
+    memory = parse_size(executor.memory)
+    gpus = executor.num_gpus
+    return {
+        "mem_limit": memory,
+        "memswap_limit": memory,  # with swap on top of it, it would be no limit
+        "nano_cpus": int(executor.cpus * 1_000_000_000) if executor.cpus else None,
+        "pids_limit": executor.pids,
+        "device_requests": [{"count": gpus, "capabilities": [["gpu"]]}] if gpus else None,
+        "ulimits": [ulimit(text) for text in executor.ulimits],
+        "shm_size": executor.shm_size,
+        "ipc_mode": executor.ipc_mode,
+        "privileged": executor.privileged or None,
+        "runtime": executor.runtime,
+        "healthcheck": executor.healthcheck,
+        "user": executor.user,
+    }
+
+
+def ulimit(text: str) -> dict[str, Any]:
+    """``name=soft[:hard]``, or with a colon in place of the equals sign, as the SDK takes it.
+
+    >>> ulimit("nofile=1024:2048"), ulimit("memlock:-1")
+    ({'name': 'nofile', 'soft': 1024, 'hard': 2048}, {'name': 'memlock', 'soft': -1, 'hard': -1})
+    """
+    match = re.fullmatch(r"(\w+)[=:](-?\d+)(?::(-?\d+))?", text)
+    if not match:
+        raise ExecutorError(f"DockerExecutor.ulimits: {text!r} is not a limit; write e.g. 'nofile=1024:2048'")
+    name, soft, hard = match.groups()
+    return {"name": name, "soft": int(soft), "hard": int(hard or soft)}
+
+
+def port_bindings(ports: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+    """``[[address:]port on this machine:]port in the container[/udp]``, as the SDK takes it.
+
+    >>> port_bindings(["8080:80", "127.0.0.1:53:53/udp"])
+    {'80/tcp': [{'HostPort': '8080'}], '53/udp': [{'HostPort': '53', 'HostIp': '127.0.0.1'}]}
+    """
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for text in ports:
+        match = re.fullmatch(r"(?:(?:(\[[0-9a-fA-F:]+\]|[0-9.]+):)?(\d*):)?(\d+)(/tcp|/udp|/sctp)?", str(text))
+        if not match or not all(int(port) < 65536 for port in match.group(2, 3) if port):
+            raise ExecutorError(
+                f"DockerExecutor.ports: {text!r} is not a port; write '8080', '8080:80', or '127.0.0.1:8080:80/udp', "
+                "the port of this machine first"
+            )
+        address, host, inside, protocol = match.groups()
+        binding = {"HostPort": host or ("" if ":" in str(text) else inside)}
+        if address:
+            binding["HostIp"] = address.strip("[]")
+        bindings.setdefault(f"{inside}{protocol or '/tcp'}", []).append(binding)
+    return bindings
+
+
+def absolute_volume(volume: str, cwd: str) -> str:
+    """A volume, with a relative folder or ``~`` of this machine as an absolute path; names of volumes stay."""
+    source, colon, rest = volume.partition(":")
+    if source.startswith(("./", "../", "~")) or source in (".", ".."):
+        source = os.path.normpath(os.path.join(cwd, os.path.expanduser(source)))  # noqa: PTH111, PTH118
+    return f"{source}{colon}{rest}"
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def container_name(experiment_id: str, job_id: str, directory: str, attempt: int) -> str:
+    """Name of an attempt's container: the same whenever it is asked for, and no other attempt's on this engine."""
+    digest = hashlib.sha256(directory.encode()).hexdigest()[:8]
+    return f"nemo-run-{_safe(experiment_id)[:80]}-{_safe(job_id)[:60]}-{attempt}-{digest}"
+
+
+def host_name(request: JobRequest, member: int) -> str:
+    """Host name of a job, or of one member of its group, by which the others find it."""
+    if not request.group:
+        return _label(request.job_id)
+    return f"{_label(request.group)}-{member}"
+
+
+def networking(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
+    """Network of the container, and its names there."""
+    network, host = executor.network, host_name(request, request.member)
+    if request.group and network == DEFAULT_NETWORK:  # a network of their own, unless the user names another
+        group_folder = str(PurePosixPath(request.directory).parent)
+        network = container_name(request.experiment_id, request.group, group_folder, 0)
+    if not is_made_for_us(network):
+        return {"network": network}
+    aliases = {"networking_config": {network: {"Aliases": [host]}}} if request.group else {}
+    return {"network": network, "hostname": host, **aliases}
+
+
+def is_made_for_us(network: str) -> bool:
+    """Whether a network is one that has to be made, not one that every engine has."""
+    return network not in ("", "host", "none", "bridge", "default") and not network.startswith("container:")
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "x"
+
+
+def _label(name: str) -> str:
+    """A name as one label of a host name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-") or "job"
+
+
+# --- showing -----------------------------------------------------------------------------------------------------
+
+
+def as_docker_run(image: str, directory: str, options: Mapping[str, Any]) -> str:
+    """A plan as a ``docker run`` that does the same, to be read; values of secrets masked."""
+    words = ["docker", "run"]
+    for name, flag in _FLAGS.items():
+        value = options.get(name)
+        if value is not None:
+            words += [flag] if value is True else [flag, str(value)]
+    if options.get("nano_cpus"):
+        words += ["--cpus", f"{options['nano_cpus'] / 1e9:g}"]
+    for request in options.get("device_requests", []):
+        count = request.get("count", request.get("Count"))
+        words += ["--gpus", "all" if count == -1 else str(count)]
+    for limit in options.get("ulimits", []):
+        words += ["--ulimit", f"{limit.get('name')}={limit.get('soft')}:{limit.get('hard')}"]
+    for inside, bindings in options.get("ports", {}).items():
+        for binding in bindings:
+            parts = [binding.get("HostIp", ""), binding["HostPort"], inside]
+            words += ["--publish", ":".join(filter(None, parts))]
+    volumes = [f"{directory}:{RUN_FOLDER}", *options.get("volumes", [])]
+    words += [word for volume in volumes for word in ("--volume", volume)]
+    env = masked(options.get("environment", {}))
+    words += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
+    return " ".join(map(shlex.quote, [*words, image, *masked_arguments(_command(options["command"]))]))
+
+
+def _command(argv: list[str]) -> list[str]:
+    """The command without what only puts its output into the log."""
+    return argv[4:] if argv[:3] == ["python3", "-c", _PYTHON] else argv[5:]

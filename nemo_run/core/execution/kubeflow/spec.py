@@ -1,0 +1,94 @@
+"""What a task becomes on Kubeflow Trainer: the pods of :mod:`_kubernetes_spec` as changes of a runtime's. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from nemo_run.core.execution.jobs import JobRequest
+from nemo_run.core.execution.kubeflow.train_job import CONTAINER, train_job
+from nemo_run.core.execution.pods.client import MANAGER, Object
+from nemo_run.core.execution.pods.spec import (
+    NAME,
+    RANK,
+    attempt_name,
+    command_inside,
+    environment,
+    filled,
+    head_address,
+    literal,
+    merged,
+    pod_spec,
+    standard_labels,
+)
+from nemo_run.core.masking import is_secret
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.kubeflow import KubeflowExecutor
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""Label and annotation of pods: the rank of the node."""
+
+KEEP = f"{MANAGER}/keep"
+START_TIMEOUT = f"{MANAGER}/start-timeout"
+"""Annotations of a TrainJob: what :class:`KubeflowExecutor` says for its end."""
+
+_OF_THE_RUNTIME = ("restartPolicy", "shareProcessNamespace", "enableServiceLinks", "hostname", "subdomain")
+
+# The runtime tells each pod where the first one is; what Kubernetes knows by itself is in NODE_RANK.
+_HEAD = 'export MASTER_ADDR="${PET_MASTER_ADDR:-$MASTER_ADDR}"\n'
+
+
+def job_name(executor: KubeflowExecutor, request: JobRequest) -> str:
+    """Name of the attempts of a job, less their number; JobSet adds up to 17 characters for its pods."""
+    name = attempt_name(request)
+    digest = name.rpartition("-")[2]
+    base = re.sub(r"[^a-z0-9]+", "-", (executor.train_job_basename or name.rpartition("-")[0]).lower()).strip("-")
+    return f"{base[:26].strip('-') or 'job'}-{digest}"
+
+
+def described_job(executor: KubeflowExecutor, request: JobRequest, namespace: str) -> tuple[Object, dict[str, str]]:
+    """The TrainJob of an attempt, less what differs from attempt to attempt; and the values of its secret variables."""
+    pod = pod_spec(executor, request)
+    task = pod.pop("containers")[0]
+    host = f"{NAME}-{CONTAINER}-0-0.{NAME}"  # as JobSet calls the first pod
+    head = head_address(request)
+    args = filled(task["args"], {head: "$(PET_MASTER_ADDR)"})
+    rank = {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
+    env = [entry for entry in filled(task["env"], {head: host}) if entry["name"] != "NODE_RANK"]
+    shell, option, script, word = task["command"]
+    command = [shell, option, literal(_HEAD) + script, word]
+    own = {**task, "command": command, "args": args, "env": [rank, *env]}
+    labels = {**executor.labels, **standard_labels(request)}
+    keep = {KEEP: "true"} if executor.keep_job else {}
+    annotations = {**executor.annotations, START_TIMEOUT: str(executor.start_timeout), **keep}
+    metadata = {"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations}
+    mounts = {"name": CONTAINER, "volumeMounts": own.pop("volumeMounts")}
+    changes = {key: value for key, value in pod.items() if key not in _OF_THE_RUNTIME}
+    job = described(executor, metadata, own, merged(changes, {"containers": [mounts]}))
+    values = environment(executor, request, command_inside(executor, request))
+    return filled(job, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
+
+
+def described(executor: KubeflowExecutor, metadata: Object, container: Object, pod: Object) -> Object:
+    """A TrainJob with what the executor says of it."""
+    names = {"resources": "resourcesPerNode"}
+    given = {names.get(key, key): value for key, value in container.items() if key not in ("name", "image") and value}
+    own = {
+        "numNodes": executor.num_nodes,
+        "numProcPerNode": executor.nproc_per_node(),
+        **({"image": executor.image} if executor.image else {}),
+        **given,
+    }
+    of_pods = {
+        name: value
+        for name, value in (("labels", executor.pod_labels), ("annotations", executor.pod_annotations))
+        if value
+    }
+    changes = {"metadata": of_pods, "spec": {key: value for key, value in pod.items() if value}}
+    return train_job(metadata, executor.runtime_ref, own, changes, executor.spec_kwargs)
+
+
+def slug(name: str) -> str:
+    """A name as a TrainJob can have it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:33].strip("-") or "job"

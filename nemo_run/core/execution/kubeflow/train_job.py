@@ -1,0 +1,131 @@
+"""What a job becomes on Kubeflow Trainer: a TrainJob, in the words of the version that a cluster has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nemo_run.core.execution.pods.client import MANAGER, Object
+from nemo_run.core.execution.pods.spec import merged
+from nemo_run.errors import ExecutorError
+
+API_VERSION, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"
+CONTAINER = "node"
+"""Replicated job of a runtime, and its container, in which the task runs."""
+
+OVERRIDES = ("runtimePatches", "podTemplateOverrides", "podSpecOverrides")
+"""The field with which a TrainJob changes the pods of its runtime: of 2.2 and later, of 2.1, of 2.0."""
+
+_POD_FIELDS = {
+    "podSpecOverrides": ("containers", "nodeSelector", "serviceAccountName", "tolerations", "volumes"),
+    "podTemplateOverrides": (
+        "affinity", "containers", "imagePullSecrets", "nodeSelector", "serviceAccountName", "tolerations", "volumes",
+    ),
+    "runtimePatches": (
+        "affinity", "containers", "imagePullSecrets", "nodeSelector", "serviceAccountName", "tolerations", "volumes",
+        "terminationGracePeriodSeconds",
+    ),
+}  # fmt: skip
+_NICE_TO_HAVE = ("terminationGracePeriodSeconds",)
+"""Fields that are left out where a version does not have them."""
+
+_OURS = sorted({name for names in _POD_FIELDS.values() for name in names} - set(_NICE_TO_HAVE))
+
+
+def train_job(metadata: Object, runtime: str, trainer: Object, pod: Object, spec: Mapping[str, Any]) -> Object:
+    """A TrainJob with the changes of its pods beside it, not yet in the words of a version.
+
+    Args:
+        metadata: Its metadata.
+        runtime: Name of the ClusterTrainingRuntime.
+        trainer: What of the task's container a TrainJob says itself.
+        pod: ``metadata`` and ``spec`` of the pods, as far as they are to be changed.
+        spec: Merged into its specification.
+    """
+    own = {"runtimeRef": {"name": runtime}, "trainer": trainer}
+    job = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": merged(own, spec)}
+    return {"job": job, "pod": {name: value for name, value in pod.items() if value}}
+
+
+def in_words_of(field: str, described: Object, job_id: str = "") -> Object:
+    """The TrainJob for a version of Kubeflow Trainer.
+
+    Args:
+        field: The version's field for changes of pods, one of :data:`OVERRIDES`.
+        described: What :func:`train_job` gave.
+        job_id: Whose it is, for errors.
+
+    Raises:
+        ExecutorError: The version cannot say it.
+    """
+    pod = {"metadata": {}, "spec": {}, **described["pod"]}
+    known = _POD_FIELDS[field]
+    spec = {name: value for name, value in pod["spec"].items() if name not in _NICE_TO_HAVE or name in known}
+    lacking = [name for name in _OURS if name in spec and name not in known]
+    if pod["metadata"] and field == "podSpecOverrides":
+        lacking.append("labels and annotations of pods")
+    if lacking:
+        raise ExecutorError(
+            f"job {job_id!r}: the Kubeflow Trainer of this cluster is too old for {', '.join(lacking)} of pods "
+            f"(it has {field}); leave that out, or have it updated"
+        )
+    if not any(pod.values()):
+        return dict(described["job"])
+    targets = [{"name": CONTAINER}]
+    metadata = {"metadata": pod["metadata"]} if pod["metadata"] else {}
+    change: Object
+    if field == "podSpecOverrides":
+        change = {"targetJobs": targets, **spec}
+    elif field == "podTemplateOverrides":
+        change = {"targetJobs": targets, **metadata, "spec": spec}
+    else:
+        template = {"spec": {"template": {**metadata, "spec": spec}}}
+        jobs = [{"name": CONTAINER, "template": template}]
+        runtime = {"template": {"spec": {"replicatedJobs": jobs}}}
+        change = {"manager": f"{MANAGER}.io/executor", "trainingRuntimeSpec": runtime}
+    job: Object = described["job"]
+    return {**job, "spec": {**job["spec"], field: [change]}}
+
+
+def served_field(schema: Mapping[str, Any]) -> str | None:
+    """The field that a version has, from the schema of the specification of TrainJobs."""
+    fields = schema.get("properties") or {}
+    return next((field for field in OVERRIDES if field in fields), None)
+
+
+def schema_of_definition(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Schema of the specification, from the CustomResourceDefinition."""
+    version = API_VERSION.partition("/")[2]
+    for entry in definition["spec"]["versions"]:
+        if entry["name"] == version:
+            found: Mapping[str, Any] = entry["schema"]["openAPIV3Schema"]["properties"].get("spec") or {}
+            return found
+    return {}
+
+
+def schema_of_document(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Schema of the specification, from what a cluster publishes of all its kinds (OpenAPI 2 or 3)."""
+    schemas = document.get("definitions") or (document.get("components") or {}).get("schemas") or {}
+    for schema in schemas.values():
+        kinds = schema.get("x-kubernetes-group-version-kind") or []
+        if any(entry["kind"] == KIND and f"{entry['group']}/{entry['version']}" == API_VERSION for entry in kinds):
+            return (schema.get("properties") or {}).get("spec") or {}
+    return {}
+
+
+def dropped(sent: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """Paths of what a server did not keep of an object.
+
+    >>> list(dropped({"a": {"b": 1}, "c": [{"d": 2}]}, {"a": {}, "c": [{"d": 2}]}))
+    ['a.b']
+    """
+    if isinstance(sent, Mapping) and isinstance(kept, Mapping):
+        for name, value in sent.items():
+            where = f"{path}.{name}" if path else name
+            if name not in kept and value not in ({}, [], "", None):
+                yield where
+            elif name in kept:
+                yield from dropped(value, kept[name], where)
+    elif isinstance(sent, list) and isinstance(kept, list):
+        for index, (one, other) in enumerate(zip(sent, kept, strict=False)):
+            yield from dropped(one, other, f"{path}[{index}]")

@@ -1,0 +1,345 @@
+"""Ray on Kubernetes, where the KubeRay operator runs.
+
+A cluster is a ``RayCluster`` object; one for the time of a job belongs to a ``RayJob`` object. The operator sees to the
+pods, so nothing of ours has to stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.core.execution.jobs import JobState
+from nemo_run.core.execution.kuberay.spec import (
+    API,
+    CLUSTER,
+    JOB,
+    as_yaml,
+    cluster_spec,
+    kuberay_executor,
+    object_name,
+    object_of,
+    wanted_nodes,
+)
+from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Cluster, Object, default_connection
+from nemo_run.core.execution.pods.status import container_status, is_gone, pod_status
+from nemo_run.core.ray import jobs_api
+from nemo_run.core.ray.engine import (
+    DASHBOARD_PORT,
+    ClusterSpec,
+    ClusterState,
+    ClusterStatus,
+    Dashboard,
+    KeptJob,
+    Record,
+)
+from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.core.execution.kuberay import KubeRayExecutor
+
+_GONE_WITHIN = 300.0  # seconds for a deleted cluster to be gone; its pods may take their grace period
+_ENDED = ("Complete", "Failed")
+
+
+class KubeRay:
+    """Clusters of the KubeRay operator."""
+
+    def place(self, executor: Executor) -> str:
+        """Context and namespace."""
+        executor = kuberay_executor(ClusterSpec("", executor))
+        return f"{_connection(executor).get('context', 'this pod')}/{executor.namespace}"
+
+    def describe(self, spec: ClusterSpec) -> str:
+        """The object, in YAML."""
+        return as_yaml(object_of(spec))
+
+    def start(self, spec: ClusterSpec) -> Record:
+        """Create the object."""
+        obj, connection = object_of(spec), _connection(kuberay_executor(spec))
+        with contextlib.closing(Cluster(connection)) as cluster:
+            _make_room(cluster, obj)
+            return _record(connection, cluster.create(obj))
+
+    def find(self, spec: ClusterSpec) -> Record | None:
+        """A living object of that name which is ours."""
+        executor = kuberay_executor(spec)
+        connection = _connection(executor)
+        with contextlib.closing(Cluster(connection)) as cluster:
+            for kind in (CLUSTER, JOB):
+                found = cluster.get(API, kind, executor.namespace, object_name(spec.name, kind))
+                if found is not None and _is_ours(found) and not _has_ended(found):
+                    return _record(connection, found)
+        return None
+
+    def status(self, record: Record) -> ClusterStatus:
+        """How the cluster is: what the operator says, then the pods, then Ray itself."""
+        with _connected(record) as cluster:
+            owner = _owner(cluster, record)
+            if owner is None or is_gone(owner):
+                reason = "it is being deleted" if owner else "there is no such object any more"
+                return ClusterStatus(ClusterState.STOPPED, reason, 0, record["nodes"])
+            stage = _stage(owner)
+            if stage in _ENDED:
+                state = ClusterState.STOPPED if stage == "Complete" else ClusterState.FAILED
+                return ClusterStatus(state, _status_reason(owner), 0, record["nodes"], _details(owner, None))
+            return _living(cluster, record, owner)
+
+    @contextlib.contextmanager
+    def dashboard(self, record: Record) -> Iterator[Dashboard]:
+        """Through a forwarded port of the head's pod."""
+        with _connected(record) as cluster, _forwarded(cluster, record, DASHBOARD_PORT) as port:
+            yield Dashboard(f"http://127.0.0.1:{port}")
+
+    @contextlib.contextmanager
+    def forward(self, record: Record, port: int, target_port: int) -> Iterator[None]:
+        """Forward a port of the head's pod."""
+        with _connected(record) as cluster, _forwarded(cluster, record, target_port, port):
+            yield
+
+    def tail(self, record: Record, lines: int) -> str:
+        """The log of the first pod that is not ready, or else of the head."""
+        with _connected(record) as cluster:
+            pods = _pods(cluster, record, _ray_cluster(cluster, record))
+            waiting = [pod for pod in pods if not _is_ready(pod)]
+            started = [pod for pod in waiting if pod_status(pod).state is not JobState.PENDING or _restarts(pod)]
+            return _log(cluster, (started or pods)[0], lines) if pods else ""
+
+    def kept(self, record: Record, job: str) -> KeptJob | None:
+        """What the pod that followed the job has written, as long as the ``RayJob`` is there."""
+        if record["kind"] != JOB:
+            return None
+        with _connected(record) as cluster:
+            owner = _owner(cluster, record)
+            if owner is None:
+                return None
+            pods = cluster.pods(record["namespace"], f"job-name={record['name']}")
+            pods.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+            details = {"submission_id": job, **_last_words(owner, pods)}
+            return KeptJob(details, _log(cluster, pods[-1]) if pods else "")
+
+    def stop(self, record: Record) -> None:
+        """Delete the object, and wait until its pods are gone. A ``RayJob`` that has ended is left, for its log."""
+        with _connected(record) as cluster:
+            owner = _owner(cluster, record)
+            if owner is None or _stage(owner) in _ENDED:
+                return
+            ray = _ray_cluster(cluster, record, owner)
+            cluster.delete(API, record["kind"], record["namespace"], record["name"])
+            _wait_until_gone(lambda: _owner(cluster, record) or _pods(cluster, record, ray), record["name"])
+
+
+# --- objects -----------------------------------------------------------------------------------------------------
+
+
+def _connection(executor: KubeRayExecutor) -> dict[str, str]:
+    return default_connection(executor.context, executor.kubeconfig)
+
+
+@contextlib.contextmanager
+def _connected(record: Record) -> Iterator[Cluster]:
+    with contextlib.closing(Cluster(record["connection"])) as cluster:
+        yield cluster
+
+
+def _record(connection: dict[str, str], obj: Object) -> Record:
+    metadata = obj["metadata"]
+    return {
+        "connection": connection,
+        "kind": obj["kind"],
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "nodes": wanted_nodes(cluster_spec(obj)),
+    }
+
+
+def _is_ours(obj: Object) -> bool:
+    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER)
+
+
+def _has_ended(obj: Object) -> bool:
+    return is_gone(obj) or _stage(obj) in _ENDED
+
+
+def _stage(obj: Object) -> str:
+    """Where a ``RayJob`` is on its way, in the operator's words."""
+    return str((obj.get("status") or {}).get("jobDeploymentStatus") or "")
+
+
+def _make_room(cluster: Cluster, obj: Object) -> None:
+    """See to it that the name is free where it was that of one of ours which has ended."""
+    metadata = obj["metadata"]
+    where = (API, obj["kind"], metadata["namespace"], metadata["name"])
+    found = cluster.get(*where)
+    if found is None or not _is_ours(found) or not _has_ended(found):
+        return
+    cluster.delete(*where)
+    _wait_until_gone(lambda: cluster.get(*where), metadata["name"])
+
+
+def _wait_until_gone(look: Any, name: str) -> None:
+    give_up = time.monotonic() + _GONE_WITHIN
+    while look():
+        if time.monotonic() > give_up:
+            raise ExecutorError(
+                f"{name!r} was deleted, but is not gone after {_GONE_WITHIN:g} s; see: kubectl get pods"
+            )
+        time.sleep(0.3)
+
+
+def _owner(cluster: Cluster, record: Record) -> Object | None:
+    """The object, unless it is another one that has the name now."""
+    found = cluster.get(API, record["kind"], record["namespace"], record["name"])
+    return found if found is not None and found["metadata"]["uid"] == record["uid"] else None
+
+
+def _ray_cluster(cluster: Cluster, record: Record, owner: Object | None = None) -> Object | None:
+    """The ``RayCluster`` itself, or the one that a ``RayJob`` has now."""
+    owner = owner or _owner(cluster, record)
+    if owner is None or record["kind"] == CLUSTER:
+        return owner
+    name = (owner.get("status") or {}).get("rayClusterName")
+    return cluster.get(API, CLUSTER, record["namespace"], name) if name else None
+
+
+def _pods(cluster: Cluster, record: Record, ray: Object | None) -> list[Object]:
+    """The pods of a cluster, the head first."""
+    if ray is None:
+        return []
+    pods = cluster.pods(record["namespace"], f"ray.io/cluster={ray['metadata']['name']}")
+    return sorted(pods, key=lambda pod: (not _is_head(pod), pod["metadata"]["name"]))
+
+
+def _is_head(pod: Object) -> bool:
+    return bool(pod["metadata"]["labels"].get("ray.io/node-type") == "head")
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return not is_gone(pod) and any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _restarts(pod: Object) -> int:
+    return int(container_status(pod).get("restartCount") or 0)
+
+
+# --- states ------------------------------------------------------------------------------------------------------
+
+
+def _details(owner: Object, ray: Object | None) -> dict[str, Any]:
+    """What the operator says, by its own names, and where all this is."""
+    status = {**(owner.get("status") or {}), **((ray or {}).get("status") or {})}
+    return {
+        **status,
+        "namespace": owner["metadata"]["namespace"],
+        "object": f"{owner['kind']}/{owner['metadata']['name']}",
+    }
+
+
+def _status_reason(obj: Object) -> str:
+    status = obj.get("status") or {}
+    return ": ".join(filter(None, [str(status.get("reason") or ""), str(status.get("message") or "").strip()]))
+
+
+def _living(cluster: Cluster, record: Record, owner: Object) -> ClusterStatus:
+    ray = _ray_cluster(cluster, record, owner)
+    wanted = wanted_nodes(ray) if ray else record["nodes"]
+    details = _details(owner, ray)
+    pods = [pod for pod in _pods(cluster, record, ray) if not is_gone(pod)]
+    ready = [pod for pod in pods if _is_ready(pod)]
+    why = _why(cluster, owner, ray, pods, wanted)
+    if not ready or not _is_head(ready[0]):
+        return ClusterStatus(ClusterState.STARTING, why, 0, wanted, details)
+    try:
+        with _forwarded(cluster, record, DASHBOARD_PORT, pod=ready[0]) as port:
+            joined = jobs_api.alive_nodes(Dashboard(f"http://127.0.0.1:{port}"))
+    except EngineUnreachableError:
+        return ClusterStatus(ClusterState.STARTING, "its dashboard does not answer yet", 0, wanted, details)
+    if joined >= wanted:
+        return ClusterStatus(ClusterState.READY, "", joined, wanted, details)
+    was_ready = ((ray or {}).get("status") or {}).get("state") == "ready"
+    state = ClusterState.READY if was_ready and why else ClusterState.STARTING
+    return ClusterStatus(state, why or "its nodes have not joined yet", joined, wanted, details)
+
+
+def _why(cluster: Cluster, owner: Object, ray: Object | None, pods: Sequence[Object], wanted: int) -> str:
+    """What a cluster waits for; empty where all its pods are ready."""
+    waiting = [pod for pod in pods if not _is_ready(pod)]
+    found = [f"{pod['metadata']['name']} {_in_words(pod)}" for pod in waiting]
+    if missing := wanted - len(pods):
+        said = _status_reason(ray or owner) or _warning(cluster, ray or owner)
+        stage = "it is suspended" if _is_suspended(owner) or (ray and _is_suspended(ray)) else ""
+        made = f"{missing} of {wanted} pods are" if pods else "its pods are"
+        found.append(said or stage or f"{made} not made yet by the KubeRay operator")
+    return "; ".join(found[:3])
+
+
+def _is_suspended(obj: Object) -> bool:
+    return bool(obj["spec"].get("suspend"))
+
+
+def _in_words(pod: Object) -> str:
+    status, restarts = pod_status(pod), _restarts(pod)
+    again = f" (restarted {restarts} times)" if restarts else ""
+    if status.reason:
+        return f"waits: {status.reason}{again}" if status.state is JobState.PENDING else f"{status.reason}{again}"
+    if status.state.is_final:
+        return f"ended with exit code {status.exit_code}{again}"
+    return f"{'runs, but is not ready yet' if status.state is JobState.RUNNING else 'is being made'}{again}"
+
+
+def _warning(cluster: Cluster, obj: Object) -> str:
+    """The last warning that the operator has given of an object; empty where there is none to see."""
+    path = cluster.path("v1", "Event", obj["metadata"]["namespace"])
+    selector = f"involvedObject.uid={obj['metadata']['uid']},type=Warning"
+    with contextlib.suppress(ExecutorError):  # not everybody may read them
+        events = (cluster.request("GET", path, params={"fieldSelector": selector}) or {}).get("items") or []
+        return str(max(events, key=lambda event: str(event.get("lastTimestamp")))["message"]) if events else ""
+    return ""
+
+
+# --- logs and ports ----------------------------------------------------------------------------------------------
+
+
+def _log(cluster: Cluster, pod: Object, lines: int | None = None) -> str:
+    container = pod["spec"]["containers"][0]["name"]
+    log = cluster.pod_log(pod["metadata"]["namespace"], pod["metadata"]["name"], container, lines)
+    with contextlib.closing(log):
+        return b"".join(iter(log.read, b"")).decode(errors="replace")
+
+
+def _last_words(owner: Object, pods: Sequence[Object]) -> dict[str, Any]:
+    """How a job was: what its follower left, or else what the operator says."""
+    for pod in reversed(pods):
+        end = (container_status(pod).get("state") or {}).get("terminated") or {}
+        with contextlib.suppress(ValueError):
+            return dict(json.loads(end.get("message") or ""))
+    status = owner.get("status") or {}
+    failed = _stage(owner) == "Failed"
+    return {"status": status.get("jobStatus") or ("FAILED" if failed else "UNKNOWN"), "message": _status_reason(owner)}
+
+
+@contextlib.contextmanager
+def _forwarded(
+    cluster: Cluster, record: Record, target_port: int, port: int = 0, pod: Object | None = None
+) -> Iterator[int]:
+    head = pod or _head(cluster, record)
+    namespace, name = head["metadata"]["namespace"], head["metadata"]["name"]
+    with contextlib.ExitStack() as stack:
+        try:
+            number = stack.enter_context(cluster.forwarded(namespace, name, target_port, port))
+        except OSError as e:
+            raise ExecutorError(f"port {port} cannot be used here: {e.strerror}; choose another one") from e
+        yield number
+
+
+def _head(cluster: Cluster, record: Record) -> Object:
+    for pod in _pods(cluster, record, _ray_cluster(cluster, record)):
+        if _is_head(pod) and not is_gone(pod) and pod_status(pod).state is JobState.RUNNING:
+            return pod
+    raise ExecutorError(f"the head of the Ray cluster {record['name']!r} does not run; see its status")

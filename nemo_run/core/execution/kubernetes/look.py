@@ -1,0 +1,107 @@
+"""What a cluster has of an attempt at one moment."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.kubernetes.spec import KEEP, START_TIMEOUT
+from nemo_run.core.execution.pods.attempt import Attempt
+from nemo_run.core.execution.pods.client import Object
+from nemo_run.core.execution.pods.spec import ATTEMPT_LABEL, NODE_LABEL, TASK
+from nemo_run.core.execution.pods.status import Pod, broken, is_gone, pod_status, seconds
+
+_KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
+
+
+@dataclass(frozen=True)
+class Look:
+    """The pods and Jobs of an attempt, by the rank of their nodes.
+
+    Attributes:
+        attempt: The attempt.
+        pods: Its pods.
+        jobs: Its Jobs, where they were asked for.
+    """
+
+    attempt: Attempt
+    pods: Mapping[int, Pod]
+    jobs: Mapping[int, Object]
+
+    @property
+    def statuses(self) -> dict[int, JobStatus]:
+        """What its pods say."""
+        return {rank: pod_status(pod, TASK) for rank, pod in self.pods.items()}
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was to be cancelled."""
+        return self.attempt.cancelled
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody deletes one of its pods, or has deleted one."""
+        return any(is_gone(pod) or pod["metadata"]["uid"] != self._first(rank, pod) for rank, pod in self.pods.items())
+
+    def _first(self, rank: int, pod: Pod) -> str:
+        """Identity of the first pod of a node that was seen to have one."""
+        file = self.attempt.folder / f"pod-{rank}"
+        try:
+            return file.read_text()
+        except FileNotFoundError:
+            file.write_text(pod["metadata"]["uid"])
+            return str(pod["metadata"]["uid"])
+
+    @property
+    def started(self) -> list[int]:
+        """Nodes whose pods have found a place."""
+        return [rank for rank, pod in self.pods.items() if pod["spec"].get("nodeName")]
+
+    @property
+    def kept(self) -> bool:
+        """Whether its objects stay when it has ended."""
+        return any(KEEP in (pod["metadata"].get("annotations") or {}) for pod in self.pods.values())
+
+    @property
+    def broken(self) -> str:
+        """Why the attempt cannot start, where it has tried for long enough."""
+        for rank, pod in self.pods.items():
+            reason = broken(pod)
+            limit = float((pod["metadata"].get("annotations") or {}).get(START_TIMEOUT, 0))
+            age = time.time() - (seconds(pod["metadata"]["creationTimestamp"]) or 0)
+            if reason and age >= limit:
+                return reason if self.attempt.nodes == 1 else f"node {rank}: {reason}"
+        return ""
+
+    def note_ending(self) -> None:
+        """Take down when its pods were told to end."""
+        with contextlib.suppress(FileExistsError):
+            (self.attempt.folder / "ending").touch(mode=0o600, exist_ok=False)
+
+    def is_hopeless(self, rank: int) -> bool:
+        """Whether a pod that should have ended long ago has not, as nobody hears of its node."""
+        try:
+            told = (self.attempt.folder / "ending").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        grace = float(self.pods[rank]["spec"].get("terminationGracePeriodSeconds") or 30)
+        return time.time() > told + grace + _KILL_TIME
+
+
+def still(status: JobStatus) -> JobStatus:
+    """A status of an attempt that goes on, whatever some of its nodes say."""
+    if not status.state.is_final:
+        return status
+    return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)
+
+
+def by_attempt(objects: Iterable[Object]) -> dict[str, dict[int, Object]]:
+    """Pods or Jobs by the name of their attempt and the rank of their node; the oldest of each."""
+    found: dict[str, dict[int, Object]] = {}
+    for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["creationTimestamp"]), reverse=True):
+        labels = obj["metadata"]["labels"]
+        found.setdefault(labels[ATTEMPT_LABEL], {})[int(labels[NODE_LABEL])] = obj
+    return found

@@ -1,0 +1,197 @@
+"""The conversation with a Lepton workspace, over its REST API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from nemo_run.core.rest import Pieces, RestClient
+from nemo_run.errors import ExecutorError
+
+_URL = "https://gateway.dgxc-lepton.nvidia.com/api/v2/workspaces/"
+_PAGE = 500
+_SILENCE = 300.0  # seconds without output, after which a log is asked for again
+_HINT = (
+    "see that LEPTON_WORKSPACE_ID, LEPTON_WORKSPACE_TOKEN and, where it is set, LEPTON_WORKSPACE_URL are right, "
+    "or log in again: lep login"
+)
+_EVERYTHING = {"job_query_mode": "alive_and_archive"}
+
+
+def default_connection() -> dict[str, str]:
+    """How to reach the workspace that the ``lep`` command would use; values are empty where nothing says it.
+
+    That is, in this order: the variables ``LEPTON_WORKSPACE_ID``, ``_URL`` and ``_ORIGIN_URL``, and what ``lep login``
+    has left. The token is no part of it.
+    """
+    records = _records()
+    workspace = os.environ.get("LEPTON_WORKSPACE_ID", "").partition(":")[0] or records.get("current_workspace") or ""
+    record = (records.get("workspaces") or {}).get(workspace) or {}
+    url = os.environ.get("LEPTON_WORKSPACE_URL") or record.get("url") or (f"{_URL}{workspace}" if workspace else "")
+    origin = os.environ.get("LEPTON_WORKSPACE_ORIGIN_URL") or record.get("workspace_origin_url")
+    return {"workspace": workspace, "url": url.rstrip("/"), "origin": _origin(origin or (url if "dgxc" in url else ""))}
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if url else ""
+
+
+def _records() -> dict[str, Any]:
+    """What ``lep login`` has left of workspaces."""
+    import yaml
+
+    folder = os.environ.get("LEPTON_CACHE_DIR") or Path.home() / ".cache" / "lepton"
+    path = Path(folder, "workspace_info.yaml")
+    try:
+        found = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as e:
+        raise ExecutorError(f"{path}: cannot be read: {e}; log in again: lep login") from e
+    return found if isinstance(found, dict) else {}
+
+
+def find_token(workspace: str) -> str:
+    """The token for a workspace; looked up whenever it is needed, as it may be renewed meanwhile.
+
+    Raises:
+        ExecutorError: There is none.
+    """
+    named, _, inside = os.environ.get("LEPTON_WORKSPACE_ID", "").partition(":")
+    given = os.environ.get("LEPTON_WORKSPACE_TOKEN") or inside
+    if given and named in ("", workspace):
+        return given
+    token = ((_records().get("workspaces") or {}).get(workspace) or {}).get("auth_token")
+    if not token:
+        raise ExecutorError(
+            f"there is no token for the Lepton workspace {workspace!r}; set LEPTON_WORKSPACE_ID and "
+            "LEPTON_WORKSPACE_TOKEN, or log in: lep login"
+        )
+    return str(token)
+
+
+class Workspace:
+    """One workspace, and its jobs.
+
+    Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError` where the
+    answer is a refusal.
+    """
+
+    def __init__(self, connection: Mapping[str, str]) -> None:
+        self.name = connection.get("workspace", "")
+        origin = connection.get("origin", "")
+        self.client = RestClient(
+            connection.get("url", ""),
+            service="Lepton",
+            extra="lepton",
+            token=lambda: find_token(self._checked().name),
+            headers={"origin": origin} if origin else {},
+            hint=_HINT,
+        )
+
+    def _checked(self) -> Workspace:
+        url = self.client.base_url
+        if not self.name:
+            raise ExecutorError(
+                "no Lepton workspace is named; set LEPTON_WORKSPACE_ID and LEPTON_WORKSPACE_TOKEN, or log in: lep login"
+            )
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ExecutorError(f"LEPTON_WORKSPACE_URL: {url!r} is not the address of a workspace (https://…)")
+        return self
+
+    def check(self) -> None:
+        """Raise :class:`ExecutorError` where it is not known which workspace, or with which token."""
+        find_token(self._checked().name)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def jobs(self, part_of_name: str) -> dict[str, dict[str, Any]]:
+        """All jobs with this part in their names, also those that have ended."""
+        found: dict[str, dict[str, Any]] = {}
+        number = 0
+        while True:
+            number += 1
+            answer = self.client.get("jobs", {**_EVERYTHING, "q": part_of_name, "page": number, "page_size": _PAGE})
+            items = answer.get("jobs") or [] if isinstance(answer, Mapping) else answer or []
+            fresh = {job["metadata"]["id"]: job for job in items if job["metadata"]["id"] not in found}
+            found |= fresh
+            if len(items) < _PAGE or not fresh:
+                return found
+
+    def job(self, name: str) -> dict[str, Any] | None:
+        """One job; ``None`` where there is none of this name."""
+        found: dict[str, Any] | None = self.client.get(_job(name), _EVERYTHING, absent=(404,))
+        return found
+
+    def create(self, body: Mapping[str, Any]) -> None:
+        """Create a job, or take the one of this name."""
+        self.client.create("jobs", body, lambda: self.job(body["metadata"]["id"]))
+
+    def stop(self, name: str) -> None:
+        """Ask a job to end; one that is not there is fine."""
+        self.client.patch(_job(name), {"spec": {"stopped": True}}, absent=(404,))
+
+    def delete(self, name: str) -> None:
+        """Delete a job; one that is not there is fine."""
+        self.client.delete(_job(name), {"job_query_mode": "alive_only"})
+
+    def replicas(self, name: str) -> dict[int, dict[str, Any]]:
+        """Replicas of a job by their ranks; of one that was restarted the newest."""
+        found: dict[int, dict[str, Any]] = {}
+        answer = self.client.get(f"{_job(name)}/replicas", _EVERYTHING, absent=(404,)) or []
+        for replica in sorted(answer, key=lambda one: one["metadata"].get("created_at") or 0):
+            rank = replica_id(replica).removeprefix(f"{name}-").partition("-")[0]
+            found[int(rank) if rank.isdigit() else len(found)] = replica
+        return found
+
+    def log(self, name: str, replica: str, silence: float = _SILENCE) -> AbstractContextManager[Pieces]:
+        """The log of a replica, from its beginning, as it grows, until nothing comes for so many seconds."""
+        return self.client.stream(f"{_job(name)}/replicas/{quote(replica, safe='')}/log", timeout=silence)
+
+    def warnings(self, name: str) -> str:
+        """What the events of a job warn of, in words; empty where they do not."""
+        events = self.client.get(f"{_job(name)}/events", absent=(403, 404)) or []
+        warned = [event for event in events if event.get("type") == "Warning" and event.get("reason")]
+        texts = (": ".join(filter(None, [event["reason"], event.get("message")])) for event in warned[-3:])
+        return "; ".join(dict.fromkeys(texts))
+
+    def node_group_id(self, name: str) -> str:
+        """Id of a node group by its name or id.
+
+        Raises:
+            ExecutorError: There is none.
+        """
+        groups = {
+            group["metadata"].get("name") or group["metadata"]["id"]: group["metadata"]["id"]
+            for group in self.client.get("dedicated-node-groups") or []
+        }
+        if name in groups.values():
+            return name
+        if name not in groups:
+            there = ", ".join(sorted(groups)) or "none"
+            raise ExecutorError(
+                f"LeptonExecutor.node_group: the workspace {self.name!r} has no {name!r}; it has: {there}"
+            )
+        return str(groups[name])
+
+
+def replica_id(replica: Mapping[str, Any]) -> str:
+    """Id of a replica."""
+    return str(replica["metadata"].get("id") or replica.get("id"))
+
+
+def node_of(replica: Mapping[str, Any]) -> str:
+    """Name of the node that a replica runs on; empty where it is not told."""
+    node = (replica.get("status") or {}).get("node") or {}
+    return str(node.get("name") or node.get("id") or "")
+
+
+def _job(name: str) -> str:
+    return f"jobs/{quote(name, safe='')}"

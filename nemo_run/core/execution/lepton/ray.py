@@ -1,0 +1,357 @@
+"""Ray on DGX Cloud Lepton, which makes clusters itself and leads to their dashboards through its own address.
+
+Lepton ends no cluster by itself. So one for the time of a job has a watcher: a process on this machine, which lives on
+without the one that launched, and keeps what the job wrote before it deletes the cluster. Whoever looks at the cluster
+does the same where the watcher is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.lepton import ray_watch, spec as bodies
+from nemo_run.core.execution.lepton.client import Workspace, default_connection, find_token
+from nemo_run.core.execution.shared.service_names import digest
+from nemo_run.core.files import folder_name, make_folder, read_json, write_json, write_text
+from nemo_run.core.masking import masked
+from nemo_run.core.ray import jobs_api
+from nemo_run.core.ray.engine import (
+    DASHBOARD_PORT,
+    ClusterSpec,
+    ClusterState,
+    ClusterStatus,
+    Dashboard,
+    KeptJob,
+    Record,
+)
+from nemo_run.core.ray.pauses import Pauses
+from nemo_run.core.ray.proxy import serving
+from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.core.execution.lepton import LeptonExecutor
+
+_GONE_WITHIN = 300.0  # seconds for a deleted cluster to be gone
+_ENDING = ("Deleting", "Stopping", "Stopped")
+
+
+class LeptonRay:
+    """Clusters that Lepton makes."""
+
+    def place(self, executor: Executor) -> str:
+        """The workspace."""
+        return default_connection()["workspace"]
+
+    def describe(self, spec: ClusterSpec) -> str:
+        """The request that creates the cluster; values of secrets masked."""
+        executor = _executor_of(spec)
+        body = cluster_body(spec.name, executor, f"(the id of {executor.node_group})" if executor.node_group else "")
+        for group in (body["spec"]["head_group_spec"], *body["spec"]["worker_group_specs"]):
+            for env in group.get("envs", []):
+                if "value" in env:
+                    env["value"] = masked({env["name"]: env["value"]})[env["name"]]
+        return f"POST /rayclusters\n{json.dumps(body, indent=2, ensure_ascii=False)}"
+
+    def start(self, spec: ClusterSpec) -> Record:
+        """Create the cluster, and its watcher where it is for one job."""
+        executor = _executor_of(spec)
+        with _connected(default_connection()) as workspace:
+            workspace.check()
+            name = cluster_name(spec.name)
+            _wait_until_gone(workspace, name)
+            group = workspace.node_group_id(executor.node_group) if executor.node_group else ""
+            try:
+                made = _create(workspace, cluster_body(spec.name, executor, group))
+            except EngineUnreachableError:
+                if spec.until_job:  # nobody would end it, if it is made all the same
+                    with contextlib.suppress(ExecutorError):
+                        workspace.client.delete(_path(name))
+                raise
+        record = _record(made, spec.until_job)
+        if spec.until_job:
+            try:
+                ray_watch.spawn(_folder(record), record)
+            except BaseException:
+                self.stop(record)
+                raise
+        return record
+
+    def find(self, spec: ClusterSpec) -> Record | None:
+        """A living cluster of that name in the workspace."""
+        with _connected(default_connection()) as workspace:
+            found = _get(workspace, cluster_name(spec.name))
+        return None if found is None or _state(found) in _ENDING else _record(found)
+
+    def status(self, record: Record) -> ClusterStatus:
+        """How the cluster is: what Lepton says, and then what Ray says."""
+        with _connected(record["connection"]) as workspace:
+            found = _same(workspace, record)
+        wanted = record["nodes"]
+        if found is None or _state(found) in _ENDING:
+            reason = f"Lepton says: {_state(found)}" if found else "there is no such cluster any more"
+            return ClusterStatus(ClusterState.STOPPED, reason, 0, wanted)
+        details = {**(found.get("status") or {}), "cluster_name": record["name"]}
+        reason = ": ".join(filter(None, [f"Lepton says: {_state(found) or 'nothing'}", _conditions(found)]))
+        if _state(found) != "Ready":
+            return ClusterStatus(ClusterState.STARTING, reason, 0, wanted, details)
+        try:
+            if settle(record):
+                return ClusterStatus(ClusterState.STOPPED, "its job has ended", 0, wanted)
+            with self.dashboard(record) as dashboard:
+                joined = jobs_api.alive_nodes(dashboard)
+        except EngineUnreachableError:
+            return ClusterStatus(ClusterState.STARTING, "its dashboard does not answer yet", 0, wanted, details)
+        waits = "" if joined >= wanted else "its nodes have not all joined yet"
+        state = ClusterState.STARTING if waits else ClusterState.READY
+        return ClusterStatus(state, waits, joined, wanted, details)
+
+    @contextlib.contextmanager
+    def dashboard(self, record: Record) -> Iterator[Dashboard]:
+        """Through the address of the workspace."""
+        yield _dashboard(record)
+
+    @contextlib.contextmanager
+    def forward(self, record: Record, port: int, target_port: int) -> Iterator[None]:
+        """Serve the dashboard on this machine; Lepton leads to nothing else."""
+        if target_port != DASHBOARD_PORT:
+            raise ExecutorError(
+                f"port {target_port} of a Ray cluster on Lepton cannot be reached, only its dashboard: {DASHBOARD_PORT}"
+            )
+        with serving(_dashboard(record), port):
+            yield
+
+    def tail(self, record: Record, lines: int) -> str:
+        """Nothing: Lepton has no logs of clusters."""
+        return ""
+
+    def kept(self, record: Record, job: str) -> KeptJob | None:
+        """What was kept of the job that the cluster was for."""
+        details, log = _folder(record) / f"{job}.json", _folder(record) / f"{job}.log"
+        if not details.exists():
+            return None
+        known = read_json(details)
+        if known["status"] not in jobs_api.FINAL:
+            known |= {"status": "STOPPED", "message": "its cluster was stopped"}
+        return KeptJob(known, log.read_text(errors="replace") if log.exists() else "")
+
+    def stop(self, record: Record) -> None:
+        """Delete the cluster, and wait until it is gone; how its job was is written down first."""
+        with _connected(record["connection"]) as workspace:
+            if _same(workspace, record) is None:
+                return
+            with contextlib.suppress(ExecutorError):
+                _keep(record)
+            _delete(workspace, record)
+            _wait_until_gone(workspace, record["name"])
+
+
+def settle(record: Record) -> bool:
+    """Delete a cluster that is for one job, if that has ended; whether it had.
+
+    Raises:
+        EngineUnreachableError: Lepton, or the cluster, does not answer.
+    """
+    if not record["until_job"] or not _keep(record):
+        return False
+    with _connected(record["connection"]) as workspace:
+        if _same(workspace, record) is not None:
+            _delete(workspace, record)
+    return True
+
+
+def _keep(record: Record) -> bool:
+    """Write down how the job is that a cluster is for, and what it wrote; whether it has ended."""
+    job = record["until_job"]
+    if not job:
+        return False
+    with jobs_api.JobsApi(_dashboard(record), tries=1) as api:
+        details = api.details(job)
+        if details is None:
+            return False
+        folder = make_folder(_folder(record))
+        write_text(folder / f"{job}.log", api.logs(job))
+        write_json(folder / f"{job}.json", details)
+    return details["status"] in jobs_api.FINAL
+
+
+def is_submitted(record: Record) -> bool | None:
+    """Whether the job that a cluster is for is there; ``None`` where the cluster is gone.
+
+    Raises:
+        EngineUnreachableError: Lepton, or the cluster, does not answer.
+    """
+    with _connected(record["connection"]) as workspace:
+        found = _same(workspace, record)
+    if found is None or _state(found) in _ENDING:
+        return None
+    with jobs_api.JobsApi(_dashboard(record), tries=1) as api:
+        return api.details(record["until_job"]) is not None
+
+
+# --- what is sent ------------------------------------------------------------------------------------------------
+
+
+def cluster_name(name: str) -> str:
+    """Name of a cluster on Lepton.
+
+    >>> cluster_name("my-cluster"), cluster_name("My cluster")
+    ('my-cluster', 'my-cluster-1b5364')
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    slug = slug if slug[:1].isalpha() else f"r{slug}"
+    if slug == name and len(slug) <= bodies.LONGEST_NAME:
+        return slug
+    return f"{slug[: bodies.LONGEST_NAME - 7].strip('-')}-{digest(name)[:6]}"
+
+
+def cluster_body(name: str, executor: LeptonExecutor, node_group_id: str) -> dict[str, Any]:
+    """The body that creates a cluster: a head, and a worker for each of the executor's nodes."""
+    spec = bodies.lepton_spec(executor)
+    # Values that Kubernetes would change are left out: jobs get all of them from their runtime environment.
+    envs = [env for env in bodies.variables(executor.env_vars, executor.secret_vars) if _arrives(env)]
+    common = {
+        "affinity": {"allowed_dedicated_node_groups": [node_group_id]} if node_group_id else None,
+        "envs": envs,
+        **{key: spec.get(key) for key in ("mounts", "shared_memory_size", "queue_config", "reservation_config")},
+    }
+    cloud_name = cluster_name(name)
+    body = {
+        "image": executor.container_image,
+        "image_pull_secrets": executor.image_pull_secrets,
+        "ray_version": executor.ray_version,
+        "suspend": False,
+        "head_group_spec": _given(
+            {**common, "resource_shape": executor.head_resource_shape or executor.resource_shape, "min_replicas": 1}
+        ),
+        "worker_group_specs": [
+            _given({**common, "resource_shape": executor.resource_shape, "min_replicas": executor.nodes})
+        ],
+    }
+    return {"metadata": {"id": cloud_name, "name": cloud_name}, "spec": _given(body)}
+
+
+def _arrives(env: Mapping[str, Any]) -> bool:
+    return not env["name"].startswith("NEMO_RUN_ENCODED_")
+
+
+def _given(doc: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in doc.items() if value not in (None, "", [], {})}
+
+
+def _executor_of(spec: ClusterSpec) -> LeptonExecutor:
+    from nemo_run.core.execution.lepton import LeptonExecutor
+
+    if not isinstance(spec.executor, LeptonExecutor):
+        raise ExecutorError(f"Ray on Lepton needs a LeptonExecutor, not {spec.executor!r}")
+    if spec.pre_ray_start_commands:
+        raise ExecutorError(
+            "Lepton starts Ray itself, so pre_ray_start_commands cannot be run; put what they do into the image, or "
+            "into the command of the job"
+        )
+    return spec.executor
+
+
+# --- what is there -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _connected(connection: Mapping[str, str]) -> Iterator[Workspace]:
+    with contextlib.closing(Workspace(connection)) as workspace:
+        yield workspace
+
+
+def _path(name: str) -> str:
+    return f"rayclusters/{quote(name, safe='')}"
+
+
+def _get(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = workspace.client.get(_path(name), absent=(404,))
+    return found
+
+
+def _create(workspace: Workspace, body: Mapping[str, Any]) -> dict[str, Any]:
+    name = body["metadata"]["id"]
+    workspace.client.create("rayclusters", body, lambda: _get(workspace, name))
+    made = _get(workspace, name)
+    if made is None:
+        raise EngineUnreachableError(f"Lepton has taken the Ray cluster {name!r}, but does not know of it yet")
+    return made
+
+
+def _same(workspace: Workspace, record: Record) -> dict[str, Any] | None:
+    """The cluster, unless it is another one that has the name now."""
+    found = _get(workspace, record["name"])
+    return found if found is not None and _created(found) == record["created"] else None
+
+
+def _state(cluster: Mapping[str, Any]) -> str:
+    return str((cluster.get("status") or {}).get("state") or "")
+
+
+def _created(cluster: Mapping[str, Any]) -> int:
+    return int(cluster["metadata"].get("created_at") or 0)
+
+
+def _conditions(cluster: Mapping[str, Any]) -> str:
+    conditions = (cluster.get("status") or {}).get("conditions") or []
+    return "; ".join(str(one["message"]) for one in conditions if one.get("status") == "False" and one.get("message"))
+
+
+def _record(cluster: Mapping[str, Any], until_job: str = "") -> Record:
+    spec = cluster.get("spec") or {}
+    workers = sum(group.get("min_replicas") or 0 for group in spec.get("worker_group_specs") or [])
+    return {
+        "connection": default_connection(),
+        "name": cluster["metadata"].get("id") or cluster["metadata"]["name"],
+        "created": _created(cluster),
+        "nodes": 1 + workers,
+        "until_job": until_job,
+    }
+
+
+def _folder(record: Record) -> Path:
+    """Where it is kept what is left of a cluster."""
+    workspace = record["connection"]["workspace"]
+    return Path(get_nemorun_home(), "ray", "lepton", folder_name(workspace), f"{record['name']}-{record['created']}")
+
+
+def _dashboard(record: Record) -> Dashboard:
+    connection = record["connection"]
+    headers = {
+        "Authorization": f"Bearer {find_token(connection['workspace'])}",
+        "origin": page_of(connection["url"]),
+    }
+    return Dashboard(f"{connection['url']}/{_path(record['name'])}/dashboard", headers)
+
+
+def page_of(url: str) -> str:
+    """The page of a workspace in Lepton's own dashboard, where requests to those of Ray are expected to come from.
+
+    >>> page_of("https://gateway.dgxc-lepton.nvidia.com/api/v2/workspaces/ws1")
+    'https://dashboard.dgxc-lepton.nvidia.com/workspace/ws1'
+    """
+    page = url.replace("://gateway", "://dashboard", 1).replace("/api/v2", "", 1)
+    return page.replace("/workspaces", "/workspace", 1)
+
+
+def _delete(workspace: Workspace, record: Record) -> None:
+    workspace.client.delete(_path(record["name"]))
+
+
+def _wait_until_gone(workspace: Workspace, name: str) -> None:
+    pauses = Pauses(until=time.monotonic() + _GONE_WITHIN)
+    while (found := _get(workspace, name)) is not None and _state(found) in _ENDING:
+        if _state(found) == "Stopped":
+            raise ExecutorError(f"the Ray cluster {name!r} is suspended on Lepton; resume it there, or delete it")
+        if pauses.over:
+            raise ExecutorError(f"the Ray cluster {name!r} was deleted, but is not gone after {_GONE_WITHIN:g} s")
+        pauses.sleep()

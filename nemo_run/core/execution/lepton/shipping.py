@@ -1,0 +1,195 @@
+"""Files to and from the mount of Lepton jobs.
+
+The service has no way to send or fetch files, so short jobs of ours write what is in their command, and print what is
+on the mount. Where the mount is on this machine, too, files are copied.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import secrets
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.core.execution.jobs import JobState
+from nemo_run.core.execution.lepton import spec as bodies
+from nemo_run.core.execution.lepton.client import Workspace
+from nemo_run.core.execution.lepton.log import save
+from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.execution.shared.service_names import digest
+from nemo_run.core.packaging.archive import unpack
+from nemo_run.core.packaging.globs import Patterns
+from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.lepton import LeptonExecutor
+
+_PATIENCE = 600.0  # seconds for a job that moves files, most of which it spends in the queue
+_LONGEST_PAUSE = 5.0
+_TRIES = 5
+
+
+class Mount:
+    """The mount that the jobs of one plan write to."""
+
+    def __init__(self, workspace: Workspace, spec: Mapping[str, Any], node_group_id: str) -> None:
+        """Describe the mount; nothing is sent.
+
+        Args:
+            workspace: Where it is.
+            spec: Of a plan: ``base``, ``is_on_mount``, ``is_here``, and the ``helper`` that jobs are made from.
+            node_group_id: Id of the node group.
+        """
+        self._workspace = workspace
+        self._spec = spec
+        self._group = node_group_id
+        self._packages = bodies.packages_folder(spec["base"])
+
+    @classmethod
+    def of_executor(cls, workspace: Workspace, executor: LeptonExecutor) -> Mount:
+        """The mount of an executor."""
+        spec = {
+            "base": executor.nemo_run_dir.rstrip("/"),
+            "is_on_mount": executor.is_on_mount(),
+            "is_here": executor.launched_from_cluster,
+            "helper": bodies.helper_spec(executor),
+        }
+        return cls(workspace, spec, workspace.node_group_id(executor.node_group) if executor.node_group else "")
+
+    def key(self, package: str) -> str:
+        """Equal for a package on the same mount."""
+        return digest(f"{package} {self._packages} {self._group} {self._spec['helper'].get('mounts')}")[:16]
+
+    # to the mount
+
+    def send(self, package: str, content: bytes) -> None:
+        """See to it that a package is there, once and for all, whoever needs it.
+
+        What a job has written is not written again; so the jobs are left for the service to tidy up.
+        """
+        if self._spec["is_here"]:
+            _write_once(Path(self._packages, package), content)
+            return
+        if not self._spec["is_on_mount"]:
+            raise ExecutorError(
+                f"LeptonExecutor.nemo_run_dir={self._spec['base']!r} is on none of the mounts, but {len(content):,} "
+                "bytes have to be sent there; give mounts= one with a mount_path above it"
+            )
+        parts = [content[start : start + bodies.PART] for start in range(0, len(content), bodies.PART)]
+        mark = f"nr-put-{self.key(package)}"
+        there = self._workspace.jobs(mark)
+        commands = {}
+        for number, part in enumerate(parts):
+            name = _next_name(f"{mark}-{number}", there)
+            commands[name] = bodies.put_command(self._packages, bodies.part_name(package, number), part)
+        self._run(mark, {name: command for name, command in commands.items() if name not in there}, list(commands))
+
+    def send_folder(self, source: Path, target: str, patience: float) -> None:
+        """Copy a small folder of this machine to a folder on the mount."""
+        name = f"nr-dir-{secrets.token_hex(8)}"
+        self._run(name, {name: bodies.unpack_command(target, archive_of(source))}, [name], patience)
+        self._workspace.delete(name)
+
+    # from the mount
+
+    def fetch(self, source: str, patterns: Sequence[str], target: Path) -> None:
+        """Fetch the files of a folder that match one of the patterns."""
+        if self._spec["is_here"]:
+            copy_matching(Path(source), patterns, target)
+            return
+        wanted = Patterns(patterns, descend=True)
+        listing = self._output(source, None).split(b"\0")
+        names = [name.decode("utf-8", "surrogateescape").removeprefix("./") for name in listing if name]
+        names = [name for name in names if wanted.match(name)]
+        if names:
+            data = self._output(source, names)
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                unpack(tar, target, target)
+
+    def _output(self, source: str, names: Sequence[str] | None) -> bytes:
+        """Names of all files below a folder, or an archive of some, as a job prints it."""
+        name = f"nr-get-{secrets.token_hex(8)}"
+        listing = bodies.list_command(name, source)
+        command = listing if names is None else bodies.get_command(name, source, names)
+        self._run(name, {name: command}, [name])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "log")
+            end = save(self._workspace, name, 0, path)
+            text = path.read_bytes()
+        self._workspace.delete(name)
+        try:
+            if end and end.exit_code == 0:
+                return base64.b64decode(b"".join(text.split()), validate=True)
+        except binascii.Error:
+            pass
+        said = " ".join(text[-300:].decode(errors="replace").split()) or "nothing"
+        raise ExecutorError(
+            f"{source} on the mount could not be fetched: {said}; up to {bodies.LARGEST_OUTPUT >> 20} MiB at a time "
+            "come through a log; larger files can be had where the mount is (launched_from_cluster=True)"
+        )
+
+    # jobs of ours
+
+    def _run(
+        self, mark: str, commands: Mapping[str, Sequence[str]], names: Sequence[str], patience: float = _PATIENCE
+    ) -> None:
+        """Create jobs, and wait until all of these have succeeded."""
+        for name, command in commands.items():
+            self._workspace.create(bodies.creation(name, self._spec["helper"], command, [], self._group))
+        until, pause = time.monotonic() + patience, 0.1
+        while waiting := self._unfinished(mark, names):
+            if time.monotonic() > until:
+                job = waiting[0]
+                why = self._workspace.warnings(job)
+                raise ExecutorError(f"the job {job}, which moves files, has not ended in {patience:g} s: {why}")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _unfinished(self, mark: str, names: Sequence[str]) -> list[str]:
+        jobs = self._workspace.jobs(mark)
+        states = {name: bodies.job_state(jobs[name])[0] if name in jobs else JobState.SUBMITTED for name in names}
+        for name, state in states.items():
+            if state in (JobState.FAILED, JobState.CANCELLED):
+                raise ExecutorError(f"the job {name}, which moves files, ended as {state}: {self._last_words(name)}")
+        return [name for name, state in states.items() if not state.is_final]
+
+    def _last_words(self, name: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "log")
+            save(self._workspace, name, 0, path)
+            said = " ".join(path.read_bytes()[-300:].decode(errors="replace").split())
+        return said or self._workspace.warnings(name) or "it said nothing; look for it on Lepton"
+
+
+def _next_name(base: str, there: Mapping[str, Any]) -> str:
+    """Name of the job that has, or is to have, done something: the first that has not failed."""
+    for number in range(_TRIES):
+        name = f"{base}-{number}"
+        if name not in there or bodies.job_state(there[name])[0] not in (JobState.FAILED, JobState.CANCELLED):
+            return name
+    raise ExecutorError(
+        f"the jobs {base}-*, which move files, have failed {_TRIES} times; see why, and delete them on Lepton"
+    )
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    with os.fdopen(fd, "wb") as f:
+        f.write(content)
+    Path(temporary).replace(path)
+
+
+def archive_of(folder: Path) -> bytes:
+    """A folder as a gzipped tar file."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return bodies.tar_of({str(path.relative_to(folder)): path.read_bytes() for path in files})

@@ -1,0 +1,486 @@
+"""What a job becomes on Lepton: bodies of requests, the script that every replica runs, and what states mean. Pure.
+
+A replica gets its files in its own command, as far as they are small, and else from packages on the mount. Kubernetes,
+which is below Lepton, expands ``$(NAME)`` and ``$$`` in commands and variables; so nothing of a user stands there with
+a ``$`` in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import io
+import json
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.shared.service_names import service_name
+from nemo_run.core.execution.shared.shell_words import word
+from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
+from nemo_run.core.masking import masked
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.lepton import LeptonExecutor
+
+LONGEST_NAME = 36
+LONGEST_ARGUMENT = 120_000  # bytes; the kernel takes 131,072
+INLINE = 96 * 1024  # bytes of files that a replica gets in its command
+PART = 720 * 1024  # bytes of a package that go with one job; etcd takes 1.5 MB, base64 in its object
+LARGEST_OUTPUT = 6 << 20  # bytes that are fetched through a log, which Kubernetes rotates at 10 MiB
+
+HEAD = "\0head\0"
+"""Stands, in a word of a command, for the address of the first replica."""
+RANK = "\0rank\0"
+"""Stands, in a word of a command, for the rank of the replica that it runs on."""
+
+RESERVED = (
+    "LEPTON_WORKSPACE_ID",
+    "LEPTON_DEPLOYMENT_NAME",
+    "LEPTON_JOB_NAME",
+    "LEPTON_RESOURCE_ACCELERATOR_TYPE",
+    "LEPTON_WORKSPACE_ORIGIN_URL",
+)
+"""Variables that Lepton sets itself, and lets nobody else set."""
+
+_ENCODED = "NEMO_RUN_ENCODED_"
+_EXACT = re.compile(r"[^\x00-\x1f\x7f$\ud800-\udfff]*\Z")
+
+
+class LeptonJobState(str, enum.Enum):
+    """State of a job, as Lepton names it."""
+
+    Starting = "Starting"
+    Running = "Running"
+    Failed = "Failed"
+    Completed = "Completed"
+    Stopped = "Stopped"
+    Stopping = "Stopping"
+    Deleting = "Deleting"
+    Deleted = "Deleted"
+    Restarting = "Restarting"
+    Archived = "Archived"
+    Queueing = "Queueing"
+    Awaiting = "Awaiting"
+    PendingRetry = "PendingRetry"
+    Terminating = "Terminating"
+    Unknown = "UNK"
+
+    @classmethod
+    def _missing_(cls, value: object) -> LeptonJobState:  # noqa: ARG003
+        return cls.Unknown
+
+
+_STATES = {
+    LeptonJobState.Starting: (JobState.PENDING, "starting"),
+    LeptonJobState.Queueing: (JobState.PENDING, "in the queue"),
+    LeptonJobState.Awaiting: (JobState.PENDING, "awaiting resources"),
+    LeptonJobState.PendingRetry: (JobState.PENDING, "to be tried again by Lepton"),
+    LeptonJobState.Restarting: (JobState.PENDING, "restarting"),
+    LeptonJobState.Running: (JobState.RUNNING, ""),
+    LeptonJobState.Stopping: (JobState.RUNNING, "stopping"),
+    LeptonJobState.Terminating: (JobState.RUNNING, "stopping"),
+    LeptonJobState.Deleting: (JobState.RUNNING, "being deleted"),
+    LeptonJobState.Completed: (JobState.SUCCEEDED, ""),
+    LeptonJobState.Failed: (JobState.FAILED, ""),
+    LeptonJobState.Stopped: (JobState.CANCELLED, "stopped on Lepton"),
+    LeptonJobState.Deleted: (JobState.CANCELLED, "deleted on Lepton"),
+}
+
+
+def job_state(job: Mapping[str, Any]) -> tuple[JobState, str]:
+    """State of a job as the service describes it, and why it is in it."""
+    status = job.get("status") or {}
+    said = LeptonJobState(status.get("state") or "UNK")
+    if said is LeptonJobState.Archived:
+        return _archived(job.get("spec") or {}, status)
+    ready, active = status.get("ready") or 0, status.get("active") or 0
+    if said is LeptonJobState.Running and ready < active:
+        return JobState.PENDING, f"{ready} of {active} replicas are ready"
+    return _STATES.get(said, (JobState.UNKNOWN, f"Lepton says {status.get('state') or 'nothing'!r} of it"))
+
+
+def _archived(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[JobState, str]:
+    if spec.get("stopped"):
+        return JobState.CANCELLED, "stopped on Lepton"
+    if (status.get("succeeded") or 0) >= (spec.get("completions") or 1):
+        return JobState.SUCCEEDED, ""
+    if status.get("failed"):
+        return JobState.FAILED, ""
+    return JobState.FAILED, "it was archived on Lepton, and how it ended is not recorded"
+
+
+# --- what a job runs -----------------------------------------------------------------------------------------------
+
+
+def attempt_name(job_id: str, directory: str, attempt: int) -> str:
+    """Name of an attempt's job."""
+    return service_name(job_id, directory, attempt, LONGEST_NAME)
+
+
+def job_folder(nemo_run_dir: str, home: str, directory: str) -> str:
+    """The folder on the mount of a job, by its folder in the store.
+
+    >>> job_folder("/mnt/nemo", "/home/me/.nemo_run", "/home/me/.nemo_run/experiments/x/x_1/job")
+    '/mnt/nemo/experiments/x/x_1/job'
+    """
+    path = Path(directory)
+    inside = path.relative_to(home) if path.is_relative_to(home) else Path("experiments", path.parent.name, path.name)
+    return posixpath.join(nemo_run_dir, inside.as_posix())
+
+
+def job_spec(executor: LeptonExecutor, request: JobRequest, folder: str) -> dict[str, Any]:
+    """A job, less what is only known when it is submitted.
+
+    Args:
+        executor: Where it runs.
+        request: What it runs.
+        folder: Its folder on the mount.
+    """
+    command = _command_inside(executor, request, folder)
+    code = f"{folder}/code"
+    return {
+        "title": f"job {request.job_id} of {request.experiment_id}",
+        "base": executor.nemo_run_dir.rstrip("/"),
+        "folder": folder,
+        "is_on_mount": executor.is_on_mount(),
+        "is_here": executor.launched_from_cluster,
+        "nodes": executor.nodes,
+        "node_group": executor.node_group,
+        "argv": list(command.argv),
+        "cwd": posixpath.join(code, command.cwd),
+        "code_archive": request.code_archive,
+        "runner": needs_runner(request.command),
+        "before": list(executor.pre_launch_commands),
+        "env": {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env},
+        "secrets": dict(executor.secret_vars),
+        "job": lepton_spec(executor),
+        "helper": helper_spec(executor),
+    }
+
+
+def _command_inside(executor: LeptonExecutor, request: JobRequest, folder: str) -> Command:
+    command = relocated(request.command, request.directory, folder)
+    several = executor.nodes > 1
+    layout = Layout(
+        nodes=executor.nodes,
+        processes_per_node=executor.nproc_per_node(),
+        head_node=HEAD if several else "localhost",
+        node_rank=RANK if several else "0",
+        profile_dir=folder,
+        python="python3",
+    )
+    return executor.get_launcher().wrap(command, layout)
+
+
+def lepton_spec(executor: LeptonExecutor) -> dict[str, Any]:
+    """The ``spec`` of a job, less its command, variables and node group; ``custom_spec`` has the last word."""
+    spec: dict[str, Any] = {
+        "resource_shape": executor.resource_shape,
+        "container": {"image": executor.container_image},
+        "shared_memory_size": executor.shared_memory_size,
+        "completions": executor.nodes,
+        "parallelism": executor.nodes,
+        "mounts": executor.mounts,
+        "image_pull_secrets": executor.image_pull_secrets,
+        "intra_job_communication": True,
+        "queue_config": queue_config(executor),
+        "reservation_config": {"reservation_id": executor.node_reservation} if executor.node_reservation else None,
+    }
+    return _merged(_without_empty(spec), executor.custom_spec)
+
+
+def queue_config(executor: LeptonExecutor) -> dict[str, Any] | None:
+    """Priority in the queue; a job that may take or give up nodes must have one."""
+    preempting = {
+        name: True for name in ("can_be_preempted", "can_preempt") if getattr(executor, name)
+    }  # absent, not false: that is how the service tells them apart
+    if not preempting and not executor.queue_priority:
+        return None
+    return {"priority_class": executor.queue_priority or "mid-4000", **preempting}
+
+
+def helper_spec(executor: LeptonExecutor) -> dict[str, Any]:
+    """The ``spec`` of a job of ours that moves files, less its command and node group."""
+    spec = {
+        "resource_shape": executor.mover_resource_shape,
+        "container": {"image": executor.mover_image},
+        "completions": 1,
+        "parallelism": 1,
+        "mounts": executor.mounts,
+        "image_pull_secrets": executor.image_pull_secrets,
+        "reservation_config": {"reservation_id": executor.node_reservation} if executor.node_reservation else None,
+    }
+    return _without_empty(spec)
+
+
+def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
+    doc: dict[str, Any] = json.loads(json.dumps(spec))
+    return {name: value for name, value in doc.items() if value not in (None, "", [], {})}
+
+
+def _merged(spec: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The other's values over those of a spec; objects are merged, ``None`` takes a value away.
+
+    >>> _merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": None})
+    {'a': {'b': 4, 'c': 2}}
+    """
+    result = dict(spec)
+    for name, value in other.items():
+        inner = result.get(name)
+        result[name] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return {name: value for name, value in result.items() if value is not None}
+
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+
+def creation(
+    name: str, spec: Mapping[str, Any], command: Sequence[str], envs: Iterable[Any], node_group_id: str
+) -> dict[str, Any]:
+    """The body that creates a job."""
+    doc: dict[str, Any] = json.loads(json.dumps(spec))
+    doc["container"]["command"] = list(command)
+    doc["envs"] = [*envs, *doc.get("envs", [])]
+    if node_group_id:
+        doc["affinity"] = {"allowed_dedicated_node_groups": [node_group_id], **doc.get("affinity", {})}
+    return {"metadata": {"id": name, "name": name, "visibility": "private"}, "spec": doc}
+
+
+def variables(env: Mapping[str, str], secrets: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The variables of a job; a value that might not arrive as it is goes encoded.
+
+    >>> variables({"A": "1", "B": "$x"}, {"C": "my-secret"})  # doctest: +NORMALIZE_WHITESPACE
+    [{'name': 'A', 'value': '1'}, {'name': 'NEMO_RUN_ENCODED_B', 'value': 'JHg='},
+     {'name': 'C', 'value_from': {'secret_name_ref': 'my-secret'}}]
+    """
+    plain = [{"name": name, "value": value} for name, value in env.items() if _EXACT.match(value)]
+    encoded = [
+        {"name": f"{_ENCODED}{name}", "value": _base64(value.encode("utf-8", "surrogateescape"))}
+        for name, value in env.items()
+        if not _EXACT.match(value)
+    ]
+    references = [{"name": name, "value_from": {"secret_name_ref": secret}} for name, secret in secrets.items()]
+    return [*plain, *encoded, *references]
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def arguments(content: bytes) -> list[str]:
+    """Bytes in base64, cut into arguments of a command."""
+    text = _base64(content)
+    return [text[start : start + LONGEST_ARGUMENT] for start in range(0, len(text), LONGEST_ARGUMENT)]
+
+
+_START = (
+    't=`mktemp -d` && printf %s "$@" | base64 -d | tar -xzf - -C "$t" && '
+    'exec `command -v bash || echo sh` "$t/run.sh" "$t"'
+)
+
+
+def run_command(files: Mapping[str, bytes]) -> list[str]:
+    """The command that unpacks small files, ``run.sh`` among them, and runs that."""
+    return ["/bin/sh", "-c", _START, "nemo-run", *arguments(tar_of(files))]
+
+
+_PUT = (
+    'd=$1 n=$2; shift 2; umask 077; mkdir -p "$d" && t=`mktemp "$d/.new-XXXXXX"` && '
+    'printf %s "$@" | base64 -d > "$t" && mv -f "$t" "$d/$n"'
+)
+
+
+def put_command(folder: str, name: str, content: bytes) -> list[str]:
+    """The command that writes a file on the mount."""
+    return ["/bin/sh", "-c", _PUT, "nemo-run", folder, name, *arguments(content)]
+
+
+_UNPACK = 'd=$1; shift; mkdir -p "$d" && printf %s "$@" | base64 -d | tar -xzf - -C "$d"'
+
+
+def unpack_command(folder: str, archive: bytes) -> list[str]:
+    """The command that unpacks a small archive on the mount."""
+    return ["/bin/sh", "-c", _UNPACK, "nemo-run", folder, *arguments(archive)]
+
+
+_LIST = 'cd "$1" 2>/dev/null && find -L . -type f -print0 > "$t" || : > "$t"'
+_GET = 'cd "$1" && shift && tar -chzf "$t" -- "$@"'
+_OUTPUT = (
+    't=`mktemp`; WORK && n=`wc -c < "$t"` && '
+    'if [ "$n" -gt LARGEST ]; then echo "$n bytes"; else base64 < "$t"; fi; echo "[NAME ended: $? 0 0 0]"'
+)
+
+
+def list_command(name: str, folder: str) -> list[str]:
+    """The command that prints, in base64, the names of all files below a folder, each with a zero byte after it."""
+    return _output_command(name, _LIST, folder)
+
+
+def get_command(name: str, folder: str, names: Sequence[str]) -> list[str]:
+    """The command that prints, in base64, an archive of files of a folder."""
+    return _output_command(name, _GET, folder, *names)
+
+
+def _output_command(name: str, work: str, *args: str) -> list[str]:
+    script = _OUTPUT.replace("WORK", work).replace("LARGEST", str(LARGEST_OUTPUT)).replace("NAME", name)
+    return ["/bin/sh", "-c", script, "nemo-run", *args]
+
+
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """Files as a gzipped tar file; the same files give the same bytes."""
+    import gzip
+
+    out = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = 0o600, len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+# --- the script of a replica ---------------------------------------------------------------------------------------
+
+
+def end_mark(name: str) -> bytes:
+    """How the last line of a replica's log begins, by the name of its job."""
+    return f"[{name} ended: ".encode()
+
+
+def part_name(package: str, number: int) -> str:
+    """Name of a part of a package on the mount."""
+    return f"{package}.part-{number:05}"
+
+
+def packages_folder(base: str) -> str:
+    """Where packages lie on the mount."""
+    return f"{base}/.packages"
+
+
+def run_script(
+    spec: Mapping[str, Any], name: str, attempt: int, inline: Iterable[str], sent: Mapping[str, tuple[str, str]]
+) -> str:
+    """The script that every replica runs; its argument is the folder with the small files.
+
+    Args:
+        spec: The job, as :func:`job_spec` describes it.
+        name: Name of the job.
+        attempt: Number of the attempt.
+        inline: What came along: ``job``, ``code``, ``runner``, as far as they did.
+        sent: What is on the mount: the name of its package and its SHA-256.
+    """
+    files = {what: f"\0bundle\0/{what}" for what in inline}
+    files |= {what: f"\0packages\0/{package}" for what, (package, _) in sent.items()}
+    has_code = 'export PYTHONPATH="$job/code${PYTHONPATH:+:$PYTHONPATH}"' if "code" in files else ""
+    parts = [
+        f"# {spec['title']}, attempt {attempt}",
+        _BEGIN.replace("THE_FOLDER", word(spec["folder"])).replace("THE_PACKAGES", word(packages_folder(spec["base"]))),
+        *(_decoded(env) for env, value in spec["env"].items() if not _EXACT.match(value)),
+        f"export NEMO_RUN_ATTEMPT={attempt}",
+        _PYTORCH,
+        _JOIN if sent else "",
+        *(f"join {word(package)} {sha256}" for package, sha256 in sent.values()),
+        _LAY_OUT.replace("LAYOUT", layout_script("\0new\0", files).rstrip("\n")),
+        has_code,
+        *spec["before"],
+        _RUN.replace("CWD", word(spec["cwd"])).replace("COMMAND", " ".join(map(word, spec["argv"]))),
+    ]
+    text = "\n".join(part for part in parts if part) + "\n"
+    return text.replace(ATTEMPT_FOLDER, f"{spec['folder']}/attempts/{attempt}").replace("\0name\0", name)
+
+
+def _decoded(name: str) -> str:
+    encoded = _ENCODED + name
+    return (
+        f'{name}=$(printf %s "${encoded}" | base64 -d; echo x); {name}="${{{name}%x}}"; export {name}; unset {encoded}'
+    )
+
+
+_BEGIN = """\
+exec 2>&1
+bundle=$1 task='' stop='' started=$(date +%s) rank=${LEPTON_JOB_WORKER_INDEX:-0}
+job=THE_FOLDER packages=THE_PACKAGES
+end() {
+  left=$(find "$job/artifacts" -type f 2>/dev/null | head -n 1 | wc -l)
+  rm -rf "$bundle"
+  echo "[\0name\0 ended: $1 $started $(date +%s) $((left))]"
+  exit "$1"
+}
+fail() { echo "nemo-run: $1"; end 1; }
+trap 'stop=1; [ -z "$task" ] || kill -TERM "$task" 2>/dev/null' TERM"""
+
+# What PyTorch asks for, from what Lepton tells a replica of the others.
+_PYTORCH = """\
+prefix=${LEPTON_JOB_SERVICE_PREFIX:-$LEPTON_JOB_NAME}
+domain=${LEPTON_SUBDOMAIN:-$LEPTON_JOB_NAME-job-svc}.ws-$LEPTON_WORKSPACE_ID.svc.cluster.local
+head=${MASTER_ADDR:-$prefix-0.$domain}
+export MASTER_ADDR="$head" MASTER_PORT="${MASTER_PORT:-29400}" NODE_RANK="$rank"
+export WORLD_SIZE="${LEPTON_JOB_TOTAL_WORKERS:-1}" WORKER_ADDRS=''
+i=1
+while [ "$i" -lt "$WORLD_SIZE" ]; do
+  WORKER_ADDRS="${WORKER_ADDRS:+$WORKER_ADDRS,}$prefix-$i.$domain"; i=$((i + 1))
+done"""
+
+# A package that came in parts is joined by the first replica that needs it.
+_JOIN = """\
+join() {
+  [ ! -e "$packages/$1" ] || return 0
+  new=$(mktemp "$packages/.new-XXXXXX") && cat "$packages/$1".part-* > "$new" &&
+    echo "$2  $new" | sha256sum -c - >/dev/null && mv -f "$new" "$packages/$1" && rm -f "$packages/$1".part-*
+  [ -e "$packages/$1" ] || {
+    rm -f "$new"
+    fail "$packages/$1 is not there any more; delete the jobs nr-put-* on Lepton, so that it is sent again, and launch"
+  }
+}"""
+
+# Replicas, and attempts, share the folder on the mount: each brings all files, and what is not there yet is put there
+# as a whole.
+_LAY_OUT = """\
+mkdir -p "$job" || fail "the folder $job cannot be made; is nemo_run_dir on a mount that can be written?"
+new=$(mktemp -d "$job/.new-XXXXXX") && (
+set -e
+LAYOUT
+) || fail "the files of this job cannot be laid out in $job"
+for entry in "$new"/*; do
+  there=$job/${entry##*/}
+  [ -e "$there" ] || mv -T "$entry" "$there" 2>/dev/null || [ -e "$there" ] || fail "$there cannot be written"
+done
+rm -rf "$new"
+[ -e /nemo_run ] || ln -s "$job" /nemo_run 2>/dev/null"""
+
+# The task is asked to end when this is.
+_RUN = """\
+[ -z "$stop" ] || end 143
+( cd -- CWD || exit 1; exec COMMAND ) &
+task=$!
+[ -z "$stop" ] || kill -TERM "$task"
+wait "$task"; code=$?
+while [ "$code" -gt 128 ] && kill -0 "$task" 2>/dev/null; do wait "$task"; code=$?; done
+end "$code\""""
+
+
+# --- showing -------------------------------------------------------------------------------------------------------
+
+
+def shown(name: str, spec: Mapping[str, Any]) -> str:
+    """The request that creates a job, and what its replicas run, to be read; values of secrets masked."""
+    envs = [
+        {**env, "value": masked({env["name"]: env["value"]})[env["name"]]} if "value" in env else env
+        for env in variables(spec["env"], spec["secrets"])
+    ]
+    command = ["/bin/sh", "-c", _START, "nemo-run", "…"]
+    body = creation(name, spec["job"], command, envs, "")
+    if spec["node_group"]:
+        body["spec"]["affinity"] = {"allowed_dedicated_node_groups": [f"(the id of {spec['node_group']})"]}
+    given = [what for what in ("code", "runner") if spec["code_archive" if what == "code" else "runner"]]
+    script = run_script(spec, name, 1, ["job", *given], {})
+    return f"POST /jobs\n{json.dumps(body, indent=2, ensure_ascii=False)}\n\n# run.sh\n{script}".rstrip("\n")

@@ -1,0 +1,282 @@
+"""Ray on this machine: all nodes of a cluster in one supervised task of the local engine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus
+from nemo_run.core.execution.launcher import Launcher
+from nemo_run.core.execution.local import LocalBackend, LocalExecutor, ray_nodes
+from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.files import folder_name, make_folder, read_json, write_json
+from nemo_run.core.ray.engine import (
+    DASHBOARD_PORT,
+    ClusterSpec,
+    ClusterState,
+    ClusterStatus,
+    Dashboard,
+    KeptJob,
+    Record,
+)
+from nemo_run.core.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes, check_installed
+from nemo_run.core.ray.node import last_words
+from nemo_run.core.runners.interpreter import import_environment
+from nemo_run.core.tunnel.client import LocalTunnel
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.core.execution.jobs import Plan
+
+_RECORD = "record.json"
+_STORE_SHARE = 0.3  # of the memory, for the objects of all nodes; as Ray itself has it for one
+_SHARED = "/dev/shm"  # noqa: S108  (where Ray keeps objects)
+_LONGEST_TEMP = 40  # characters; sockets lie below, whose paths the system limits to 107
+
+
+class LocalRay:
+    """Clusters on this machine; each listens on 127.0.0.1 only, on ports of its own."""
+
+    def place(self, executor: Executor) -> str:
+        """This machine."""
+        return ""
+
+    def describe(self, spec: ClusterSpec) -> str:
+        """The command that runs the nodes."""
+        plan = _plan(spec, _folder(spec.name), _temporary_folder())
+        return LocalBackend().describe(plan)
+
+    def start(self, spec: ClusterSpec) -> Record:
+        """Start the nodes under a supervisor."""
+        _check_installed()
+        folder = make_folder(_folder(spec.name))
+        temporary = _temporary_folder()
+        plan = _plan(spec, folder, temporary)
+        write_json(folder / "environment.json", _environment())
+        attempts = [int(path.name) for path in folder.glob("attempts/*") if path.name.isdigit()]
+        number = max(attempts, default=0) + 1
+        backend = LocalBackend()
+        record = {"handle": backend.handle(plan, number), "nodes": spec.executor.nnodes(), "temp_dir": temporary}
+        write_json(folder / _RECORD, record)  # first, so that nothing runs that is not known
+        try:
+            backend.submit(plan, number)
+        finally:
+            backend.close()
+        return record
+
+    def find(self, spec: ClusterSpec) -> Record | None:
+        """One that was started by a process that was killed before it could tell."""
+        try:
+            record: Record = read_json(_folder(spec.name) / _RECORD)
+        except FileNotFoundError:
+            return None
+        job = _job(record)
+        return None if job.state.is_final or job.state is JobState.UNKNOWN else record
+
+    def status(self, record: Record) -> ClusterStatus:
+        """How the cluster is: what its supervisor says, and then what Ray says."""
+        job, facts = _job(record), _facts(record)
+        wanted = record["nodes"]
+        details = {"dashboard": facts.get("dashboard", ""), "gcs_address": facts.get("gcs", "")}
+        if job.state.is_final or job.state is JobState.UNKNOWN:
+            return ClusterStatus(_END[job.state], _why(record, job), 0, wanted, details)
+        if _is_ending(record, facts):
+            return ClusterStatus(ClusterState.UNKNOWN, "it is ending", 0, wanted, details)
+        if not facts.get("ready"):
+            reason = job.reason or facts.get("stage") or "its process is started"
+            return ClusterStatus(ClusterState.STARTING, reason, facts.get("joined", 0), wanted, details)
+        try:
+            alive = min(alive_nodes(Dashboard(facts["dashboard"])), facts["joined"])  # Ray notices deaths late
+        except EngineUnreachableError:
+            if _is_ending(record, _facts(record)) or _job(record).state.is_final:  # since it was looked at
+                return self.status(record)
+            raise
+        reason = "" if alive >= wanted else f"{wanted - alive} of {wanted} nodes died; see the logs, or start it again"
+        return ClusterStatus(ClusterState.READY, reason, alive, wanted, details)
+
+    @contextlib.contextmanager
+    def dashboard(self, record: Record) -> Iterator[Dashboard]:
+        """The REST API, which is on this machine."""
+        yield Dashboard(_reached(record)["dashboard"])
+
+    def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[int]:
+        """Pass connections to one port on to another."""
+        target = int(_reached(record)["dashboard"].rpartition(":")[2]) if target_port == DASHBOARD_PORT else target_port
+        return LocalTunnel(job_dir="").forward(target, "127.0.0.1", port)
+
+    def tail(self, record: Record, lines: int) -> str:
+        """What the process of the nodes wrote, which ends with Ray's own logs where Ray failed."""
+        log = FileLog(_attempt(record) / "log", lines)
+        try:
+            text = b"".join(iter(log.read, b"")).decode(errors="replace")
+        finally:
+            log.close()
+        if _job(record).state.is_final:
+            return text
+        return "\n".join([text.rstrip("\n"), *last_words(Path(record["temp_dir"], "ray"))]).lstrip("\n")
+
+    def kept(self, record: Record, job: str) -> KeptJob | None:
+        """What the nodes' process, or :meth:`stop`, left of a job."""
+        folder = _attempt(record) / ray_nodes.JOBS
+        details, log = folder / f"{job}.json", folder / f"{job}.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if details.exists():
+            return KeptJob(read_json(details), text)
+        why = _why(record, _job(record)) or "it was stopped"
+        return KeptJob({"status": UNKNOWN, "message": f"its cluster ended: {why}"}, text) if text else None
+
+    def stop(self, record: Record) -> None:
+        """End the nodes; how their jobs were is written down first."""
+        if not _job(record).state.is_final:
+            _keep_jobs(record)
+            LocalBackend().cancel([record["handle"]])
+            _wait_for_end(record)
+        ray_nodes.keep_logs(Path(record["temp_dir"]), _attempt(record) / ray_nodes.JOBS)  # its process was killed
+        shutil.rmtree(record["temp_dir"], ignore_errors=True)
+
+
+_END = {
+    JobState.SUCCEEDED: ClusterState.STOPPED,
+    JobState.CANCELLED: ClusterState.STOPPED,
+    JobState.FAILED: ClusterState.FAILED,
+    JobState.UNKNOWN: ClusterState.UNKNOWN,
+}
+
+
+def _folder(name: str) -> Path:
+    return Path(get_nemorun_home(), "ray", "local", folder_name(name))
+
+
+def _temporary_folder() -> str:
+    """A new name for Ray's own files."""
+    base = tempfile.gettempdir()
+    return str(Path(base if len(base) <= _LONGEST_TEMP else "/tmp", f"nemo-ray-{secrets.token_hex(6)}"))  # noqa: S108
+
+
+def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
+    executor = spec.executor
+    if not isinstance(executor, LocalExecutor):
+        raise ExecutorError(f"Ray cluster {spec.name!r}: the local engine needs a LocalExecutor, not {executor!r}")
+    if executor.nodes < 1:
+        raise ExecutorError(f"LocalExecutor.nodes={executor.nodes}, but a Ray cluster has at least one node, its head")
+    alone = executor.clone()
+    alone.launcher = Launcher()
+    settings = {
+        "nodes": executor.nodes,
+        "temp_dir": temporary,
+        "object_store_memory": int(_memory() * _STORE_SHARE / executor.nodes),
+        "until_job": spec.until_job,
+    }
+    argv: tuple[str, ...] = (sys.executable, "-u", "-m", ray_nodes.__name__, json.dumps(settings))
+    if spec.pre_ray_start_commands:
+        argv = ("bash", "-ec", "\n".join([*spec.pre_ray_start_commands, 'exec "$@"']), "bash", *argv)
+    return LocalBackend().render(
+        JobRequest(
+            experiment_id="",
+            job_id=spec.name,
+            directory=str(folder),
+            executor=alone,
+            command=Command(argv, {**import_environment(), **executor.env_vars}),
+            cwd=str(Path.cwd()),
+            environment_file=str(folder / "environment.json"),
+            lease_dir=str(Path(get_nemorun_home(), "leases")),
+        )
+    )
+
+
+def _memory() -> int:
+    """Memory that objects may use: what this machine has, no more than its shared memory."""
+    return min(
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), int(shutil.disk_usage(_SHARED).total / _STORE_SHARE)
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The environment of this process, less what would lead Ray to another cluster, or keep it from starting."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_JOB_", "RAY_ADDRESS"))}
+    if "error" in env.get("PYTHONWARNINGS", ""):  # Ray's own processes warn
+        del env["PYTHONWARNINGS"]
+    return env
+
+
+def _check_installed() -> None:
+    check_installed()
+    for package in ("ray", "aiohttp_cors"):  # the second belongs to ray[default], which has the REST API
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(
+                f"a Ray cluster on this machine needs Ray, and {package!r} is not installed: "
+                "pip install 'nemo-run[ray]'"
+            )
+
+
+def _attempt(record: Record) -> Path:
+    return Path(record["handle"].removeprefix("local://"))
+
+
+def _job(record: Record) -> JobStatus:
+    return LocalBackend().states([record["handle"]])[record["handle"]]
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """What the nodes' process says of itself; empty while it says nothing."""
+    try:
+        return dict(read_json(_attempt(record) / ray_nodes.CLUSTER))
+    except FileNotFoundError:
+        return {}
+
+
+def _is_ending(record: Record, facts: Mapping[str, Any]) -> bool:
+    return "ending" in facts or (_attempt(record) / "cancel").exists()
+
+
+def _reached(record: Record) -> dict[str, Any]:
+    facts = _facts(record)
+    job = _job(record)
+    if job.state.is_final:
+        raise ExecutorError(f"the Ray cluster has ended ({_why(record, job) or 'it was stopped'}); start it again")
+    if not facts.get("ready"):
+        raise ExecutorError(f"the Ray cluster is not ready yet: {facts.get('stage') or 'its process is started'}")
+    return facts
+
+
+def _why(record: Record, job: JobStatus) -> str:
+    if job.state is JobState.FAILED and not job.reason:
+        log = shlex.quote(str(_attempt(record) / "log"))
+        return f"the process of its nodes ended with exit code {job.exit_code}; see {log}"
+    return "" if job.state is JobState.CANCELLED else job.reason
+
+
+def _keep_jobs(record: Record) -> None:
+    """Write down how the jobs of a cluster are; they end with it."""
+    facts, folder = _facts(record), _attempt(record) / ray_nodes.JOBS
+    if not facts.get("ready"):
+        return
+    with contextlib.suppress(EngineUnreachableError), JobsApi(Dashboard(facts["dashboard"]), tries=1) as jobs:
+        for job in jobs.list():
+            if job["status"] not in FINAL:
+                job.update(status="STOPPED", message="the cluster was stopped", end_time=int(time.time() * 1000))
+            ray_nodes.keep_details(folder, job["submission_id"], job)
+
+
+def _wait_for_end(record: Record) -> None:
+    backend = LocalBackend()
+    give_up = time.monotonic() + 60
+    while not _job(record).state.is_final:
+        if time.monotonic() > give_up:
+            raise ExecutorError(f"the processes of the Ray cluster do not end; see {_attempt(record) / 'log'}")
+        backend.wait([record["handle"]], 1.0)
+    backend.close()

@@ -1,0 +1,187 @@
+"""The nodes of a Ray cluster on this machine: all of them are processes below this one, and end with it.
+
+``python -m nemo_run.core.execution.local.ray_nodes SETTINGS`` starts the nodes that ``SETTINGS`` (JSON) asks for, on
+loopback only, says in ``cluster.json`` of its attempt's folder how they are reached, and stays until the head has died
+or the job that the cluster is for has ended.  Of every job it leaves the log there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nemo_run.core.execution.local import available_cpus, available_gpus, supervisor
+from nemo_run.core.ray.engine import Dashboard
+from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi
+from nemo_run.core.ray.node import descendants, last_words
+from nemo_run.core.tunnel.ssh import free_port
+from nemo_run.errors import EngineUnreachableError
+
+CLUSTER = "cluster.json"
+JOBS = "jobs"
+_POLL = 1.0
+_ESSENTIAL = {"gcs_server", "raylet", "dashboard"}
+
+
+def main(settings: dict[str, Any]) -> int:
+    """Run the nodes; the exit code."""
+    folder = Path(os.environ[supervisor.MARKER])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    temp = Path(settings["temp_dir"])
+    try:
+        with nodes_started(settings, temp, folder) as (nodes, dashboard, gcs), JobsApi(dashboard, tries=1) as jobs:
+            wait_for_nodes(jobs, nodes)
+            facts = {"dashboard": dashboard.url, "gcs": gcs, "ready": True}
+            tell(folder, joined=len(nodes), **facts)
+            code = watch(jobs, nodes, settings["until_job"], folder, facts)
+            keep_logs(temp, folder / JOBS)  # before anybody can see that it ends
+            return code
+    except Exception as e:  # noqa: BLE001  (whatever Ray raises is why there is no cluster)
+        sys.stderr.write(f"Ray did not start, or its head died: {e}\n")
+        return 1
+    finally:
+        keep_logs(temp, folder / JOBS)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextmanager
+def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterator[tuple[list[Any], Dashboard, str]]:
+    """The nodes of a new cluster, its dashboard, and the address for ``ray.init()``."""
+    temp.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.update(
+        RAY_TMPDIR=str(temp),  # where the address is written that ray.init() looks for: not where other Rays do
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # has every node on 127.0.0.1; then nothing listens on other addresses
+        RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
+        RAY_USAGE_STATS_ENABLED="0",
+        DASHBOARD_METRIC_PORT=str(free_port()),  # these would be the same in all clusters
+        AUTOSCALER_METRIC_PORT=str(free_port()),
+        PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),  # noqa: PTH120
+    )
+    from ray.cluster_utils import Cluster
+
+    count = settings["nodes"]
+    cpus, gpus = shares(count)
+    common = {"object_store_memory": settings["object_store_memory"], "temp_dir": str(temp / "ray")}
+    head = {
+        "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port(),
+        "dashboard_agent_listen_port": 0,
+    }  # fmt: skip
+    cluster = Cluster()
+    try:
+        nodes = []
+        for index in range(count):
+            tell(folder, stage=f"node {index + 1} of {count} is started", joined=index)
+            if gpus[index]:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index])
+            own = {
+                **(head if index == 0 else {}),
+                **common, "num_cpus": cpus[index], "num_gpus": len(gpus[index]),
+                "runtime_env_dir_name": f"runtime_resources_{index}",  # else one node deletes what another one uses
+            }  # fmt: skip
+            nodes.append(start_node(cluster, own))
+        tell(folder, stage="its dashboard is started", joined=count)
+        yield nodes, Dashboard(f"http://127.0.0.1:{head['dashboard_port']}"), cluster.gcs_address
+    except Exception as e:
+        words = [str(e) or repr(e), *last_words(temp / "ray")]  # before the logs tell of the shutdown
+        raise RuntimeError("\n".join(words)) from e
+    finally:
+        tell(folder, ending=True)
+        with suppress(Exception):  # whatever is left is ended by the supervisor
+            cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def start_node(cluster: Any, options: dict[str, Any], tries: int = 4) -> Any:
+    """Start one node; again where it was not up in the half minute that Ray grants, as on a busy machine."""
+    try:
+        return cluster.add_node(**options)
+    except Exception as e:
+        if tries == 1 or "timed out during startup" not in str(e):
+            raise
+        sys.stderr.write(f"{e} It is started again.\n")
+    if cluster.head_node is None:  # what is left of the head would go on
+        for pid in descendants(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return start_node(cluster, options, tries - 1)
+
+
+def tell(folder: Path, **facts: Any) -> None:
+    """Say how far the cluster is."""
+    supervisor.write_json(str(folder / CLUSTER), facts)
+
+
+def shares(count: int) -> tuple[list[int], list[list[str]]]:
+    """What each node gets of the CPU cores and the GPUs that this process may use."""
+    gpus = available_gpus()
+    cores = len(available_cpus())
+    per_node = [max(1, cores // count + (index < cores % count)) for index in range(count)]
+    return per_node, [gpus[index::count] for index in range(count)]
+
+
+def wait_for_nodes(jobs: JobsApi, nodes: list[Any]) -> None:
+    """Wait until the REST API answers and knows all nodes; whoever started the cluster says how long that may take."""
+    while True:
+        check(nodes)
+        with suppress(EngineUnreachableError):
+            if jobs.alive_nodes() >= len(nodes):
+                return
+        time.sleep(0.1)
+
+
+def check(nodes: list[Any]) -> None:
+    """Raise where an essential process of the head has died."""
+    dead = dead_processes(nodes[0])
+    if dead:
+        raise RuntimeError(f"of the head {', '.join(sorted(dead))} died")
+
+
+def dead_processes(node: Any) -> set[str]:
+    """Which essential processes of a node have died."""
+    return {kind for kind, _ in node.dead_processes()} & _ESSENTIAL
+
+
+def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[str, Any]) -> int:
+    """Stay until the head has died, or the job has ended; the exit code. Say when another node died."""
+    alive = len(nodes)
+    give_up = time.monotonic() + PATIENCE if job else float("inf")
+    while time.monotonic() < give_up:
+        time.sleep(_POLL)
+        check(nodes)
+        if alive != (alive := sum(not dead_processes(node) for node in nodes)):
+            tell(folder, joined=alive, **facts)
+        with suppress(EngineUnreachableError):
+            details = jobs.details(job) if job else None
+            if details is not None and details["status"] in FINAL:
+                keep_details(folder / JOBS, job, details)
+                return 0
+            if details is not None:
+                give_up = float("inf")
+    sys.stderr.write(f"the job {job} that this cluster is for was not submitted within {PATIENCE:g} s\n")
+    return 1
+
+
+def keep_details(folder: Path, job: str, details: dict[str, Any]) -> None:
+    """Write down how a job ended; not its runtime environment, which may have secrets."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    supervisor.write_json(
+        str(folder / f"{job}.json"), {name: value for name, value in details.items() if name != "runtime_env"}
+    )
+
+
+def keep_logs(temp: Path, folder: Path) -> None:
+    """Keep the logs of all jobs."""
+    for log in temp.glob("ray/session_latest/logs/job-driver-*.log"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(log, folder / log.name.removeprefix("job-driver-"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,479 @@
+"""Supervisor of local tasks; runs on its own, with nothing but the standard library.
+
+``python -I -S _supervisor.py`` reads lines from its standard input, each a JSON list of the folders of attempts.  For
+each attempt it forks a supervisor, which lives in its own session, and it answers once these have taken their attempts:
+with the pid of each, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
+
+=================== =====================================================================================
+``spec.json``       what to run; written by whoever asks
+``supervisor.json`` the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is
+                    run once or never
+``cancel``          a request to cancel, put there before the supervisor is signalled
+``exit.json``       how it ended
+``log``             what the task wrote
+=================== =====================================================================================
+
+Processes are forked here, not in the caller, because this one is small and has a single thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MARKER = "NEMO_RUN_ATTEMPT_DIR"
+"""Environment variable by which the processes of an attempt are recognised."""
+
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_LEASE_POLL = 0.1  # seconds between two looks for a free device
+_MEMORY_POLL = 0.2  # seconds between two looks at the memory in use
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_TAKEN = "taken"
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def write_json(path: str, doc: dict[str, Any]) -> None:
+    """Replace a file as a whole; readable by its owner only."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(fd, "w") as f:
+            json.dump(doc, f)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Read a file; the error names it where it is damaged."""
+    with open(path, "rb") as f:
+        try:
+            doc: dict[str, Any] = json.loads(f.read())
+        except ValueError as e:
+            raise ValueError(f"{path} is damaged: {e}") from e
+    return doc
+
+
+def claim(folder: str, doc: dict[str, Any]) -> bool:
+    """Take the attempt: true for exactly one of all who ever try."""
+    path = os.path.join(folder, "supervisor.json")
+    temporary = f"{path}.{os.getpid()}.claim"
+    write_json(temporary, doc)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot: with the pid, its identity. ``None`` once it is gone."""
+    try:
+        fields = stat_of(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def stat_of(pid: int | str) -> list[bytes]:
+    """What the kernel says of a process, from its state on: ``/proc/PID/stat`` behind the name."""
+    with open(f"/proc/{pid}/stat", "rb") as f:
+        return f.read().rpartition(b")")[2].split()
+
+
+def boot_id() -> str:
+    """Identity of this start of this machine."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+# --- processes and devices ---------------------------------------------------------------------------------------
+
+
+def members(folder: str, session: int | None = None) -> dict[int, int]:
+    """Living processes of an attempt, with their resident memory in bytes.
+
+    They are those of the task's session, and those that left it but still have the mark in their environment, as the
+    workers of torchrun and daemons do.
+    """
+    mark, page, found = f"{MARKER}={folder}".encode(), os.sysconf("SC_PAGE_SIZE"), {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fields = stat_of(name)
+            if fields[0] in (b"Z", b"X"):
+                continue
+            if int(fields[3]) != session:
+                with open(f"/proc/{name}/environ", "rb") as f:
+                    if mark not in f.read().split(b"\0"):
+                        continue
+        except OSError:  # gone, or of another user
+            continue
+        found[int(name)] = int(fields[21]) * page
+    return found
+
+
+def memory_of(processes: dict[int, int]) -> int:
+    """Memory that processes use together, in bytes; what they share counts once."""
+    total = 0
+    for pid in processes:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
+                shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
+            total += int(shares[0]) * 1024
+        except (OSError, IndexError):  # it has ended meanwhile, or this system does not tell
+            total += resident_memory(pid)
+    return total
+
+
+def resident_memory(pid: int) -> int:
+    """Memory that a process uses, in bytes, with what it shares; 0 once it is ending."""
+    try:
+        return int(stat_of(pid)[21]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def end_members(folder: str, session: int | None = None, *, patience: float = 0.0) -> None:
+    """End all processes of an attempt: ask, and kill after ``patience`` seconds those that are still there."""
+    asked: set[int] = set()
+    kill_at = time.monotonic() + patience
+    give_up = kill_at + 10.0  # a process that hangs in the kernel dies when that lets it go
+    while left := members(folder, session):
+        now = time.monotonic()
+        if now >= give_up:
+            return
+        for pid in left:
+            if now >= kill_at or pid not in asked:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL if now >= kill_at else signal.SIGTERM)
+        asked.update(left)
+        time.sleep(0.01)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process, and the program it becomes, when its parent is gone."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Have the kernel make this process the parent of descendants that lose theirs: it has a child while any lives."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set one of the kernel's options for this process."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def reap(pid: int) -> tuple[int | None, bool]:
+    """Take note of the children that have ended: the wait status of ``pid`` if it is one of them, and whether any live.
+
+    What the task leaves behind is a child of this process, too.
+    """
+    found = None
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found, False
+        if not ended:
+            return found, True
+        if ended == pid:
+            found = status
+
+
+def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str], list[int]]:
+    """Lock up to ``count`` free devices of a kind; the locks live as long as the file descriptors returned."""
+    taken: list[str] = []
+    locks: list[int] = []
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for device in ids:
+        if len(taken) == count:
+            break
+        name = f"{kind}-{device.replace('/', '_')}.lock"
+        fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+        else:
+            taken.append(device)
+            locks.append(fd)
+    return taken, locks
+
+
+# --- one attempt -------------------------------------------------------------------------------------------------
+
+
+class Attempt:
+    """Runs the task of one attempt and records how it ended."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.spec = read_json(self.file("spec.json"))
+        self.pid = 0
+        self.ending = ""  # why the task is being ended by us
+        self.kill_at: float | None = None
+        self.started: float | None = None
+
+    def base_environment(self) -> dict[str, str]:
+        """Environment of whoever launched the experiment, as it was then."""
+        path = self.spec.get("environment_file")
+        return read_json(path) if path else {}
+
+    def file(self, name: str) -> str:
+        """Return the path of a file of the attempt."""
+        return os.path.join(self.folder, name)
+
+    def take(self) -> bool:
+        """Claim the attempt."""
+        pid = os.getpid()
+        identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(), "host": os.uname().nodename}
+        return claim(self.folder, {**identity, "void": False, "claimed": time.time()})
+
+    def run(self) -> None:
+        """Run the task to its end, and record that."""
+        try:
+            env = self.devices()
+            code, reason = self.execute(env) if env is not None else (None, "")
+        except OSError as e:
+            code, reason = 127, f"cannot start: {e}"
+        self.record(code, reason)
+
+    def devices(self) -> dict[str, str] | None:
+        """Environment for the devices that the task is given; waits for them. ``None``: cancelled meanwhile."""
+        while True:
+            env = self.try_devices()
+            if env is not None:
+                return env
+            if signal.sigtimedwait(_SIGNALS - {signal.SIGCHLD}, _LEASE_POLL) is not None:
+                self.ending = self.ending_reason()
+                return None
+
+    def try_devices(self) -> dict[str, str] | None:
+        """All the devices, or none: who held some while waiting for others could block another for ever."""
+        env: dict[str, str] = {}
+        held: list[int] = []
+        for want in self.spec.get("leases", []):
+            ids, locks = lease(want["folder"], want["kind"], want["ids"], want["count"])
+            held += locks
+            if len(ids) < want["count"]:
+                for fd in held:
+                    os.close(fd)
+                return None
+            if want["kind"] == "cpu":
+                os.sched_setaffinity(0, {int(i) for i in ids})
+                env["OMP_NUM_THREADS"] = str(len(ids))
+            else:
+                env["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
+        return env
+
+    def execute(self, device_env: dict[str, str]) -> tuple[int, str]:
+        """Run the command to its end; return its exit code and the reason."""
+        log = os.open(self.file("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.started = time.time()
+        write_json(self.file("running.json"), {"started": self.started})
+        supervisor = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.become_task(log, device_env, supervisor)
+        os.close(log)
+        status, left = self.supervise()
+        if left:  # nothing that it left behind goes on
+            end_members(self.folder, self.pid, patience=2.0)
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            return 128 - code, self.ending or f"ended by {signal.Signals(-code).name}"
+        return code, self.ending
+
+    def become_task(self, log: int, device_env: dict[str, str], supervisor: int) -> None:
+        """In the child: turn into the task. Never returns."""
+        try:
+            die_with(supervisor)
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            # Python ignores two of them, whoever starts it in the background the third; a task expects the default.
+            for s in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
+                signal.signal(s, signal.SIG_DFL)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            env = {**self.base_environment(), **self.spec["env"], **device_env, MARKER: self.folder}
+            os.chdir(self.spec["cwd"])
+            os.execvpe(self.spec["argv"][0], self.spec["argv"], env)
+        except OSError as e:
+            name = e.filename if e.filename is not None else self.spec["argv"][0]
+            os.write(2, f"cannot run {name!r}: {e.strerror}\n".encode())
+            os._exit(126 if e.errno == errno.EACCES else 127)
+        except BaseException as e:  # noqa: BLE001  # anything else must not fall back into the supervisor's code
+            os.write(2, f"cannot run {self.spec['argv'][0]!r}: {e}\n".encode())
+            os._exit(127)
+
+    def supervise(self) -> tuple[int, bool]:
+        """Wait for the task, minding signals and limits; its wait status, and whether it has left processes behind."""
+        limit, memory = self.spec.get("timeout"), self.spec.get("memory")
+        deadline = time.monotonic() + limit if limit else None
+        memory_poll = _MEMORY_POLL
+        while True:
+            status, left = reap(self.pid)
+            if status is not None:
+                return status, left
+            now = time.monotonic()
+            if deadline is not None and now >= deadline and not self.ending:
+                self.end(f"time limit of {limit:g} s reached")
+            if memory and not self.ending:
+                processes = members(self.folder, self.pid)
+                if sum(processes.values()) > memory and (used := memory_of(processes)) > memory:
+                    self.end(f"out of memory: {used} bytes in use, the limit is {memory}", now=True)
+                memory_poll = max(_MEMORY_POLL, 10 * (time.monotonic() - now))  # a look is dear on a crowded machine
+            if self.kill_at is not None and now >= self.kill_at:
+                end_members(self.folder, self.pid)
+                self.kill_at = None
+            wakeups = [t for t in (deadline if not self.ending else None, self.kill_at) if t is not None]
+            pause = min([max(t - now, 0) for t in wakeups] + [memory_poll if memory else 3600.0])
+            got = signal.sigtimedwait(_SIGNALS, pause)
+            if got is not None and got.si_signo == signal.SIGHUP:
+                continue  # a terminal that goes away takes nothing along
+            if got is not None and got.si_signo != signal.SIGCHLD and not self.ending:
+                self.end(self.ending_reason())
+
+    def ending_reason(self) -> str:
+        """Return why this supervisor ends the task."""
+        return "cancelled" if os.path.exists(self.file("cancel")) else "its supervisor was told to stop"
+
+    def end(self, reason: str, *, now: bool = False) -> None:
+        """End the task: ask, and kill what is left after the grace period."""
+        self.ending = reason
+        self.kill_at = time.monotonic() + (0.0 if now else float(self.spec.get("grace", 10.0)))
+        if now:
+            return
+        try:
+            os.killpg(self.pid, signal.SIGTERM)
+        except ProcessLookupError:  # it has no session of its own yet: a matter of microseconds
+            os.kill(self.pid, signal.SIGTERM)
+
+    def record(self, code: int | None, reason: str) -> None:
+        """Write the end down; where the disk is full, try again for a while, so that it is not lost."""
+        doc = {
+            "exit_code": code,
+            "reason": reason or self.ending,
+            "cancelled": self.ending == "cancelled",
+            "started": self.started,
+            "ended": time.time(),
+            "node": os.uname().nodename,
+        }
+        for pause in (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 60, 60):
+            try:
+                write_json(self.file("exit.json"), doc)
+            except OSError:
+                time.sleep(pause)
+            else:
+                return
+
+
+# --- the process that forks supervisors --------------------------------------------------------------------------
+
+
+def start(folders: list[str]) -> list[tuple[int, str]]:
+    """Fork the supervisors of attempts, and wait until they have taken them; for each its pid, and what went wrong."""
+    readers: dict[int, int] = {}  # by pid
+    begun: list[tuple[int, str]] = []
+    for folder in folders:
+        try:
+            begun.append((fork_supervisor(folder, readers), ""))
+        except OSError as e:
+            begun.append((0, f"its supervisor cannot be started: {e.strerror}"))
+    return [(pid, trouble or answer_of(readers[pid])) for pid, trouble in begun]
+
+
+def fork_supervisor(folder: str, readers: dict[int, int]) -> int:
+    """Fork the supervisor of an attempt; its pid. Where it answers is put among ``readers``."""
+    reader, writer = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        raise
+    else:
+        if pid == 0:
+            for fd in (reader, *readers.values()):
+                os.close(fd)
+            become_supervisor(folder, writer)
+        readers[pid] = reader
+        return pid
+    finally:
+        os.close(writer)
+
+
+def answer_of(reader: int) -> str:
+    """What went wrong with a supervisor that was forked; empty once it has taken its attempt."""
+    with os.fdopen(reader, "rb") as answer:
+        text = answer.read().decode(errors="replace")
+    return "" if text == _TAKEN else text or "its supervisor was killed before it began"
+
+
+def become_supervisor(folder: str, answer: int) -> None:
+    """In the child: supervise an attempt. Never returns."""
+    status = 1
+    try:
+        os.setsid()
+        adopt_orphans()
+        for s in _SIGNALS:
+            signal.signal(s, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        try:
+            attempt = Attempt(folder)
+            taken = attempt.take()
+            text = _TAKEN  # by us or by another
+        except (OSError, ValueError) as e:
+            taken, text = False, str(e)
+        with contextlib.suppress(BrokenPipeError):  # whoever asked is gone; the attempt is ours all the same
+            os.write(answer, text.encode(errors="replace"))
+        os.close(answer)
+        if taken:
+            attempt.run()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    import ctypes  # noqa: F401  (here, so that no child has to)
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who launched
+    for line in iter(sys.stdin.readline, ""):
+        sys.stdout.write(json.dumps(start(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

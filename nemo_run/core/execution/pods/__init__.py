@@ -1,0 +1,1 @@
+"""What engines share whose tasks run in pods of Kubernetes."""

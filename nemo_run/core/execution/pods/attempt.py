@@ -1,0 +1,326 @@
+"""An attempt that runs in pods: its handle, its log, and what of it is kept here when its pods are gone."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, ClassVar
+
+from typing_extensions import Self
+
+from nemo_run.core.execution.jobs import JobStatus
+from nemo_run.core.execution.local.supervisor import write_json
+from nemo_run.core.execution.pods.client import Cluster, Object
+from nemo_run.core.execution.pods.log import PodLog
+from nemo_run.core.execution.pods.spec import ATTEMPT_LABEL, KEEPER, NODE_LABEL, TASK
+from nemo_run.core.execution.pods.status import Pod
+from nemo_run.core.execution.pods.streams import unpack
+from nemo_run.core.execution.shared.attempt_files import final_status
+from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, split_lines
+from nemo_run.errors import ExecutorError
+
+_PIECE = 1 << 18
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0  # seconds between two questions for a log with nothing new
+_CONTEXT = 4096  # bytes by which the place in a log is found again
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt, as its handle tells.
+
+    Attributes:
+        namespace: Its namespace.
+        name: Its name there, with which the names of its objects begin.
+        nodes: Number of its pods.
+        folder: Its folder in the store.
+    """
+
+    namespace: str
+    name: str
+    nodes: int
+    folder: Path
+
+    scheme: ClassVar[str] = "kubernetes"
+    """With what its handle begins."""
+    container: ClassVar[str] = TASK
+    """The container of the task."""
+
+    @property
+    def selector(self) -> str:
+        """How its pods are found."""
+        return f"{ATTEMPT_LABEL}={self.name}"
+
+    @staticmethod
+    def node_of(pod: Pod) -> int:
+        """Rank of the node that a pod is."""
+        return int(pod["metadata"]["labels"][NODE_LABEL])
+
+    @property
+    def handle(self) -> str:
+        """Its handle.
+
+        >>> Attempt("ns", "nr-a-1", 2, Path("/job/attempts/1")).handle
+        'kubernetes://ns/nr-a-1/2/job/attempts/1'
+        """
+        return f"{self.scheme}://{self.namespace}/{self.name}/{self.nodes}{self.folder}"
+
+    @classmethod
+    def parse(cls, handle: str) -> Self:
+        """The attempt that has this handle."""
+        namespace, name, nodes, folder = handle.partition("://")[2].split("/", 3)
+        return cls(namespace, name, int(nodes), Path("/", folder))
+
+    # what is kept of it
+
+    def recorded(self) -> JobStatus | None:
+        """How it ended, where that is written down."""
+        try:
+            return final_status(json.loads((self.folder / "exit.json").read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def note_shared(self, objects: Iterable[Object]) -> None:
+        """Write down what it has on the cluster together with others: Secrets with packages, the Service of a group."""
+        shared = [[obj["kind"], obj["metadata"]["name"]] for obj in objects]
+        write_json(str(self.folder / "shared.json"), {"shared": shared})
+
+    def shared(self) -> list[tuple[str, str]]:
+        """Kinds and names of what it has on the cluster together with others."""
+        try:
+            doc = json.loads((self.folder / "shared.json").read_bytes())
+        except FileNotFoundError:
+            return []
+        return [(kind, name) for kind, name in doc["shared"]]
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was to be cancelled."""
+        return (self.folder / "cancel").exists()
+
+    def log_file(self, node: int) -> Path:
+        """Where the log of one of its pods is kept."""
+        return self.folder / ("log" if self.nodes == 1 else f"log-{node}")
+
+    def artifacts_file(self, node: int) -> Path:
+        """Where the artifacts of one of its pods are kept."""
+        return self.folder / f"artifacts-{node}"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """While it is open, nobody else writes down how the attempt ended."""
+        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def record(attempt: Attempt, status: JobStatus, *, cancelled: bool) -> JobStatus:
+    """Write down how an attempt ended. Its log has to be kept before."""
+    end = {
+        "exit_code": status.exit_code,
+        "reason": "cancelled" if cancelled else status.reason,
+        "cancelled": cancelled,
+        "started": status.started,
+        "ended": status.ended or time.time(),
+        "node": status.node,
+        "lost": status.lost and not cancelled,
+    }
+    write_json(str(attempt.folder / "exit.json"), end)
+    return final_status(end)
+
+
+def end_pod(cluster: Cluster, pod: Pod) -> None:
+    """Give a pod that a node has a deadline that has passed: so it ends, but its log and its exit code stay."""
+    if pod["spec"].get("activeDeadlineSeconds") != 1:
+        metadata, change = pod["metadata"], {"spec": {"activeDeadlineSeconds": 1}}
+        cluster.patch("v1", "Pod", metadata["namespace"], metadata["name"], change)
+
+
+def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod, settle: float = 0.0) -> None:
+    """Bring the log of a pod here, unless more of it is here already.
+
+    Args:
+        cluster: The cluster.
+        attempt: The attempt.
+        node: Rank of the pod.
+        pod: The pod.
+        settle: Seconds for which nothing may come before it is whole: a node may write the end of a log a little later
+            than it says that the task has ended.
+    """
+    metadata = pod["metadata"]
+    reader = PodLog(cluster, metadata["namespace"], metadata["name"], attempt.container)
+    target = attempt.log_file(node)
+    part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            for piece in _settled(reader, settle):
+                file.write(piece)
+        if not target.exists() or target.stat().st_size <= part.stat().st_size:
+            part.replace(target)
+    finally:
+        reader.close()
+        part.unlink(missing_ok=True)
+
+
+def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
+    while True:
+        pieces = list(iter(reader.read, b""))
+        yield from pieces
+        if not pieces or not seconds:
+            return
+        time.sleep(seconds)
+
+
+def kept_words(cluster: Cluster, pod: Pod) -> list[bytes]:
+    """What the keeper of a pod has written; its last word is ``end`` when the task has ended."""
+    metadata = pod["metadata"]
+    reader = PodLog(cluster, metadata["namespace"], metadata["name"], KEEPER)
+    words = b"".join(iter(reader.read, b"")).split()
+    reader.close()
+    return words
+
+
+def keep_artifacts(attempt: Attempt, node: int, words: Sequence[bytes]) -> None:
+    """Keep what the keeper of a pod has written: packed artifacts, or ``!`` and their size where they are too large."""
+    if len(words) < 2 or words[-1] != b"end":
+        return
+    content = b" ".join(words[:-1])
+    if not content.startswith((b"!", b"+")):
+        try:
+            content = base64.b64decode(content, validate=True)
+        except binascii.Error:  # the node has kept only a part of it
+            content = b"! unknown"
+    attempt.artifacts_file(node).write_bytes(content)
+    attempt.artifacts_file(node).chmod(0o600)
+
+
+def unpack_artifacts(attempt: Attempt, folder: Path) -> None:
+    """Unpack the artifacts that were kept; those of the first node go before those of the others.
+
+    Raises:
+        ExecutorError: They were too large to be kept.
+    """
+    for node in reversed(range(attempt.nodes)):
+        try:
+            content = attempt.artifacts_file(node).read_bytes()
+        except FileNotFoundError:
+            continue
+        if content.startswith(b"!"):
+            size = content[1:].decode().strip()
+            raise ExecutorError(
+                f"its artifacts (packed, {size} bytes) are more than a pod can hand over without a volume, and are "
+                "gone; name a volume claim with workdir_pvc="
+            )
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unpack(io.BytesIO(content), folder)
+
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+
+def open_log(cluster: Cluster, attempt: Attempt, rank: int | None = None, tail: int | None = None) -> LogReader:
+    """The log of an attempt, or of one of its pods; from its last ``tail`` lines on.
+
+    Raises:
+        ExecutorError: There is no such pod.
+    """
+    if rank is not None and not 0 <= rank < attempt.nodes:
+        known = ", ".join(map(str, range(attempt.nodes)))
+        raise ExecutorError(f"rank {rank} has no log of its own; nodes that have one: {known}")
+    if rank is None and attempt.nodes > 1:
+        return merged({node: NodeLog(cluster, attempt, node, tail) for node in range(attempt.nodes)})
+    return NodeLog(cluster, attempt, rank or 0, tail)
+
+
+class NodeLog:
+    """The log of one pod: from its node as long as the pod is there, and then what was kept of it."""
+
+    def __init__(self, cluster: Cluster, attempt: Attempt, node: int, tail: int | None) -> None:
+        """Describe the log; nothing is asked for."""
+        self._cluster = cluster
+        self._attempt = attempt
+        self._node = node
+        self._tail = tail
+        self._live: PodLog | None = None
+        self._kept: IO[bytes] | FileLog | None = None
+        self._pending = b""
+        self._seen = 0  # bytes of the log until here
+        self._last = b""  # the last of them
+        self._pause = _SHORTEST_PAUSE
+        self._not_before = 0.0
+
+    def read(self) -> bytes:
+        """The next piece; empty where there is nothing new now."""
+        if self._pending:
+            piece, self._pending = self._pending[:_PIECE], self._pending[_PIECE:]
+            return piece
+        if self._kept is None and (self._attempt.folder / "exit.json").exists():
+            self._kept = self._open_kept()
+        if self._kept is not None:
+            return self._kept.read(_PIECE) if not isinstance(self._kept, FileLog) else self._kept.read()
+        if time.monotonic() < self._not_before:
+            return b""
+        piece = self._read_live()
+        self._pause = _SHORTEST_PAUSE if piece else min(self._pause * 1.5, _LONGEST_PAUSE)
+        self._not_before = 0.0 if piece else time.monotonic() + self._pause
+        return piece
+
+    def close(self) -> None:
+        """Let go of the log."""
+        if self._live is not None:
+            self._live.close()
+        if self._kept is not None:
+            self._kept.close()
+
+    def _read_live(self) -> bytes:
+        if self._live is None:
+            attempt = self._attempt
+            pods = self._cluster.pods(attempt.namespace, attempt.selector)
+            pods = [pod for pod in pods if attempt.node_of(pod) == self._node]
+            if not pods:
+                return b""
+            name = min(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
+            self._live = PodLog(self._cluster, attempt.namespace, name, attempt.container)
+            if self._tail is not None:
+                data = b"".join(iter(self._live.read, b""))
+                self._note(data)
+                self._pending = _last_lines(data, self._tail)
+                return self.read() if self._pending else b""
+        piece = self._live.read()
+        self._note(piece)
+        return piece
+
+    def _note(self, piece: bytes) -> None:
+        self._seen += len(piece)
+        self._last = (self._last + piece)[-_CONTEXT:]
+
+    def _open_kept(self) -> IO[bytes] | FileLog:
+        path = self._attempt.log_file(self._node)
+        if not self._seen or not path.exists():
+            return FileLog(path, self._tail if self._live is None else None)
+        file = path.open("rb")
+        file.seek(self._seen - len(self._last))
+        if file.read(len(self._last)) != self._last:  # the node has dropped the beginning of a long log
+            file.seek(0)
+            file.seek(max(file.read().rfind(self._last), 0) + len(self._last))
+        return file
+
+
+def _last_lines(data: bytes, count: int) -> bytes:
+    r"""The last lines of a log.
+
+    >>> _last_lines(b"a\nb\nc", 2), _last_lines(b"a\n", 0)
+    (b'b\nc', b'')
+    """
+    return b"".join(split_lines(data)[-count:]) if count > 0 else b""

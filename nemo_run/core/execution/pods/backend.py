@@ -1,0 +1,131 @@
+"""What backends have in common whose tasks run in pods: what has ended is in folders, the rest on the cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.kubernetes.spec import places_of, secret_object
+from nemo_run.core.execution.pods import attempt as attempts, shipping
+from nemo_run.core.execution.pods.attempt import Attempt
+from nemo_run.core.execution.pods.client import Cluster, Object, default_connection
+from nemo_run.core.execution.pods.shipping import Volume
+from nemo_run.core.execution.pods.spec import NAME
+from nemo_run.core.execution.shared.attempt_files import attempt_folder
+from nemo_run.core.execution.shared.log_reader import LogReader
+
+A = TypeVar("A", bound=Attempt)
+
+
+class Belongings(NamedTuple):
+    """What an attempt needs on the cluster before its pods are made.
+
+    Attributes:
+        places: What stands for the placeholders of its objects.
+        pieces: The Secrets that hold its packages, where no volume does, and where each goes in the inbox.
+        secrets: These, and the one with its secret variables.
+    """
+
+    places: dict[str, str]
+    pieces: list[tuple[str, Object]]
+    secrets: list[Object]
+
+    @classmethod
+    def of(cls, plan: Plan, attempt: int) -> Belongings:
+        """Those of an attempt."""
+        places, found = places_of(plan, attempt), shipping.contents(plan)
+        pieces: list[tuple[str, Object]] = []
+        if plan.spec["volume"]:
+            places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
+        else:
+            pieces = shipping.piece_secrets(plan.spec["namespace"], found)
+        secrets = [secret for _, secret in pieces]
+        if plan.spec["secrets"]:
+            secrets.append(secret_object(plan, places, plan.spec["secrets"]))
+        return cls(places, pieces, secrets)
+
+
+class PodBackend(Generic[A]):
+    """The part of a backend that does not ask what makes the pods."""
+
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 1.0
+
+    kind_of_attempt: type[A]
+    what_makes_pods: ClassVar[str]
+    """The kind of its objects, as it is called in messages."""
+
+    def __init__(self, **connection: str) -> None:
+        """Take note of how to connect."""
+        self._cluster = Cluster(connection or default_connection())
+        self._sent: set[tuple[str, str]] = set()  # Secrets that were seen on the cluster
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._cluster.close()
+
+    # submitting
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Name of the attempt on the cluster, and its folder."""
+        return self._attempt(plan, attempt).handle
+
+    def _attempt(self, plan: Plan, attempt: int) -> A:
+        name = places_of(plan, attempt)[NAME]
+        return self.kind_of_attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
+
+    def _provide(self, secret: Object) -> None:
+        key = (secret["metadata"]["namespace"], secret["metadata"]["name"])
+        if key not in self._sent:
+            self._cluster.provide(secret)
+            self._sent.add(key)
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: of those that have ended from their folders, of the others from the cluster."""
+        found: dict[str, JobStatus] = {}
+        open_: dict[str, list[A]] = {}
+        for this in map(self.kind_of_attempt.parse, handles):
+            if status := this.recorded():
+                found[this.handle] = status
+            else:
+                open_.setdefault(this.namespace, []).append(this)
+        for namespace, those in open_.items():
+            found |= self._states_in(namespace, those)
+        return {handle: found[handle] for handle in handles}
+
+    def _states_in(self, namespace: str, those: Sequence[A]) -> dict[str, JobStatus]:
+        """Status of attempts of a namespace, by their handles."""
+        raise NotImplementedError
+
+    def _missing(self, this: Attempt) -> JobStatus:
+        """Status of an attempt that the cluster does not have."""
+        if not (this.folder / "submitted").exists():
+            return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
+        with this.locked():
+            return this.recorded() or attempts.record(this, self._lost(this), cancelled=this.cancelled)
+
+    def _lost(self, this: Attempt) -> JobStatus:
+        reason = f"its {self.what_makes_pods} was deleted by somebody; how the task ended is not known"
+        return JobStatus(JobState.FAILED, None, reason, lost=True)
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait until it is time to ask again."""
+        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
+        return list(handles)
+
+    # logs and files
+
+    def ranks(self, handle: str) -> list[int]:
+        """Nodes that have a log of their own."""
+        this = self.kind_of_attempt.parse(handle)
+        return list(range(this.nodes)) if this.nodes > 1 else []
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """The log of an attempt, or of one node of it."""
+        return attempts.open_log(self._cluster, self.kind_of_attempt.parse(handle), rank, tail)

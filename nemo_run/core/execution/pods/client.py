@@ -1,0 +1,416 @@
+"""The conversation with a Kubernetes cluster: connecting, objects as plain dictionaries, and errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlencode
+
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "nemo-run"
+"""Label of every object of ours, and its value."""
+
+Object = dict[str, Any]
+"""An object of the cluster, as its API writes it."""
+
+_TIMEOUT = 30.0  # seconds to wait for a connection, or for the next piece of an answer
+_PAUSES = (0.2, 0.6, 1.5)  # seconds before each further try where there was no answer
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_MERGE, _APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
+
+
+def default_connection(context: str | None = None, kubeconfig: str | None = None) -> dict[str, str]:
+    """How to reach the cluster: that of a context, or the one that ``kubectl`` would use.
+
+    The context is named in any case, so that a later ``kubectl config use-context`` does not lead elsewhere. Where
+    there is no kubeconfig, but this is a pod, it is the cluster that the pod is in.
+
+    Raises:
+        ExecutorError: There is no such context.
+    """
+    files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    contexts, current = _contexts(files)
+    if context is None and not contexts and "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT.is_dir():
+        return {}
+    if context is not None and context not in contexts:
+        known = ", ".join(sorted(contexts)) or "none"
+        raise ExecutorError(
+            f"the kubeconfig {files} has no context {context!r} (there are: {known}); correct context=, or name "
+            "another file with KUBECONFIG"
+        )
+    return {"kubeconfig": files, "context": context or current}
+
+
+def context_namespace(connection: Mapping[str, str]) -> str:
+    """The namespace that a context names, or that this pod is in; else ``default``."""
+    if not connection:
+        with contextlib.suppress(OSError):
+            return (_SERVICE_ACCOUNT / "namespace").read_text().strip()
+        return "default"
+    contexts, _ = _contexts(connection["kubeconfig"])
+    return str(contexts.get(connection["context"], {}).get("namespace") or "default")
+
+
+def _contexts(files: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """The contexts of kubeconfig files, and the name of the current one. What stands in an earlier file counts."""
+    import yaml
+
+    contexts: dict[str, dict[str, Any]] = {}
+    current = ""
+    for file in filter(None, files.split(os.pathsep)):
+        try:
+            document = yaml.safe_load(Path(file).expanduser().read_text()) or {}
+        except FileNotFoundError:
+            continue
+        except (OSError, yaml.YAMLError) as e:
+            raise ExecutorError(f"the kubeconfig {file} cannot be read: {e}") from e
+        current = current or document.get("current-context") or ""
+        for entry in document.get("contexts") or []:
+            contexts.setdefault(entry["name"], entry.get("context") or {})
+    return contexts, current
+
+
+class Cluster:
+    """One cluster. It is connected to when it is first needed.
+
+    Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError`, with the
+    server's own words, where the answer is a refusal. Names are given by us, so that any request may be repeated.
+
+    Example:
+        >>> cluster = Cluster({"kubeconfig": "/home/me/.kube/config", "context": "prod"})
+        >>> cluster.name
+        'prod'
+    """
+
+    def __init__(self, connection: Mapping[str, str]) -> None:
+        """Take note of how to connect; see :func:`default_connection`."""
+        self._connection = connection
+        self.name = connection.get("context") or "of this pod"
+        self._api: Any = None
+        self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
+
+    def close(self) -> None:
+        """Close the connections; the next question opens another."""
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+    # objects
+
+    def create(self, obj: Object) -> Object:
+        """Create an object, once: one of this name that has the same labels is ours from an earlier try.
+
+        Raises:
+            ExecutorError: The server refused it, or the name is taken.
+        """
+        made = self.request("POST", self._collection(obj), body=obj, absent=(409,))
+        if made is not None:
+            return made
+        found = self._same(obj)
+        if found is None:  # it went meanwhile
+            return self.request("POST", self._collection(obj), body=obj) or {}
+        labels = found["metadata"].get("labels") or {}
+        if not (obj["metadata"].get("labels") or {}).items() <= labels.items():
+            raise ExecutorError(
+                f"there is a {obj['kind']} {obj['metadata']['name']!r} in namespace "
+                f"{obj['metadata'].get('namespace', '')!r} already, and it is not ours; delete it, or use another name"
+            )
+        return found
+
+    def provide(self, obj: Object) -> bool:
+        """Create an object whose name tells what is in it, unless it is there; whether it was created."""
+        return self.request("POST", self._collection(obj), body=obj, absent=(409,)) is not None
+
+    def create_dry_run(self, obj: Object) -> None:
+        """See whether the server would take an object.
+
+        Raises:
+            ExecutorError: It would not.
+        """
+        self.request("POST", self._collection(obj), body=obj, params={"dryRun": "All"}, absent=(409,))
+
+    def apply(self, obj: Object) -> Object:
+        """Create an object, or make it what is given here (server-side apply)."""
+        params = {"fieldManager": MANAGER, "force": "true"}
+        path = f"{self._collection(obj)}/{quote(obj['metadata']['name'])}"
+        return self.request("PATCH", path, body=obj, params=params, content_type=_APPLY) or {}
+
+    def patch(
+        self, api_version: str, kind: str, namespace: str, name: str, changes: Object, merge: str = _MERGE
+    ) -> Object | None:
+        """Change a part of an object; ``None`` where it is not there. Custom objects need another kind of ``merge``."""
+        path = self.path(api_version, kind, namespace, name)
+        return self.request("PATCH", path, body=changes, content_type=merge, absent=(404,))
+
+    def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
+        """An object; ``None`` where it is not there."""
+        return self.request("GET", self.path(api_version, kind, namespace, name), absent=(404,))
+
+    def objects(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
+        """The objects of a kind that have these labels, e.g. ``"app=web,tier"``."""
+        params = {"labelSelector": selector} if selector else {}
+        answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
+        return list((answer or {}).get("items") or [])
+
+    def delete(
+        self, api_version: str, kind: str, namespace: str, name: str, *, orphans: bool = False, grace: int | None = None
+    ) -> bool:
+        """Delete an object and what it owns; whether it was there."""
+        body: Object = {"propagationPolicy": "Orphan" if orphans else "Background"}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        path = self.path(api_version, kind, namespace, name)
+        return self.request("DELETE", path, body=body, absent=(404,)) is not None
+
+    def delete_unchanged(self, obj: Object) -> None:
+        """Delete an object unless somebody has changed it since it was read, or it is gone."""
+        metadata = obj["metadata"]
+        same = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        path = self.path(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"])
+        self.request("DELETE", path, body={"preconditions": same}, absent=(404, 409))
+
+    def pods(self, namespace: str, selector: str) -> list[Object]:
+        """The pods that have these labels."""
+        return self.objects("v1", "Pod", namespace, selector)
+
+    def last_warning(self, namespace: str, name: str) -> str:
+        """The last warning that the cluster has for an object; empty where it has none."""
+        params = {"fieldSelector": f"involvedObject.name={name},type=Warning"}
+        answer = self.request("GET", self.path("v1", "Event", namespace), params=params) or {}
+        events = sorted(answer.get("items") or [], key=lambda event: str(event.get("lastTimestamp")))
+        return str(events[-1].get("message", "")) if events else ""
+
+    def _same(self, obj: Object) -> Object | None:
+        metadata = obj["metadata"]
+        return self.get(obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"])
+
+    # paths
+
+    def serves(self, api_version: str, kind: str) -> bool:
+        """Whether the cluster has this kind of object, e.g. because its operator is installed."""
+        return kind in self._kinds(api_version)
+
+    def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
+        """Path of an object or of all of a kind.
+
+        Raises:
+            ExecutorError: The cluster has no such kind.
+        """
+        kinds = self._kinds(api_version)
+        if kind not in kinds:
+            raise ExecutorError(
+                f"the cluster {self.name!r} has no {kind} ({api_version}); install the operator that brings it, or use "
+                "another cluster (context=)"
+            )
+        plural, namespaced = kinds[kind]
+        where = f"/namespaces/{quote(namespace or 'default')}" if namespaced else ""
+        return f"{_root(api_version)}{where}/{plural}" + (f"/{quote(name)}" if name else "")
+
+    def _collection(self, obj: Object) -> str:
+        return self.path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
+
+    def _kinds(self, api_version: str) -> dict[str, tuple[str, bool]]:
+        """The kinds of one version of an API: how their paths are written, and whether they are in namespaces."""
+        if not self._resources.get(api_version):
+            answer = self.request("GET", _root(api_version), absent=(404,)) or {}
+            self._resources[api_version] = {
+                entry["kind"]: (entry["name"], entry["namespaced"])
+                for entry in answer.get("resources") or []
+                if "/" not in entry["name"]
+            }
+        return self._resources[api_version]
+
+    # requests
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Object | None = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        absent: Collection[int] = (),
+    ) -> Object | None:
+        """Send a request and give the answer's JSON.
+
+        Args:
+            method: Method of HTTP.
+            path: Path below the server's address.
+            body: An object.
+            params: Parameters of the query.
+            content_type: What kind of a body it is.
+            absent: Answers such as 404 that are no failure here; they give ``None``.
+        """
+        response = self._answer(method, path, body=body, params=params, content_type=content_type, absent=absent)
+        return None if response.status in absent else json.loads(response.data)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, params: Mapping[str, str] | None = None, absent: Collection[int] = ()) -> Iterator[Any]:
+        """A long answer, to be read piece by piece with ``.read(n)``; ``None`` for those that are ``absent``."""
+        response = self._answer("GET", path, params=params, absent=absent, stream=True)
+        try:
+            yield None if response.status in absent else response
+        finally:
+            response.close()
+
+    def _answer(self, method: str, path: str, *, absent: Collection[int] = (), **options: Any) -> Any:
+        """Ask until there is an answer that counts."""
+        import urllib3
+
+        failure = EngineUnreachableError("")
+        reconnected = False
+        for pause in (0.0, *_PAUSES):
+            time.sleep(pause)
+            try:
+                response = self._ask(method, path, **options)
+                if response.status == 401 and not reconnected:  # a token that ran out is renewed by connecting again
+                    reconnected = True
+                    self.close()
+                    response = self._ask(method, path, **options)
+            except urllib3.exceptions.HTTPError as e:
+                failure = self._unreachable(e)
+                continue
+            if response.status in absent or response.status < 300:
+                return response
+            words = self._refusal(method, path, response)
+            if response.status != 429 and response.status < 500:
+                raise ExecutorError(words)
+            failure = EngineUnreachableError(words)
+        raise failure
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Object | None = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        stream: bool = False,
+    ) -> Any:
+        api = self._connect()
+        query = f"?{urlencode(params)}" if params else ""
+        return api.rest_client.pool_manager.request(
+            method,
+            f"{api.configuration.host.rstrip('/')}{path}{query}",
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Accept": "application/json, */*", "Content-Type": content_type, **self.authorization()},
+            timeout=_TIMEOUT,
+            retries=False,
+            preload_content=not stream,
+        )
+
+    def authorization(self) -> dict[str, str]:
+        """Headers that say who we are."""
+        settings = self._connect().configuration.auth_settings().values()
+        return {entry["key"]: entry["value"] for entry in settings if entry["in"] == "header" and entry["value"]}
+
+    def websocket(self, path: str, params: Sequence[tuple[str, str]]) -> Any:
+        """Open a web socket, as the SDK does for what goes in both directions."""
+        from nemo_run.core.execution.pods import streams
+
+        api = self._connect()
+        url = f"{api.configuration.host.rstrip('/')}{path}?{urlencode(params)}"
+        return streams.open_websocket(api.configuration, url, self.authorization(), self.name)
+
+    def _connect(self) -> Any:
+        if self._api is None:
+            kubernetes = sdk("KubernetesExecutor")
+            configuration = kubernetes.client.Configuration()
+            try:
+                if self._connection:
+                    kubernetes.config.load_kube_config(
+                        self._connection["kubeconfig"],
+                        self._connection["context"] or None,
+                        client_configuration=configuration,
+                        persist_config=False,
+                    )
+                else:
+                    kubernetes.config.load_incluster_config(client_configuration=configuration)
+            except kubernetes.config.ConfigException as e:
+                where = self._connection.get("kubeconfig", "")
+                raise ExecutorError(
+                    f"the kubeconfig {where} does not lead to a cluster: {e}; see that this works: kubectl get pods. "
+                    "Another file is named by KUBECONFIG, or by kubeconfig= of the executor"
+                ) from e
+            self._api = kubernetes.client.ApiClient(configuration)
+        return self._api
+
+    # errors in words
+
+    def _refusal(self, method: str, path: str, response: Any) -> str:
+        try:
+            words = str(json.loads(response.data)["message"])
+        except (ValueError, KeyError, TypeError):
+            words = f"{method} {path}: {response.data[:300].decode(errors='replace')}"
+        text = f"the cluster {self.name!r} refused ({response.status}): {words}"
+        if response.status == 401:
+            return f"{text}; log in to it again, and see that this works: kubectl --context {self.name} get pods"
+        if response.status == 403:
+            return f"{text}; ask its administrators for that right, or use another namespace or context"
+        return text
+
+    def _unreachable(self, error: Exception) -> EngineUnreachableError:
+        host = self._api.configuration.host if self._api else ""
+        return EngineUnreachableError(
+            f"the cluster {self.name!r} at {host} does not answer ({error}); see that this works: kubectl "
+            f"--context {self.name} get pods"
+        )
+
+    # pods
+
+    def pod_log(self, namespace: str, pod: str, container: str, tail: int | None = None) -> Any:
+        """A :class:`LogReader` of the log of a container, which need not have started yet."""
+        from nemo_run.core.execution.pods.log import PodLog
+
+        return PodLog(self, namespace, pod, container, tail)
+
+    def execute(
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str = "",
+        stdin: IO[bytes] | bytes | None = None,
+        stdout: IO[bytes] | None = None,
+    ) -> Any:
+        """Run a command in a container; see :func:`nemo_run.core.execution.pods.streams.execute`."""
+        from nemo_run.core.execution.pods import streams
+
+        return streams.execute(self, namespace, pod, argv, container=container, stdin=stdin, stdout=stdout)
+
+    @contextlib.contextmanager
+    def forwarded(self, namespace: str, pod: str, port: int, local_port: int = 0) -> Iterator[int]:
+        """While it is open, a port of this machine (127.0.0.1) leads to a port of a pod; gives its number."""
+        from nemo_run.core.execution.pods import streams
+
+        with streams.forwarded(self, namespace, pod, port, local_port) as number:
+            yield number
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def sdk(who: str) -> Any:
+    """The Kubernetes client.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import kubernetes
+    except ImportError:
+        raise MissingExtraError(
+            f"{who} needs the Kubernetes client, which is not installed: pip install 'nemo-run[kubernetes]'"
+        ) from None
+    return kubernetes

@@ -1,0 +1,159 @@
+"""The log of a container, read through the API of its cluster, and read on after any interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.errors import EngineUnreachableError
+
+_PIECE = 1 << 18
+_MOST_BREAKS = 10  # connections that may break one after the other
+_CHUNK = 16384  # bytes after which a container runtime cuts a line
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d) ")
+_LONGEST_STAMP = 36
+
+
+class PodLog:
+    """The output of a container, byte for byte, as far as the node still has it.
+
+    The node gives a time to every line. After a piece has been read, the next one is asked for by the time of the last
+    line; what was seen already is dropped by the number of its bytes, so that no line is lost and none comes twice.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str, tail: int | None = None) -> None:
+        """Read from the beginning, or from the last ``tail`` lines on."""
+        self._cluster = cluster
+        self._path = f"{cluster.path('v1', 'Pod', namespace, pod)}/log"
+        self._container = container
+        self._tail = tail
+        self._open = contextlib.ExitStack()
+        self._answer: Iterator[bytes] | None = None
+        self._lines = _StampedLines()
+
+    def read(self) -> bytes:
+        """The next piece; empty where there is nothing new now.
+
+        Raises:
+            EngineUnreachableError: Connections break, and nothing comes between.
+        """
+        fresh: list[bytes] = []
+        breaks = 0
+        while sum(map(len, fresh)) < _PIECE and (self._answer or self._ask()):
+            data = self._next_data()
+            if data is None:  # it broke in the middle: what is missing is asked for again
+                self._lines.end_of_answer(whole=False)
+                self.close()
+                breaks += 1
+                if any(fresh):
+                    break
+                if breaks > _MOST_BREAKS:
+                    raise EngineUnreachableError(f"the log of {self._path} breaks off again and again")
+            elif data:
+                fresh.append(self._lines.feed(data))
+            else:
+                fresh.append(self._lines.end_of_answer())
+                self.close()
+                break
+        return b"".join(fresh)
+
+    def _next_data(self) -> bytes | None:
+        """What comes next of the answer: empty at its end, ``None`` where it breaks."""
+        import urllib3
+
+        try:
+            return next(self._answer, b"") if self._answer else b""
+        except urllib3.exceptions.HTTPError:
+            return None
+
+    def _ask(self) -> bool:
+        """Ask for what comes after the last line; whether there is a log."""
+        params = {"container": self._container, "timestamps": "true"}
+        if self._lines.last:
+            params["sinceTime"] = self._lines.last.decode()
+        elif self._tail is not None:
+            params["tailLines"] = str(self._tail)
+        answer = self._open.enter_context(self._cluster.stream(self._path, params, absent=(400, 404)))
+        if answer is None:
+            self.close()
+            return False
+        self._answer = answer.stream(_PIECE)  # as it comes: where it breaks, what has arrived is not lost
+        return True
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._open.close()
+        self._answer = None
+
+
+class _StampedLines:
+    r"""Takes the times out of lines, and drops what was given before.
+
+    >>> lines = _StampedLines()
+    >>> lines.feed(b"2030-01-01T00:00:00.1Z a\n2030-01-01T00:00:00.2Z b") + lines.end_of_answer()
+    b'a\nb'
+    >>> lines.feed(b"2030-01-01T00:00:00.1Z a\n2030-01-01T00:00:00.2Z b\n2030-01-01T00:00:00.2Z c\n")
+    b'\nc\n'
+    """
+
+    def __init__(self) -> None:
+        self.last = b""  # time of the last line that was given, as it was written
+        self._key = (b"", b"")  # the same, to compare with
+        self._given = 0  # bytes of lines of that time that were given
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rest = b""
+        self._column: int | None = None  # bytes since the line began; None before its time
+        self._skip = self._given
+
+    def end_of_answer(self, *, whole: bool = True) -> bytes:
+        """The answer has ended: what it held back, and the next one begins."""
+        rest = self._emit(self._rest) if whole and self._column is not None else b""  # half a time is asked for again
+        self._begin()
+        return rest
+
+    def feed(self, data: bytes) -> bytes:
+        """What is new in the next piece of an answer."""
+        data, out, at = self._rest + data, [], 0
+        while at < len(data):
+            if self._column is None or (self._column and self._column % _CHUNK == 0):
+                stamp = _STAMP.match(data, at)
+                if stamp is None and len(data) - at < _LONGEST_STAMP:
+                    break  # it may be half a time
+                if stamp is not None:
+                    self._new_time(stamp)
+                    at = stamp.end()
+                elif self._column is None:
+                    self._seen = True  # it is not the container's, but what the node says of it
+                self._column = self._column or 0
+                if at == len(data):
+                    break
+            end = data.find(b"\n", at) + 1
+            cut = at + _CHUNK - self._column % _CHUNK
+            end, ended = (end, True) if 0 < end <= cut else (min(cut, len(data)), False)
+            out.append(self._emit(data[at:end]))
+            self._column = None if ended else self._column + end - at
+            at = end
+        self._rest = data[at:]
+        return b"".join(out)
+
+    def _new_time(self, stamp: re.Match[bytes]) -> None:
+        key = (stamp[1], (stamp[2] or b"").ljust(9, b"0"))
+        if key > self._key:
+            self._key, self.last, self._given, self._skip = key, stamp[0].rstrip(), 0, 0
+            self._seen = False
+        else:
+            self._seen = key < self._key
+
+    _seen = False  # the current line is not to be given: it is older than the last one that was
+
+    def _emit(self, data: bytes) -> bytes:
+        if self._seen:
+            return b""
+        fresh = data[self._skip :]
+        self._skip -= len(data) - len(fresh)
+        self._given += len(fresh)
+        return fresh

@@ -1,0 +1,263 @@
+"""How files reach pods, and how they come back: in Secrets where they are small, else through a volume.
+
+Nothing on the cluster is required. A package is sent once: its name tells its content.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import shlex
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from nemo_run.core.execution.jobs import JobState, Plan
+from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Cluster, Object
+from nemo_run.core.execution.pods.spec import PodExecutor, package_place
+from nemo_run.core.execution.pods.status import broken, pod_status
+from nemo_run.core.execution.pods.streams import copy_in, copy_out
+from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.errors import CommandError, ExecutorError
+
+_PIECE = 768 << 10
+"""Bytes of one Secret; a cluster takes up to 1 MiB."""
+
+LARGEST = 8 * _PIECE
+"""Bytes of all packages of a job, as far as they go in Secrets."""
+
+_MOVER = "mover"
+_PATIENCE = 300.0  # seconds in which a pod that copies must start
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume that pods share.
+
+    Attributes:
+        namespace: Namespace of its claim.
+        claim: Its claim.
+        path: Where it is mounted.
+        image: Image of the pod that copies.
+        image_pull_secrets: Names of the Secrets with which that is pulled.
+    """
+
+    namespace: str
+    claim: str
+    path: str
+    image: str
+    image_pull_secrets: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """It as a JSON object."""
+        return {**asdict(self), "image_pull_secrets": list(self.image_pull_secrets)}
+
+    @classmethod
+    def of(cls, executor: PodExecutor, namespace: str) -> Volume | None:
+        """The volume that an executor names; ``None`` where it names none."""
+        if not executor.workdir_pvc:
+            return None
+        image = executor.data_mover_image or executor.image
+        secrets = tuple(executor.image_pull_secrets)
+        return cls(namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, secrets)
+
+    @classmethod
+    def from_json(cls, doc: Mapping[str, object]) -> Volume:
+        """The volume that :meth:`to_json` described."""
+        secrets = doc["image_pull_secrets"]
+        return cls(**{**doc, "image_pull_secrets": tuple(secrets)})  # type: ignore[arg-type]
+
+
+def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
+    """The packages of a job: by what they are, their name and their bytes."""
+    archive = job_archive(plan.directory)
+    found = {"job": (f"job-{hashlib.sha256(archive).hexdigest()[:32]}.tar.gz", archive)}
+    for name, package in packages(plan.spec["code_archive"], runner=plan.spec["runner"]).items():
+        found[name] = (package.name, package.path.read_bytes())
+    return found
+
+
+def for_volumes(plans: Iterable[Plan]) -> dict[Volume, dict[str, bytes]]:
+    """The packages that go by volumes.
+
+    Raises:
+        ExecutorError: Packages of a job without a volume are too large to go in Secrets.
+    """
+    by_volume: dict[Volume, dict[str, bytes]] = {}
+    for plan in plans:
+        found = contents(plan)
+        if plan.spec["volume"]:
+            by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
+        else:
+            check_size(plan.job_id, found)
+    return by_volume
+
+
+# --- Secrets -----------------------------------------------------------------------------------------------------
+
+
+def check_size(job_id: str, found: Mapping[str, tuple[str, bytes]]) -> None:
+    """Raise :class:`ExecutorError` where the packages of a job are too large to go in Secrets."""
+    sizes = {name: len(content) for name, (_, content) in found.items()}
+    if sum(sizes.values()) > LARGEST:
+        what = ", ".join(f"{name} {size / (1 << 20):.1f} MiB" for name, size in sizes.items())
+        raise ExecutorError(
+            f"job {job_id!r}: what goes with it is too large to be sent through the cluster's API ({what}; at most "
+            f"{LARGEST >> 20} MiB): name a volume claim with workdir_pvc=, have the packager take less, or build the "
+            "code into the image"
+        )
+
+
+def piece_secrets(namespace: str, found: Mapping[str, tuple[str, bytes]]) -> list[tuple[str, Object]]:
+    """The Secrets that hold the packages: where each piece goes in the inbox, and the object."""
+    made = []
+    for what, (name, content) in found.items():
+        for number, start in enumerate(range(0, len(content), _PIECE)):
+            piece = base64.b64encode(content[start : start + _PIECE]).decode()
+            metadata = {
+                "name": f"nr-{name.partition('.')[0].lower()}-{number:02d}",
+                "namespace": namespace,
+                "labels": {MANAGED_BY: MANAGER},
+            }
+            secret = {
+                "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "immutable": True, "data": {"piece": piece},
+            }  # fmt: skip
+            made.append((f"{what}.{number:02d}", secret))
+    return made
+
+
+def inbox(pieces: Sequence[tuple[str, Object]]) -> list[Object]:
+    """Sources of the projected volume in which the pieces arrive."""
+    return [
+        {"secret": {"name": secret["metadata"]["name"], "items": [{"key": "piece", "path": path}]}}
+        for path, secret in pieces
+    ]
+
+
+def adopt(cluster: Cluster, obj: Object, owner: Object) -> None:
+    """Let a Secret or a Service go when all its owners have gone, and make it again if it went meanwhile."""
+    metadata = obj["metadata"]
+    owned = {"metadata": {"ownerReferences": [owner]}}
+    whole = {**obj, "metadata": {**metadata, **owned["metadata"]}}
+    while cluster.patch("v1", obj["kind"], metadata["namespace"], metadata["name"], owned) is None:
+        if cluster.provide(whole):
+            return
+
+
+def release(cluster: Cluster, namespace: str, shared: Iterable[tuple[str, str]], uid: str) -> None:
+    """Take objects, given by kind and name, from an owner that is about to be deleted; delete those that have no other.
+
+    If this were left to the cluster's garbage collector, one that has just seen the last owner go would delete what
+    another job, or the next attempt, has adopted at that moment.
+    """
+    without = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": uid}]}}
+    for kind, name in shared:
+        obj = cluster.patch("v1", kind, namespace, name, without)
+        if obj and not obj["metadata"].get("ownerReferences"):
+            cluster.delete_unchanged({**obj, "apiVersion": "v1", "kind": kind})
+
+
+# --- a volume ----------------------------------------------------------------------------------------------------
+
+
+def paths_on(volume: Volume, found: Mapping[str, tuple[str, bytes]]) -> dict[str, str]:
+    """Where the packages lie on a volume, by the placeholders that stand for these paths."""
+    return {package_place(what): f"{volume.path}/.packages/{name}" for what, (name, _) in found.items()}
+
+
+def send(cluster: Cluster, volume: Volume, files: Mapping[str, bytes]) -> None:
+    """Put packages on a volume, as far as they are not there already; by their names."""
+    folder = f"{volume.path}/.packages"
+    with mover(cluster, volume) as pod:
+        listed = cluster.execute(volume.namespace, pod, ("sh", "-c", f"ls {shlex.quote(folder)} 2>/dev/null"))
+        there = set(listed.stdout.decode(errors="replace").split())
+        for name, content in files.items():
+            if name not in there:
+                _send_one(cluster, volume, pod, f"{folder}/{name}", content)
+
+
+def _send_one(cluster: Cluster, volume: Volume, pod: str, target: str, content: bytes) -> None:
+    part = f"{target}.{uuid.uuid4().hex[:8]}.part"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, PurePosixPath(part).name)
+        file.write_bytes(content)
+        copy_in(cluster, volume.namespace, pod, _MOVER, file, part)
+    moved = cluster.execute(volume.namespace, pod, ("mv", part, target))
+    if moved.exit_code:
+        raise CommandError(f"{target} could not be written: {moved.stderr.decode(errors='replace').strip()}", moved)
+
+
+@contextlib.contextmanager
+def mover(cluster: Cluster, volume: Volume) -> Iterator[str]:
+    """While it is open, there is a pod that has the volume; gives its name.
+
+    Raises:
+        ExecutorError: It did not start.
+    """
+    name = f"nr-mover-{uuid.uuid4().hex[:12]}"
+    container = {
+        "name": _MOVER,
+        "image": volume.image,
+        "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"],
+        "volumeMounts": [{"name": "work", "mountPath": volume.path}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": 3600,  # whatever becomes of us
+        "containers": [container],
+        "volumes": [{"name": "work", "persistentVolumeClaim": {"claimName": volume.claim}}],
+        "imagePullSecrets": [{"name": secret} for secret in volume.image_pull_secrets],
+    }
+    metadata = {"name": name, "namespace": volume.namespace, "labels": {MANAGED_BY: MANAGER}}
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    try:
+        _await(cluster, volume, name)
+        yield name
+    finally:
+        cluster.delete("v1", "Pod", volume.namespace, name, grace=0)
+
+
+def _await(cluster: Cluster, volume: Volume, name: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    what = f"the pod that copies to the volume {volume.claim!r} in namespace {volume.namespace!r}"
+    while True:
+        pod = cluster.get("v1", "Pod", volume.namespace, name)
+        if pod is None:
+            raise ExecutorError(f"{what} was deleted by somebody")
+        status = pod_status(pod)
+        if status.state is JobState.RUNNING:
+            return
+        if status.state.is_final or broken(pod) or time.monotonic() > deadline:
+            raise ExecutorError(
+                f"{what} did not start: {status.reason or status.state}; correct workdir_pvc= or data_mover_image="
+            )
+        time.sleep(0.2)
+
+
+def copy_to_volume(cluster: Cluster, volume: Volume, source: Path, target: str) -> None:
+    """Copy a file or folder of this machine to a volume; a folder's content goes into the folder."""
+    with mover(cluster, volume) as pod:
+        copy_in(cluster, volume.namespace, pod, _MOVER, source, target)
+
+
+def copy_from_volume(cluster: Cluster, volume: Volume, source: str, target: Path) -> None:
+    """Copy a file or folder of a volume to this machine; a folder's content goes into the folder."""
+    with mover(cluster, volume) as pod:
+        copy_out(cluster, volume.namespace, pod, _MOVER, source, target)
+
+
+def collect(cluster: Cluster, volume: Volume, folders: Sequence[str], patterns: Sequence[str], target: Path) -> None:
+    """Bring from jobs' folders on a volume their artifacts, and the files of their code that match a pattern."""
+    with mover(cluster, volume) as pod, tempfile.TemporaryDirectory() as temporary:
+        for number, folder in enumerate(folders):
+            copy = Path(temporary, str(number))
+            copy_out(cluster, volume.namespace, pod, _MOVER, f"{folder}/artifacts", target)
+            if patterns:
+                copy_out(cluster, volume.namespace, pod, _MOVER, f"{folder}/code", copy)
+                copy_matching(copy, patterns, target)

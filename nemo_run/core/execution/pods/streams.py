@@ -1,0 +1,298 @@
+"""What goes into a pod and out of it at the same time: commands, files, and ports."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import shlex
+import socket
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.pods.client import Cluster
+
+_STDIN, _STDOUT, _STDERR, _STATUS = range(4)
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What became of a command in a container.
+
+    Attributes:
+        exit_code: Its exit code.
+        stdout: Its output, unless that went elsewhere.
+        stderr: What it said of errors.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def open_websocket(configuration: Any, url: str, headers: dict[str, str], cluster: str) -> Any:
+    """A web socket of the SDK."""
+    ws_client = importlib.import_module("kubernetes.stream.ws_client")
+    websocket = _websocket()
+    try:
+        return ws_client.create_websocket(configuration, ws_client.get_websocket_url(url), headers)
+    except websocket.WebSocketBadStatusException as e:
+        body = getattr(e, "resp_body", None) or b""
+        words = _message(body) or str(e)
+        if e.status_code >= 500 and e.status_code != 500:
+            raise EngineUnreachableError(f"the cluster {cluster!r} does not answer: {words}") from e
+        raise ExecutorError(f"the cluster {cluster!r} refused ({e.status_code}): {words}") from e
+    except (OSError, websocket.WebSocketException) as e:
+        raise EngineUnreachableError(f"the cluster {cluster!r} does not answer: {e}") from e
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()[:300]
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def execute(
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    argv: Sequence[str],
+    *,
+    container: str = "",
+    stdin: IO[bytes] | bytes | None = None,
+    stdout: IO[bytes] | None = None,
+) -> Executed:
+    """Run a command in a container of a running pod.
+
+    Args:
+        cluster: The cluster.
+        namespace: Namespace of the pod.
+        pod: The pod.
+        argv: The command; it is not read by any shell.
+        container: The container; the first one by default.
+        stdin: What the command reads. Older clusters cannot tell it where that ends: it has to know.
+        stdout: Where its output goes.
+
+    Raises:
+        ExecutorError: The command could not be started.
+        EngineUnreachableError: The connection was lost; whether the command goes on is not known.
+    """
+    flags = [("stdout", "true"), ("stderr", "true"), ("stdin", "true" if stdin is not None else "false")]
+    params = [("command", word) for word in argv] + flags + ([("container", container)] if container else [])
+    ws = cluster.websocket(f"{cluster.path('v1', 'Pod', namespace, pod)}/exec", params)
+    out = stdout if stdout is not None else io.BytesIO()
+    errors, status = io.BytesIO(), io.BytesIO()
+    sinks = {_STDOUT: out, _STDERR: errors, _STATUS: status}
+    source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+    try:
+        _converse(ws, source, sinks)
+    except (OSError, _websocket().WebSocketException) as e:
+        raise EngineUnreachableError(f"the connection to pod {pod!r} broke: {e}") from e
+    finally:
+        ws.shutdown()
+    if not status.getvalue():
+        raise EngineUnreachableError(f"the connection to pod {pod!r} ended before the command {argv[0]!r} did")
+    code = _exit_code(json.loads(status.getvalue()), argv)
+    return Executed(code, out.getvalue() if isinstance(out, io.BytesIO) and stdout is None else b"", errors.getvalue())
+
+
+def _websocket() -> Any:
+    return importlib.import_module("websocket")
+
+
+def _converse(ws: Any, source: IO[bytes] | None, sinks: dict[int, IO[bytes]]) -> None:
+    """Send what there is to send, from a thread of its own, and take what comes until the end."""
+    websocket = _websocket()
+
+    def send() -> None:
+        with contextlib.suppress(OSError, websocket.WebSocketException):  # the other direction tells of it
+            while source and (piece := source.read(_PIECE)):
+                ws.send(bytes([_STDIN]) + piece, opcode=websocket.ABNF.OPCODE_BINARY)
+            if ws.subprotocol == "v5.channel.k8s.io":
+                ws.send(bytes([255, _STDIN]), opcode=websocket.ABNF.OPCODE_BINARY)
+
+    sender = threading.Thread(target=send, daemon=True)
+    if source:
+        sender.start()
+    while True:
+        code, frame = ws.recv_data_frame(True)
+        if code == websocket.ABNF.OPCODE_CLOSE:
+            break
+        if code in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
+            channel, data = frame.data[0], frame.data[1:]
+            if channel in sinks:
+                sinks[channel].write(data)
+            if channel == _STATUS and data:
+                break
+
+
+def _exit_code(status: dict[str, Any], argv: Sequence[str]) -> int:
+    if status.get("status") == "Success":
+        return 0
+    for cause in (status.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise ExecutorError(f"the command {argv[0]!r} could not be started in the pod: {status.get('message')}")
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def copy_in(cluster: Cluster, namespace: str, pod: str, container: str, source: Path, target: str) -> None:
+    """Copy a file or folder of this machine to a path in a container; a folder's content goes into the folder.
+
+    Raises:
+        CommandError: It could not be written there.
+    """
+    with tempfile.TemporaryFile() as archive:
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            tar.add(source, "." if source.is_dir() else Path(target).name)
+        size = archive.tell()
+        archive.seek(0)
+        folder = shlex.quote(target if source.is_dir() else str(Path(target).parent))
+        # `head` knows where the archive ends, which older clusters cannot tell.
+        script = f"mkdir -p {folder} && head -c {size} | tar -xf - -C {folder}"
+        done = execute(cluster, namespace, pod, ("sh", "-c", script), container=container, stdin=archive)
+    if done.exit_code:
+        words = done.stderr.decode(errors="replace").strip()
+        raise CommandError(f"{source} could not be copied to {target} of pod {pod!r}: {words}", done)
+
+
+def copy_out(cluster: Cluster, namespace: str, pod: str, container: str, source: str, target: Path) -> None:
+    """Copy a file or folder of a container to a path of this machine; a folder's content goes into the folder.
+
+    Raises:
+        CommandError: It could not be read there.
+    """
+    where = shlex.quote(source)
+    parent, name = (shlex.quote(str(part) or ".") for part in (Path(source).parent, Path(source).name))
+    script = f"if [ -d {where} ]; then cd {where} && tar -cf - .; else cd {parent} && tar -cf - {name}; fi"
+    with tempfile.TemporaryFile() as archive:
+        done = execute(cluster, namespace, pod, ("sh", "-c", script), container=container, stdout=archive)
+        if done.exit_code:
+            words = done.stderr.decode(errors="replace").strip()
+            raise CommandError(f"{source} of pod {pod!r} could not be copied to {target}: {words}", done)
+        archive.seek(0)
+        unpack(archive, target)
+
+
+def unpack(archive: IO[bytes], target: Path) -> None:
+    """Unpack a tar file: a folder into the folder, a single file as the file; nothing is written elsewhere."""
+    with tarfile.open(fileobj=archive, mode="r:*") as tar:
+        members = tar.getmembers()
+        if len(members) == 1 and members[0].isfile():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                _extract(tar, Path(folder))
+                Path(folder, members[0].name).replace(target)
+            return
+        target.mkdir(parents=True, exist_ok=True)
+        _extract(tar, target)
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    try:
+        tar.extractall(folder, filter="data")
+    except tarfile.FilterError as e:
+        raise ExecutorError(f"what was copied holds a path that leads outside of its folder: {e}") from e
+
+
+# --- ports -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def forwarded(cluster: Cluster, namespace: str, pod: str, port: int, local_port: int = 0) -> Iterator[int]:
+    """While it is open, a port of this machine (127.0.0.1) leads to a port of a pod; gives its number."""
+    path = f"{cluster.path('v1', 'Pod', namespace, pod)}/portforward"
+    with socket.create_server(("127.0.0.1", local_port)) as server:
+        stop = threading.Event()
+        thread = threading.Thread(target=_serve, args=(server, stop, cluster, path, port), daemon=True)
+        thread.start()
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            stop.set()
+            server.close()
+            thread.join()
+
+
+def _serve(server: socket.socket, stop: threading.Event, cluster: Cluster, path: str, port: int) -> None:
+    """Take connections until it is time to stop."""
+    server.settimeout(0.2)
+    serving: list[threading.Thread] = []
+    while not stop.is_set():
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        thread = threading.Thread(target=_carry, args=(connection, stop, cluster, path, port), daemon=True)
+        thread.start()
+        serving = [*(other for other in serving if other.is_alive()), thread]
+    for thread in serving:
+        thread.join(5)
+
+
+def _carry(connection: socket.socket, stop: threading.Event, cluster: Cluster, path: str, port: int) -> None:
+    """Carry what goes over one connection, in both directions, until either side closes it."""
+    websocket = _websocket()
+    with connection:
+        try:
+            ws = cluster.websocket(path, [("ports", str(port))])
+        except ExecutorError:
+            return  # the connection is closed, as where nobody listens
+        up = threading.Thread(target=_upwards, args=(connection, stop, ws), daemon=True)
+        up.start()
+        greeted = {0: False, 1: False}  # each channel begins with the number of the port
+        try:
+            while not stop.is_set():
+                code, frame = ws.recv_data_frame(True)
+                if code == websocket.ABNF.OPCODE_CLOSE:
+                    break
+                if code != websocket.ABNF.OPCODE_BINARY or not frame.data:
+                    continue
+                channel, data = frame.data[0], frame.data[1:]
+                if not greeted.get(channel, True):
+                    greeted[channel], data = True, data[2:]
+                if channel == 1 and data:
+                    break  # the error channel: the pod's side is gone
+                if channel == 0 and data:
+                    connection.sendall(data)
+        except (OSError, websocket.WebSocketException):
+            pass
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        up.join()
+        ws.shutdown()
+
+
+def _upwards(connection: socket.socket, stop: threading.Event, ws: Any) -> None:
+    """Carry what this machine's side sends; where it sends no more, the whole connection ends."""
+    websocket = _websocket()
+    connection.settimeout(0.2)
+    with contextlib.suppress(OSError, websocket.WebSocketException):
+        while not stop.is_set():
+            try:
+                data = connection.recv(_PIECE)
+            except TimeoutError:
+                continue
+            if not data:
+                break
+            ws.send(b"\0" + data, opcode=websocket.ABNF.OPCODE_BINARY)
+    with contextlib.suppress(OSError, websocket.WebSocketException):
+        ws.close(timeout=1)

@@ -1,0 +1,1 @@
+"""What engines share that have nothing else in common."""

@@ -1,0 +1,59 @@
+"""What an attempt leaves in its folder, where an engine's tasks write to the files of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.launcher import RANK_LOGS
+from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.errors import ExecutorError
+
+
+def attempt_folder(plan: Plan, attempt: int) -> Path:
+    """The folder of an attempt, in that of its job."""
+    return Path(plan.directory, "attempts", str(attempt))
+
+
+def final_status(end: Mapping[str, Any]) -> JobStatus:
+    """How an attempt ended, from what ``exit.json`` says."""
+    if end["cancelled"]:
+        state = JobState.CANCELLED
+    else:
+        state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
+    where, lost = end.get("node", ""), end.get("lost", False)
+    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], where, lost)
+
+
+def rank_logs(attempt: Path) -> dict[int, Path]:
+    """Logs of single ranks that a launcher left."""
+    paths = sorted((attempt / RANK_LOGS).glob("*/attempt_*/*/stdout.log"), key=os.path.getmtime)
+    return {int(path.parent.name): path for path in paths}  # of a restarted rank the newest counts
+
+
+def open_log(attempt: Path, rank: int | None = None, tail: int | None = None) -> FileLog:
+    """The log of an attempt, or of one rank of it; from its last ``tail`` lines on.
+
+    Raises:
+        ExecutorError: There is no such rank.
+    """
+    path = attempt / "log"
+    if rank is not None:
+        logs = rank_logs(attempt)
+        if rank not in logs and (rank != 0 or logs):
+            raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, sorted(logs))) or '0'}")
+        path = logs.get(rank, path)
+    return FileLog(path, tail)
+
+
+def copy_matching(cwd: Path, patterns: Sequence[str], folder: Path) -> None:
+    """Copy the files below a task's working directory that match one of the patterns."""
+    for path in (path for pattern in patterns for path in cwd.glob(pattern)):
+        if path.is_file():
+            copy = folder / path.relative_to(cwd)
+            copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copy2(path, copy)

@@ -1,0 +1,120 @@
+"""What goes with a job to an engine that sees none of this machine's files, and how it is laid out there.
+
+In the job's folder over there lie the same names as in its folder in the store, and beside them ``code/`` (what was
+packaged, in which the task runs) and ``runner.zip``.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.jobs import Command
+from nemo_run.core.execution.shared.shell_words import word
+from nemo_run.core.packaging.archive import package_digest
+from nemo_run.core.runners.bundle import RUNNER, run_by_bundle, runner_bundle
+
+_SHIPPED = ("task.json", "main.pkl", "scripts", "configs")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A file that many jobs share; equal names mean equal content, so that it need be sent only once.
+
+    Attributes:
+        name: Name of the file, made from what is in it.
+        path: Where it lies on this machine.
+    """
+
+    name: str
+    path: Path
+
+
+def relocated(command: Command, directory: str, folder: str, runner: str = "") -> Command:
+    """The command as it is run elsewhere: paths into the job's folder, its Python, its runner. Pure.
+
+    Args:
+        command: A command, not yet wrapped by a launcher.
+        directory: The job's folder in the store.
+        folder: The job's folder where the command runs.
+        runner: Where the runner lies there, if not in that folder.
+
+    Example:
+        >>> relocated(Command((sys.executable, "/job/scripts/a.py")), "/job", "/nemo_run").argv
+        ('python3', '/nemo_run/scripts/a.py')
+    """
+
+    def there(text: str) -> str:
+        return folder + text[len(directory) :] if text == directory or text.startswith(f"{directory}/") else text
+
+    command = run_by_bundle(command, runner or f"{folder}/runner.zip")
+    argv = ("python3" if arg == sys.executable else there(arg) for arg in command.argv)
+    return replace(command, argv=tuple(argv), env={name: there(value) for name, value in command.env.items()})
+
+
+def needs_runner(command: Command) -> bool:
+    """Whether a command, not yet relocated, is that of a function task."""
+    return command.argv[1:3] == ("-m", RUNNER)
+
+
+def job_files(directory: str) -> dict[str, Path]:
+    """The files of a job that it needs where it runs, by their names in its folder."""
+    found: dict[str, Path] = {}
+    for name in _SHIPPED:
+        source = Path(directory, name)
+        files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+        found.update({str(path.relative_to(directory)): path for path in files})
+    return found
+
+
+def job_archive(directory: str) -> bytes:
+    """Those files as a gzipped tar file; the same files give the same bytes."""
+    import gzip
+
+    out = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for name, path in job_files(directory).items():
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = 0o600, len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def packages(code_archive: str, *, runner: bool) -> dict[str, Package]:
+    """What a job shares with others: ``code`` and ``runner``, as far as it needs them."""
+    found = {}
+    if code_archive:
+        found["code"] = Package(f"code-{package_digest(code_archive)[:32]}.tar.gz", Path(code_archive))
+    if runner:
+        bundle = runner_bundle(Path(get_nemorun_home(), "runners"))
+        found["runner"] = Package(bundle.name, bundle)
+    return found
+
+
+def layout_script(folder: str, files: Mapping[str, str]) -> str:
+    """Lines for ``sh`` that lay out a job's folder from files that have arrived. Pure.
+
+    Paths may have shell variables in them, as :func:`~nemo_run.core.execution.shared.shell_words.word` takes them.
+
+    Args:
+        folder: The job's folder, where the task runs.
+        files: Where the ``job`` archive, the ``code`` and the ``runner`` have arrived, as far as there are any.
+    """
+    where = word(folder)
+    lines = ["umask 077", f"mkdir -p {where}/artifacts {where}/code"]
+    if "job" in files:
+        lines.append(f"tar -xzf {word(files['job'])} -C {where}")
+    if "code" in files:
+        lines.append(f"tar -xzf {word(files['code'])} -C {where}/code")
+    if "runner" in files and files["runner"] != f"{folder}/runner.zip":
+        lines.append(f"cp {word(files['runner'])} {where}/runner.zip")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,466 @@
+"""What the backends of SkyPilot's clusters and of its managed jobs have in common.
+
+A launch is a request to SkyPilot's API server, which goes on with it whatever becomes of us; nothing waits for it here.
+A job is found again by its name, a launch by the id of its request, which is kept in the attempt's folder. How an
+attempt ended is written down there by whoever sees it first, with its log: the cluster may be gone soon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.local.supervisor import write_json
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
+from nemo_run.core.execution.shared.log_reader import LogReader
+from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, packages
+from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
+from nemo_run.core.execution.sky.client import asking, make_task, optimize, plain
+from nemo_run.core.execution.sky.log import SkypilotLog
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+
+_FRESH, _LONGEST = 2.0, 15.0  # seconds between two questions: while jobs change, and when they have not for long
+_IN_FLIGHT = ("PENDING", "WAITING", "RUNNING")  # states of a request
+
+
+@dataclass(frozen=True)
+class Handle:
+    """An attempt on SkyPilot.
+
+    Attributes:
+        engine: The backend.
+        cluster: The cluster that it runs on; empty for a managed job.
+        name: Its name, by which SkyPilot knows it.
+        folder: Its folder on this machine.
+    """
+
+    engine: str
+    cluster: str
+    name: str
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.engine}://{self.cluster}/{self.name}{self.folder}"
+
+    @classmethod
+    def parse(cls, text: str) -> Handle:
+        """The handle that :meth:`__str__` wrote."""
+        engine, _, rest = text.partition("://")
+        cluster, _, rest = rest.partition("/")
+        name, _, path = rest.partition("/")
+        return cls(engine, cluster, name, Path(f"/{path}"))
+
+    @property
+    def launch(self) -> dict[str, Any]:
+        """What was noted of its launch; empty where there was none."""
+        return read(self.folder / "launch.json")
+
+    @property
+    def cancel_file(self) -> Path:
+        """It is there when the attempt was cancelled."""
+        return self.folder / "cancel"
+
+    def recorded(self) -> JobStatus | None:
+        """How it ended, if that is written down."""
+        end = read(self.folder / "exit.json")
+        return final_status(end) if end else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What SkyPilot says of a job.
+
+    Attributes:
+        id: Its number.
+        status: Its status.
+    """
+
+    id: int
+    status: JobStatus
+
+
+class SkypilotBackend(ABC):
+    """Behaviour of both engines; what differs is abstract."""
+
+    name: ClassVar[str]
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 2.0
+    request_name: ClassVar[str]
+    executor_class: ClassVar[type[sky_task.SkypilotOptions]]
+
+    def __init__(self) -> None:
+        self._listed: set[str] = set()  # names of jobs that were in SkyPilot's answer once
+        self._jobs: dict[str, dict[str, Job]] = {}  # by cluster
+        self._asked: dict[str, float] = {}
+        self._changed = time.monotonic()
+
+    # what differs
+
+    @abstractmethod
+    def cluster_of(self, executor: sky_task.SkypilotOptions, request: JobRequest) -> str:
+        """Name of the cluster on which a job will run; empty where SkyPilot makes one for it."""
+
+    @abstractmethod
+    def command_line(self, spec: Mapping[str, Any]) -> str:
+        """The command that launches the same."""
+
+    @abstractmethod
+    def launch(self, sky: Any, task: Any, spec: Mapping[str, Any]) -> str:
+        """Ask SkyPilot to launch a task; id of the request."""
+
+    @abstractmethod
+    def list_jobs(self, cluster: str) -> dict[str, Job] | None:
+        """All jobs of a cluster by their names; ``None`` where there is no such cluster, or it is stopped."""
+
+    @abstractmethod
+    def stop(self, sky: Any, cluster: str, ids: list[int]) -> None:
+        """Cancel jobs."""
+
+    @abstractmethod
+    def give_up(self, sky: Any, handle: Handle) -> None:
+        """Let go of what a launch that was cancelled had made."""
+
+    @abstractmethod
+    def follow(self, sky: Any, cluster: str, job: int, tail: int) -> Iterator[str | None]:
+        """What SkyPilot says of a running job, as it comes."""
+
+    @abstractmethod
+    def keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
+        """Bring the logs of ended jobs into the attempts' folders; what SkyPilot says of each."""
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: a SkyPilot task, and where to launch it."""
+        executor = request.executor
+        if not isinstance(executor, self.executor_class):
+            wanted = self.executor_class.__name__
+            raise ExecutorError(f"job {request.job_id!r}: the {self.name} engine needs a {wanted}, not {executor!r}")
+        name = sky_task.job_name(request)
+        spec = {
+            "task": sky_task.job_task(executor, request, name),
+            "cluster": self.cluster_of(executor, request),
+            "code_archive": request.code_archive,
+            "runner": needs_runner(request.command),
+            "down": executor.autodown,
+            "idle_minutes": executor.idle_minutes_to_autostop,
+            "retry_until_up": executor.retry_until_up,
+        }
+        return Plan(self.name, request.job_id, request.directory, spec)
+
+    def describe(self, plan: Plan) -> str:
+        """The task as SkyPilot's YAML, and what its optimiser says; values of secrets masked."""
+        config = plan.spec["task"]
+        text = as_yaml(sky_task.as_shown(config))
+        try:
+            said = optimize(config)
+        except (MissingExtraError, ExecutorError) as e:
+            said = str(e)
+        comment = "".join(f"# {line}\n" for line in said.splitlines())
+        return f"# {self.command_line(plan.spec)}\n{text}{comment}".rstrip()
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that SkyPilot takes the tasks and finds machines for them."""
+        for plan in plans:
+            make_task(plan.spec["task"])
+        there = self._existing({plan.spec["cluster"] for plan in plans if plan.spec["cluster"]})
+        asked = set()
+        for plan in plans:
+            wanted = repr((plan.spec["task"].get("resources"), plan.spec["task"].get("num_nodes")))
+            if plan.spec["cluster"] not in there and wanted not in asked:
+                asked.add(wanted)
+                try:
+                    optimize(plan.spec["task"])
+                except EngineUnreachableError:
+                    raise
+                except ExecutorError as e:
+                    raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
+
+    def _existing(self, clusters: set[str]) -> set[str]:
+        if not clusters:
+            return set()
+        with asking("its clusters") as sky:
+            return {record["name"] for record in sky.get(sky.status(sorted(clusters)))}
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Name of the attempt's job and its cluster, and the attempt's folder."""
+        return str(self._handle(plan, attempt))
+
+    def _handle(self, plan: Plan, attempt: int) -> Handle:
+        name = sky_task.attempt_name(plan.spec["task"]["name"], attempt)
+        return Handle(self.name, plan.spec["cluster"], name, attempt_folder(plan, attempt))
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Ask SkyPilot to launch an attempt. It has only been asked when this returns."""
+        handle = self._handle(plan, attempt)
+        if not handle.launch:
+            task = make_task(self._task(plan, attempt, handle.folder))
+            with asking(f"job {plan.job_id!r}") as sky, contextlib.redirect_stdout(io.StringIO()):
+                self._note(handle, plan, self.launch(sky, task, plan.spec))
+        return str(handle)
+
+    def _task(self, plan: Plan, attempt: int, folder: Path) -> dict[str, Any]:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        archive = folder / "job.tar.gz"
+        archive.touch(mode=0o600)
+        archive.write_bytes(job_archive(plan.directory))
+        shared = packages(plan.spec["code_archive"], runner=plan.spec["runner"])
+        return sky_task.for_attempt(plan.spec["task"], attempt, archive, shared)
+
+    @staticmethod
+    def _note(handle: Handle, plan: Plan, request: str) -> None:
+        handle.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(str(handle.folder / "launch.json"), {"request": request, "down": plan.spec["down"]})
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if SkyPilot was asked to launch it."""
+        handle = self._handle(plan, attempt)
+        if handle.launch or handle.recorded():
+            return str(handle)
+        with asking(f"job {plan.job_id!r}") as sky:
+            requests = sky.api_status(cluster_name=handle.cluster or None)
+        for request in requests:  # those in flight; asked before the jobs are: a launch that is over has made its job
+            if request.name == self.request_name and f"name: {handle.name}\\n" in request.request_body:
+                self._note(handle, plan, request.request_id)
+                return str(handle)
+        if handle.name in (self.list_jobs(handle.cluster) or {}):
+            self._note(handle, plan, "")
+            return str(handle)
+        return None
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: of those that have ended from their folders, of the others from SkyPilot."""
+        parsed = {text: Handle.parse(text) for text in handles}
+        found = {text: handle.recorded() for text, handle in parsed.items()}
+        open_handles = [parsed[text] for text, status in found.items() if status is None]
+        launches = self._launches([handle for handle in open_handles if handle.name not in self._listed])
+        launched = [handle for handle in open_handles if launches.get(handle.name) not in _IN_FLIGHT]
+        jobs = self._look(launched, fresh="SUCCEEDED" in launches.values())
+        ended: dict[str, dict[Handle, Job]] = {}
+        for handle in open_handles:
+            job = jobs.get(handle.name)
+            if job is None:
+                found[str(handle)] = self._without_job(handle, launches.get(handle.name, ""))
+            elif job.status.state.is_final:
+                ended.setdefault(handle.cluster, {})[handle] = job
+            else:
+                found[str(handle)] = self._with_job(handle, job)
+        for cluster, some in ended.items():
+            found.update(self._record_ends(cluster, some))
+        return {text: status for text, status in found.items() if status is not None}
+
+    def _launches(self, handles: Sequence[Handle]) -> dict[str, str]:
+        """States of the requests to launch these attempts, by their names."""
+        launched = [handle for handle in handles if handle.launch]
+        requests = {handle.launch["request"]: handle.name for handle in launched if handle.launch["request"]}
+        states = dict.fromkeys((handle.name for handle in launched), "GONE")
+        if requests:
+            with asking("its requests") as sky:
+                answers = sky.api_status(request_ids=list(requests), all_status=True)
+            states.update({requests[a.request_id]: a.status for a in answers if a.request_id in requests})
+        return states
+
+    def _look(self, handles: Sequence[Handle], *, fresh: bool) -> dict[str, Job]:
+        found: dict[str, Job] = {}
+        for cluster in dict.fromkeys(handle.cluster for handle in handles if handle.launch):
+            now = time.monotonic()
+            good_for = 0.0 if fresh else min(_LONGEST, max(_FRESH, 0.1 * (now - self._changed)))
+            if now - self._asked.get(cluster, float("-inf")) >= good_for:
+                jobs = self.list_jobs(cluster) or {}
+                if jobs != self._jobs.get(cluster):
+                    self._changed = now
+                self._jobs[cluster], self._asked[cluster] = jobs, time.monotonic()
+                self._listed.update(jobs)
+            found.update(self._jobs[cluster])
+        return found
+
+    def _with_job(self, handle: Handle, job: Job) -> JobStatus:
+        cancel = handle.cancel_file
+        if cancel.exists() and not cancel.read_bytes():  # it was cancelled before it was there
+            with asking(f"job {handle.name!r}") as sky:
+                self.stop(sky, handle.cluster, [job.id])
+            cancel.write_text("sent")
+        return job.status
+
+    def _without_job(self, handle: Handle, launch: str) -> JobStatus:
+        cancelled = handle.cancel_file.exists()
+        if launch in _IN_FLIGHT:
+            return JobStatus(JobState.PENDING, reason="SkyPilot makes a machine ready for it")
+        if launch == "CANCELLED" or (launch == "FAILED" and cancelled):
+            return self._record(handle, {"cancelled": True, "reason": "cancelled before it began"})
+        if launch == "FAILED":
+            return self._record(handle, {"reason": self._why(handle)})
+        if not launch and handle.name not in self._listed:
+            return JobStatus(JobState.UNKNOWN, reason="SkyPilot has not heard of it")
+        if cancelled:
+            return self._record(handle, {"cancelled": True, "reason": "cancelled, and its cluster is gone"})
+        reason = "SkyPilot has it no more, and how it ended is not known"
+        if handle.cluster:
+            reason += f": see whether its cluster {handle.cluster!r} is stopped or gone"
+        return self._record(handle, {"reason": reason, "lost": True})
+
+    @staticmethod
+    def _why(handle: Handle) -> str:
+        """Why a launch failed."""
+        try:
+            with asking(f"job {handle.name!r}") as sky:
+                sky.get(handle.launch["request"])
+        except EngineUnreachableError:
+            raise
+        except ExecutorError as e:
+            return plain(e)
+        return "SkyPilot could not launch it"
+
+    def _record_ends(self, cluster: str, jobs: Mapping[Handle, Job]) -> dict[str, JobStatus]:
+        """Write down how jobs ended, once their logs are here. Only one process at a time does so for a job."""
+        with contextlib.ExitStack() as locks:
+            for handle in sorted(jobs, key=str):
+                locks.enter_context(_locked(handle.folder / "end.lock"))
+            recorded = {handle: handle.recorded() for handle in jobs}
+            fresh = {job.id: handle for handle, job in jobs.items() if recorded[handle] is None}
+            said = self._keep_logs(cluster, fresh) if fresh else {}
+            return {
+                str(handle): recorded[handle] or self._record_job(handle, job, said.get(job.id, ""))
+                for handle, job in jobs.items()
+            }
+
+    def _keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
+        try:
+            return self.keep_logs(cluster, jobs)
+        except EngineUnreachableError:
+            raise
+        except ExecutorError as e:  # the cluster is on its way out: better no log than no end
+            for handle in jobs.values():
+                (handle.folder / "log").write_text(f"the log could not be had: {e}\n")
+            return {}
+
+    def _record_job(self, handle: Handle, job: Job, said: str) -> JobStatus:
+        code = 0 if job.status.state is JobState.SUCCEEDED else sky_log.exit_code(said)
+        cancelled = job.status.state is JobState.CANCELLED
+        reason = job.status.reason
+        return self._record(
+            handle,
+            {
+                "exit_code": None if cancelled else code if code is not None else 1,
+                "cancelled": cancelled,
+                "reason": reason or ("cancelled" if cancelled else ""),
+                "started": job.status.started,
+                "ended": job.status.ended or time.time(),
+                "node": job.status.node,
+            },
+        )
+
+    @staticmethod
+    def _record(handle: Handle, end: Mapping[str, Any]) -> JobStatus:
+        """Write down how an attempt ended."""
+        whole = {"exit_code": None, "cancelled": False, "reason": "", "started": None, "ended": time.time(), **end}
+        (handle.folder / "log").touch(mode=0o600)
+        write_json(str(handle.folder / "exit.json"), whole)
+        return final_status(whole)
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Cancel attempts: their launches while these go on, their jobs."""
+        waiting = [Handle.parse(text) for text in handles]
+        waiting = [handle for handle in waiting if handle.launch and not handle.recorded()]
+        if not waiting:
+            return
+        for handle in waiting:
+            handle.cancel_file.touch(mode=0o600)
+        launches = self._launches(waiting)
+        for handle in waiting:
+            if launches.get(handle.name) in _IN_FLIGHT:
+                with asking(f"job {handle.name!r}") as sky:
+                    sky.get(sky.api_cancel([handle.launch["request"]], silent=True))
+                    self.give_up(sky, handle)
+        jobs = self._look([handle for handle in waiting if launches.get(handle.name) not in _IN_FLIGHT], fresh=True)
+        running: dict[str, list[int]] = {}
+        for handle in waiting:
+            if handle.name in jobs and not jobs[handle.name].status.state.is_final:
+                running.setdefault(handle.cluster, []).append(jobs[handle.name].id)
+                handle.cancel_file.write_text("sent")
+        for cluster, ids in running.items():
+            with asking("its jobs") as sky:
+                self.stop(sky, cluster, ids)
+        self._asked.clear()
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait; SkyPilot has to be asked for news, which :meth:`states` does not do too often."""
+        time.sleep(max(0.0, timeout))
+        return []
+
+    # logs and files
+
+    def ranks(self, handle: str) -> list[int]:
+        """Nodes that have a log of their own, once the attempt has ended."""
+        return sorted(rank_logs(Handle.parse(handle).folder))
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """The log of an attempt, or of one node of it."""
+        parsed = Handle.parse(handle)
+
+        def stream() -> Iterator[str | None] | None:
+            job = self._look([parsed], fresh=False).get(parsed.name)
+            if job is None or job.status.state < JobState.RUNNING:
+                return None
+            with asking(f"the log of {parsed.name!r}") as sky:
+                return self.follow(sky, parsed.cluster, job.id, max(tail, 1) if tail is not None else 0)
+
+        return SkypilotLog(parsed.folder, stream, rank, tail)
+
+    @abstractmethod
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Bring in what an ended attempt left."""
+
+    def close(self) -> None:
+        """Forget what is known: the next question goes to SkyPilot. There is no connection to let go of."""
+        self._asked.clear()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def as_yaml(doc: Mapping[str, Any]) -> str:
+    """A task as YAML, with scripts as they are."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return str(yaml.dump(dict(doc), Dumper=Dumper, sort_keys=False, allow_unicode=True))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty where there is none."""
+    import json
+
+    try:
+        doc: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return doc

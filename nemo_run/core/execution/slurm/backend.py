@@ -1,0 +1,537 @@
+"""Talking to a Slurm cluster: sending files, submitting, asking, cancelling; through one tunnel, in few commands."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import posixpath
+import re
+import shlex
+import tarfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution import slurm
+from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.shared.shipping import job_files
+from nemo_run.core.execution.slurm import queue, script
+from nemo_run.core.execution.slurm.log import Feed, SlurmLog
+from nemo_run.core.packaging.archive import package_digest
+from nemo_run.core.packaging.globs import Patterns
+from nemo_run.core.runners.bundle import runner_bundle
+from nemo_run.core.tunnel import copying
+from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
+from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
+
+_SCHEME = "slurm://"
+_FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
+_GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
+_TRANSIENT = re.compile(
+    r"timed out|contact slurm controller|connect failure|Connection refused|communication failure|temporarily unavail",
+    re.IGNORECASE,
+)
+_NO_ACCOUNTS = re.compile(r"accounting storage is disabled|not found", re.IGNORECASE)
+_NOT_LIVE = re.compile(r"Invalid job id|already completing or completed|Job/step already|not found", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Handle:
+    """An attempt on a cluster.
+
+    Attributes:
+        job: Id of the Slurm job.
+        folder: The attempt's folder on the cluster.
+        member: Which member of a job group it is; ``None`` where it is none.
+    """
+
+    job: str
+    folder: str
+    member: int | None = None
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.job}{self.folder}" + (f"#{self.member}" if self.member is not None else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Handle:
+        """The handle that :meth:`__str__` wrote."""
+        rest, _, member = text.removeprefix(_SCHEME).partition("#")
+        job, slash, folder = rest.partition("/")
+        return cls(job, slash + folder, int(member) if member else None)
+
+
+@dataclass
+class _Cluster:
+    """What this process knows of one cluster; shared by all backends for it.
+
+    Attributes:
+        records: The last answer of squeue, by job.
+        asked: When that was.
+        changed: When an answer last differed from the one before.
+        gone: Since when jobs are missing in all answers.
+        ended: Jobs that have ended, which are not asked for any more.
+        sent: Packages that are there.
+        feed: The logs that are read.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    records: dict[str, list[queue.Record]] = field(default_factory=dict)
+    asked: float = float("-inf")
+    changed: float = field(default_factory=time.monotonic)
+    gone: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, JobStatus] = field(default_factory=dict)
+    sent: set[str] = field(default_factory=set)
+    feed: Feed | None = None
+
+
+_CLUSTERS: dict[str, _Cluster] = {}
+
+
+class SlurmBackend:
+    """Runs attempts as jobs of a Slurm cluster. All it knows of them is on the cluster."""
+
+    name: ClassVar[str] = "slurm"
+    supports_dependencies: ClassVar[bool] = True
+    supports_groups: ClassVar[bool] = True
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 1.0
+
+    def __init__(self, tunnel: Mapping[str, Any]) -> None:
+        self._tunnel: Tunnel = make_tunnel(tunnel)
+        self._cluster = _CLUSTERS.setdefault(repr(sorted(tunnel.items())), _Cluster())
+        self._has_asked = False
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: a batch script, and the files that it needs."""
+        return slurm.render([request])[0]
+
+    def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
+        """Describe the tasks of a job group, which run as one job."""
+        return slurm.render(list(requests))
+
+    def describe(self, plan: Plan) -> str:
+        """The batch script and the files that it needs; values of secrets masked."""
+        if plan.spec["member"]:
+            return f"# runs in the job of the first task of its group, in {plan.spec['leader']}"
+        return script.describe(slurm.batch_of(plan.spec))
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Empty: Slurm gives a job its id."""
+        return ""
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that the cluster can be reached and has the packages."""
+        if not plans:
+            return
+        try:
+            self._run(posix("command -v sbatch squeue scancel >/dev/null"))
+        except CommandError as e:
+            raise ExecutorError(
+                f"job {plans[0].job_id!r}: {self._tunnel.key} has no Slurm commands (sbatch, squeue, scancel); give "
+                "SlurmExecutor a tunnel= to a login node of the cluster, or pre_command='module load slurm'"
+            ) from e
+        self._send_packages(plans)
+
+    def _send_packages(self, plans: Sequence[Plan]) -> dict[str, tuple[str, str]]:
+        """See to it that the cluster has what the plans share; the names of their code and runner, by job."""
+        names, sources = {}, {}
+        for plan in plans:
+            archive, base = plan.spec["code_archive"], plan.spec["base"]
+            code = package_digest(archive)[:32] if archive else ""
+            if code:
+                sources[f"{base}/.packages/{code}"] = archive
+            runner = ""
+            if plan.spec["member"] == 0 and any(step["runner"] for step in plan.spec["batch"]["steps"]):
+                bundle = runner_bundle(Path(get_nemorun_home(), "runners"))
+                runner = bundle.name
+                sources[f"{base}/.packages/{runner}"] = str(bundle)
+            names[plan.job_id] = (code, runner)
+        with self._cluster.lock:
+            self._send_missing(
+                {target: source for target, source in sources.items() if target not in self._cluster.sent}
+            )
+        return names
+
+    def _send_missing(self, sources: Mapping[str, str]) -> None:
+        if not sources:
+            return
+        check = 'for f in "$@"; do [ -e "$f" ] && echo 1 || echo 0; done'
+        there = self._run(posix(check, *sources)).split()
+        for (target, source), is_there in zip(sources.items(), there, strict=True):
+            if is_there != "1":
+                self._run(posix(_PUT_PACKAGE, posixpath.dirname(target), target), Path(source).read_bytes())
+            self._cluster.sent.add(target)
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Hand an attempt to Slurm."""
+        answer = self.submit_many([(plan, attempt, ())])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
+        """Hand several attempts to Slurm, in one command.
+
+        Args:
+            attempts: Plans, numbers of attempts, and handles of attempts of this backend to wait for.
+
+        Returns:
+            For every attempt its handle, or why there is none.
+        """
+        plans = [plan for plan, _, _ in attempts]
+        names = self._send_packages(plans)
+        files: dict[str, dict[str, bytes]] = {}
+        lines: dict[str, list[str]] = {}
+        for plan, attempt, after in attempts:
+            base = plan.spec["base"]
+            files.setdefault(base, {}).update(_files(plan, attempt, *names[plan.job_id]))
+            lines.setdefault(base, []).append(_line(plan, attempt, after))
+        answers: dict[str, dict[int, str]] = {}
+        for base, entries in files.items():
+            self._run(posix(_UNPACK, base), _tar(base, entries))
+            answers[base] = _by_number(self._run(posix(_SUBMIT), "".join(lines[base]).encode()))
+        with self._cluster.lock:
+            self._cluster.asked = float("-inf")
+        numbers = {base: itertools.count() for base in answers}
+        return [
+            self._answer(plan, attempt, answers[plan.spec["base"]].get(next(numbers[plan.spec["base"]]), ""))
+            for plan, attempt, _ in attempts
+        ]
+
+    def _answer(self, plan: Plan, attempt: int, answer: str) -> str | ExecutorError:
+        kind, _, rest = answer.partition(" ")
+        if kind == "S":
+            return str(_handle(plan, attempt, rest))
+        if kind != "E" or _TRANSIENT.search(rest):  # Slurm may have taken the job all the same
+            return EngineUnreachableError(f"{self._tunnel.key}: {rest or 'sbatch gave no answer'}")
+        return ExecutorError(f"job {plan.job_id!r}: {self._tunnel.key}: {rest}")
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if Slurm has it, or has had it; if not, it never will."""
+        folder = _attempt(plan, attempt)
+        if plan.spec["member"]:
+            folder = f"{plan.spec['leader']}/attempts/{attempt}"
+        answer = self._run(posix(_RECOVER, folder)).strip()
+        if answer == "?":
+            job = self._find(folder)
+            if not job:
+                self._run(posix('echo void > "$1/void"', folder))
+            answer = job or "void"
+        return None if answer == "void" else str(_handle(plan, attempt, answer))
+
+    def _find(self, folder: str) -> str:
+        """Id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
+        out = self._run(posix('squeue --me -h -t all -O "JobID:|,Command:|"'))
+        for line in out.splitlines():
+            job, _, command = line.partition("|")
+            if command.removesuffix("|") == f"{folder}/job.sh":
+                return job
+        return ""
+
+    def _run(self, command: str, stdin: bytes = b"") -> str:
+        try:
+            return self._tunnel.execute(command, stdin).decode("utf-8", "surrogateescape")
+        except CommandError as e:
+            if _TRANSIENT.search(str(e)):
+                raise EngineUnreachableError(str(e)) from e
+            raise
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """The way to the cluster, and the job's folder there."""
+        return self._tunnel, plan.spec["folder"]
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: squeue, and for what it does not know sacct and what the jobs left."""
+        parsed = {text: Handle.parse(text) for text in handles}
+        with self._cluster.lock:
+            open_handles = {text: handle for text, handle in parsed.items() if text not in self._cluster.ended}
+            if open_handles:
+                self._look(open_handles)
+            missing = {text: handle for text, handle in open_handles.items() if handle.job not in self._cluster.records}
+            statuses = {
+                text: queue.job_status(self._cluster.records[handle.job])
+                for text, handle in open_handles.items()
+                if text not in missing
+            }
+            statuses.update(self._statuses_elsewhere(missing))
+            self._add_ends(statuses, parsed)
+            self._cluster.ended.update({text: s for text, s in statuses.items() if s.state.is_final})
+            return {text: statuses.get(text) or self._cluster.ended[text] for text in parsed}
+
+    def _look(self, handles: Mapping[str, Handle]) -> None:
+        """Ask squeue, unless the last answer is good enough."""
+        cluster, now = self._cluster, time.monotonic()
+        good_for = min(_LONGEST, max(_FRESH, 0.1 * (now - cluster.changed))) if self._has_asked else _FRESH
+        if now - cluster.asked < good_for:
+            return
+        records = queue.by_job(queue.parse_squeue(self._run(f"env SLURM_TIME_FORMAT=%s {shlex.join(queue.SQUEUE)}")))
+        if any(records.get(handle.job) != cluster.records.get(handle.job) for handle in handles.values()):
+            cluster.changed = now
+        cluster.records, cluster.asked, self._has_asked = records, now, True
+
+    def _statuses_elsewhere(self, handles: Mapping[str, Handle]) -> dict[str, JobStatus]:
+        """Status of jobs that squeue does not know any more."""
+        if not handles:
+            return {}
+        ids = ",".join(dict.fromkeys(handle.job for handle in handles.values()))
+        command = f"env SLURM_TIME_FORMAT=%s {shlex.join([*queue.SACCT, '-j', ids])}"
+        found: dict[str, list[queue.Record]] = {}
+        problem = ""
+        try:
+            found = queue.by_job(queue.parse_sacct(self._tunnel.execute(command).decode("utf-8", "surrogateescape")))
+        except CommandError as e:
+            if not _NO_ACCOUNTS.search(str(e)):
+                problem = f"sacct does not answer: {str(e).splitlines()[-1]}"
+        statuses = {text: queue.job_status(found.get(handle.job, [])) for text, handle in handles.items()}
+        # What the controller does not know any more has ended: accounts that say otherwise lag behind.
+        return {
+            text: status if status.state.is_final else self._unknown(handles[text], problem)
+            for text, status in statuses.items()
+        }
+
+    def _unknown(self, handle: Handle, problem: str) -> JobStatus:
+        if problem:
+            return JobStatus(JobState.UNKNOWN, reason=problem)
+        since = self._cluster.gone.setdefault(str(handle), time.monotonic())
+        reason = f"Slurm knows no job {handle.job}"
+        if time.monotonic() - since < _GONE_AFTER:
+            return JobStatus(JobState.UNKNOWN, reason=reason)
+        return JobStatus(
+            JobState.FAILED, reason=f"{reason} any more, and how it ended is not recorded", ended=time.time()
+        )
+
+    def _add_ends(self, statuses: dict[str, JobStatus], handles: Mapping[str, Handle]) -> None:
+        """Take from what jobs left what Slurm does not know: how a member ended, how a forgotten job did."""
+        wanted = {
+            text: handles[text]
+            for text, status in statuses.items()
+            if status.state is JobState.UNKNOWN
+            or (
+                status.state.is_final
+                and (handles[text].member is not None or handles[text].job not in self._cluster.records)
+            )
+            or (status.state is JobState.FAILED and not status.reason)
+        }
+        if not wanted:
+            return
+        folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
+        out = self._tunnel.execute(posix(_ENDS), folders.encode()).decode().splitlines()
+        for (text, _), line in zip(wanted.items(), out, strict=False):
+            code, when, why = [*line.split(" "), "", ""][:3]
+            if code.isdigit():
+                statuses[text] = _with_end(statuses[text], int(code), float(when or 0) or None, why)
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Cancel the jobs that have not ended."""
+        ids = list(dict.fromkeys(Handle.parse(text).job for text in handles if text not in self._cluster.ended))
+        if not ids:
+            return
+        try:
+            self._run(shlex.join(["scancel", *ids]))
+        except CommandError as e:
+            said = str(e).splitlines()[1:]
+            if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
+                raise
+        with self._cluster.lock:
+            self._cluster.asked = float("-inf")
+            self._cluster.changed = time.monotonic()
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait; Slurm has to be asked for news, which :meth:`states` does not do too often."""
+        time.sleep(max(timeout, 0))
+        return []
+
+    # logs and artifacts
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks that have a log of their own."""
+        return self._feed.ranks(Handle.parse(handle).folder)
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> SlurmLog:
+        """The log of an attempt, or of one rank of it; for an array, of one task of it."""
+        return self._feed.open(Handle.parse(handle).folder, rank, tail)
+
+    @property
+    def _feed(self) -> Feed:
+        with self._cluster.lock:
+            if self._cluster.feed is None:
+                self._cluster.feed = Feed(self._tunnel)
+            return self._cluster.feed
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Fetch what the task left in its folder of artifacts, and what matches below its working directory."""
+        spec = plan.spec
+        source = f"{spec['folder']}/artifacts"
+        names = self._names_in(source) if source != str(folder) else []
+        self._fetch(source, names, folder)
+        if patterns:
+            wanted = Patterns(patterns, descend=True)
+            self._fetch(spec["cwd"], [name for name in self._names_in(spec["cwd"]) if wanted.match(name)], folder)
+
+    def _names_in(self, folder: str) -> list[str]:
+        out = self._tunnel.execute(posix('cd -- "$1" 2>/dev/null && find -L . -type f -print0', folder) + " || true")
+        return [name.decode("utf-8", "surrogateescape").removeprefix("./") for name in out.split(b"\0") if name]
+
+    def _fetch(self, source: str, names: Sequence[str], folder: Path) -> None:
+        if not names:
+            return
+        self._tunnel.connect()
+        listing = "".join(f"./{name}\0" for name in names).encode("utf-8", "surrogateescape")
+        copying.receive_into(self._tunnel.argv(posix('tar -chf - -C "$1" --null -T -', source)), listing, folder)
+
+    def close(self) -> None:
+        """Nothing to let go of: the connection is shared, and closes when it has not been used for a while."""
+
+
+# --- what goes over the tunnel ----------------------------------------------------------------------------------------
+
+_PUT_PACKAGE = """\
+umask 077; mkdir -p -- "$1" && new=$(mktemp -d -- "$1/.new-XXXXXX") || exit
+trap 'rm -rf -- "$new"' EXIT
+case $2 in
+*.zip) cat > "$new/x" && mv -f -- "$new/x" "$2" ;;
+*) mkdir "$new/x" && tar -xzf - -C "$new/x" && find "$new/x" -type f -exec chmod a-w {} + &&
+   { mv -T -- "$new/x" "$2" 2>/dev/null || [ -d "$2" ]; } ;;
+esac"""
+
+_UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
+
+# For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
+# A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.
+_SUBMIT = r"""
+mask=$(umask)  # jobs inherit it: it is to be the user's own
+umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
+drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
+sbatch="${drop:+env $drop}sbatch --parsable"
+submit() {
+  if ! true 2>/dev/null > "$folder/claimed"; then
+    if read -r id 2>/dev/null < "$folder/job_id"; then echo "$n S ${id%%;*}"
+    else echo "$n E it was submitted before"; fi
+    return
+  fi
+  true >| "$folder/job_id" 2>| "$folder/sbatch.err"
+  umask "$mask"
+  $sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh" \
+    </dev/null >| "$folder/job_id" 2>| "$folder/sbatch.err"
+  code=$?
+  umask 077
+  if [ "$code" -eq 0 ] && read -r id < "$folder/job_id"; then echo "$n S ${id%%;*}"
+  else
+    echo failed >| "$folder/failed"
+    echo "$n E $(tr '\n' ' ' < "$folder/sbatch.err")"
+  fi
+}
+join() {
+  if read -r id 2>/dev/null < "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S ${id%%;*}"
+  else echo "$n E the first task of its group was not submitted"; fi
+}
+all=$(cat; echo .)  # else it would lose empty lines at its end
+share() {  # the leaders, or the other members of groups, whose number modulo $2 is $1
+  n=-1
+  while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
+    n=$((n + 1))
+    [ $((n % $2)) -eq "$1" ] || continue
+    if [ "$leader" = "$folder" ]; then [ "$3" = leaders ] && submit; else [ "$3" = members ] && join; fi
+  done <<END
+$all
+END
+}
+for i in 0 1 2 3; do share "$i" 4 leaders & done
+wait
+share 0 1 members
+true"""
+
+_RECOVER = """\
+umask 077; set -C; mkdir -p -- "$1" || exit
+[ ! -e "$1/void" ] || { echo void; exit; }
+if true 2>/dev/null > "$1/claimed"; then echo void > "$1/void"; echo void; exit; fi
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  if read -r id 2>/dev/null < "$1/job_id"; then echo "${id%%;*}"; exit; fi
+  [ ! -e "$1/failed" ] || break
+  sleep 0.5
+done
+echo '?'"""
+
+_ENDS = r"""
+while IFS= read -r folder; do
+  for f in "$folder/end.member" "$folder/end.0"; do
+    [ -s "$f" ] && { read -r code why < "$f"; echo "$code $(stat -c %.9Y "$f") $why"; continue 2; }
+  done
+  echo '?'
+done"""
+
+
+def _attempt(plan: Plan, attempt: int) -> str:
+    return f"{plan.spec['folder']}/attempts/{attempt}"
+
+
+def _handle(plan: Plan, attempt: int, job: str) -> Handle:
+    return Handle(job, _attempt(plan, attempt), plan.spec["member"] if plan.spec["members"] > 1 else None)
+
+
+def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
+    ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in after)])
+    dependency = f"{plan.spec['dependency_type']}:{':'.join(ids)}" if ids else ""
+    return f"{_attempt(plan, attempt)}\n{plan.spec['leader']}/attempts/{attempt}\n{dependency}\n"
+
+
+def _by_number(text: str) -> dict[int, str]:
+    """The answers to :data:`_SUBMIT`, by the numbers of the attempts."""
+    answers = (line.partition(" ") for line in text.splitlines())
+    return {int(number): answer for number, _, answer in answers if number.isdigit()}
+
+
+def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
+    """Files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
+    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in ("artifacts", "services")}
+    if folder != plan.directory:
+        files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
+    if plan.spec["member"] == 0:
+        batch = slurm.batch_of(plan.spec)
+        texts = {f"{_attempt(plan, attempt)}/job.sh": script.batch_script(batch)}
+        for step in batch.steps:
+            texts[f"{step.folder}/attempts/{attempt}/environment.sh"] = script.environment_file(step)
+            texts[f"{step.folder}/attempts/{attempt}/task.sh"] = script.task_file(step)
+        for path_there, text in texts.items():
+            files[path_there] = script.complete(text, attempt, code, runner).encode("utf-8", "surrogateescape")
+    return files
+
+
+def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
+    """The files as a tar file to unpack in ``base``; only their owner can read them."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(posixpath.relpath(path, base))
+            entry.mtime = int(time.time())
+            if path.endswith("/"):
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o700
+                tar.addfile(entry)
+            else:
+                entry.mode, entry.size = 0o600, len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def _with_end(status: JobStatus, code: int, when: float | None, why: str) -> JobStatus:
+    """The status of a job as a whole, with how this attempt itself ended."""
+    if status.state is JobState.CANCELLED and code != 0:
+        return status
+    if code == 0:
+        state, reason = JobState.SUCCEEDED, ""
+    elif why == "group":
+        state, reason = JobState.CANCELLED, queue.WHY[why]
+    else:
+        known = status.reason if status.state is JobState.FAILED else ""
+        state, reason = JobState.FAILED, known or queue.WHY.get(why, "")
+    return replace(status, state=state, exit_code=code, reason=reason, ended=when or status.ended)

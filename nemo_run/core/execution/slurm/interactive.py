@@ -1,0 +1,200 @@
+"""Working on a Slurm cluster in the terminal: allocations, commands, shells, and editors that connect to a job."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nemo_run.core.execution.slurm import script
+from nemo_run.core.execution.slurm.options import container_options, sbatch_options
+from nemo_run.core.tunnel.client import Callback, LocalTunnel, RunResult, SSHTunnel, Tunnel, posix
+from nemo_run.errors import CommandError, ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.slurm import SlurmExecutor
+    from nemo_run.devspace.base import DevSpace
+
+SPACE_FILE = "devspace.json"
+"""In the folder of a development space: what it is called."""
+_NO_EDITOR = 127
+_EDITOR = """\
+command -v code > /dev/null || exit 127
+exec code tunnel --accept-server-license-terms --name "$1"
+"""
+
+
+class InteractiveSlurm:
+    """What :class:`SlurmExecutor` offers for work in the terminal."""
+
+    tunnel: SSHTunnel | LocalTunnel
+    container_image: str | None
+    container_mounts: list[str]
+    job_name_prefix: str | None
+    job_dir: str
+
+    @property
+    def local(self) -> LocalTunnel:
+        """This machine."""
+        return LocalTunnel(job_dir=self.tunnel.job_dir)
+
+    @property
+    def local_is_slurm(self) -> bool:
+        """Whether this machine is part of a Slurm cluster."""
+        return self.local.run("command -v srun", warn=True).ok
+
+    @property
+    def slurm(self) -> Tunnel:
+        """The way to the cluster."""
+        return self.local if self.local_is_slurm else self.tunnel
+
+    def alloc(self, job_name: str = "interactive") -> RunResult:
+        """Allocate nodes and work on them in this terminal, by ``salloc``."""
+        return self.slurm.run(shlex.join(["salloc", *self._interactive_options(job_name)]), hide=False, pty=True)
+
+    def srun(
+        self,
+        cmd: str,
+        job_name: str = "interactive",
+        flags: list[str] | None = None,
+        env_vars: dict[str, str] | None = None,
+        arg_dict: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> RunResult:
+        """Run a command on the cluster by ``srun`` and wait for it.
+
+        Args:
+            cmd: The command, as a shell takes it.
+            job_name: Name of the job.
+            flags: Further options of ``srun``.
+            env_vars: Environment variables.
+            arg_dict: Further options of ``srun`` by name, in place of those of this executor.
+            **kwargs: For :meth:`Tunnel.run`.
+        """
+        options = self._interactive_options(job_name)
+        options += container_options(self._as_executor, [*(env_vars or {})], self.container_mounts)
+        options += [f"--{name}={value}" for name, value in (arg_dict or {}).items()]
+        return self.slurm.run(f"{shlex.join(['srun', *options, *(flags or [])])} {cmd}", env=env_vars, **kwargs)
+
+    def bash(self, job_name: str = "interactive") -> RunResult:
+        """Work in a shell on the cluster, in this terminal."""
+        return self.srun("bash", job_name=job_name, flags=["--pty"], hide=False, pty=True)
+
+    def _interactive_options(self, job_name: str) -> list[str]:
+        options = {**sbatch_options(self._as_executor), "job_name": f"{self.job_name_prefix or ''}{job_name}"}
+        for name in ("open_mode", "array", "signal"):
+            options.pop(name, None)
+        flags = [script.flag(name, value).removeprefix("#SBATCH ") for name, value in options.items()]
+        return [word for flag in flags for word in shlex.split(flag)]
+
+    @property
+    def _as_executor(self) -> SlurmExecutor:
+        return cast("SlurmExecutor", self)
+
+    # development spaces
+
+    def launch_devspace(
+        self,
+        space: DevSpace,
+        job_name: str = "interactive",
+        env_vars: dict[str, str] | None = None,
+        add_workspace_to_pythonpath: bool = True,
+    ) -> RunResult:
+        """Run a VS Code tunnel in a job; it is shown in this terminal how to connect, until Ctrl-C.
+
+        Args:
+            space: The development space.
+            job_name: Name of the job.
+            env_vars: Environment variables of what is started in the space.
+            add_workspace_to_pythonpath: Code in the space is imported from its folder.
+
+        Raises:
+            ExecutorError: There is no ``code`` command where the job runs.
+        """
+        folder = space_folder(self.tunnel, self.job_dir, space.name)
+        inside = f"/workspaces/{space.name}" if self.container_image else folder
+        note = json.dumps({"name": space.name, "job_name": f"{self.job_name_prefix or ''}{job_name}"})
+        self.slurm.execute(posix('umask 077; mkdir -p -- "$1" && cat > "$1/$2"', folder, SPACE_FILE), note.encode())
+        env = {"NEMO_DEVSPACE": space.name, **(env_vars or {})}
+        if add_workspace_to_pythonpath:
+            env["PYTHONPATH"] = ":".join(filter(None, [inside, env.get("PYTHONPATH", "")]))
+        where = {"chdir": folder}
+        if self.container_image:
+            mounts = ",".join([*self.container_mounts, f"{folder}:{inside}"])
+            where = {"container-mounts": mounts, "container-workdir": inside, "container-env": ",".join(env)}
+        command = posix(_EDITOR, space_name(space.name))
+        result = self.srun(command, job_name=job_name, env_vars=env, arg_dict=where, hide=False, warn=True)
+        if result.exited == _NO_EDITOR:
+            raise ExecutorError(
+                f"development space {space.name!r}: there is no 'code' command where the job runs "
+                f"({self.container_image or self.slurm.key}); install VS Code's CLI there, or use an image with it"
+            )
+        if result.failed:
+            raise CommandError(f"development space {space.name!r} ended with exit code {result.exited}", result)
+        return result
+
+    def connect_devspace(self, space: DevSpace, tunnel_dir: str | Path | None = None) -> Callback:
+        """Something to keep a tunnel open with: it says how to connect, and ends when the space does.
+
+        Args:
+            space: The development space.
+            tunnel_dir: Its folder on the cluster; the one that it was launched in by default.
+        """
+        folder = str(tunnel_dir or space_folder(self.tunnel, self.job_dir, space.name))
+        return _SpaceWatch(space.name, folder)
+
+
+class _SpaceWatch(Callback):
+    """Looks whether the job of a development space is there."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name, self._folder = name, folder
+
+    def on_start(self) -> None:
+        """Say how to connect."""
+        print(  # noqa: T201  (for whoever connects)
+            f"open https://vscode.dev/tunnel/{space_name(self._name)}{self._folder}"
+        )
+
+    def on_interval(self) -> None:
+        """Look at the queue.
+
+        Raises:
+            ExecutorError: The space has ended.
+        """
+        job = read_space(self.tunnel, self._folder)["job_name"]
+        if not self.tunnel.run(f"squeue --me -h -t R,PD -o %i --name {shlex.quote(job)}").stdout.strip():
+            raise ExecutorError(f"development space {self._name!r}: its job {job!r} has ended")
+
+    def on_error(self, error: Exception) -> None:
+        """Pass it on."""
+        raise error
+
+
+def space_name(name: str) -> str:
+    """The name of a tunnel of VS Code, which takes letters, digits and ``-``, 20 at most.
+
+    >>> space_name("my space_1")
+    'my-space-1'
+    """
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name)[:20].strip("-") or "devspace"
+
+
+def space_folder(tunnel: Tunnel, job_dir: str, name: str) -> str:
+    """Folder of a development space on the cluster."""
+    return posixpath.join(tunnel.job_dir or job_dir or str(Path.cwd()), "devspaces", space_name(name))
+
+
+def read_space(tunnel: Tunnel, folder: str) -> dict[str, str]:
+    """What is noted in the folder of a development space.
+
+    Raises:
+        ExecutorError: There is none.
+    """
+    try:
+        return dict(json.loads(tunnel.execute(shlex.join(["cat", "--", f"{folder}/{SPACE_FILE}"]))))
+    except (CommandError, ValueError) as e:
+        raise ExecutorError(f"there is no development space in {folder} on {tunnel.key}: {e}") from e

@@ -1,0 +1,135 @@
+"""Files that are replaced as a whole, readable by their owner only: text, JSON, locks, and names for folders."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from nemo_run.errors import StoreError
+
+
+def write_text(path: Path, text: str | bytes, *, durable: bool = False) -> None:
+    """Replace a file as a whole; readable by its owner only.
+
+    Args:
+        path: The file; its folder must exist.
+        text: The new content.
+        durable: Wait until it has reached the disk.
+
+    Raises:
+        StoreError: The file cannot be written; the message names it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "wb") as f:
+            f.write(text.encode() if isinstance(text, str) else text)
+            if durable:
+                f.flush()
+                os.fsync(f.fileno())
+        temporary.replace(path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StoreError(f"{path}: cannot be written: {e.strerror}; nothing was changed") from e
+
+
+def write_json(path: Path, doc: Any, *, durable: bool = False, indent: int | None = 1) -> None:
+    """Replace a JSON file as a whole; see :func:`write_text`. Without indentation it takes a fraction of the time."""
+    text = json.dumps(doc, indent=indent, ensure_ascii=False) + "\n"
+    # Bytes of a file name or a variable that are no UTF-8 are lone surrogates here; JSON writes those as escapes.
+    write_text(path, text.encode("utf-8", "backslashreplace"), durable=durable)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreError: It cannot be read or is damaged; the message names it.
+    """
+    try:
+        return json.loads(_read_bytes(path))
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise StoreError(f"{path}: cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise StoreError(
+            f"{path}: the file is damaged ({e}); restore it, or delete the experiment's folder. "
+            "Other experiments are not affected"
+        ) from e
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    """All of a file. There are thousands of small ones, so nothing is asked about it first, as ``open`` would."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        content = b""
+        while piece := os.read(fd, 1 << 16):
+            content += piece
+        return content
+    finally:
+        os.close(fd)
+
+
+def read_object(path: str | Path) -> dict[str, Any] | None:
+    """Read a JSON object; ``None`` where there is no such file."""
+    try:
+        doc = read_json(path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(doc, dict):
+        raise StoreError(f"{path}: the file is damaged: it is no JSON object")
+    return doc
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder, with its parents, that only its owner can enter."""
+    try:
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        path.mkdir(exist_ok=True, mode=0o700)
+    except OSError as e:
+        raise StoreError(
+            f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to"
+        ) from e
+    return path
+
+
+def folder_name(name: str) -> str:
+    """A safe name of a folder for any name a user may give; different names give different folders.
+
+    >>> folder_name("my-job_1.a")
+    'my-job_1.a'
+    >>> folder_name("../etc")
+    'etc-f7f912'
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
+    if safe == name:
+        return safe
+    return f"{safe or 'x'}-{digest(name)}"
+
+
+def digest(name: str) -> str:
+    """Return a short digest that tells names apart."""
+    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:6]
+
+
+def try_lock(fd: int) -> bool:
+    """Lock a file for ourselves; give those a moment who hold it just to see whether it is locked."""
+    for _ in range(50):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False

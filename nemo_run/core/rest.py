@@ -1,0 +1,416 @@
+"""The conversation with a service that speaks JSON over HTTP: tokens, time limits, trying again, errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from nemo_run.core.masking import MASK, is_secret
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+
+if TYPE_CHECKING:
+    import httpx
+
+_SAFE = ("GET", "HEAD", "PUT", "DELETE")
+"""Methods that may be repeated whatever became of the first try."""
+
+_TOO_MANY = 429
+"""The one failure after which it is certain that nothing was done."""
+
+_CONFLICT = 409
+_LONGEST_PAUSE = 30.0
+_LONGEST_WORDS = 1000
+
+
+class RestClient:
+    """One service. The connection is made when it is first needed, and again after it broke.
+
+    Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError`, with the
+    service's own words, where the answer is a refusal. What may have been done is never done twice: see :meth:`create`.
+
+    Example:
+        >>> client = RestClient("https://cloud.example/api/v1", service="Example Cloud", extra="example", token=str)
+        >>> client.base_url
+        'https://cloud.example/api/v1'
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        service: str,
+        extra: str,
+        token: Callable[[], str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        hint: str = "",
+        timeout: float = 30.0,
+        tries: int = 5,
+        pause: float = 0.5,
+    ) -> None:
+        """Describe the service; nothing is sent.
+
+        Args:
+            base_url: What the paths of all requests are appended to.
+            service: Its name in messages.
+            extra: The extra of this package that brings what is needed here.
+            token: Gives a fresh bearer token. It is asked before the first request, and once more where the service
+                does not accept the token any longer.
+            headers: Sent with every request.
+            hint: What a user can do where the service refuses or does not answer.
+            timeout: Seconds to wait for a connection or for the next piece of an answer.
+            tries: How often a request is sent before it is given up.
+            pause: Seconds before the second try; they double with every further one.
+        """
+        self.base_url = base_url.rstrip("/")
+        self._service = service
+        self._extra = extra
+        self._fresh_token = token
+        self._token = ""
+        self._headers = dict(headers or {})
+        self._hint = hint
+        self._timeout = timeout
+        self._tries = tries
+        self._pause = pause
+        self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections; the next question opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    # questions
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        absent: Collection[int] = (),
+        repeat: bool | None = None,
+    ) -> Any:
+        """Send one request.
+
+        Args:
+            method: Method of HTTP.
+            path: Path below the base URL.
+            body: Sent as JSON; ``None`` for no body.
+            params: Of the query; those that are ``None`` are left out.
+            absent: Answers such as 404 that are no failure here; they give ``None``.
+            repeat: Whether the request does no harm where it arrives twice; by default what its method says.
+
+        Returns:
+            The answer's JSON; ``None`` where it is empty.
+        """
+        response = self._send(method, path, body=body, params=params, absent=absent, repeat=repeat)
+        return None if response.status_code in absent else self._json(response)
+
+    def _json(self, response: httpx.Response) -> Any:
+        if not response.content.strip():
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise ExecutorError(
+                f"{self._service} answered {_what(response)} with something that is not JSON: "
+                f"{response.text[:200]!r}; see that the address is that of its API"
+            ) from None
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None, absent: Collection[int] = ()) -> Any:
+        """Ask for something."""
+        return self.request("GET", path, params=params, absent=absent)
+
+    def post(self, path: str, body: Any = None, *, repeat: bool = False, absent: Collection[int] = ()) -> Any:
+        """Post something that makes nothing new; for what does, there is :meth:`create`."""
+        return self.request("POST", path, body=body, repeat=repeat, absent=absent)
+
+    def patch(self, path: str, body: Any, *, absent: Collection[int] = ()) -> Any:
+        """Set something to a value; it may arrive twice."""
+        return self.request("PATCH", path, body=body, repeat=True, absent=absent)
+
+    def delete(self, path: str, params: Mapping[str, Any] | None = None) -> None:
+        """Delete something; what is not there is fine."""
+        self.request("DELETE", path, params=params, absent=(404, 410))
+
+    def create(self, path: str, body: Any, find: Callable[[], Any | None]) -> Any:
+        """Make something, once.
+
+        Where it is not certain whether a request was carried out, ``find`` is asked, and the request is repeated only
+        if nothing was found. The name in the body should be one that the service accepts only once, so that a first
+        request that is carried out late cannot make a second one.
+
+        Args:
+            path: Path below the base URL.
+            body: Describes what to make, its name included.
+            find: Looks for it by that name; ``None`` where it is not there.
+
+        Returns:
+            The service's answer, or what ``find`` gave.
+        """
+        failure = ExecutorError("")
+        for number in range(1, self._tries + 1):
+            try:
+                response = self._send("POST", path, body=body, absent=(_CONFLICT,))
+                if response.status_code != _CONFLICT:
+                    return self._json(response)
+                failure = ExecutorError(self._refusal(response, body))
+            except _PerhapsDoneError as e:
+                failure = e
+            self._sleep(number)  # it may take a moment until it can be found
+            found = find()
+            if found is not None:
+                return found
+        raise failure
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something at a path."""
+        return self._send("GET", path, absent=(404,)).status_code != 404
+
+    def put(self, path: str, content: bytes) -> None:
+        """Bring bytes to a path."""
+        self._send("PUT", path, content=content)
+
+    def pages(
+        self,
+        path: str,
+        following: Callable[[Any], Mapping[str, Any] | None],
+        params: Mapping[str, Any] | None = None,
+    ) -> Iterator[Any]:
+        """All pages of a long answer.
+
+        Args:
+            path: Path below the base URL.
+            following: Gives the parameters that ask for the page after this one; ``None`` after the last.
+            params: Parameters of all pages.
+        """
+        asked: list[Mapping[str, Any]] = []
+        more: Mapping[str, Any] | None = {}
+        while more is not None and more not in asked:
+            asked.append(more)
+            page = self.get(path, {**(params or {}), **more})
+            yield page
+            more = following(page)
+
+    @contextlib.contextmanager
+    def stream(
+        self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Iterator[Pieces]:
+        """A long answer, piece by piece as it comes.
+
+        A connection that breaks in the middle raises :class:`EngineUnreachableError`; what has come until then was
+        given.
+
+        Args:
+            path: Path below the base URL.
+            params: Of the query.
+            timeout: Seconds to wait for the next piece; by default those of the client.
+        """
+        response = self._send("GET", path, params=params, stream=True, timeout=timeout)
+        try:
+            yield Pieces(response, self._unreachable)
+        finally:
+            response.close()
+
+    # sending
+
+    def _send(
+        self, method: str, path: str, *, absent: Collection[int] = (), repeat: bool | None = None, **options: Any
+    ) -> httpx.Response:
+        """Send a request until there is an answer that counts."""
+        httpx = _httpx(self._service, self._extra)
+        repeat = method in _SAFE if repeat is None else repeat
+        failure = EngineUnreachableError("")
+        for number in range(1, self._tries + 1):
+            pause = 0.0
+            try:
+                response = self._ask(httpx, method, path, **options)
+            except httpx.TransportError as e:
+                failure = self._unreachable(e)
+                nothing_done = isinstance(e, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            else:
+                if response.is_success or response.status_code in absent:
+                    return response
+                if response.status_code == 401 and self._fresh_token:  # who logs in again will be answered
+                    raise EngineUnreachableError(self._refusal(response, options.get("body")))
+                if not _is_passing(response.status_code):
+                    raise ExecutorError(self._refusal(response, options.get("body")))
+                failure = EngineUnreachableError(self._refusal(response, options.get("body")))
+                nothing_done = response.status_code == _TOO_MANY
+                pause = _retry_after(response)
+            if not (repeat or nothing_done):
+                raise _PerhapsDoneError(str(failure))
+            if pause > _LONGEST_PAUSE:
+                break
+            if number < self._tries:
+                self._sleep(number, at_least=pause)
+        raise failure
+
+    def _ask(
+        self,
+        httpx: Any,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> httpx.Response:
+        """Send a request once, and again with a fresh token where the old one is not accepted any longer."""
+        with self._lock:  # several threads may ask first
+            if self._client is None:
+                limits = httpx.Limits(max_connections=None)  # many logs may be followed at once
+                local = is_loopback(self.base_url)
+                self._client = httpx.Client(headers=self._headers, trust_env=not local, limits=limits)
+        client, had_token = self._client, bool(self._token)
+        while True:
+            request = client.build_request(
+                method,
+                self._url(path),
+                json=body,
+                content=content,
+                params={name: value for name, value in (params or {}).items() if value is not None},
+                headers=self._authorization(),
+                timeout=timeout or self._timeout,
+            )
+            response = client.send(request, stream=stream)
+            if stream and not response.is_success:
+                response.read()
+            if response.status_code != 401 or not had_token:
+                return response
+            self._token, had_token = "", False
+
+    def _authorization(self) -> dict[str, str]:
+        if self._fresh_token is None:
+            return {}
+        if not self._token:
+            self._token = self._fresh_token()
+        return {"Authorization": f"Bearer {self._token}"}
+
+    def _url(self, path: str) -> str:
+        return f"{self.base_url}/{path.lstrip('/')}"
+
+    def _sleep(self, number: int, at_least: float = 0.0) -> None:
+        """Pause before the next try; not all who were refused together come back together."""
+        longest = min(self._pause * 2 ** (number - 1), _LONGEST_PAUSE)
+        time.sleep(max(at_least, random.uniform(longest / 2, longest)))  # noqa: S311  nothing to guess here
+
+    # errors in words
+
+    def _refusal(self, response: httpx.Response, body: Any) -> str:
+        words = response.text
+        for secret in {*_secrets(body), self._token} - {""}:
+            words = words.replace(json.dumps(secret)[1:-1], MASK).replace(secret, MASK)
+        words = " ".join(words.split())[:_LONGEST_WORDS]
+        text = f"{self._service} refused {_what(response)}: {response.status_code} {words}".rstrip()
+        hint = self._hint if response.status_code in (401, 403, 404) else ""
+        return f"{text}; {hint}" if hint else text
+
+    def _unreachable(self, error: Exception) -> EngineUnreachableError:
+        text = f"{self._service} at {self.base_url} does not answer ({str(error) or type(error).__name__})"
+        return EngineUnreachableError(f"{text}; {self._hint}" if self._hint else text)
+
+
+class Pieces(Iterator[bytes]):
+    """The pieces of a long answer."""
+
+    def __init__(self, response: httpx.Response, error: Callable[[Exception], Exception]) -> None:
+        self._response = response
+        self._bytes = response.iter_bytes()
+        self._error = error
+
+    def __next__(self) -> bytes:
+        import httpx
+
+        try:
+            return next(self._bytes)
+        except httpx.HTTPError as e:
+            raise self._error(e) from e
+
+    def cut(self) -> None:
+        """Break the connection; another thread that waits for the next piece gets none."""
+        stream = self._response.extensions.get("network_stream")
+        connection = stream.get_extra_info("socket") if stream else None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _PerhapsDoneError(EngineUnreachableError):
+    """There is no answer to a request that must not be repeated, and it may have been carried out."""
+
+
+def _what(response: httpx.Response) -> str:
+    return f"{response.request.method} {response.request.url.copy_with(query=None)}"
+
+
+def _is_passing(status: int) -> bool:
+    """Whether an answer says that asking again later may succeed."""
+    return status in (408, 425, _TOO_MANY) or status >= 500
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the service wants us to wait."""
+    from email.utils import parsedate_to_datetime
+
+    text = response.headers.get("retry-after", "")
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _secrets(body: Any) -> Iterator[str]:
+    """Values in a body whose names say that they are secrets; a service may repeat them in its error.
+
+    >>> list(_secrets({"clientSecret": "a", "envs": [{"name": "HF_TOKEN", "value": "b"}, {"name": "X", "value": "c"}]}))
+    ['a', 'b']
+    """
+    if isinstance(body, Mapping):
+        if is_secret(str(body.get("name", ""))) and isinstance(body.get("value"), str):
+            yield body["value"]
+        for name, value in body.items():
+            if isinstance(value, str) and is_secret(name) and not name.lower().endswith(("name", "ref")):
+                yield value
+            else:
+                yield from _secrets(value)
+    elif isinstance(body, list):
+        for item in body:
+            yield from _secrets(item)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, to which no proxy of the environment leads.
+
+    >>> is_loopback("http://127.0.0.1:8265"), is_loopback("http://localhost"), is_loopback("https://cloud.example")
+    (True, True, False)
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _httpx(service: str, extra: str) -> Any:
+    try:
+        import httpx
+    except ImportError:
+        raise MissingExtraError(
+            f"{service} needs httpx, which is not installed: pip install 'nemo-run[{extra}]'"
+        ) from None
+    return httpx
