@@ -15,7 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
-from nemo_run.core.execution.base import Backend, Backends, BatchBackend
+from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.base import Backend, BatchBackend
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run import artifacts, outages

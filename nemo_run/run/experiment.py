@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Backends, Executor
+from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.local import LocalExecutor
 from nemo_run.errors import (
     DependencyError,

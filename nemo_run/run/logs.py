@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nemo_run.core.execution.base import Backends
+from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.errors import NemoRunError
 from nemo_run.run.progress import current_progress, goes_on

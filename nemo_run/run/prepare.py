@@ -13,8 +13,9 @@ from typing import Any, cast
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Backends, Executor, QueueBackend
-from nemo_run.core.execution.jobs import Command, JobRequest, Plan
+from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.base import Executor, JobRequest, QueueBackend
+from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER

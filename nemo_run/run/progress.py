@@ -47,7 +47,7 @@ def current_progress(
 
 
 def _ask_engines(running: list[tuple[Plan, TaskProgress]]) -> None:
-    from nemo_run.core.execution.base import Backends  # a list of what has ended does without engines
+    from nemo_run.core.execution.backends import Backends  # a list of what has ended does without engines
 
     with Backends() as backends:
         for backend, tasks in backends.group(running):

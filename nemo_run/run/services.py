@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from nemo_run.core.execution.base import Backend, Backends, ReachableBackend
+from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.base import Backend, ReachableBackend
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.tunnel.client import posix
 from nemo_run.errors import ExecutorError, ExperimentError

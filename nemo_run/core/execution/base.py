@@ -14,16 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.core.execution.jobs import (  # engines of others import these from here
-    Command as Command,
-    JobRequest as JobRequest,
-    JobState as JobState,
-    JobStatus as JobStatus,
-    Plan as Plan,
-)
+from nemo_run.core.execution.jobs import Command as Command, JobState as JobState, JobStatus as JobStatus, Plan as Plan
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.packaging.archive import extract
@@ -32,8 +26,6 @@ from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
     from nemo_run.core.tunnel.client import Tunnel
-
-T = TypeVar("T")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -340,49 +332,6 @@ def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Bac
     return cast("Backend", factory(**(connection or {})))
 
 
-class Backends:
-    """The backends that plans need, each made once; plans of one engine with equal connections share one.
-
-    Example:
-        >>> with Backends() as backends:
-        ...     backends.of(Plan("local", "job", "/job", {})).name
-        'local'
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[str, Backend] = {}
-
-    def of(self, plan: Plan) -> Backend:
-        """The backend for a plan.
-
-        Raises:
-            ExecutorError: There is no such engine here.
-        """
-        key = plan.backend_key
-        if key not in self._made:
-            self._made[key] = get_backend(plan.engine, plan.connection)
-        return self._made[key]
-
-    def group(self, items: Iterable[tuple[Plan, T]]) -> list[tuple[Backend, list[T]]]:
-        """What belongs to plans, by the backend that it concerns."""
-        groups: dict[int, tuple[Backend, list[T]]] = {}
-        for plan, item in items:
-            backend = self.of(plan)
-            groups.setdefault(id(backend), (backend, []))[1].append(item)
-        return list(groups.values())
-
-    def close(self) -> None:
-        """Close them all."""
-        for backend in self._made.values():
-            backend.close()
-
-    def __enter__(self) -> Backends:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def _third_party(engine: str) -> Any:
     from importlib.metadata import entry_points
 
@@ -422,3 +371,38 @@ def import_executor(name: str, file_path: str | None = None, call: bool = True, 
         names = sorted(key for key in vars(module) if not key.startswith("_"))
         raise ExecutorError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
     return cast("Executor", found(**kwargs) if call and callable(found) else found)
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job to describe to an engine: what to run, and how the experiment knows it.
+
+    Attributes:
+        experiment_id: The experiment.
+        job_id: The job, unique in the experiment.
+        directory: The job's own folder in the store, absolute.
+        executor: Where to run.
+        command: What to run.
+        cwd: Working directory of whoever launches.
+        environment_file: File with the environment of whoever launches, for engines that pass it on.
+        lease_dir: Folder of the locks on devices of this machine.
+        code_archive: Archive with the code that the task runs in; empty where none was packaged.
+        group: The job group that it is a member of; empty where it is none.
+        member: Which member it is.
+        members: How many members the group has.
+        end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
+    """
+
+    experiment_id: str
+    job_id: str
+    directory: str
+    executor: Executor
+    command: Command
+    cwd: str = ""
+    environment_file: str = ""
+    lease_dir: str = ""
+    code_archive: str = ""
+    group: str = ""
+    member: int = 0
+    members: int = 1
+    end_group_on: str = "failure"

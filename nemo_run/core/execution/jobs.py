@@ -10,10 +10,7 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
+from typing import Any
 
 
 class JobState(enum.IntEnum):
@@ -78,41 +75,6 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     python: bool = False
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """One job to describe to an engine: what to run, and how the experiment knows it.
-
-    Attributes:
-        experiment_id: The experiment.
-        job_id: The job, unique in the experiment.
-        directory: The job's own folder in the store, absolute.
-        executor: Where to run.
-        command: What to run.
-        cwd: Working directory of whoever launches.
-        environment_file: File with the environment of whoever launches, for engines that pass it on.
-        lease_dir: Folder of the locks on devices of this machine.
-        code_archive: Archive with the code that the task runs in; empty where none was packaged.
-        group: The job group that it is a member of; empty where it is none.
-        member: Which member it is.
-        members: How many members the group has.
-        end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
-    """
-
-    experiment_id: str
-    job_id: str
-    directory: str
-    executor: Executor
-    command: Command
-    cwd: str = ""
-    environment_file: str = ""
-    lease_dir: str = ""
-    code_archive: str = ""
-    group: str = ""
-    member: int = 0
-    members: int = 1
-    end_group_on: str = "failure"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, spec as bodies
 from nemo_run.core.execution.dgxcloud.client import (
     Service,
@@ -27,7 +28,7 @@ from nemo_run.core.execution.dgxcloud.client import (
 from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, which_nodes
 from nemo_run.core.execution.dgxcloud.shipping import MountedVolume, RemoteVolume, Volume
 from nemo_run.core.execution.dgxcloud.spec import Blob
-from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.local.supervisor import write_json
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.shared.log_reader import LogReader, merged

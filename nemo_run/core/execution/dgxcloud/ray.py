@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, spec as bodies
 from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend
 from nemo_run.core.execution.dgxcloud.client import namespace_of
-from nemo_run.core.execution.jobs import Command, JobRequest, JobState
+from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.local.ray_nodes import JOBS, keep_details
 from nemo_run.core.execution.shared.service_names import service_name

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.base import Executor, JobRequest
 from nemo_run.core.execution.docker import spec as container
 from nemo_run.core.execution.docker.client import Engine, default_connection, is_on_this_machine
-from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.local.supervisor import write_json
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,

@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.jobs import Command, JobRequest
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.shared.shipping import relocated
 from nemo_run.core.masking import masked, masked_arguments

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.kubeflow import standalone as direct, train_job as trainer
 from nemo_run.core.execution.kubeflow.spec import (
     INDEX,

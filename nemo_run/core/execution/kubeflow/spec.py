@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from nemo_run.core.execution.jobs import JobRequest
+from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.kubeflow.train_job import CONTAINER, train_job
 from nemo_run.core.execution.pods.client import MANAGER, Object
 from nemo_run.core.execution.pods.spec import (

@@ -6,7 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.core.execution.jobs import JobRequest, Plan
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
 from nemo_run.core.execution.pods.spec import (
     ATTEMPT,

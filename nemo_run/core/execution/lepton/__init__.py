@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Executor
-from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Executor, JobRequest
+from nemo_run.core.execution.jobs import Command, JobState, JobStatus, Plan
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import Workspace, default_connection, node_of
 from nemo_run.core.execution.lepton.log import End, ReplicaLog, save

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.core.execution.jobs import Command, JobRequest, JobState
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.core.execution.shared.shell_words import word

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nemo_run.core.execution.base import Executor
-from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Executor, JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import supervisor
 from nemo_run.core.execution.shared.attempt_files import (

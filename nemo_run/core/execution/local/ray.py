@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import Command, JobState, JobStatus
 from nemo_run.core.execution.launcher import Launcher
 from nemo_run.core.execution.local import LocalBackend, LocalExecutor, ray_nodes
 from nemo_run.core.execution.shared.log_reader import FileLog

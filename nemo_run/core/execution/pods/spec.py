@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.base import Executor, ExecutorMacros
-from nemo_run.core.execution.jobs import Command, JobRequest
+from nemo_run.core.execution.base import Executor, ExecutorMacros, JobRequest
+from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated

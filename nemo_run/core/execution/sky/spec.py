@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.base import Executor, ExecutorMacros
-from nemo_run.core.execution.jobs import Command, JobRequest
+from nemo_run.core.execution.base import Executor, ExecutorMacros, JobRequest
+from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.execution.shared.shipping import Package, layout_script, needs_runner, relocated

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import Handle, Job, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking, is_a

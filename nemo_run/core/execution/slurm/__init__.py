@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import Backend, Executor, ExecutorMacros, get_backend
-from nemo_run.core.execution.jobs import Command, JobRequest, Plan
+from nemo_run.core.execution.base import Backend, Executor, ExecutorMacros, JobRequest, get_backend
+from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.slurm import script
 from nemo_run.core.execution.slurm.interactive import InteractiveSlurm

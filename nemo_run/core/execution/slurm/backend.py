@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution import slurm
-from nemo_run.core.execution.jobs import JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.slurm import queue, script
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.jobs import Command, JobRequest, JobState, JobStatus
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import Command, JobState, JobStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.execution.slurm.backend import Handle, SlurmBackend

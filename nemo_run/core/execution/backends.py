@@ -1,0 +1,54 @@
+"""The backends that plans need, each made once and closed with the collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from nemo_run.core.execution.base import Backend, get_backend
+from nemo_run.core.execution.jobs import Plan
+
+T = TypeVar("T")
+
+
+class Backends:
+    """The backends that plans need, each made once; plans of one engine with equal connections share one.
+
+    Example:
+        >>> with Backends() as backends:
+        ...     backends.of(Plan("local", "job", "/job", {})).name
+        'local'
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Backend] = {}
+
+    def of(self, plan: Plan) -> Backend:
+        """The backend for a plan.
+
+        Raises:
+            ExecutorError: There is no such engine here.
+        """
+        key = plan.backend_key
+        if key not in self._made:
+            self._made[key] = get_backend(plan.engine, plan.connection)
+        return self._made[key]
+
+    def group(self, items: Iterable[tuple[Plan, T]]) -> list[tuple[Backend, list[T]]]:
+        """What belongs to plans, by the backend that it concerns."""
+        groups: dict[int, tuple[Backend, list[T]]] = {}
+        for plan, item in items:
+            backend = self.of(plan)
+            groups.setdefault(id(backend), (backend, []))[1].append(item)
+        return list(groups.values())
+
+    def close(self) -> None:
+        """Close them all."""
+        for backend in self._made.values():
+            backend.close()
+
+    def __enter__(self) -> Backends:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
