@@ -8,6 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := demo,dev
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --use-pep517
+# What pip says matters only where it fails.
+QUIETLY := > $(VENV)/install.log 2>&1 || { cat $(VENV)/install.log >&2; exit 1; }
+# Tests wait more than they compute; those of one engine stay together.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 .PHONY: demo test lint conformance clean
 
@@ -16,7 +20,7 @@ demo: $(VENV)/installed-demo
 	@echo "(nemorun is $(BIN)/nemorun)"
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check --quiet .
@@ -37,10 +41,10 @@ $(BIN)/pip:
 
 $(VENV)/installed-demo: pyproject.toml | $(BIN)/pip
 	@echo "installing nemo-run and what the demo needs into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo]'
+	@$(PIP_INSTALL) --editable '.[demo]' $(QUIETLY)
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/pip
 	@echo "installing nemo-run and what the tests need into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]' $(QUIETLY)
 	@touch $@ $(VENV)/installed-demo

@@ -7,12 +7,15 @@ With ``CI=true`` neither will do: what a test needs must be there, and a hidden 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,30 +37,49 @@ def _answers(*command: str) -> bool:
         return False
 
 
-# What a test may need, and how to see whether this machine has it.
-THINGS: dict[str, Callable[[], bool]] = {
-    "docker": docker.available,
-    "dockerd": docker.can_be_started,
-    "dot": lambda: _answers("dot", "-V"),
-    "pods": pods.available,
-    "git": lambda: _answers("git", "--version"),
-    "ray": lambda: importlib.util.find_spec("ray") is not None,
-    "leptonai": leptonai.available,
-    "kubernetes api": kubernetes.available,
-    "kubernetes node": kubernetes.node_available,
-    "kubernetes for SkyPilot": skypilot.can_see_kubernetes,
-    "machines for SkyPilot": skypilot.has_machines,
-    "skypilot": skypilot.available,
-    "slurm cluster": slurm.available,
-    "sshd": sshd.available,
-    "torch": lambda: importlib.util.find_spec("torch") is not None,
-    "nvidia-resiliency-ext": lambda: importlib.util.find_spec("nvidia_resiliency_ext") is not None,
-    "root": lambda: os.geteuid() == 0,
-    "unprivileged user": lambda: os.geteuid() != 0,
+@dataclass(frozen=True)
+class Thing:
+    """What a test may need: how to see whether this machine has it, and how to get it."""
+
+    is_there: Callable[[], bool]
+    how_to_get: str
+
+
+def _package(name: str) -> Callable[[], bool]:
+    return lambda: importlib.util.find_spec(name) is not None
+
+
+_AS_ROOT = "run the tests as root, with CI=true for what they need to be installed"
+_ENVIRONMENT = "CI=true makes an environment for it"
+THINGS: dict[str, Thing] = {
+    "docker": Thing(docker.available, f"an engine that answers (DOCKER_HOST), or {_AS_ROOT}"),
+    "dockerd": Thing(docker.can_be_started, _AS_ROOT),
+    "dot": Thing(lambda: _answers("dot", "-V"), "apt-get install graphviz"),
+    "pods": Thing(pods.available, "run the tests as root, where unshare(1) may make namespaces"),
+    "git": Thing(lambda: _answers("git", "--version"), "apt-get install git"),
+    "ray": Thing(_package("ray"), "pip install '.[ray]'"),
+    "leptonai": Thing(leptonai.available, _ENVIRONMENT),
+    "kubernetes api": Thing(kubernetes.available, _AS_ROOT),
+    "kubernetes node": Thing(kubernetes.node_available, _AS_ROOT),
+    "kubernetes for SkyPilot": Thing(skypilot.can_see_kubernetes, _AS_ROOT),
+    "machines for SkyPilot": Thing(skypilot.has_machines, _AS_ROOT),
+    "skypilot": Thing(skypilot.available, _ENVIRONMENT),
+    "slurm cluster": Thing(slurm.available, _AS_ROOT),
+    "sshd": Thing(sshd.available, "apt-get install openssh-server openssh-client"),
+    "torch": Thing(_package("torch"), "pip install '.[launchers]'"),
+    "nvidia-resiliency-ext": Thing(_package("nvidia_resiliency_ext"), "pip install '.[launchers]'"),
+    "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
+    "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
 }
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()
+_lacking = pytest.StashKey[Counter[str]]()
+
+
+@functools.cache
+def _has(thing: str) -> bool:
+    return THINGS[thing].is_there()
 
 
 @pytest.fixture(autouse=True)
@@ -90,13 +112,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever starts the tests in the background has SIGINT ignored; what tests start is to be interruptible.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.stash[_hidden_skips] = []
-    config.pluginmanager.register(_SkipWatch(config.stash[_hidden_skips]))
+    config.stash[_hidden_skips], config.stash[_lacking] = [], Counter()
+    config.pluginmanager.register(_SkipWatch(config.stash[_hidden_skips], config.stash[_lacking]))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     needed = [thing for marker in item.iter_markers("needs") for thing in marker.args]
-    if lacking := [thing for thing in needed if not THINGS[thing]()]:
+    if lacking := [thing for thing in needed if not _has(thing)]:
         if os.environ.get("CI") == "true" and set(lacking) - _CI_MAY_LACK:
             pytest.fail(f"this machine lacks: {', '.join(lacking)}; CI must have it (see .ci/run)", pytrace=False)
         item.user_properties.append((_LACKS, lacking))
@@ -104,14 +126,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 class _SkipWatch:
-    """Collects the skips that are not due to the machine."""
+    """Collects the skips: what the machine lacks, and those that are not due to the machine."""
 
-    def __init__(self, hidden: list[str]) -> None:
-        self.hidden = hidden
+    def __init__(self, hidden: list[str], lacking: Counter[str]) -> None:
+        self.hidden, self.lacking = hidden, lacking
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if _LACKS not in dict(report.user_properties):
+        things = dict(report.user_properties).get(_LACKS)
+        if things is None:
             self._watch(report)
+        elif report.skipped:
+            self.lacking.update(map(str, things))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._watch(report)
@@ -132,6 +157,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lacking := config.stash[_lacking]:
+        terminalreporter.section("NOT TESTED: this machine lacks", yellow=True, bold=True)
+        for thing, count in lacking.most_common():
+            tests = "1 test" if count == 1 else f"{count} tests"
+            terminalreporter.line(f"{thing}: {tests} skipped; to have it: {THINGS[thing].how_to_get}")
     if hidden := config.stash[_hidden_skips]:
         terminalreporter.section("skipped, though this machine can run it: a failure in CI", red=True)
         for line in hidden:

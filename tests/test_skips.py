@@ -15,8 +15,12 @@ SKIPS = "import pytest\n\ndef test(): pytest.skip('no time')\n"
 NOT_COLLECTED = "import pytest\npytest.importorskip('no_such_package')\n"
 NEEDS = "import pytest\n\n@pytest.mark.needs('{}')\ndef test(): pass\n"
 MACHINE = """
-from tests.conftest import THINGS
-THINGS.update({"python": lambda: True, "unicorn": lambda: False, "unprivileged user": lambda: False})
+from tests.conftest import THINGS, Thing
+THINGS.update({
+    "python": Thing(lambda: True, "install it"),
+    "unicorn": Thing(lambda: False, "dream of it"),
+    "unprivileged user": Thing(lambda: False, "be one"),
+})
 """
 
 
@@ -66,3 +70,10 @@ def test_what_a_machine_may_lack(tmp_path: Path, thing: str, ci: str, exit_code:
     assert code == exit_code
     assert outcome in report
     assert HIDDEN not in report
+
+
+def test_what_a_machine_lacks_is_told_once_with_how_to_have_it(tmp_path: Path) -> None:
+    tests = {"test_first.py": RUNS, "test_second.py": NEEDS.format("unicorn"), "test_third.py": NEEDS.format("unicorn")}
+    _, report = run_tests(tmp_path, tests, ci="")
+    assert "NOT TESTED: this machine lacks" in report
+    assert "unicorn: 2 tests skipped; to have it: dream of it" in report

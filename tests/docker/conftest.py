@@ -36,7 +36,7 @@ def docker_host(request: pytest.FixtureRequest) -> str:
     return host
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def engine(docker_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is the one that executors use by default."""
     monkeypatch.setenv("DOCKER_HOST", docker_host)

@@ -9,6 +9,10 @@ A comment stands right before its block and is invisible to the reader::
     <!-- output -->                    the lines of this ``text`` block are printed by the block before; ``...`` stands
                                        for any text within a line
     <!-- not run here: WHY -->         nothing is run
+
+A page whose blocks need something that not every machine has says so in a comment of its own::
+
+    <!-- needs: ray -->                as in ``@pytest.mark.needs("ray")``
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ _FENCED = re.compile(
     r"^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
+_NEEDS = re.compile(r"^<!--\s*needs:\s*(?P<things>[^>]*?)\s*-->$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
@@ -51,6 +56,11 @@ def blocks(text: str) -> Iterator[Block]:
             is_output=comment == "output",
             not_run=_after("not run here:", comment),
         )
+
+
+def needs(text: str) -> list[str]:
+    """Return the things that the blocks of a page need, as the mark ``needs`` names them."""
+    return [thing.strip() for match in _NEEDS.finditer(text) for thing in match["things"].split(",")]
 
 
 def links(text: str) -> list[str]:

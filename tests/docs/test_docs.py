@@ -14,10 +14,16 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN_ONLY = {"text", "yaml", "toml", "json"}  # any other language is run
 
-pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+pages = pytest.mark.parametrize("page", PAGES, ids=IDS)
+pages_with_needs = pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.needs(*markdown.needs(page.read_text(encoding="utf-8")))) for page in PAGES],
+    ids=IDS,
+)
 
 
-@pages
+@pages_with_needs
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     printed = ""
@@ -66,6 +72,7 @@ def test_the_reader_of_markdown() -> None:
             "<!-- not run here: why -->",
             "```bash",
             "```",
+            "<!-- needs: a thing, ray -->",
         )
     )
     assert list(markdown.blocks(text)) == [
@@ -75,6 +82,7 @@ def test_the_reader_of_markdown() -> None:
         markdown.Block("bash", "", 19, not_run="why"),
     ]
     assert markdown.links(text) == ["b.md"]
+    assert markdown.needs(text) == ["a thing", "ray"]
 
 
 @pytest.mark.parametrize(
