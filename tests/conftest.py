@@ -71,6 +71,23 @@ THINGS: dict[str, Thing] = {
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
     "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
 }
+GROUPS = {
+    folder: folder
+    for folder in (
+        "benchmarks",
+        "dgxcloud",
+        "docker",
+        "hardening",
+        "kubeflow",
+        "kuberay",
+        "kubernetes",
+        "lepton",
+        "ray",
+        "skypilot",
+        "slurm",
+    )
+}
+"""By folder: the process in which its tests run, where several processes share the work."""
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()
@@ -114,6 +131,15 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_hidden_skips], config.stash[_lacking] = [], Counter()
     config.pluginmanager.register(_SkipWatch(config.stash[_hidden_skips], config.stash[_lacking]))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a folder in one process where they share services that start once a session."""
+    for item in items:
+        folder = Path(item.path).relative_to(Path(__file__).parent).parts[0]
+        if group := GROUPS.get(folder):
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

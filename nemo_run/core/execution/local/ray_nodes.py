@@ -95,7 +95,7 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
     finally:
         tell(folder, ending=True)
         with suppress(Exception):  # whatever is left is ended by the supervisor
-            cluster.shutdown()  # type: ignore[no-untyped-call]
+            cluster.shutdown()
 
 
 def start_node(cluster: Any, options: dict[str, Any], tries: int = 4) -> Any:
