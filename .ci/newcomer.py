@@ -52,7 +52,7 @@ def link_programs(folder: Path) -> None:
     packages = [row[0] for row in rows if row[1:] and row[1] in _BASE]
     packages += [row[0] for row in rows if row[0] in PACKAGES or re.fullmatch(r"python3\.\d+(-minimal)?", row[0])]
     files = subprocess.check_output(["dpkg-query", "--listfiles", *packages], text=True).splitlines()
-    theirs = {os.path.realpath(file) for file in files if "/bin/" in file and os.path.isfile(file)}
+    theirs = {str(Path(file).resolve()) for file in files if "/bin/" in file and Path(file).is_file()}
     for program in Path("/usr/bin").iterdir():
         if str(program.resolve()) in theirs:
             (folder / program.name).symlink_to(program)
@@ -99,7 +99,7 @@ def main() -> int:
         pwd.getpwnam(USER)
     except KeyError:
         subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/bash", USER], check=True)
-    folder = Path(tempfile.mkdtemp(prefix="newcomer-", dir="/var/tmp"))  # noqa: S108  # there is room
+    folder = Path(tempfile.mkdtemp(prefix="newcomer-", dir="/var/tmp"))  # where there is room
     try:
         for name in ("home", "tmp", "programs"):
             (folder / name).mkdir()
