@@ -13,7 +13,7 @@ from fiddle.config import BuildableTraverserMetadata
 from fiddle.history import Location
 from fiddle.tagging import TaggedValueCls
 
-from nemo_run.config import tree
+from nemo_run.config import kinds, tree
 from nemo_run.config.building import build
 from nemo_run.config.changes import ArgumentHistory, user_location
 from nemo_run.config.convert import dataclasses_to_configs
@@ -334,6 +334,8 @@ class Partial(_Checked[T], fdl.Partial[T], Generic[T]):
 
     __module__ = "nemo_run.config"
 
+
+kinds.register(Config, Partial)
 
 for _source in (fdl.Config, fdl.Partial, fdl.ArgFactory, Config, Partial):
     for _destination in (fdl.Config, fdl.Partial, fdl.ArgFactory, Config, Partial):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 from nemo_run.config.hints import all_hints
-from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.config.names import get_underlying_types
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import ConfigError, MissingArgumentError, UnknownFieldError
@@ -130,9 +129,9 @@ def _convert(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
 
 
 def _convert_instance(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
-    if isinstance(value, ConfigurableMixin) and type(value).to_config is not ConfigurableMixin.to_config:
-        return value.to_config()
-    return _convert_fields(value, config_type, done)
+    own_config = getattr(type(value), "_own_config", None)  # of ConfigurableMixin
+    config = own_config(value) if own_config else None
+    return _convert_fields(value, config_type, done) if config is None else config
 
 
 def _convert_fields(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:

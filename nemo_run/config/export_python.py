@@ -15,22 +15,15 @@ from typing import Any
 
 import fiddle as fdl
 
-from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.document import to_document
 from nemo_run.config.document.symbols import name_of
 from nemo_run.config.document.values import MUTABLE, in_order, is_torch_dtype, value_type
 from nemo_run.config.document.writing import call_arguments, own_tags
+from nemo_run.config.kinds import registered
 
 _LINE_LENGTH = 100
 _RESULT = "config"
 _TAKEN = frozenset({*dir(builtins), *keyword.kwlist, *keyword.softkwlist, "run", "fdl", _RESULT})
-_HEADS: dict[type, str] = {
-    Config: "run.Config",
-    Partial: "run.Partial",
-    fdl.Config: "fdl.Config",
-    fdl.Partial: "fdl.Partial",
-    fdl.ArgFactory: "fdl.ArgFactory",
-}
 _CONSTRUCTOR_ARGUMENTS = frozenset(
     {"fn_or_cls", "bind_args"}
 )  # an argument of the target cannot be given by these names
@@ -230,9 +223,9 @@ class _Writer:
     def buildable(self, config: fdl.Buildable[Any]) -> _Expression:
         target = config.__fn_or_cls__
         positional, named = call_arguments(config)
-        head = _HEADS.get(type(config))
+        head = _head(type(config))
         if (
-            head is None
+            not head
             or own_tags(config)
             or isinstance(target, functools.partial)
             or _CONSTRUCTOR_ARGUMENTS & named.keys()
@@ -274,6 +267,12 @@ class _Writer:
         """What has no short way to be written in Python: tags, say, or an object made without its constructor."""
         read = self.imports.symbol("nemo_run.config.document.from_document")
         return _Group(f"{read}(", self.items([to_document(value)]), ")")
+
+
+def _head(kind: type) -> str:
+    """The name of a class of configurations in the source; empty for one that has no short name there."""
+    module = "run" if kind in registered() else "fdl" if kind in (fdl.Config, fdl.Partial, fdl.ArgFactory) else ""
+    return module and f"{module}.{kind.__name__}"
 
 
 def _variable(name: str) -> str:

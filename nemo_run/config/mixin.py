@@ -46,6 +46,10 @@ class ConfigurableMixin:
         config: Config[Self] = dataclass_to_config(instance, Config)
         return config
 
+    def _own_config(self) -> Any:
+        """Return the configuration of a class that overrides :meth:`to_config`; None where its fields tell all."""
+        return None if type(self).to_config is ConfigurableMixin.to_config else self.to_config()
+
     def diff(self, old: Self, trim: bool = True, **kwargs: Any) -> ConfigDiff:
         """What has changed since ``old``."""
         from nemo_run.config.diff import diff

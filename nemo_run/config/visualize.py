@@ -15,7 +15,7 @@ from nemo_run.errors import ConfigError
 if TYPE_CHECKING:
     import graphviz
 
-    from nemo_run.config.diff import ConfigDiff, Part
+    from nemo_run.config.parts import Part
 
 _HEADS = {"Config": "#dbeafe", "Partial": "#fef3c7"}
 _OTHER_HEAD = "#e5e7eb"
@@ -80,9 +80,9 @@ def repr_svg(config: Any) -> str:
     return svg[svg.index("<svg") :]
 
 
-def draw_diff(difference: ConfigDiff) -> graphviz.Graph:
-    """Draws the differences between two configurations."""
-    return _drawn(_diff_boxes(difference.root, difference.trim))
+def draw_diff(root: Part, *, trim: bool) -> graphviz.Graph:
+    """Draws the differences between two configurations, with ``trim`` without what is the same."""
+    return _drawn(_diff_boxes(root, trim))
 
 
 # ---------------------------------------------------------------- boxes

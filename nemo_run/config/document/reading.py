@@ -30,6 +30,7 @@ from nemo_run.config.document.layout import (
 )
 from nemo_run.config.document.symbols import resolve as resolve_name, type_name
 from nemo_run.config.document.values import BY_TARGET, ValueType, is_torch_dtype
+from nemo_run.config.kinds import kind_for
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.errors import ConfigError, SerializationError, UnknownFieldError
@@ -208,13 +209,11 @@ class _Decoder:
         return config
 
     def config(self, document: dict[str, Any], kind: type[fdl.Buildable[Any]] | None = None) -> fdl.Buildable[Any]:
-        from nemo_run.config.buildable import Config, Partial
-
         name, target = document[TARGET], self.symbol(document[TARGET])
         known = self.signature(name, target)
         arguments = self.bound(known, target, self.arguments(document), self.fields(document, RESERVED), name)
         if kind is None:
-            kind = Partial if document.get(PARTIAL) else Config
+            kind = kind_for(partial=bool(document.get(PARTIAL)))
             for argument, (default_kind, default) in known.default_configs.items():
                 arguments.setdefault(argument, default_kind(default))
         tags = {argument: frozenset(found) for argument, found in known.tags.items()}

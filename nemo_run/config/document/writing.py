@@ -35,6 +35,7 @@ from nemo_run.config.document.layout import (
 )
 from nemo_run.config.document.symbols import name_of, type_name
 from nemo_run.config.document.values import BY_TYPE, MUTABLE, ValueType, is_torch_dtype, value_type
+from nemo_run.config.kinds import registered
 from nemo_run.config.target import target_of
 from nemo_run.config.tree import ordered_arguments
 from nemo_run.errors import SerializationError
@@ -106,12 +107,10 @@ class _Encoder:
 
     def configured(self, kind: type) -> Callable[[Any], Any]:
         """What encodes one class of configurations."""
-        from nemo_run.config.buildable import Config, Partial
-
         encode = functools.partial(
             self.buildable,
             partial=issubclass(kind, fdl.Partial),
-            plain=kind in (Config, Partial, fdl.Config, fdl.Partial),
+            plain=kind in (fdl.Config, fdl.Partial, *registered()),
         )
         return functools.partial(self.once, encode=encode)
 
