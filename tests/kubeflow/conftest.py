@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nemo_run.core.execution.pods.client import Cluster, default_connection
+from nemo_run.core.execution.pods.client import KubernetesClient, default_connection
 from nemo_run.errors import ExecutorError
 from tests.kubeflow import crds
 from tests.kubeflow.operator import Trainer
@@ -22,14 +22,14 @@ def kubeconfig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="session")
-def plain_cluster(kubernetes_node: KubernetesCluster) -> Iterator[Cluster]:
+def plain_cluster(kubernetes_node: KubernetesCluster) -> Iterator[KubernetesClient]:
     connection = default_connection(kubeconfig=str(kubernetes_node.kubeconfig))
-    with contextlib.closing(Cluster(connection)) as cluster:
+    with contextlib.closing(KubernetesClient(connection)) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def install(kubernetes_node: KubernetesCluster, plain_cluster: Cluster) -> Callable[[str], None]:
+def install(kubernetes_node: KubernetesCluster, plain_cluster: KubernetesClient) -> Callable[[str], None]:
     """Installs a version of Kubeflow Trainer, or replaces another one by it."""
 
     def install(version: str) -> None:
@@ -50,7 +50,7 @@ def _serves(node: KubernetesCluster, version: str) -> bool:
         "metadata": {"name": f"probe-{time.time_ns()}", "namespace": "default"},
         "spec": {"runtimeRef": {"name": "x"}, field: []},
     }
-    with contextlib.closing(Cluster(default_connection(kubeconfig=str(node.kubeconfig)))) as cluster:
+    with contextlib.closing(KubernetesClient(default_connection(kubeconfig=str(node.kubeconfig)))) as cluster:
         if not all(cluster.serves(job["apiVersion"], kind) for kind in ("TrainJob", "ClusterTrainingRuntime")):
             return False
         path = cluster.path(job["apiVersion"], "TrainJob", "default")
@@ -63,7 +63,7 @@ def _serves(node: KubernetesCluster, version: str) -> bool:
 
 @pytest.fixture(scope="session")
 def namespace(
-    kubernetes_node: KubernetesCluster, plain_cluster: Cluster, install: Callable[[str], None]
+    kubernetes_node: KubernetesCluster, plain_cluster: KubernetesClient, install: Callable[[str], None]
 ) -> Iterator[str]:
     """A namespace that an operator looks after, with the newest version."""
     install("2.2")

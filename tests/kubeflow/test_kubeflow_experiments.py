@@ -12,7 +12,7 @@ import nemo_run as run
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.kubeflow import KubeflowExecutor
 from nemo_run.core.execution.kubeflow.standalone import KubeflowJobState
-from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.execution.pods.client import KubernetesClient
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 from tests.support import eventually
 
@@ -34,7 +34,7 @@ def log_of(exp: run.Experiment, capfdbinary: pytest.CaptureFixture[bytes]) -> li
 
 
 def test_nodes_are_told_of_each_other_and_the_one_that_failed_is_named(
-    make: Any, work: Path, capfdbinary: pytest.CaptureFixture[bytes], plain_cluster: Cluster, namespace: str
+    make: Any, work: Path, capfdbinary: pytest.CaptureFixture[bytes], plain_cluster: KubernetesClient, namespace: str
 ) -> None:
     script = 'echo "$NODE_RANK of $NNODES"; test "$MASTER_ADDR" = "$PET_MASTER_ADDR" || exit 9; exit $NODE_RANK'
     with run.Experiment("exp", executor=make(num_nodes=2, env_vars={"A_TOKEN": "x"}), clean_mode=True) as exp:

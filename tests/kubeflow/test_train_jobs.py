@@ -10,7 +10,8 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import Command, JobRequest, Plan
-from nemo_run.core.execution.kubeflow import KubeflowBackend, KubeflowExecutor, train_job as train_jobs
+from nemo_run.core.execution.kubeflow import KubeflowExecutor, train_job as train_jobs
+from nemo_run.core.execution.kubeflow.backend import KubeflowBackend
 from nemo_run.errors import ExecutorError
 from tests.kubeflow import crds
 from tests.kubeflow.operator import patches

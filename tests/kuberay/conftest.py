@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nemo_run.core.execution.kuberay import KubeRayExecutor
-from nemo_run.core.execution.pods.client import Cluster, default_connection
+from nemo_run.core.execution.pods.client import KubernetesClient, default_connection
 from tests.kuberay import crds, support
 from tests.kuberay.operator import KubeRay
 from tests.services.kubernetes import KubernetesCluster
@@ -21,9 +21,9 @@ def kubeconfig(kubernetes_node: KubernetesCluster) -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster(kubeconfig: str) -> Iterator[Cluster]:
+def cluster(kubeconfig: str) -> Iterator[KubernetesClient]:
     """A cluster that has the custom resources."""
-    with contextlib.closing(Cluster(default_connection(kubeconfig=kubeconfig))) as cluster:
+    with contextlib.closing(KubernetesClient(default_connection(kubeconfig=kubeconfig))) as cluster:
         for definition in crds.DEFINITIONS:
             cluster.apply(definition)
         for definition in crds.DEFINITIONS:
@@ -32,20 +32,20 @@ def cluster(kubeconfig: str) -> Iterator[Cluster]:
         yield cluster
 
 
-def _is_established(cluster: Cluster, name: str) -> bool:
+def _is_established(cluster: KubernetesClient, name: str) -> bool:
     conditions = ((cluster.get(*CRD, name) or {}).get("status") or {}).get("conditions") or []
     return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)
 
 
 @pytest.fixture(scope="session")
-def unwatched(kubernetes_node: KubernetesCluster, cluster: Cluster) -> Iterator[str]:
+def unwatched(kubernetes_node: KubernetesCluster, cluster: KubernetesClient) -> Iterator[str]:
     """A namespace that no operator looks after."""
     with kubernetes_node.namespace() as name:
         yield name
 
 
 @pytest.fixture(scope="session")
-def namespace(kubernetes_node: KubernetesCluster, cluster: Cluster) -> Iterator[str]:
+def namespace(kubernetes_node: KubernetesCluster, cluster: KubernetesClient) -> Iterator[str]:
     """A namespace that an operator looks after."""
     with kubernetes_node.namespace() as name, KubeRay(cluster, name) as operator:
         yield name

@@ -13,7 +13,7 @@ import pytest
 
 from nemo_run.core.execution.kuberay import KubeRayExecutor
 from nemo_run.core.execution.kuberay.spec import API
-from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.execution.pods.client import KubernetesClient
 from nemo_run.core.ray.engine import DASHBOARD_PORT, get_engine
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError, RayJobFailedError
@@ -138,7 +138,7 @@ RayCluster("shared", support.executor({shared.executor.namespace!r})).status()
     assert "'shared' (KubeRayExecutor): ready, 2 of 2 nodes" in done.stdout
 
 
-def test_a_lost_worker_is_reported(shared: RayCluster, cluster: Cluster) -> None:
+def test_a_lost_worker_is_reported(shared: RayCluster, cluster: KubernetesClient) -> None:
     namespace = shared.executor.namespace  # type: ignore[attr-defined]
     (worker,) = cluster.pods(namespace, f"ray.io/cluster={_object(shared)},ray.io/node-type=worker")
     cluster.delete("v1", "Pod", namespace, worker["metadata"]["name"], grace=0)
@@ -152,7 +152,7 @@ def test_a_lost_worker_is_reported(shared: RayCluster, cluster: Cluster) -> None
     eventually(lambda: shared.status(display=False)["nodes_ready"] == 2, "there is another one", within=300)
 
 
-def test_stopping_ends_the_pods(shared: RayCluster, cluster: Cluster) -> None:
+def test_stopping_ends_the_pods(shared: RayCluster, cluster: KubernetesClient) -> None:
     namespace = shared.executor.namespace  # type: ignore[attr-defined]
     selector = f"ray.io/cluster={_object(shared)}"
     assert cluster.pods(namespace, selector)
@@ -168,7 +168,7 @@ def _object(cluster: RayCluster) -> str:
 def test_the_example_that_describes_the_product(
     namespace: str,
     kubeconfig: str,
-    cluster: Cluster,
+    cluster: KubernetesClient,
     project: Path,
     runtime_env: Callable[[int], str],
     tmp_path: Path,

@@ -11,7 +11,7 @@ import pytest
 
 from nemo_run.core.execution.kuberay import KubeRayExecutor, KubeRayWorkerGroup
 from nemo_run.core.execution.kuberay.spec import API, object_of
-from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.execution.pods.client import KubernetesClient
 from nemo_run.core.ray.engine import ClusterSpec, ClusterState, get_engine
 from nemo_run.errors import ExecutorError
 from nemo_run.run.ray import RayCluster, RayJob
@@ -54,7 +54,7 @@ def _missing(sent: Any, got: Any, path: str = "") -> list[str]:
 @pytest.mark.parametrize("until_job", ["", "train-1"])
 @pytest.mark.parametrize("options", [{}, FULL], ids=["plain", "full"])
 def test_the_server_takes_all_of_an_object(
-    cluster: Cluster, sized: Sized, options: dict[str, Any], until_job: str
+    cluster: KubernetesClient, sized: Sized, options: dict[str, Any], until_job: str
 ) -> None:
     executor = sized(**options)
     obj = object_of(ClusterSpec("mine", executor, ("echo hello",), until_job))
@@ -63,7 +63,7 @@ def test_the_server_takes_all_of_an_object(
     assert _missing(obj, made) == []
 
 
-def test_the_pods_of_an_object_are_taken_too(cluster: Cluster, sized: Sized) -> None:
+def test_the_pods_of_an_object_are_taken_too(cluster: KubernetesClient, sized: Sized) -> None:
     executor = sized(**FULL)
     spec = object_of(ClusterSpec("mine", executor, (), "train-1"))["spec"]
     groups = [spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"]]
@@ -138,7 +138,7 @@ def test_a_failing_command_before_ray_is_shown_with_its_log(sized: Sized) -> Non
     cluster.stop()
 
 
-def test_without_an_operator_and_in_a_queue(sized: Sized, unwatched: str, cluster: Cluster) -> None:
+def test_without_an_operator_and_in_a_queue(sized: Sized, unwatched: str, cluster: KubernetesClient) -> None:
     with _started("alone", sized(namespace=unwatched)) as ray:
         assert ray.status(display=False)["reason"] == "its pods are not made yet by the KubeRay operator"
         name = ray.status(display=False)["object"].partition("/")[2]
@@ -147,7 +147,7 @@ def test_without_an_operator_and_in_a_queue(sized: Sized, unwatched: str, cluste
         assert ray.status(display=False)["reason"] == "it is suspended"
 
 
-def test_a_job_whose_cluster_does_not_come_up_leaves_nothing(cluster: Cluster, sized: Sized) -> None:
+def test_a_job_whose_cluster_does_not_come_up_leaves_nothing(cluster: KubernetesClient, sized: Sized) -> None:
     executor = sized(head_cpu="1000")
     job = RayJob("huge", executor, cluster_ready_timeout=2)
     with pytest.raises(ExecutorError, match="Insufficient cpu"):
@@ -156,7 +156,7 @@ def test_a_job_whose_cluster_does_not_come_up_leaves_nothing(cluster: Cluster, s
     assert [name for name in names if "huge" in name] == []
 
 
-def test_objects_of_others_are_left_alone(cluster: Cluster, executor: KubeRayExecutor, unwatched: str) -> None:
+def test_objects_of_others_are_left_alone(cluster: KubernetesClient, executor: KubeRayExecutor, unwatched: str) -> None:
     executor.namespace = unwatched
     obj = object_of(ClusterSpec("taken", executor))
     obj["metadata"]["labels"] = {}
@@ -169,7 +169,7 @@ def test_objects_of_others_are_left_alone(cluster: Cluster, executor: KubeRayExe
 
 
 def test_what_somebody_else_made_instead_is_left_alone(
-    executor: KubeRayExecutor, cluster: Cluster, unwatched: str
+    executor: KubeRayExecutor, cluster: KubernetesClient, unwatched: str
 ) -> None:
     executor.namespace = unwatched
     engine, spec = get_engine("kuberay"), ClusterSpec("replaced", executor)

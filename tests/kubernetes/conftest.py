@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nemo_run.core.execution.pods.client import Cluster, default_connection
+from nemo_run.core.execution.pods.client import KubernetesClient, default_connection
 from tests.services.kubernetes import KubernetesCluster
 from tests.support import work as work
 
@@ -33,7 +33,7 @@ def own_namespace(kubernetes_node: KubernetesCluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def cluster(kubeconfig: None) -> Iterator[Cluster]:
+def cluster(kubeconfig: None) -> Iterator[KubernetesClient]:
     """The cluster, as the engine speaks to it."""
-    with contextlib.closing(Cluster(default_connection())) as cluster:
+    with contextlib.closing(KubernetesClient(default_connection())) as cluster:
         yield cluster

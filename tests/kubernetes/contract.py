@@ -10,20 +10,20 @@ from typing import Any, ClassVar
 import pytest
 
 from nemo_run.core.execution.base import JobState
-from nemo_run.core.execution.pods.attempt import Attempt
-from nemo_run.core.execution.pods.spec import PodExecutor
+from nemo_run.core.execution.pods.attempt import PodHandle
+from nemo_run.core.execution.pods.options import PodOptions
 from nemo_run.core.packaging.base import Packager
 from tests.execution.contract import HOSTILE, BackendContract
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 
 
 class PodContract(BackendContract):
-    executor: ClassVar[type[PodExecutor]]
+    executor: ClassVar[type[PodOptions]]
 
     patience = 180.0
     keeps_returns = False  # the container runtime takes them
 
-    def make_executor(self, **options: Any) -> PodExecutor:
+    def make_executor(self, **options: Any) -> PodOptions:
         given = {"image": IMAGE, "namespace": self.namespace, "packager": Packager(), "grace": 2}
         return self.executor(**{**given, **options})
 
@@ -60,4 +60,4 @@ class PodContract(BackendContract):
 
     def secrets_of(self, handle: str) -> list[str]:
         """The Secrets that held the packages of an attempt."""
-        return [name for kind, name in Attempt.parse(handle).shared() if kind == "Secret"]
+        return [name for kind, name in PodHandle.parse(handle).shared() if kind == "Secret"]

@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus, Plan
-from nemo_run.core.execution.kubernetes import KubernetesBackend, KubernetesExecutor
-from nemo_run.core.execution.pods.attempt import Attempt
-from nemo_run.core.execution.pods.client import Cluster
-from nemo_run.core.execution.pods.spec import ATTEMPT_LABEL
+from nemo_run.core.execution.kubernetes import KubernetesExecutor
+from nemo_run.core.execution.kubernetes.backend import KubernetesBackend
+from nemo_run.core.execution.pods.attempt import PodHandle
+from nemo_run.core.execution.pods.client import KubernetesClient
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.services.kubernetes import GPUS, IMAGE, KubernetesCluster
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.needs("kubernetes node")
 class Jobs:
     """Starts shell scripts in pods and looks at them."""
 
-    def __init__(self, folder: Path, namespace: str, cluster: Cluster) -> None:
+    def __init__(self, folder: Path, namespace: str, cluster: KubernetesClient) -> None:
         self.folder, self.namespace, self.cluster = folder, namespace, cluster
         self.backend = KubernetesBackend()
         self.handles: list[str] = []
@@ -81,7 +82,7 @@ class Jobs:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, namespace: str, cluster: Cluster) -> Iterator[Jobs]:
+def jobs(tmp_path: Path, namespace: str, cluster: KubernetesClient) -> Iterator[Jobs]:
     folder = tmp_path / "jobs"
     folder.mkdir()
     jobs = Jobs(folder, namespace, cluster)
@@ -141,7 +142,9 @@ def test_out_of_memory(jobs: Jobs) -> None:
     assert status.reason == "out of memory: it needed more than 64Mi"
 
 
-def test_a_pod_that_somebody_deletes_is_lost_and_runs_only_once(jobs: Jobs, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_pod_that_somebody_deletes_is_lost_and_runs_only_once(
+    jobs: Jobs, cluster: KubernetesClient, tmp_path: Path
+) -> None:
     handle = jobs.start("echo begun; exec sleep 300")
     jobs.until(handle, lambda status: status.state is JobState.RUNNING)
     cluster.delete("v1", "Pod", jobs.namespace, jobs.pod(handle)["metadata"]["name"])
@@ -151,7 +154,7 @@ def test_a_pod_that_somebody_deletes_is_lost_and_runs_only_once(jobs: Jobs, clus
     assert jobs.log(handle) == "begun\n"
 
 
-def test_a_job_that_somebody_deletes_is_lost(jobs: Jobs, cluster: Cluster) -> None:
+def test_a_job_that_somebody_deletes_is_lost(jobs: Jobs, cluster: KubernetesClient) -> None:
     handle = jobs.start("exec sleep 300")
     name = jobs.pod(handle)["metadata"]["labels"]["job-name"]
     cluster.delete("batch/v1", "Job", jobs.namespace, name)
@@ -179,7 +182,7 @@ def test_a_node_that_is_lost(jobs: Jobs, kubernetes_node: KubernetesCluster) -> 
 # several nodes
 
 
-def test_several_nodes_know_of_each_other(jobs: Jobs, cluster: Cluster) -> None:
+def test_several_nodes_know_of_each_other(jobs: Jobs, cluster: KubernetesClient) -> None:
     script = 'echo "$NODE_RANK of $NNODES: $(hostname), ${1}"; [ "$NODE_RANK" != 1 ] || echo once'
     handle = jobs.start(script, "$$${head_node_ip_var}", num_nodes=3, nprocs_per_node=4)
     name = handle.split("/")[3]
@@ -227,7 +230,9 @@ def test_one_node_that_fails_ends_the_others(jobs: Jobs) -> None:
 # what is left behind, and what is not
 
 
-def test_secrets_are_in_no_job_and_nothing_is_left_behind(own_namespace: str, tmp_path: Path, cluster: Cluster) -> None:
+def test_secrets_are_in_no_job_and_nothing_is_left_behind(
+    own_namespace: str, tmp_path: Path, cluster: KubernetesClient
+) -> None:
     (tmp_path / "jobs").mkdir()
     jobs = Jobs(tmp_path / "jobs", own_namespace, cluster)
     secret = "s3cr3t $(HOME) é"
@@ -247,7 +252,7 @@ def test_secrets_are_in_no_job_and_nothing_is_left_behind(own_namespace: str, tm
     jobs.backend.close()
 
 
-def test_a_job_can_be_kept(jobs: Jobs, cluster: Cluster) -> None:
+def test_a_job_can_be_kept(jobs: Jobs, cluster: KubernetesClient) -> None:
     handle = jobs.start("echo kept", keep_job=True)
     jobs.end(handle)
     name = f"{handle.split('/')[3]}-0"
@@ -255,7 +260,7 @@ def test_a_job_can_be_kept(jobs: Jobs, cluster: Cluster) -> None:
     cluster.delete("batch/v1", "Job", jobs.namespace, name)
 
 
-def test_a_half_submitted_attempt_is_voided(jobs: Jobs, cluster: Cluster) -> None:
+def test_a_half_submitted_attempt_is_voided(jobs: Jobs, cluster: KubernetesClient) -> None:
     plan = jobs.plan("exec sleep 300", num_nodes=2)
     handle = jobs.submit(plan)
     name = handle.split("/")[3]
@@ -322,8 +327,8 @@ def test_what_a_node_starts_again_on_a_volume_does_not_run_again(
     jobs.backend.make_ready([plan])
     first = jobs.submit(plan)
     assert jobs.end(first).exit_code == 0
-    shutil.rmtree(Attempt.parse(first).folder)  # as if nobody knew of it
-    eventually(lambda: jobs.cluster.get("batch/v1", "Job", jobs.namespace, f"{Attempt.parse(first).name}-0") is None)
+    shutil.rmtree(PodHandle.parse(first).folder)  # as if nobody knew of it
+    eventually(lambda: jobs.cluster.get("batch/v1", "Job", jobs.namespace, f"{PodHandle.parse(first).name}-0") is None)
     again = jobs.submit(plan)
     assert jobs.end(again).exit_code == 125
     assert jobs.log(again) == "this attempt has run before, and does not run again\n"
@@ -344,7 +349,7 @@ def test_what_a_node_starts_again_on_a_volume_does_not_run_again(
     ],
 )
 def test_what_the_cluster_would_refuse_is_an_error_before(
-    jobs: Jobs, cluster: Cluster, options: dict[str, Any], words: str
+    jobs: Jobs, cluster: KubernetesClient, options: dict[str, Any], words: str
 ) -> None:
     plan = jobs.plan("true", **options)
     backend = KubernetesBackend(**plan.connection)
@@ -391,7 +396,7 @@ def test_an_api_that_does_not_answer(jobs: Jobs, kubernetes_node: KubernetesClus
     backend.close()
 
 
-def test_what_is_described_is_what_the_cluster_takes(jobs: Jobs, cluster: Cluster) -> None:
+def test_what_is_described_is_what_the_cluster_takes(jobs: Jobs, cluster: KubernetesClient) -> None:
     plan = jobs.plan(
         "echo 'a: b' # $HOME\n\techo next",
         num_nodes=2,

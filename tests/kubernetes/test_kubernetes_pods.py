@@ -10,7 +10,7 @@ import pytest
 
 from nemo_run.core.execution.base import JobState, JobStatus
 from nemo_run.core.execution.pods.client import context_namespace, default_connection
-from nemo_run.core.execution.pods.spec import literal, merged
+from nemo_run.core.execution.pods.objects import literal, merged
 from nemo_run.core.execution.pods.status import broken, combined, pod_status
 from nemo_run.errors import ExecutorError
 

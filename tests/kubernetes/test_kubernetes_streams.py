@@ -17,7 +17,7 @@ import pytest
 
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.pods import streams
-from nemo_run.core.execution.pods.client import Cluster, default_connection
+from nemo_run.core.execution.pods.client import KubernetesClient, default_connection
 from nemo_run.core.execution.pods.log import PodLog
 from nemo_run.core.execution.pods.status import pod_status
 from nemo_run.errors import CommandError, ExecutorError
@@ -27,7 +27,7 @@ from tests.support import eventually
 pytestmark = pytest.mark.needs("kubernetes node")
 
 
-def make_pod(cluster: Cluster, namespace: str, name: str, *command: str) -> None:
+def make_pod(cluster: KubernetesClient, namespace: str, name: str, *command: str) -> None:
     container = {"name": "main", "image": IMAGE, "command": list(command)}
     spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
     cluster.create(
@@ -35,7 +35,7 @@ def make_pod(cluster: Cluster, namespace: str, name: str, *command: str) -> None
     )
 
 
-def is_in(cluster: Cluster, namespace: str, name: str, *states: JobState) -> bool:
+def is_in(cluster: KubernetesClient, namespace: str, name: str, *states: JobState) -> bool:
     pod = cluster.get("v1", "Pod", namespace, name)
     return pod is not None and pod_status(pod).state in states
 
@@ -43,7 +43,9 @@ def is_in(cluster: Cluster, namespace: str, name: str, *states: JobState) -> boo
 @pytest.fixture(scope="module")
 def pod(kubernetes_node: KubernetesCluster, namespace: str) -> Iterator[str]:
     """A pod that serves its /tmp on port 8000."""
-    with contextlib.closing(Cluster(default_connection(kubeconfig=str(kubernetes_node.kubeconfig)))) as cluster:
+    with contextlib.closing(
+        KubernetesClient(default_connection(kubeconfig=str(kubernetes_node.kubeconfig)))
+    ) as cluster:
         make_pod(cluster, namespace, "server", "python3", "-m", "http.server", "-d", "/tmp", "8000")
         eventually(lambda: is_in(cluster, namespace, "server", JobState.RUNNING))
         yield "server"
@@ -54,32 +56,34 @@ def pod(kubernetes_node: KubernetesCluster, namespace: str) -> Iterator[str]:
 
 
 def test_a_command_gets_its_words_and_gives_its_output_and_exit_code(
-    cluster: Cluster, namespace: str, pod: str
+    cluster: KubernetesClient, namespace: str, pod: str
 ) -> None:
     script = 'printf "%s|" "$@"; echo oops >&2; exit 7'
-    done = cluster.execute(namespace, pod, ["sh", "-c", script, "sh", "a  b", "", "é\n$HOME"])
+    done = streams.execute(cluster, namespace, pod, ["sh", "-c", script, "sh", "a  b", "", "é\n$HOME"])
     assert (done.exit_code, done.stdout, done.stderr) == (7, "a  b||é\n$HOME|".encode(), b"oops\n")
 
 
-def test_a_command_reads_what_it_is_given(cluster: Cluster, namespace: str, pod: str, tmp_path: Path) -> None:
+def test_a_command_reads_what_it_is_given(cluster: KubernetesClient, namespace: str, pod: str, tmp_path: Path) -> None:
     data = os.urandom(2_000_000)
     with (tmp_path / "out").open("wb") as out:
-        done = cluster.execute(namespace, pod, ["head", "-c", str(len(data))], stdin=data, stdout=out)
+        done = streams.execute(cluster, namespace, pod, ["head", "-c", str(len(data))], stdin=data, stdout=out)
     assert (done.exit_code, done.stdout) == (0, b"")
     assert (tmp_path / "out").read_bytes() == data
 
 
-def test_commands_that_cannot_be_started(cluster: Cluster, namespace: str, pod: str) -> None:
+def test_commands_that_cannot_be_started(cluster: KubernetesClient, namespace: str, pod: str) -> None:
     with pytest.raises(ExecutorError, match=r"'no-such-program' could not be started .*not found"):
-        cluster.execute(namespace, pod, ["no-such-program"])
+        streams.execute(cluster, namespace, pod, ["no-such-program"])
     with pytest.raises(ExecutorError, match=r'404.*pods "no-such-pod" not found'):
-        cluster.execute(namespace, "no-such-pod", ["true"])
+        streams.execute(cluster, namespace, "no-such-pod", ["true"])
 
 
 # files
 
 
-def test_folders_and_files_are_copied_in_and_out(cluster: Cluster, namespace: str, pod: str, tmp_path: Path) -> None:
+def test_folders_and_files_are_copied_in_and_out(
+    cluster: KubernetesClient, namespace: str, pod: str, tmp_path: Path
+) -> None:
     source = tmp_path / "a b"
     (source / "sub").mkdir(parents=True)
     (source / "sub" / "data").write_bytes(os.urandom(3_000_000))
@@ -94,16 +98,18 @@ def test_folders_and_files_are_copied_in_and_out(cluster: Cluster, namespace: st
     assert (tmp_path / "one").read_text() == "#!/bin/sh\n"
 
 
-def test_copies_that_cannot_be_made_say_why(cluster: Cluster, namespace: str, pod: str, tmp_path: Path) -> None:
+def test_copies_that_cannot_be_made_say_why(
+    cluster: KubernetesClient, namespace: str, pod: str, tmp_path: Path
+) -> None:
     with pytest.raises(CommandError, match=r"/no/such/thing of pod 'server' could not be copied"):
         streams.copy_out(cluster, namespace, pod, "main", "/no/such/thing", tmp_path / "x")
     with pytest.raises(CommandError, match=r"could not be copied to /proc/x of pod 'server'"):
         streams.copy_in(cluster, namespace, pod, "main", Path(__file__), "/proc/x")
 
 
-def test_nothing_is_unpacked_elsewhere(cluster: Cluster, namespace: str, pod: str, tmp_path: Path) -> None:
+def test_nothing_is_unpacked_elsewhere(cluster: KubernetesClient, namespace: str, pod: str, tmp_path: Path) -> None:
     script = 'import os; os.mkdir("/tmp/evil"); os.symlink("/etc", "/tmp/evil/link")'
-    cluster.execute(namespace, pod, ["python3", "-c", script])
+    streams.execute(cluster, namespace, pod, ["python3", "-c", script])
     with pytest.raises(ExecutorError, match="outside"):
         streams.copy_out(cluster, namespace, pod, "main", "/tmp/evil", tmp_path / "x")
 
@@ -111,9 +117,9 @@ def test_nothing_is_unpacked_elsewhere(cluster: Cluster, namespace: str, pod: st
 # ports
 
 
-def test_a_port_of_a_pod_is_reached_from_here(cluster: Cluster, namespace: str, pod: str) -> None:
-    cluster.execute(namespace, pod, ["sh", "-c", "head -c 3000000 /dev/zero > /tmp/zeros"])
-    with cluster.forwarded(namespace, pod, 8000) as port:
+def test_a_port_of_a_pod_is_reached_from_here(cluster: KubernetesClient, namespace: str, pod: str) -> None:
+    streams.execute(cluster, namespace, pod, ["sh", "-c", "head -c 3000000 /dev/zero > /tmp/zeros"])
+    with streams.forwarded(cluster, namespace, pod, 8000) as port:
         for _ in range(3):
             with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
                 connection.request("GET", "/zeros")
@@ -122,8 +128,8 @@ def test_a_port_of_a_pod_is_reached_from_here(cluster: Cluster, namespace: str, 
         socket.create_connection(("127.0.0.1", port), 5)
 
 
-def test_a_port_on_which_nobody_listens(cluster: Cluster, namespace: str, pod: str) -> None:
-    with cluster.forwarded(namespace, pod, 8001) as port:
+def test_a_port_on_which_nobody_listens(cluster: KubernetesClient, namespace: str, pod: str) -> None:
+    with streams.forwarded(cluster, namespace, pod, 8001) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", "/")
@@ -171,7 +177,7 @@ class Scissors:
 
 
 def test_a_log_is_whole_though_its_connections_break(
-    cluster: Cluster, kubernetes_node: KubernetesCluster, namespace: str, tmp_path: Path
+    cluster: KubernetesClient, kubernetes_node: KubernetesCluster, namespace: str, tmp_path: Path
 ) -> None:
     dots = "." * 44
     text = f'for t in 1 2 3 4; do for i in $(seq 300); do echo "$t $i {dots}"; done; sleep 1.1; done'
@@ -182,7 +188,7 @@ def test_a_log_is_whole_though_its_connections_break(
     scissors = Scissors((host, int(port)), seed=7)
     server["server"], server["tls-server-name"] = f"https://127.0.0.1:{scissors.port}", host
     (tmp_path / "kubeconfig").write_text(json.dumps(document))
-    cut = Cluster(default_connection(kubeconfig=str(tmp_path / "kubeconfig")))
+    cut = KubernetesClient(default_connection(kubeconfig=str(tmp_path / "kubeconfig")))
     reader, pieces = PodLog(cut, namespace, "talker", "main"), b""
     deadline = time.monotonic() + 120
     while not pieces.endswith(b"end"):
@@ -201,7 +207,7 @@ def test_a_log_is_whole_though_its_connections_break(
 # objects
 
 
-def test_objects_are_applied_listed_and_deleted(cluster: Cluster, namespace: str) -> None:
+def test_objects_are_applied_listed_and_deleted(cluster: KubernetesClient, namespace: str) -> None:
     labels = {"app": "x"}
     thing = {
         "apiVersion": "v1",
@@ -219,15 +225,15 @@ def test_objects_are_applied_listed_and_deleted(cluster: Cluster, namespace: str
     assert cluster.get("v1", "ConfigMap", namespace, "c") is None
 
 
-def test_a_kind_that_the_cluster_does_not_have(cluster: Cluster, namespace: str) -> None:
+def test_a_kind_that_the_cluster_does_not_have(cluster: KubernetesClient, namespace: str) -> None:
     assert not cluster.serves("no.such.group/v1", "Thing")
     with pytest.raises(ExecutorError, match=r"has no Thing \(no.such.group/v1\)"):
         cluster.objects("no.such.group/v1", "Thing", namespace)
 
 
 def test_who_may_not_is_told_what_he_may_not(kubernetes_node: KubernetesCluster, namespace: str, pod: str) -> None:
-    with contextlib.closing(Cluster(default_connection("alice"))) as alice:
+    with contextlib.closing(KubernetesClient(default_connection("alice"))) as alice:
         with pytest.raises(ExecutorError, match=r'User "alice" cannot list resource "pods".*administrators'):
             alice.pods(namespace, "")
         with pytest.raises(ExecutorError, match=r'User "alice" cannot get resource "pods/exec"'):
-            alice.execute(namespace, pod, ["true"])
+            streams.execute(alice, namespace, pod, ["true"])

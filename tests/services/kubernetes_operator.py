@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from typing_extensions import Self
 
-from nemo_run.core.execution.pods.client import Cluster, Object
+from nemo_run.core.execution.pods.client import KubernetesClient, Object
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 
@@ -23,7 +23,7 @@ class Operator:
 
     api: str
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: KubernetesClient, namespace: str) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.errors: list[str] = []

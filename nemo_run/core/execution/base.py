@@ -303,8 +303,8 @@ class Executor(ConfigurableMixin):
 _BUILT_IN = {
     "dgxcloud": "nemo_run.core.execution.dgxcloud.backend:DGXCloudBackend",
     "docker": "nemo_run.core.execution.docker:DockerBackend",
-    "kubeflow": "nemo_run.core.execution.kubeflow:KubeflowBackend",
-    "kubernetes": "nemo_run.core.execution.kubernetes:KubernetesBackend",
+    "kubeflow": "nemo_run.core.execution.kubeflow.backend:KubeflowBackend",
+    "kubernetes": "nemo_run.core.execution.kubernetes.backend:KubernetesBackend",
     "lepton": "nemo_run.core.execution.lepton:LeptonBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",
     "skypilot": "nemo_run.core.execution.skypilot:SkypilotClusterBackend",

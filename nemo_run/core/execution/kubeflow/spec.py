@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.train_job import CONTAINER, train_job
-from nemo_run.core.execution.pods.client import MANAGER, Object
+from nemo_run.core.execution.pods.client import Object
+from nemo_run.core.execution.pods.objects import KEEP, NAME, RANK, START_TIMEOUT, filled, literal, merged
 from nemo_run.core.execution.pods.spec import (
-    NAME,
-    RANK,
     attempt_name,
     command_inside,
     environment,
-    filled,
     head_address,
-    literal,
-    merged,
+    placement,
     pod_spec,
+    resources,
     standard_labels,
 )
 from nemo_run.core.masking import is_secret
 
-if TYPE_CHECKING:
-    from nemo_run.core.execution.kubeflow import KubeflowExecutor
-
 INDEX = "batch.kubernetes.io/job-completion-index"
 """Label and annotation of pods: the rank of the node."""
-
-KEEP = f"{MANAGER}/keep"
-START_TIMEOUT = f"{MANAGER}/start-timeout"
-"""Annotations of a TrainJob: what :class:`KubeflowExecutor` says for its end."""
 
 _OF_THE_RUNTIME = ("restartPolicy", "shareProcessNamespace", "enableServiceLinks", "hostname", "subdomain")
 
@@ -39,7 +30,7 @@ _OF_THE_RUNTIME = ("restartPolicy", "shareProcessNamespace", "enableServiceLinks
 _HEAD = 'export MASTER_ADDR="${PET_MASTER_ADDR:-$MASTER_ADDR}"\n'
 
 
-def job_name(executor: KubeflowExecutor, request: JobRequest) -> str:
+def job_name(executor: KubeflowOptions, request: JobRequest) -> str:
     """Name of the attempts of a job, less their number; JobSet adds up to 17 characters for its pods."""
     name = attempt_name(request)
     digest = name.rpartition("-")[2]
@@ -47,7 +38,7 @@ def job_name(executor: KubeflowExecutor, request: JobRequest) -> str:
     return f"{base[:26].strip('-') or 'job'}-{digest}"
 
 
-def described_job(executor: KubeflowExecutor, request: JobRequest, namespace: str) -> tuple[Object, dict[str, str]]:
+def described_job(executor: KubeflowOptions, request: JobRequest, namespace: str) -> tuple[Object, dict[str, str]]:
     """The TrainJob of an attempt, less what differs from attempt to attempt; and the values of its secret variables."""
     pod = pod_spec(executor, request)
     task = pod.pop("containers")[0]
@@ -70,7 +61,7 @@ def described_job(executor: KubeflowExecutor, request: JobRequest, namespace: st
     return filled(job, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
 
 
-def described(executor: KubeflowExecutor, metadata: Object, container: Object, pod: Object) -> Object:
+def described(executor: KubeflowOptions, metadata: Object, container: Object, pod: Object) -> Object:
     """A TrainJob with what the executor says of it."""
     names = {"resources": "resourcesPerNode"}
     given = {names.get(key, key): value for key, value in container.items() if key not in ("name", "image") and value}
@@ -87,6 +78,26 @@ def described(executor: KubeflowExecutor, metadata: Object, container: Object, p
     }
     changes = {"metadata": of_pods, "spec": {key: value for key, value in pod.items() if value}}
     return train_job(metadata, executor.runtime_ref, own, changes, executor.spec_kwargs)
+
+
+def described_body(executor: KubeflowOptions, name: str, command: list[str]) -> Object:
+    """A TrainJob that runs a command as it is, without an experiment; not yet in the words of a version."""
+    env = [*({"name": key, "value": value} for key, value in executor.env_vars.items()), *executor.env_list]
+    given = {"command": list(command), "env": env, "resources": resources(executor)}
+    mounts = [{"name": CONTAINER, "volumeMounts": executor.volume_mounts}] if executor.volume_mounts else []
+    pod = {"containers": mounts, "volumes": executor.volumes, **placement(executor)}
+    metadata = {
+        "name": name,
+        "namespace": executor.namespace,
+        "labels": executor.labels,
+        "annotations": executor.annotations,
+    }
+    return described(
+        executor,
+        {key: value for key, value in metadata.items() if value},
+        merged(given, executor.container_kwargs),
+        merged(pod, executor.pod_spec_overrides),
+    )
 
 
 def slug(name: str) -> str:

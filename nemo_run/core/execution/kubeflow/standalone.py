@@ -9,15 +9,12 @@ import time
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.train_job import API_VERSION, CONTAINER, KIND
-from nemo_run.core.execution.pods.client import Cluster, Object, default_connection
+from nemo_run.core.execution.pods.client import KubernetesClient, Object
 from nemo_run.core.execution.pods.log import PodLog
 from nemo_run.errors import ExecutorError
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.kubeflow import KubeflowExecutor
 
 _TRAIN_JOB = (API_VERSION, KIND)
 _PAUSE = 1.0  # seconds between two looks at logs
@@ -37,25 +34,25 @@ OVER = (KubeflowJobState.SUCCEEDED, KubeflowJobState.FAILED)
 
 
 @contextlib.contextmanager
-def cluster_of(executor: KubeflowExecutor) -> Iterator[Cluster]:
-    """The cluster of an executor."""
-    with contextlib.closing(Cluster(default_connection(executor.context, executor.kubeconfig))) as cluster:
-        yield cluster
+def connected(executor: KubeflowOptions) -> Iterator[KubernetesClient]:
+    """Give a client of the cluster of an executor; close it at the end."""
+    with contextlib.closing(KubernetesClient(executor.connection())) as client:
+        yield client
 
 
-def launch(executor: KubeflowExecutor, job: Object, *, wait: bool, timeout: float, pause: float) -> KubeflowJobState:
+def launch(executor: KubeflowOptions, job: Object, *, wait: bool, timeout: float, pause: float) -> KubeflowJobState:
     """Create a TrainJob and, if asked for, wait until it runs or has ended."""
     name = job["metadata"]["name"]
-    with cluster_of(executor) as cluster:
-        if cluster.get(*_TRAIN_JOB, executor.namespace, name):
+    with connected(executor) as client:
+        if client.get(*_TRAIN_JOB, executor.namespace, name):
             raise ExecutorError(f"there is a TrainJob {name!r} in {executor.namespace!r} already; cancel it first")
-        cluster.create(job)
+        client.create(job)
         state, end = KubeflowJobState.CREATED, time.monotonic() + timeout
         while wait and state not in (*OVER, KubeflowJobState.RUNNING):
             if time.monotonic() > end:
                 raise ExecutorError(f"TrainJob {name!r} does not run after {timeout:g} s: {state.value}")
             time.sleep(pause)
-            state = state_of(cluster.get(*_TRAIN_JOB, executor.namespace, name)) or KubeflowJobState.UNKNOWN
+            state = state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) or KubeflowJobState.UNKNOWN
     return state
 
 
@@ -74,31 +71,31 @@ def state_of(job: Object | None) -> KubeflowJobState | None:
     return KubeflowJobState.RUNNING if running else KubeflowJobState.UNKNOWN
 
 
-def cancel(executor: KubeflowExecutor, name: str, *, wait: bool, timeout: float, pause: float) -> bool | None:
+def cancel(executor: KubeflowOptions, name: str, *, wait: bool, timeout: float, pause: float) -> bool | None:
     """Delete a TrainJob; whether it and its pods are gone, ``None`` if that was not waited for."""
-    with cluster_of(executor) as cluster:
-        there = cluster.delete(*_TRAIN_JOB, executor.namespace, name)
+    with connected(executor) as client:
+        there = client.delete(*_TRAIN_JOB, executor.namespace, name)
         if not there or not wait:
             return None
         end = time.monotonic() + timeout
-        while cluster.get(*_TRAIN_JOB, executor.namespace, name) or _pods(cluster, executor, name):
+        while client.get(*_TRAIN_JOB, executor.namespace, name) or _pods(client, executor, name):
             if time.monotonic() > end:
                 return False
             time.sleep(pause)
     return True
 
 
-def lines(executor: KubeflowExecutor, name: str, *, follow: bool, count: int) -> Iterator[str]:
+def lines(executor: KubeflowOptions, name: str, *, follow: bool, count: int) -> Iterator[str]:
     """Lines of all pods of a TrainJob: the last ones, or as they come until it has ended."""
-    with cluster_of(executor) as cluster, contextlib.ExitStack() as stack:
+    with connected(executor) as client, contextlib.ExitStack() as stack:
         readers: dict[str, PodLog] = {}
         rests: dict[str, bytes] = {}
         while True:
-            over = not follow or state_of(cluster.get(*_TRAIN_JOB, executor.namespace, name)) in (*OVER, None)
-            for pod in _pods(cluster, executor, name):
+            over = not follow or state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) in (*OVER, None)
+            for pod in _pods(client, executor, name):
                 if pod not in readers:
                     tail = None if follow else count
-                    readers[pod] = PodLog(cluster, executor.namespace, pod, CONTAINER, tail)
+                    readers[pod] = PodLog(client, executor.namespace, pod, CONTAINER, tail)
                     stack.callback(readers[pod].close)
             for pod, reader in readers.items():
                 data = rests.pop(pod, b"") + b"".join(iter(reader.read, b""))
@@ -111,12 +108,12 @@ def lines(executor: KubeflowExecutor, name: str, *, follow: bool, count: int) ->
             time.sleep(_PAUSE)
 
 
-def _pods(cluster: Cluster, executor: KubeflowExecutor, name: str) -> list[str]:
-    pods = cluster.pods(executor.namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
+def _pods(client: KubernetesClient, executor: KubeflowOptions, name: str) -> list[str]:
+    pods = client.pods(executor.namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
     return sorted(pod["metadata"]["name"] for pod in pods)
 
 
-def write_launch_script(executor: KubeflowExecutor, command: list[str], max_retries: int) -> None:
+def write_launch_script(executor: KubeflowOptions, command: list[str], max_retries: int) -> None:
     """Write ``launch.sh`` into the job's folder: the command, with the executor's variables, and tries if it fails."""
     exports = [f"export {name}={shlex.quote(value)}" for name, value in executor.env_vars.items()]
     tries = max_retries + 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_run.core.execution.pods.client import MANAGER, Object
-from nemo_run.core.execution.pods.spec import merged
+from nemo_run.core.execution.pods.objects import merged
 from nemo_run.errors import ExecutorError
 
 API_VERSION, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"

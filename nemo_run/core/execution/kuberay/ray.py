@@ -24,8 +24,10 @@ from nemo_run.core.execution.kuberay.spec import (
     object_of,
     wanted_nodes,
 )
-from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Cluster, Object, default_connection
+from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object, default_connection
+from nemo_run.core.execution.pods.log import PodLog
 from nemo_run.core.execution.pods.status import container_status, is_gone, pod_status
+from nemo_run.core.execution.pods.streams import forwarded
 from nemo_run.core.ray import jobs_api
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
@@ -61,25 +63,25 @@ class KubeRay:
     def start(self, spec: ClusterSpec) -> Record:
         """Create the object."""
         obj, connection = object_of(spec), _connection(kuberay_executor(spec))
-        with contextlib.closing(Cluster(connection)) as cluster:
-            _make_room(cluster, obj)
-            return _record(connection, cluster.create(obj))
+        with contextlib.closing(KubernetesClient(connection)) as client:
+            _make_room(client, obj)
+            return _record(connection, client.create(obj))
 
     def find(self, spec: ClusterSpec) -> Record | None:
         """A living object of that name which is ours."""
         executor = kuberay_executor(spec)
         connection = _connection(executor)
-        with contextlib.closing(Cluster(connection)) as cluster:
+        with contextlib.closing(KubernetesClient(connection)) as client:
             for kind in (CLUSTER, JOB):
-                found = cluster.get(API, kind, executor.namespace, object_name(spec.name, kind))
+                found = client.get(API, kind, executor.namespace, object_name(spec.name, kind))
                 if found is not None and _is_ours(found) and not _has_ended(found):
                     return _record(connection, found)
         return None
 
     def status(self, record: Record) -> ClusterStatus:
         """How the cluster is: what the operator says, then the pods, then Ray itself."""
-        with _connected(record) as cluster:
-            owner = _owner(cluster, record)
+        with _connected(record) as client:
+            owner = _owner(client, record)
             if owner is None or is_gone(owner):
                 reason = "it is being deleted" if owner else "there is no such object any more"
                 return ClusterStatus(ClusterState.STOPPED, reason, 0, record["nodes"])
@@ -87,50 +89,50 @@ class KubeRay:
             if stage in _ENDED:
                 state = ClusterState.STOPPED if stage == "Complete" else ClusterState.FAILED
                 return ClusterStatus(state, _status_reason(owner), 0, record["nodes"], _details(owner, None))
-            return _living(cluster, record, owner)
+            return _living(client, record, owner)
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
         """Through a forwarded port of the head's pod."""
-        with _connected(record) as cluster, _forwarded(cluster, record, DASHBOARD_PORT) as port:
+        with _connected(record) as client, _forwarded(client, record, DASHBOARD_PORT) as port:
             yield Dashboard(f"http://127.0.0.1:{port}")
 
     @contextlib.contextmanager
     def forward(self, record: Record, port: int, target_port: int) -> Iterator[None]:
         """Forward a port of the head's pod."""
-        with _connected(record) as cluster, _forwarded(cluster, record, target_port, port):
+        with _connected(record) as client, _forwarded(client, record, target_port, port):
             yield
 
     def tail(self, record: Record, lines: int) -> str:
         """The log of the first pod that is not ready, or else of the head."""
-        with _connected(record) as cluster:
-            pods = _pods(cluster, record, _ray_cluster(cluster, record))
+        with _connected(record) as client:
+            pods = _pods(client, record, _ray_cluster(client, record))
             waiting = [pod for pod in pods if not _is_ready(pod)]
             started = [pod for pod in waiting if pod_status(pod).state is not JobState.PENDING or _restarts(pod)]
-            return _log(cluster, (started or pods)[0], lines) if pods else ""
+            return _log(client, (started or pods)[0], lines) if pods else ""
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
         """What the pod that followed the job has written, as long as the ``RayJob`` is there."""
         if record["kind"] != JOB:
             return None
-        with _connected(record) as cluster:
-            owner = _owner(cluster, record)
+        with _connected(record) as client:
+            owner = _owner(client, record)
             if owner is None:
                 return None
-            pods = cluster.pods(record["namespace"], f"job-name={record['name']}")
+            pods = client.pods(record["namespace"], f"job-name={record['name']}")
             pods.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
             details = {"submission_id": job, **_last_words(owner, pods)}
-            return KeptJob(details, _log(cluster, pods[-1]) if pods else "")
+            return KeptJob(details, _log(client, pods[-1]) if pods else "")
 
     def stop(self, record: Record) -> None:
         """Delete the object, and wait until its pods are gone. A ``RayJob`` that has ended is left, for its log."""
-        with _connected(record) as cluster:
-            owner = _owner(cluster, record)
+        with _connected(record) as client:
+            owner = _owner(client, record)
             if owner is None or _stage(owner) in _ENDED:
                 return
-            ray = _ray_cluster(cluster, record, owner)
-            cluster.delete(API, record["kind"], record["namespace"], record["name"])
-            _wait_until_gone(lambda: _owner(cluster, record) or _pods(cluster, record, ray), record["name"])
+            ray = _ray_cluster(client, record, owner)
+            client.delete(API, record["kind"], record["namespace"], record["name"])
+            _wait_until_gone(lambda: _owner(client, record) or _pods(client, record, ray), record["name"])
 
 
 # --- objects -----------------------------------------------------------------------------------------------------
@@ -141,9 +143,9 @@ def _connection(executor: KubeRayExecutor) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _connected(record: Record) -> Iterator[Cluster]:
-    with contextlib.closing(Cluster(record["connection"])) as cluster:
-        yield cluster
+def _connected(record: Record) -> Iterator[KubernetesClient]:
+    with contextlib.closing(KubernetesClient(record["connection"])) as client:
+        yield client
 
 
 def _record(connection: dict[str, str], obj: Object) -> Record:
@@ -171,15 +173,15 @@ def _stage(obj: Object) -> str:
     return str((obj.get("status") or {}).get("jobDeploymentStatus") or "")
 
 
-def _make_room(cluster: Cluster, obj: Object) -> None:
+def _make_room(client: KubernetesClient, obj: Object) -> None:
     """See to it that the name is free where it was that of one of ours which has ended."""
     metadata = obj["metadata"]
     where = (API, obj["kind"], metadata["namespace"], metadata["name"])
-    found = cluster.get(*where)
+    found = client.get(*where)
     if found is None or not _is_ours(found) or not _has_ended(found):
         return
-    cluster.delete(*where)
-    _wait_until_gone(lambda: cluster.get(*where), metadata["name"])
+    client.delete(*where)
+    _wait_until_gone(lambda: client.get(*where), metadata["name"])
 
 
 def _wait_until_gone(look: Any, name: str) -> None:
@@ -192,26 +194,26 @@ def _wait_until_gone(look: Any, name: str) -> None:
         time.sleep(0.3)
 
 
-def _owner(cluster: Cluster, record: Record) -> Object | None:
+def _owner(client: KubernetesClient, record: Record) -> Object | None:
     """The object, unless it is another one that has the name now."""
-    found = cluster.get(API, record["kind"], record["namespace"], record["name"])
+    found = client.get(API, record["kind"], record["namespace"], record["name"])
     return found if found is not None and found["metadata"]["uid"] == record["uid"] else None
 
 
-def _ray_cluster(cluster: Cluster, record: Record, owner: Object | None = None) -> Object | None:
+def _ray_cluster(client: KubernetesClient, record: Record, owner: Object | None = None) -> Object | None:
     """The ``RayCluster`` itself, or the one that a ``RayJob`` has now."""
-    owner = owner or _owner(cluster, record)
+    owner = owner or _owner(client, record)
     if owner is None or record["kind"] == CLUSTER:
         return owner
     name = (owner.get("status") or {}).get("rayClusterName")
-    return cluster.get(API, CLUSTER, record["namespace"], name) if name else None
+    return client.get(API, CLUSTER, record["namespace"], name) if name else None
 
 
-def _pods(cluster: Cluster, record: Record, ray: Object | None) -> list[Object]:
+def _pods(client: KubernetesClient, record: Record, ray: Object | None) -> list[Object]:
     """The pods of a cluster, the head first."""
     if ray is None:
         return []
-    pods = cluster.pods(record["namespace"], f"ray.io/cluster={ray['metadata']['name']}")
+    pods = client.pods(record["namespace"], f"ray.io/cluster={ray['metadata']['name']}")
     return sorted(pods, key=lambda pod: (not _is_head(pod), pod["metadata"]["name"]))
 
 
@@ -246,17 +248,17 @@ def _status_reason(obj: Object) -> str:
     return ": ".join(filter(None, [str(status.get("reason") or ""), str(status.get("message") or "").strip()]))
 
 
-def _living(cluster: Cluster, record: Record, owner: Object) -> ClusterStatus:
-    ray = _ray_cluster(cluster, record, owner)
+def _living(client: KubernetesClient, record: Record, owner: Object) -> ClusterStatus:
+    ray = _ray_cluster(client, record, owner)
     wanted = wanted_nodes(ray) if ray else record["nodes"]
     details = _details(owner, ray)
-    pods = [pod for pod in _pods(cluster, record, ray) if not is_gone(pod)]
+    pods = [pod for pod in _pods(client, record, ray) if not is_gone(pod)]
     ready = [pod for pod in pods if _is_ready(pod)]
-    why = _why(cluster, owner, ray, pods, wanted)
+    why = _why(client, owner, ray, pods, wanted)
     if not ready or not _is_head(ready[0]):
         return ClusterStatus(ClusterState.STARTING, why, 0, wanted, details)
     try:
-        with _forwarded(cluster, record, DASHBOARD_PORT, pod=ready[0]) as port:
+        with _forwarded(client, record, DASHBOARD_PORT, pod=ready[0]) as port:
             joined = jobs_api.alive_nodes(Dashboard(f"http://127.0.0.1:{port}"))
     except EngineUnreachableError:
         return ClusterStatus(ClusterState.STARTING, "its dashboard does not answer yet", 0, wanted, details)
@@ -267,12 +269,12 @@ def _living(cluster: Cluster, record: Record, owner: Object) -> ClusterStatus:
     return ClusterStatus(state, why or "its nodes have not joined yet", joined, wanted, details)
 
 
-def _why(cluster: Cluster, owner: Object, ray: Object | None, pods: Sequence[Object], wanted: int) -> str:
+def _why(client: KubernetesClient, owner: Object, ray: Object | None, pods: Sequence[Object], wanted: int) -> str:
     """What a cluster waits for; empty where all its pods are ready."""
     waiting = [pod for pod in pods if not _is_ready(pod)]
     found = [f"{pod['metadata']['name']} {_in_words(pod)}" for pod in waiting]
     if missing := wanted - len(pods):
-        said = _status_reason(ray or owner) or _warning(cluster, ray or owner)
+        said = _status_reason(ray or owner) or _warning(client, ray or owner)
         stage = "it is suspended" if _is_suspended(owner) or (ray and _is_suspended(ray)) else ""
         made = f"{missing} of {wanted} pods are" if pods else "its pods are"
         found.append(said or stage or f"{made} not made yet by the KubeRay operator")
@@ -293,12 +295,12 @@ def _in_words(pod: Object) -> str:
     return f"{'runs, but is not ready yet' if status.state is JobState.RUNNING else 'is being made'}{again}"
 
 
-def _warning(cluster: Cluster, obj: Object) -> str:
+def _warning(client: KubernetesClient, obj: Object) -> str:
     """The last warning that the operator has given of an object; empty where there is none to see."""
-    path = cluster.path("v1", "Event", obj["metadata"]["namespace"])
+    path = client.path("v1", "Event", obj["metadata"]["namespace"])
     selector = f"involvedObject.uid={obj['metadata']['uid']},type=Warning"
     with contextlib.suppress(ExecutorError):  # not everybody may read them
-        events = (cluster.request("GET", path, params={"fieldSelector": selector}) or {}).get("items") or []
+        events = (client.request("GET", path, params={"fieldSelector": selector}) or {}).get("items") or []
         return str(max(events, key=lambda event: str(event.get("lastTimestamp")))["message"]) if events else ""
     return ""
 
@@ -306,9 +308,9 @@ def _warning(cluster: Cluster, obj: Object) -> str:
 # --- logs and ports ----------------------------------------------------------------------------------------------
 
 
-def _log(cluster: Cluster, pod: Object, lines: int | None = None) -> str:
+def _log(client: KubernetesClient, pod: Object, lines: int | None = None) -> str:
     container = pod["spec"]["containers"][0]["name"]
-    log = cluster.pod_log(pod["metadata"]["namespace"], pod["metadata"]["name"], container, lines)
+    log = PodLog(client, pod["metadata"]["namespace"], pod["metadata"]["name"], container, lines)
     with contextlib.closing(log):
         return b"".join(iter(log.read, b"")).decode(errors="replace")
 
@@ -326,20 +328,20 @@ def _last_words(owner: Object, pods: Sequence[Object]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _forwarded(
-    cluster: Cluster, record: Record, target_port: int, port: int = 0, pod: Object | None = None
+    client: KubernetesClient, record: Record, target_port: int, port: int = 0, pod: Object | None = None
 ) -> Iterator[int]:
-    head = pod or _head(cluster, record)
+    head = pod or _head(client, record)
     namespace, name = head["metadata"]["namespace"], head["metadata"]["name"]
     with contextlib.ExitStack() as stack:
         try:
-            number = stack.enter_context(cluster.forwarded(namespace, name, target_port, port))
+            number = stack.enter_context(forwarded(client, namespace, name, target_port, port))
         except OSError as e:
             raise ExecutorError(f"port {port} cannot be used here: {e.strerror}; choose another one") from e
         yield number
 
 
-def _head(cluster: Cluster, record: Record) -> Object:
-    for pod in _pods(cluster, record, _ray_cluster(cluster, record)):
+def _head(client: KubernetesClient, record: Record) -> Object:
+    for pod in _pods(client, record, _ray_cluster(client, record)):
         if _is_head(pod) and not is_gone(pod) and pod_status(pod).state is JobState.RUNNING:
             return pod
     raise ExecutorError(f"the head of the Ray cluster {record['name']!r} does not run; see its status")

@@ -7,18 +7,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
-from nemo_run.core.execution.kubernetes.spec import KEEP, START_TIMEOUT
-from nemo_run.core.execution.pods.attempt import Attempt
+from nemo_run.core.execution.jobs import JobStatus
+from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.client import Object
-from nemo_run.core.execution.pods.spec import ATTEMPT_LABEL, NODE_LABEL, TASK
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, KEEP, NODE_LABEL, START_TIMEOUT
+from nemo_run.core.execution.pods.spec import TASK
 from nemo_run.core.execution.pods.status import Pod, broken, is_gone, pod_status, seconds
 
 _KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """The pods and Jobs of an attempt, by the rank of their nodes.
 
     Attributes:
@@ -27,7 +27,7 @@ class Look:
         jobs: Its Jobs, where they were asked for.
     """
 
-    attempt: Attempt
+    attempt: PodHandle
     pods: Mapping[int, Pod]
     jobs: Mapping[int, Object]
 
@@ -89,13 +89,6 @@ class Look:
             return False
         grace = float(self.pods[rank]["spec"].get("terminationGracePeriodSeconds") or 30)
         return time.time() > told + grace + _KILL_TIME
-
-
-def still(status: JobStatus) -> JobStatus:
-    """A status of an attempt that goes on, whatever some of its nodes say."""
-    if not status.state.is_final:
-        return status
-    return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)
 
 
 def by_attempt(objects: Iterable[Object]) -> dict[str, dict[int, Object]]:

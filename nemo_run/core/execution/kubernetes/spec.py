@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.kubernetes.options import KubernetesOptions
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
-from nemo_run.core.execution.pods.spec import (
-    ATTEMPT,
-    ATTEMPT_LABEL,
-    INBOX_VOLUME,
+from nemo_run.core.execution.pods.objects import (
+    KEEP,
     NAME,
     NET_LABEL,
     NODE_LABEL,
     RANK,
-    TASK,
+    START_TIMEOUT,
     filled,
-    package_place,
-    pod_spec,
-    standard_labels,
+    places_of,
+    secret_object,
+    text_of,
 )
+from nemo_run.core.execution.pods.spec import INBOX_VOLUME, TASK, package_place, pod_spec, standard_labels
 from nemo_run.core.masking import MASK, masked_arguments
 
-if TYPE_CHECKING:
-    from nemo_run.core.execution.kubernetes import KubernetesExecutor
 
-START_TIMEOUT = f"{MANAGER}/start-timeout"
-KEEP = f"{MANAGER}/keep"
-"""Annotations of pods: what :class:`~nemo_run.core.execution.kubernetes.KubernetesExecutor` says for their end."""
-
-
-def job_object(executor: KubernetesExecutor, request: JobRequest, namespace: str) -> Object:
+def job_object(executor: KubernetesOptions, request: JobRequest, namespace: str) -> Object:
     """The Job of one node, less what differs from attempt to attempt."""
     labels = {**standard_labels(request), NODE_LABEL: RANK}
     keep = {KEEP: "true"} if executor.keep_job else {}
@@ -74,14 +65,6 @@ def with_inbox(job: Object, sources: Sequence[Object]) -> Object:
     return {**job, "spec": {**job["spec"], "template": template}}
 
 
-def secret_object(plan: Plan, places: Mapping[str, str], values: Mapping[str, str]) -> Object:
-    """The Secret with the secret variables of an attempt."""
-    name = filled(NAME, places)
-    data = {key: base64.b64encode(filled(value, places).encode()).decode() for key, value in values.items()}
-    metadata = {"name": name, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER, ATTEMPT_LABEL: name}}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-
-
 def service_object(plan: Plan, places: Mapping[str, str]) -> Object:
     """The headless service by which pods find each other, whether they are ready or not."""
     net = filled(plan.spec["net"], places)
@@ -98,12 +81,6 @@ def owner_of(job: Object) -> Object:
     return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
 
 
-def places_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
-    """What stands for the placeholders of an attempt, or of one node of it."""
-    places = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
-    return places if rank is None else {**places, RANK: str(rank)}
-
-
 def manifest(plan: Plan) -> str:
     """The objects of a plan as ``kubectl apply`` takes them, less the packages; values of secrets masked."""
     places = {**places_of(plan, 1, 0), **{package_place(what): f"<{what}>" for what in ("job", "code", "runner")}}
@@ -115,19 +92,3 @@ def manifest(plan: Plan) -> str:
     task = objects[1 if plan.spec["secrets"] else 0]["spec"]["template"]["spec"]["containers"][0]
     task["args"] = masked_arguments(task["args"])
     return text_of(objects)
-
-
-def text_of(objects: Sequence[Object]) -> str:
-    """Objects as ``kubectl apply`` takes them."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        pass
-
-    Dumper.add_representer(str, _text)
-    return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, width=1 << 20, allow_unicode=True))
-
-
-def _text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text.rstrip("\n") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)

@@ -18,14 +18,15 @@ from typing import IO, ClassVar
 from typing_extensions import Self
 
 from nemo_run.core.execution.jobs import JobStatus
-from nemo_run.core.execution.local.supervisor import write_json
-from nemo_run.core.execution.pods.client import Cluster, Object
+from nemo_run.core.execution.pods.client import KubernetesClient, Object
 from nemo_run.core.execution.pods.log import PodLog
-from nemo_run.core.execution.pods.spec import ATTEMPT_LABEL, KEEPER, NODE_LABEL, TASK
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
+from nemo_run.core.execution.pods.spec import KEEPER, TASK
 from nemo_run.core.execution.pods.status import Pod
 from nemo_run.core.execution.pods.streams import unpack
 from nemo_run.core.execution.shared.attempt_files import final_status
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, split_lines
+from nemo_run.core.files import write_json
 from nemo_run.errors import ExecutorError
 
 _PIECE = 1 << 18
@@ -34,7 +35,7 @@ _CONTEXT = 4096  # bytes by which the place in a log is found again
 
 
 @dataclass(frozen=True)
-class Attempt:
+class PodHandle:
     """An attempt, as its handle tells.
 
     Attributes:
@@ -68,7 +69,7 @@ class Attempt:
     def handle(self) -> str:
         """Its handle.
 
-        >>> Attempt("ns", "nr-a-1", 2, Path("/job/attempts/1")).handle
+        >>> PodHandle("ns", "nr-a-1", 2, Path("/job/attempts/1")).handle
         'kubernetes://ns/nr-a-1/2/job/attempts/1'
         """
         return f"{self.scheme}://{self.namespace}/{self.name}/{self.nodes}{self.folder}"
@@ -91,7 +92,7 @@ class Attempt:
     def note_shared(self, objects: Iterable[Object]) -> None:
         """Write down what it has on the cluster together with others: Secrets with packages, the Service of a group."""
         shared = [[obj["kind"], obj["metadata"]["name"]] for obj in objects]
-        write_json(str(self.folder / "shared.json"), {"shared": shared})
+        write_json(self.folder / "shared.json", {"shared": shared})
 
     def shared(self) -> list[tuple[str, str]]:
         """Kinds and names of what it has on the cluster together with others."""
@@ -125,7 +126,7 @@ class Attempt:
             os.close(fd)
 
 
-def record(attempt: Attempt, status: JobStatus, *, cancelled: bool) -> JobStatus:
+def record(attempt: PodHandle, status: JobStatus, *, cancelled: bool) -> JobStatus:
     """Write down how an attempt ended. Its log has to be kept before."""
     end = {
         "exit_code": status.exit_code,
@@ -136,22 +137,22 @@ def record(attempt: Attempt, status: JobStatus, *, cancelled: bool) -> JobStatus
         "node": status.node,
         "lost": status.lost and not cancelled,
     }
-    write_json(str(attempt.folder / "exit.json"), end)
+    write_json(attempt.folder / "exit.json", end)
     return final_status(end)
 
 
-def end_pod(cluster: Cluster, pod: Pod) -> None:
+def end_pod(client: KubernetesClient, pod: Pod) -> None:
     """Give a pod that a node has a deadline that has passed: so it ends, but its log and its exit code stay."""
     if pod["spec"].get("activeDeadlineSeconds") != 1:
         metadata, change = pod["metadata"], {"spec": {"activeDeadlineSeconds": 1}}
-        cluster.patch("v1", "Pod", metadata["namespace"], metadata["name"], change)
+        client.patch("v1", "Pod", metadata["namespace"], metadata["name"], change)
 
 
-def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod, settle: float = 0.0) -> None:
+def keep_log(client: KubernetesClient, attempt: PodHandle, node: int, pod: Pod, settle: float = 0.0) -> None:
     """Bring the log of a pod here, unless more of it is here already.
 
     Args:
-        cluster: The cluster.
+        client: The client of its cluster.
         attempt: The attempt.
         node: Rank of the pod.
         pod: The pod.
@@ -159,7 +160,7 @@ def keep_log(cluster: Cluster, attempt: Attempt, node: int, pod: Pod, settle: fl
             than it says that the task has ended.
     """
     metadata = pod["metadata"]
-    reader = PodLog(cluster, metadata["namespace"], metadata["name"], attempt.container)
+    reader = PodLog(client, metadata["namespace"], metadata["name"], attempt.container)
     target = attempt.log_file(node)
     part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -182,16 +183,16 @@ def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
         time.sleep(seconds)
 
 
-def kept_words(cluster: Cluster, pod: Pod) -> list[bytes]:
+def kept_words(client: KubernetesClient, pod: Pod) -> list[bytes]:
     """What the keeper of a pod has written; its last word is ``end`` when the task has ended."""
     metadata = pod["metadata"]
-    reader = PodLog(cluster, metadata["namespace"], metadata["name"], KEEPER)
+    reader = PodLog(client, metadata["namespace"], metadata["name"], KEEPER)
     words = b"".join(iter(reader.read, b"")).split()
     reader.close()
     return words
 
 
-def keep_artifacts(attempt: Attempt, node: int, words: Sequence[bytes]) -> None:
+def keep_artifacts(attempt: PodHandle, node: int, words: Sequence[bytes]) -> None:
     """Keep what the keeper of a pod has written: packed artifacts, or ``!`` and their size where they are too large."""
     if len(words) < 2 or words[-1] != b"end":
         return
@@ -205,7 +206,7 @@ def keep_artifacts(attempt: Attempt, node: int, words: Sequence[bytes]) -> None:
     attempt.artifacts_file(node).chmod(0o600)
 
 
-def unpack_artifacts(attempt: Attempt, folder: Path) -> None:
+def unpack_artifacts(attempt: PodHandle, folder: Path) -> None:
     """Unpack the artifacts that were kept; those of the first node go before those of the others.
 
     Raises:
@@ -229,7 +230,9 @@ def unpack_artifacts(attempt: Attempt, folder: Path) -> None:
 # --- logs --------------------------------------------------------------------------------------------------------
 
 
-def open_log(cluster: Cluster, attempt: Attempt, rank: int | None = None, tail: int | None = None) -> LogReader:
+def open_log(
+    client: KubernetesClient, attempt: PodHandle, rank: int | None = None, tail: int | None = None
+) -> LogReader:
     """The log of an attempt, or of one of its pods; from its last ``tail`` lines on.
 
     Raises:
@@ -239,16 +242,16 @@ def open_log(cluster: Cluster, attempt: Attempt, rank: int | None = None, tail: 
         known = ", ".join(map(str, range(attempt.nodes)))
         raise ExecutorError(f"rank {rank} has no log of its own; nodes that have one: {known}")
     if rank is None and attempt.nodes > 1:
-        return merged({node: NodeLog(cluster, attempt, node, tail) for node in range(attempt.nodes)})
-    return NodeLog(cluster, attempt, rank or 0, tail)
+        return merged({node: NodeLog(client, attempt, node, tail) for node in range(attempt.nodes)})
+    return NodeLog(client, attempt, rank or 0, tail)
 
 
 class NodeLog:
     """The log of one pod: from its node as long as the pod is there, and then what was kept of it."""
 
-    def __init__(self, cluster: Cluster, attempt: Attempt, node: int, tail: int | None) -> None:
+    def __init__(self, client: KubernetesClient, attempt: PodHandle, node: int, tail: int | None) -> None:
         """Describe the log; nothing is asked for."""
-        self._cluster = cluster
+        self._client = client
         self._attempt = attempt
         self._node = node
         self._tail = tail
@@ -286,12 +289,12 @@ class NodeLog:
     def _read_live(self) -> bytes:
         if self._live is None:
             attempt = self._attempt
-            pods = self._cluster.pods(attempt.namespace, attempt.selector)
+            pods = self._client.pods(attempt.namespace, attempt.selector)
             pods = [pod for pod in pods if attempt.node_of(pod) == self._node]
             if not pods:
                 return b""
             name = min(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
-            self._live = PodLog(self._cluster, attempt.namespace, name, attempt.container)
+            self._live = PodLog(self._client, attempt.namespace, name, attempt.container)
             if self._tail is not None:
                 data = b"".join(iter(self._live.read, b""))
                 self._note(data)

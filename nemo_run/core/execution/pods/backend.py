@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
-from nemo_run.core.execution.kubernetes.spec import places_of, secret_object
 from nemo_run.core.execution.pods import attempt as attempts, shipping
-from nemo_run.core.execution.pods.attempt import Attempt
-from nemo_run.core.execution.pods.client import Cluster, Object, default_connection
-from nemo_run.core.execution.pods.shipping import Volume
-from nemo_run.core.execution.pods.spec import NAME
+from nemo_run.core.execution.pods.attempt import PodHandle
+from nemo_run.core.execution.pods.client import KubernetesClient, Object, default_connection
+from nemo_run.core.execution.pods.objects import NAME, places_of, secret_object
+from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
 from nemo_run.core.execution.shared.log_reader import LogReader
 
-A = TypeVar("A", bound=Attempt)
+A = TypeVar("A", bound=PodHandle)
 
 
-class Belongings(NamedTuple):
+class PodInputs(NamedTuple):
     """What an attempt needs on the cluster before its pods are made.
 
     Attributes:
@@ -33,12 +32,12 @@ class Belongings(NamedTuple):
     secrets: list[Object]
 
     @classmethod
-    def of(cls, plan: Plan, attempt: int) -> Belongings:
+    def of(cls, plan: Plan, attempt: int) -> PodInputs:
         """Those of an attempt."""
         places, found = places_of(plan, attempt), shipping.contents(plan)
         pieces: list[tuple[str, Object]] = []
         if plan.spec["volume"]:
-            places |= shipping.paths_on(Volume.from_json(plan.spec["volume"]), found)
+            places |= shipping.paths_on(VolumeClaim.from_json(plan.spec["volume"]), found)
         else:
             pieces = shipping.piece_secrets(plan.spec["namespace"], found)
         secrets = [secret for _, secret in pieces]
@@ -61,12 +60,12 @@ class PodBackend(Generic[A]):
 
     def __init__(self, **connection: str) -> None:
         """Take note of how to connect."""
-        self._cluster = Cluster(connection or default_connection())
+        self._client = KubernetesClient(connection or default_connection())
         self._sent: set[tuple[str, str]] = set()  # Secrets that were seen on the cluster
 
     def close(self) -> None:
         """Close the connection."""
-        self._cluster.close()
+        self._client.close()
 
     # submitting
 
@@ -81,7 +80,7 @@ class PodBackend(Generic[A]):
     def _provide(self, secret: Object) -> None:
         key = (secret["metadata"]["namespace"], secret["metadata"]["name"])
         if key not in self._sent:
-            self._cluster.provide(secret)
+            self._client.provide(secret)
             self._sent.add(key)
 
     # following
@@ -103,14 +102,14 @@ class PodBackend(Generic[A]):
         """Status of attempts of a namespace, by their handles."""
         raise NotImplementedError
 
-    def _missing(self, this: Attempt) -> JobStatus:
+    def _missing(self, this: PodHandle) -> JobStatus:
         """Status of an attempt that the cluster does not have."""
         if not (this.folder / "submitted").exists():
             return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
         with this.locked():
             return this.recorded() or attempts.record(this, self._lost(this), cancelled=this.cancelled)
 
-    def _lost(self, this: Attempt) -> JobStatus:
+    def _lost(self, this: PodHandle) -> JobStatus:
         reason = f"its {self.what_makes_pods} was deleted by somebody; how the task ended is not known"
         return JobStatus(JobState.FAILED, None, reason, lost=True)
 
@@ -128,4 +127,4 @@ class PodBackend(Generic[A]):
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
         """The log of an attempt, or of one node of it."""
-        return attempts.open_log(self._cluster, self.kind_of_attempt.parse(handle), rank, tail)
+        return attempts.open_log(self._client, self.kind_of_attempt.parse(handle), rank, tail)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
@@ -77,15 +78,15 @@ def _contexts(files: str) -> tuple[dict[str, dict[str, Any]], str]:
     return contexts, current
 
 
-class Cluster:
-    """One cluster. It is connected to when it is first needed.
+class KubernetesClient:
+    """Client of the API of one cluster, which connects when it is first used.
 
     Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError`, with the
     server's own words, where the answer is a refusal. Names are given by us, so that any request may be repeated.
 
     Example:
-        >>> cluster = Cluster({"kubeconfig": "/home/me/.kube/config", "context": "prod"})
-        >>> cluster.name
+        >>> client = KubernetesClient({"kubeconfig": "/home/me/.kube/config", "context": "prod"})
+        >>> client.name
         'prod'
     """
 
@@ -315,11 +316,9 @@ class Cluster:
 
     def websocket(self, path: str, params: Sequence[tuple[str, str]]) -> Any:
         """Open a web socket, as the SDK does for what goes in both directions."""
-        from nemo_run.core.execution.pods import streams
-
         api = self._connect()
         url = f"{api.configuration.host.rstrip('/')}{path}?{urlencode(params)}"
-        return streams.open_websocket(api.configuration, url, self.authorization(), self.name)
+        return open_websocket(api.configuration, url, self.authorization(), self.name)
 
     def _connect(self) -> Any:
         if self._api is None:
@@ -365,37 +364,6 @@ class Cluster:
             f"--context {self.name} get pods"
         )
 
-    # pods
-
-    def pod_log(self, namespace: str, pod: str, container: str, tail: int | None = None) -> Any:
-        """A :class:`LogReader` of the log of a container, which need not have started yet."""
-        from nemo_run.core.execution.pods.log import PodLog
-
-        return PodLog(self, namespace, pod, container, tail)
-
-    def execute(
-        self,
-        namespace: str,
-        pod: str,
-        argv: Sequence[str],
-        *,
-        container: str = "",
-        stdin: IO[bytes] | bytes | None = None,
-        stdout: IO[bytes] | None = None,
-    ) -> Any:
-        """Run a command in a container; see :func:`nemo_run.core.execution.pods.streams.execute`."""
-        from nemo_run.core.execution.pods import streams
-
-        return streams.execute(self, namespace, pod, argv, container=container, stdin=stdin, stdout=stdout)
-
-    @contextlib.contextmanager
-    def forwarded(self, namespace: str, pod: str, port: int, local_port: int = 0) -> Iterator[int]:
-        """While it is open, a port of this machine (127.0.0.1) leads to a port of a pod; gives its number."""
-        from nemo_run.core.execution.pods import streams
-
-        with streams.forwarded(self, namespace, pod, port, local_port) as number:
-            yield number
-
 
 def _root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
@@ -414,3 +382,31 @@ def sdk(who: str) -> Any:
             f"{who} needs the Kubernetes client, which is not installed: pip install 'nemo-run[kubernetes]'"
         ) from None
     return kubernetes
+
+
+def open_websocket(configuration: Any, url: str, headers: dict[str, str], cluster: str) -> Any:
+    """A web socket of the SDK."""
+    ws_client = importlib.import_module("kubernetes.stream.ws_client")
+    websocket = websocket_sdk()
+    try:
+        return ws_client.create_websocket(configuration, ws_client.get_websocket_url(url), headers)
+    except websocket.WebSocketBadStatusException as e:
+        body = getattr(e, "resp_body", None) or b""
+        words = _message(body) or str(e)
+        if e.status_code >= 500 and e.status_code != 500:
+            raise EngineUnreachableError(f"the cluster {cluster!r} does not answer: {words}") from e
+        raise ExecutorError(f"the cluster {cluster!r} refused ({e.status_code}): {words}") from e
+    except (OSError, websocket.WebSocketException) as e:
+        raise EngineUnreachableError(f"the cluster {cluster!r} does not answer: {e}") from e
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()[:300]
+
+
+def websocket_sdk() -> Any:
+    """Return the package with which the Kubernetes client speaks WebSocket."""
+    return importlib.import_module("websocket")

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from nemo_run.core.execution.pods.client import Cluster
+from nemo_run.core.execution.pods.client import KubernetesClient
 from nemo_run.errors import EngineUnreachableError
 
 _PIECE = 1 << 18
@@ -23,10 +23,12 @@ class PodLog:
     line; what was seen already is dropped by the number of its bytes, so that no line is lost and none comes twice.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str, tail: int | None = None) -> None:
+    def __init__(
+        self, client: KubernetesClient, namespace: str, pod: str, container: str, tail: int | None = None
+    ) -> None:
         """Read from the beginning, or from the last ``tail`` lines on."""
-        self._cluster = cluster
-        self._path = f"{cluster.path('v1', 'Pod', namespace, pod)}/log"
+        self._client = client
+        self._path = f"{client.path('v1', 'Pod', namespace, pod)}/log"
         self._container = container
         self._tail = tail
         self._open = contextlib.ExitStack()
@@ -75,7 +77,7 @@ class PodLog:
             params["sinceTime"] = self._lines.last.decode()
         elif self._tail is not None:
             params["tailLines"] = str(self._tail)
-        answer = self._open.enter_context(self._cluster.stream(self._path, params, absent=(400, 404)))
+        answer = self._open.enter_context(self._client.stream(self._path, params, absent=(400, 404)))
         if answer is None:
             self.close()
             return False

@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from nemo_run.core.execution.jobs import JobState, Plan
-from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Cluster, Object
-from nemo_run.core.execution.pods.spec import PodExecutor, package_place
+from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object
+from nemo_run.core.execution.pods.options import PodOptions
+from nemo_run.core.execution.pods.spec import package_place
 from nemo_run.core.execution.pods.status import broken, pod_status
-from nemo_run.core.execution.pods.streams import copy_in, copy_out
+from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.execution.shared.shipping import job_archive, packages
 from nemo_run.errors import CommandError, ExecutorError
@@ -36,7 +37,7 @@ _PATIENCE = 300.0  # seconds in which a pod that copies must start
 
 
 @dataclass(frozen=True)
-class Volume:
+class VolumeClaim:
     """A volume that pods share.
 
     Attributes:
@@ -58,7 +59,7 @@ class Volume:
         return {**asdict(self), "image_pull_secrets": list(self.image_pull_secrets)}
 
     @classmethod
-    def of(cls, executor: PodExecutor, namespace: str) -> Volume | None:
+    def of(cls, executor: PodOptions, namespace: str) -> VolumeClaim | None:
         """The volume that an executor names; ``None`` where it names none."""
         if not executor.workdir_pvc:
             return None
@@ -67,7 +68,7 @@ class Volume:
         return cls(namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, secrets)
 
     @classmethod
-    def from_json(cls, doc: Mapping[str, object]) -> Volume:
+    def from_json(cls, doc: Mapping[str, object]) -> VolumeClaim:
         """The volume that :meth:`to_json` described."""
         secrets = doc["image_pull_secrets"]
         return cls(**{**doc, "image_pull_secrets": tuple(secrets)})  # type: ignore[arg-type]
@@ -82,17 +83,17 @@ def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
     return found
 
 
-def for_volumes(plans: Iterable[Plan]) -> dict[Volume, dict[str, bytes]]:
+def for_volumes(plans: Iterable[Plan]) -> dict[VolumeClaim, dict[str, bytes]]:
     """The packages that go by volumes.
 
     Raises:
         ExecutorError: Packages of a job without a volume are too large to go in Secrets.
     """
-    by_volume: dict[Volume, dict[str, bytes]] = {}
+    by_volume: dict[VolumeClaim, dict[str, bytes]] = {}
     for plan in plans:
         found = contents(plan)
         if plan.spec["volume"]:
-            by_volume.setdefault(Volume.from_json(plan.spec["volume"]), {}).update(found.values())
+            by_volume.setdefault(VolumeClaim.from_json(plan.spec["volume"]), {}).update(found.values())
         else:
             check_size(plan.job_id, found)
     return by_volume
@@ -139,17 +140,17 @@ def inbox(pieces: Sequence[tuple[str, Object]]) -> list[Object]:
     ]
 
 
-def adopt(cluster: Cluster, obj: Object, owner: Object) -> None:
+def adopt(client: KubernetesClient, obj: Object, owner: Object) -> None:
     """Let a Secret or a Service go when all its owners have gone, and make it again if it went meanwhile."""
     metadata = obj["metadata"]
     owned = {"metadata": {"ownerReferences": [owner]}}
     whole = {**obj, "metadata": {**metadata, **owned["metadata"]}}
-    while cluster.patch("v1", obj["kind"], metadata["namespace"], metadata["name"], owned) is None:
-        if cluster.provide(whole):
+    while client.patch("v1", obj["kind"], metadata["namespace"], metadata["name"], owned) is None:
+        if client.provide(whole):
             return
 
 
-def release(cluster: Cluster, namespace: str, shared: Iterable[tuple[str, str]], uid: str) -> None:
+def release(client: KubernetesClient, namespace: str, shared: Iterable[tuple[str, str]], uid: str) -> None:
     """Take objects, given by kind and name, from an owner that is about to be deleted; delete those that have no other.
 
     If this were left to the cluster's garbage collector, one that has just seen the last owner go would delete what
@@ -157,43 +158,43 @@ def release(cluster: Cluster, namespace: str, shared: Iterable[tuple[str, str]],
     """
     without = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": uid}]}}
     for kind, name in shared:
-        obj = cluster.patch("v1", kind, namespace, name, without)
+        obj = client.patch("v1", kind, namespace, name, without)
         if obj and not obj["metadata"].get("ownerReferences"):
-            cluster.delete_unchanged({**obj, "apiVersion": "v1", "kind": kind})
+            client.delete_unchanged({**obj, "apiVersion": "v1", "kind": kind})
 
 
 # --- a volume ----------------------------------------------------------------------------------------------------
 
 
-def paths_on(volume: Volume, found: Mapping[str, tuple[str, bytes]]) -> dict[str, str]:
+def paths_on(volume: VolumeClaim, found: Mapping[str, tuple[str, bytes]]) -> dict[str, str]:
     """Where the packages lie on a volume, by the placeholders that stand for these paths."""
     return {package_place(what): f"{volume.path}/.packages/{name}" for what, (name, _) in found.items()}
 
 
-def send(cluster: Cluster, volume: Volume, files: Mapping[str, bytes]) -> None:
+def send(client: KubernetesClient, volume: VolumeClaim, files: Mapping[str, bytes]) -> None:
     """Put packages on a volume, as far as they are not there already; by their names."""
     folder = f"{volume.path}/.packages"
-    with mover(cluster, volume) as pod:
-        listed = cluster.execute(volume.namespace, pod, ("sh", "-c", f"ls {shlex.quote(folder)} 2>/dev/null"))
+    with mover(client, volume) as pod:
+        listed = execute(client, volume.namespace, pod, ("sh", "-c", f"ls {shlex.quote(folder)} 2>/dev/null"))
         there = set(listed.stdout.decode(errors="replace").split())
         for name, content in files.items():
             if name not in there:
-                _send_one(cluster, volume, pod, f"{folder}/{name}", content)
+                _send_one(client, volume, pod, f"{folder}/{name}", content)
 
 
-def _send_one(cluster: Cluster, volume: Volume, pod: str, target: str, content: bytes) -> None:
+def _send_one(client: KubernetesClient, volume: VolumeClaim, pod: str, target: str, content: bytes) -> None:
     part = f"{target}.{uuid.uuid4().hex[:8]}.part"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, PurePosixPath(part).name)
         file.write_bytes(content)
-        copy_in(cluster, volume.namespace, pod, _MOVER, file, part)
-    moved = cluster.execute(volume.namespace, pod, ("mv", part, target))
+        copy_in(client, volume.namespace, pod, _MOVER, file, part)
+    moved = execute(client, volume.namespace, pod, ("mv", part, target))
     if moved.exit_code:
         raise CommandError(f"{target} could not be written: {moved.stderr.decode(errors='replace').strip()}", moved)
 
 
 @contextlib.contextmanager
-def mover(cluster: Cluster, volume: Volume) -> Iterator[str]:
+def mover(client: KubernetesClient, volume: VolumeClaim) -> Iterator[str]:
     """While it is open, there is a pod that has the volume; gives its name.
 
     Raises:
@@ -215,19 +216,19 @@ def mover(cluster: Cluster, volume: Volume) -> Iterator[str]:
         "imagePullSecrets": [{"name": secret} for secret in volume.image_pull_secrets],
     }
     metadata = {"name": name, "namespace": volume.namespace, "labels": {MANAGED_BY: MANAGER}}
-    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    client.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     try:
-        _await(cluster, volume, name)
+        _await(client, volume, name)
         yield name
     finally:
-        cluster.delete("v1", "Pod", volume.namespace, name, grace=0)
+        client.delete("v1", "Pod", volume.namespace, name, grace=0)
 
 
-def _await(cluster: Cluster, volume: Volume, name: str) -> None:
+def _await(client: KubernetesClient, volume: VolumeClaim, name: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     what = f"the pod that copies to the volume {volume.claim!r} in namespace {volume.namespace!r}"
     while True:
-        pod = cluster.get("v1", "Pod", volume.namespace, name)
+        pod = client.get("v1", "Pod", volume.namespace, name)
         if pod is None:
             raise ExecutorError(f"{what} was deleted by somebody")
         status = pod_status(pod)
@@ -240,24 +241,26 @@ def _await(cluster: Cluster, volume: Volume, name: str) -> None:
         time.sleep(0.2)
 
 
-def copy_to_volume(cluster: Cluster, volume: Volume, source: Path, target: str) -> None:
+def copy_to_volume(client: KubernetesClient, volume: VolumeClaim, source: Path, target: str) -> None:
     """Copy a file or folder of this machine to a volume; a folder's content goes into the folder."""
-    with mover(cluster, volume) as pod:
-        copy_in(cluster, volume.namespace, pod, _MOVER, source, target)
+    with mover(client, volume) as pod:
+        copy_in(client, volume.namespace, pod, _MOVER, source, target)
 
 
-def copy_from_volume(cluster: Cluster, volume: Volume, source: str, target: Path) -> None:
+def copy_from_volume(client: KubernetesClient, volume: VolumeClaim, source: str, target: Path) -> None:
     """Copy a file or folder of a volume to this machine; a folder's content goes into the folder."""
-    with mover(cluster, volume) as pod:
-        copy_out(cluster, volume.namespace, pod, _MOVER, source, target)
+    with mover(client, volume) as pod:
+        copy_out(client, volume.namespace, pod, _MOVER, source, target)
 
 
-def collect(cluster: Cluster, volume: Volume, folders: Sequence[str], patterns: Sequence[str], target: Path) -> None:
+def collect(
+    client: KubernetesClient, volume: VolumeClaim, folders: Sequence[str], patterns: Sequence[str], target: Path
+) -> None:
     """Bring from jobs' folders on a volume their artifacts, and the files of their code that match a pattern."""
-    with mover(cluster, volume) as pod, tempfile.TemporaryDirectory() as temporary:
+    with mover(client, volume) as pod, tempfile.TemporaryDirectory() as temporary:
         for number, folder in enumerate(folders):
             copy = Path(temporary, str(number))
-            copy_out(cluster, volume.namespace, pod, _MOVER, f"{folder}/artifacts", target)
+            copy_out(client, volume.namespace, pod, _MOVER, f"{folder}/artifacts", target)
             if patterns:
-                copy_out(cluster, volume.namespace, pod, _MOVER, f"{folder}/code", copy)
+                copy_out(client, volume.namespace, pod, _MOVER, f"{folder}/code", copy)
                 copy_matching(copy, patterns, target)

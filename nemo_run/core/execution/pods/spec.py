@@ -6,35 +6,24 @@ What differs from attempt to attempt and from node to node stands as a placehold
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, ClassVar, TypeVar
 
-from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.base import Executor, ExecutorMacros, JobRequest
+from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
+from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK, literal, merged
+from nemo_run.core.execution.pods.options import RUN_FOLDER, PodOptions
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
 from nemo_run.core.masking import is_secret
-from nemo_run.core.packaging.base import Packager
-from nemo_run.core.packaging.git import GitArchivePackager
-from nemo_run.errors import ExecutorError
 
-T = TypeVar("T")
-
-NAME, ATTEMPT, RANK = "\0name\0", "\0attempt\0", "\0rank\0"
-"""Placeholders for the name of an attempt, its number, and the rank of a node."""
-
-ATTEMPT_LABEL, NODE_LABEL, NET_LABEL = (f"{MANAGER}/{what}" for what in ("attempt", "node", "net"))
 TASK, KEEPER = "task", "keeper"
 """Containers of a pod: that of the task, and the one that keeps its artifacts."""
 
-RUN_FOLDER = f"/{RUNDIR_NAME}"
 INBOX = f"{RUN_FOLDER}-in"
 """Where packages arrive in a pod, each in one or several pieces."""
 
@@ -93,126 +82,10 @@ _PACK = """\
   if [ "$size" -le {largest} ]; then base64 < ../.artifacts.tar.gz | tr -d '\\n'; echo; else echo "! $size"; fi"""
 
 
-@dataclass(kw_only=True)
-class PodExecutor(Executor):
-    """What is said of pods, whatever it is that makes them.
-
-    Attributes:
-        image: The image. It needs ``sh`` and ``tar``, and for functions and Python scripts Python 3.10 or newer.
-        num_nodes: Pods over which one task spans.
-        nprocs_per_node: Processes that a launcher such as torchrun starts in each pod; by default one for each GPU.
-        gpus_per_node: GPUs of each pod.
-        cpu_requests: CPU that is kept free for each pod, e.g. ``"500m"`` or ``"8"``.
-        memory_requests: Memory that is kept free for each pod, e.g. ``"64Gi"``.
-        cpu_limits: CPU that each pod may use.
-        memory_limits: Memory that each pod may use; a task that needs more is killed.
-        extra_resource_requests: Further resources that are kept free.
-        extra_resource_limits: Further limits.
-        volume_mounts: Where volumes are mounted, as Kubernetes takes it.
-        volumes: Volumes of the pod, as Kubernetes takes them.
-        labels: Labels of the job.
-        annotations: Annotations of the job.
-        pod_annotations: Annotations of the pods.
-        pod_labels: Labels of the pods.
-        tolerations: Taints that do not matter, as Kubernetes takes them.
-        affinity: Where the pods should run, as Kubernetes takes it.
-        env_list: Environment variables as Kubernetes takes them, e.g. from a Secret or from a field of the pod.
-        pod_spec_overrides: Merged into the specification of the pods.
-        image_pull_secrets: Names of the Secrets with which the image is pulled.
-        container_kwargs: Merged into the container of the task.
-        workdir_pvc: Volume claim through which code and files of any size reach the pods, and artifacts come back.
-        workdir_pvc_path: Where that is mounted.
-        data_mover_image: Image of the pod that copies to that volume and from it; by default the task's own.
-        context: Context of the kubeconfig; by default the current one, or the cluster that this process runs in.
-        kubeconfig: The kubeconfig; by default ``$KUBECONFIG`` or ``~/.kube/config``.
-    """
-
-    needs_image: ClassVar[bool] = True
-    may_restart: ClassVar[bool] = False
-    """Whether a pod may be started again within an attempt."""
-
-    namespace: str | None = None
-    image: str = ""
-    num_nodes: int = 1
-    nprocs_per_node: int | None = None
-    gpus_per_node: int | None = None
-    cpu_requests: str | None = None
-    memory_requests: str | None = None
-    cpu_limits: str | None = None
-    memory_limits: str | None = None
-    extra_resource_requests: dict[str, str] = field(default_factory=dict)
-    extra_resource_limits: dict[str, str] = field(default_factory=dict)
-    volume_mounts: list[dict[str, Any]] = field(default_factory=list)
-    volumes: list[dict[str, Any]] = field(default_factory=list)
-    labels: dict[str, Any] = field(default_factory=dict)
-    annotations: dict[str, Any] = field(default_factory=dict)
-    pod_annotations: dict[str, Any] = field(default_factory=dict)
-    pod_labels: dict[str, Any] = field(default_factory=dict)
-    tolerations: list[dict[str, Any]] = field(default_factory=list)
-    affinity: dict[str, Any] = field(default_factory=dict)
-    env_list: list[dict[str, Any]] = field(default_factory=list)
-    pod_spec_overrides: dict[str, Any] = field(default_factory=dict)
-    image_pull_secrets: list[str] = field(default_factory=list)
-    container_kwargs: dict[str, Any] = field(default_factory=dict)
-    workdir_pvc: str | None = None
-    workdir_pvc_path: str = RUN_FOLDER
-    data_mover_image: str = ""
-    context: str | None = None
-    kubeconfig: str | None = None
-    gpu_resource_name: str = "nvidia.com/gpu"
-    node_selector: dict[str, str] = field(default_factory=dict)
-    service_account: str | None = None
-    priority_class: str | None = None
-    shm_size: str | None = None
-    working_dir: str = ""
-    grace: int = 30
-    packager: Packager = field(default_factory=GitArchivePackager)
-
-    def nnodes(self) -> int:
-        """Number of pods over which a task spans."""
-        return self.num_nodes
-
-    def nproc_per_node(self) -> int:
-        """Processes in each pod."""
-        return self.nprocs_per_node or self.gpus_per_node or 1
-
-    def macro_values(self) -> ExecutorMacros:
-        """Variables in which a pod is told of the others."""
-        return ExecutorMacros(
-            head_node_ip_var="MASTER_ADDR",
-            nproc_per_node_var="NPROC_PER_NODE",
-            num_nodes_var="NNODES",
-            node_rank_var="NODE_RANK",
-            het_group_host_var="het_group_host",
-        )
-
-    def check(self) -> None:
-        """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
-        super().check()
-        where = type(self).__name__
-        if (self.image or self.needs_image) and not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):
-            raise ExecutorError(f"{where}.image: {self.image!r} is not the name of an image")
-        for name in ("num_nodes", "nprocs_per_node"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ExecutorError(f"{where}.{name} must be 1 or more, but is {getattr(self, name)}")
-        if not self.workdir_pvc_path.startswith("/"):
-            raise ExecutorError(f"{where}.workdir_pvc_path: {self.workdir_pvc_path!r} must begin with '/'")
-        mounted = {volume.get("name") for volume in self.volumes}
-        for mount in self.volume_mounts:
-            if mount.get("name") not in mounted:
-                raise ExecutorError(f"{where}.volume_mounts: there is no volume {mount.get('name')!r} in volumes")
-        for name in ("volumes", "volume_mounts", "tolerations", "affinity", "env_list", "pod_spec_overrides",
-                     "container_kwargs", "labels", "annotations", "pod_labels", "pod_annotations"):  # fmt: skip
-            try:
-                json.dumps(getattr(self, name))
-            except (TypeError, ValueError) as e:
-                raise ExecutorError(f"{where}.{name} must be values that JSON can hold: {e}") from None
-
-
 # --- packages ----------------------------------------------------------------------------------------------------
 
 
-def package_paths(executor: PodExecutor, request: JobRequest) -> dict[str, str]:
+def package_paths(executor: PodOptions, request: JobRequest) -> dict[str, str]:
     """Where what a job needs arrives in its pods, by name: in the inbox, or on the volume."""
     names = ["job", *(["code"] if request.code_archive else []), *(["runner"] if needs_runner(request.command) else [])]
     return {name: package_place(name) if executor.workdir_pvc else f"{INBOX}/{name}" for name in names}
@@ -261,7 +134,7 @@ def host_name(member: int, rank: int | str) -> str:
 # --- the pod -----------------------------------------------------------------------------------------------------
 
 
-def job_folder(executor: PodExecutor, request: JobRequest) -> str:
+def job_folder(executor: PodOptions, request: JobRequest) -> str:
     """The folder in the pod that stands for the job's folder in the store."""
     if not executor.workdir_pvc:
         return RUN_FOLDER
@@ -269,7 +142,7 @@ def job_folder(executor: PodExecutor, request: JobRequest) -> str:
     return f"{executor.workdir_pvc_path}/{_slug(request.experiment_id)}/{job}/{ATTEMPT}-{RANK}"
 
 
-def command_inside(executor: PodExecutor, request: JobRequest) -> Command:
+def command_inside(executor: PodOptions, request: JobRequest) -> Command:
     """The command as it is run in the pod: its paths, its Python, its launcher."""
     command = relocated(request.command, request.directory, job_folder(executor, request))
     layout = Layout(
@@ -283,7 +156,7 @@ def command_inside(executor: PodExecutor, request: JobRequest) -> Command:
     return executor.get_launcher().wrap(_without_macros(executor, request, command), layout)
 
 
-def _without_macros(executor: PodExecutor, request: JobRequest, command: Command) -> Command:
+def _without_macros(executor: PodOptions, request: JobRequest, command: Command) -> Command:
     """The command with the names of nodes in place of macros; no shell need be there to look them up."""
     macros, values = executor.macro_values(), _node_variables(executor, request)
 
@@ -301,7 +174,7 @@ def head_address(request: JobRequest) -> str:
     return f"{host_name(request.member, 0)}.{net_name(request)}"
 
 
-def environment(executor: PodExecutor, request: JobRequest, command: Command) -> dict[str, str]:
+def environment(executor: PodOptions, request: JobRequest, command: Command) -> dict[str, str]:
     """All variables of the task beside those of the image: nothing comes from the launching process by itself."""
     group = {}
     if request.group:
@@ -311,22 +184,13 @@ def environment(executor: PodExecutor, request: JobRequest, command: Command) ->
     return {**own, **_node_variables(executor, request), **group, **executor.env_vars, **command.env}
 
 
-def _node_variables(executor: PodExecutor, request: JobRequest) -> dict[str, str]:
+def _node_variables(executor: PodOptions, request: JobRequest) -> dict[str, str]:
     return {
         "MASTER_ADDR": head_address(request) if executor.num_nodes > 1 else "localhost",
         "NODE_RANK": RANK,
         "NNODES": str(executor.num_nodes),
         "NPROC_PER_NODE": str(executor.nproc_per_node()),
     }
-
-
-def literal(text: str) -> str:
-    """A text in which Kubernetes expands nothing.
-
-    >>> literal("$(HOME) costs $5")
-    '$$(HOME) costs $$5'
-    """
-    return text.replace("$", "$$")
 
 
 def variables(env: Mapping[str, str], secret: str) -> list[Object]:
@@ -368,14 +232,14 @@ def _variable(name: str) -> str:
     return f"\0{name}\0"
 
 
-def working_dir(executor: PodExecutor, request: JobRequest, command: Command) -> str:
+def working_dir(executor: PodOptions, request: JobRequest, command: Command) -> str:
     """Working directory; empty for that of the image."""
     base = f"{job_folder(executor, request)}/code" if request.code_archive else ""
     path = PurePosixPath(base, executor.working_dir, command.cwd)
     return "" if str(path) == "." else str(path)
 
 
-def resources(executor: PodExecutor) -> Object:
+def resources(executor: PodOptions) -> Object:
     """What a pod asks for, and what it may use."""
     gpus = {executor.gpu_resource_name: str(executor.gpus_per_node)} if executor.gpus_per_node else {}
     requests = {"cpu": executor.cpu_requests, "memory": executor.memory_requests, **executor.extra_resource_requests}
@@ -384,7 +248,7 @@ def resources(executor: PodExecutor) -> Object:
     return {name: values for name, values in both.items() if values}
 
 
-def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
+def pod_spec(executor: PodOptions, request: JobRequest) -> Object:
     """The specification of the pods of a job."""
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
@@ -430,7 +294,7 @@ def pod_spec(executor: PodExecutor, request: JobRequest) -> Object:
     return pod
 
 
-def placement(executor: PodExecutor) -> Object:
+def placement(executor: PodOptions) -> Object:
     """Where pods may run, and on whose behalf."""
     return {
         "tolerations": executor.tolerations,
@@ -442,7 +306,7 @@ def placement(executor: PodExecutor) -> Object:
     }
 
 
-def _keeper(executor: PodExecutor, folder: str, mounts: Sequence[Object]) -> Object:
+def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Object:
     pack = "echo +" if executor.workdir_pvc else _PACK.format(largest=LARGEST_ARTIFACTS)
     script = _KEEP.format(folder=shlex.quote(folder), pack=pack)
     keeper: Object = {
@@ -456,27 +320,6 @@ def _keeper(executor: PodExecutor, folder: str, mounts: Sequence[Object]) -> Obj
     return keeper | {name: executor.container_kwargs[name] for name in same if name in executor.container_kwargs}
 
 
-def merged(base: Any, changes: Any) -> Any:
-    """A specification with changes: dictionaries are merged, lists of things with names by these, all else is replaced.
-
-    >>> merged({"a": {"b": 1}, "l": [{"name": "x", "v": 1}]}, {"a": {"c": 2}, "l": [{"name": "x", "w": 2}]})
-    {'a': {'b': 1, 'c': 2}, 'l': [{'name': 'x', 'v': 1, 'w': 2}]}
-    """
-    if isinstance(base, Mapping) and isinstance(changes, Mapping):
-        both = {name: merged(value, changes[name]) if name in changes else value for name, value in base.items()}
-        return both | {name: value for name, value in changes.items() if name not in base}
-    if _are_named(base) and _are_named(changes):
-        by_name = {entry["name"]: entry for entry in base}
-        for entry in changes:
-            by_name[entry["name"]] = merged(by_name.get(entry["name"], {}), entry)
-        return list(by_name.values())
-    return changes
-
-
-def _are_named(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(e, Mapping) and "name" in e for e in value)
-
-
 def standard_labels(request: JobRequest) -> dict[str, str]:
     """Labels of every object of an attempt."""
     return {
@@ -486,20 +329,3 @@ def standard_labels(request: JobRequest) -> dict[str, str]:
         f"{MANAGER}/job": label_value(request.job_id),
         NET_LABEL: net_name(request),
     }
-
-
-def filled(value: T, places: Mapping[str, str]) -> T:
-    """A value, with the placeholders in all its strings replaced.
-
-    >>> filled({"a": [f"{NAME}-1"]}, {NAME: "x"})
-    {'a': ['x-1']}
-    """
-    if isinstance(value, str):
-        for place, text in places.items():
-            value = value.replace(place, text)  # type: ignore[assignment]
-        return value
-    if isinstance(value, Mapping):
-        return {key: filled(entry, places) for key, entry in value.items()}  # type: ignore[return-value]
-    if isinstance(value, list):
-        return [filled(entry, places) for entry in value]  # type: ignore[return-value]
-    return value

@@ -201,3 +201,10 @@ def _telling(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
             if status.state is state:
                 return rank, status
     return next(iter(known.items()), (0, JobStatus(JobState.SUBMITTED)))
+
+
+def still(status: JobStatus) -> JobStatus:
+    """A status of an attempt that goes on, whatever some of its nodes say."""
+    if not status.state.is_final:
+        return status
+    return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)

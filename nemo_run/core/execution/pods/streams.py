@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import shlex
@@ -14,12 +13,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+from nemo_run.core.execution.pods.client import KubernetesClient, websocket_sdk
 from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.pods.client import Cluster
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _PIECE = 1 << 16
@@ -40,34 +37,11 @@ class Executed:
     stderr: bytes
 
 
-def open_websocket(configuration: Any, url: str, headers: dict[str, str], cluster: str) -> Any:
-    """A web socket of the SDK."""
-    ws_client = importlib.import_module("kubernetes.stream.ws_client")
-    websocket = _websocket()
-    try:
-        return ws_client.create_websocket(configuration, ws_client.get_websocket_url(url), headers)
-    except websocket.WebSocketBadStatusException as e:
-        body = getattr(e, "resp_body", None) or b""
-        words = _message(body) or str(e)
-        if e.status_code >= 500 and e.status_code != 500:
-            raise EngineUnreachableError(f"the cluster {cluster!r} does not answer: {words}") from e
-        raise ExecutorError(f"the cluster {cluster!r} refused ({e.status_code}): {words}") from e
-    except (OSError, websocket.WebSocketException) as e:
-        raise EngineUnreachableError(f"the cluster {cluster!r} does not answer: {e}") from e
-
-
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace").strip()[:300]
-
-
 # --- commands ----------------------------------------------------------------------------------------------------
 
 
 def execute(
-    cluster: Cluster,
+    client: KubernetesClient,
     namespace: str,
     pod: str,
     argv: Sequence[str],
@@ -79,7 +53,7 @@ def execute(
     """Run a command in a container of a running pod.
 
     Args:
-        cluster: The cluster.
+        client: The client of its cluster.
         namespace: Namespace of the pod.
         pod: The pod.
         argv: The command; it is not read by any shell.
@@ -93,14 +67,14 @@ def execute(
     """
     flags = [("stdout", "true"), ("stderr", "true"), ("stdin", "true" if stdin is not None else "false")]
     params = [("command", word) for word in argv] + flags + ([("container", container)] if container else [])
-    ws = cluster.websocket(f"{cluster.path('v1', 'Pod', namespace, pod)}/exec", params)
+    ws = client.websocket(f"{client.path('v1', 'Pod', namespace, pod)}/exec", params)
     out = stdout if stdout is not None else io.BytesIO()
     errors, status = io.BytesIO(), io.BytesIO()
     sinks = {_STDOUT: out, _STDERR: errors, _STATUS: status}
     source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
     try:
         _converse(ws, source, sinks)
-    except (OSError, _websocket().WebSocketException) as e:
+    except (OSError, websocket_sdk().WebSocketException) as e:
         raise EngineUnreachableError(f"the connection to pod {pod!r} broke: {e}") from e
     finally:
         ws.shutdown()
@@ -110,13 +84,9 @@ def execute(
     return Executed(code, out.getvalue() if isinstance(out, io.BytesIO) and stdout is None else b"", errors.getvalue())
 
 
-def _websocket() -> Any:
-    return importlib.import_module("websocket")
-
-
 def _converse(ws: Any, source: IO[bytes] | None, sinks: dict[int, IO[bytes]]) -> None:
     """Send what there is to send, from a thread of its own, and take what comes until the end."""
-    websocket = _websocket()
+    websocket = websocket_sdk()
 
     def send() -> None:
         with contextlib.suppress(OSError, websocket.WebSocketException):  # the other direction tells of it
@@ -152,7 +122,7 @@ def _exit_code(status: dict[str, Any], argv: Sequence[str]) -> int:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def copy_in(cluster: Cluster, namespace: str, pod: str, container: str, source: Path, target: str) -> None:
+def copy_in(client: KubernetesClient, namespace: str, pod: str, container: str, source: Path, target: str) -> None:
     """Copy a file or folder of this machine to a path in a container; a folder's content goes into the folder.
 
     Raises:
@@ -166,13 +136,13 @@ def copy_in(cluster: Cluster, namespace: str, pod: str, container: str, source: 
         folder = shlex.quote(target if source.is_dir() else str(Path(target).parent))
         # `head` knows where the archive ends, which older clusters cannot tell.
         script = f"mkdir -p {folder} && head -c {size} | tar -xf - -C {folder}"
-        done = execute(cluster, namespace, pod, ("sh", "-c", script), container=container, stdin=archive)
+        done = execute(client, namespace, pod, ("sh", "-c", script), container=container, stdin=archive)
     if done.exit_code:
         words = done.stderr.decode(errors="replace").strip()
         raise CommandError(f"{source} could not be copied to {target} of pod {pod!r}: {words}", done)
 
 
-def copy_out(cluster: Cluster, namespace: str, pod: str, container: str, source: str, target: Path) -> None:
+def copy_out(client: KubernetesClient, namespace: str, pod: str, container: str, source: str, target: Path) -> None:
     """Copy a file or folder of a container to a path of this machine; a folder's content goes into the folder.
 
     Raises:
@@ -182,7 +152,7 @@ def copy_out(cluster: Cluster, namespace: str, pod: str, container: str, source:
     parent, name = (shlex.quote(str(part) or ".") for part in (Path(source).parent, Path(source).name))
     script = f"if [ -d {where} ]; then cd {where} && tar -cf - .; else cd {parent} && tar -cf - {name}; fi"
     with tempfile.TemporaryFile() as archive:
-        done = execute(cluster, namespace, pod, ("sh", "-c", script), container=container, stdout=archive)
+        done = execute(client, namespace, pod, ("sh", "-c", script), container=container, stdout=archive)
         if done.exit_code:
             words = done.stderr.decode(errors="replace").strip()
             raise CommandError(f"{source} of pod {pod!r} could not be copied to {target}: {words}", done)
@@ -215,12 +185,12 @@ def _extract(tar: tarfile.TarFile, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def forwarded(cluster: Cluster, namespace: str, pod: str, port: int, local_port: int = 0) -> Iterator[int]:
+def forwarded(client: KubernetesClient, namespace: str, pod: str, port: int, local_port: int = 0) -> Iterator[int]:
     """While it is open, a port of this machine (127.0.0.1) leads to a port of a pod; gives its number."""
-    path = f"{cluster.path('v1', 'Pod', namespace, pod)}/portforward"
+    path = f"{client.path('v1', 'Pod', namespace, pod)}/portforward"
     with socket.create_server(("127.0.0.1", local_port)) as server:
         stop = threading.Event()
-        thread = threading.Thread(target=_serve, args=(server, stop, cluster, path, port), daemon=True)
+        thread = threading.Thread(target=_serve, args=(server, stop, client, path, port), daemon=True)
         thread.start()
         try:
             yield int(server.getsockname()[1])
@@ -230,7 +200,7 @@ def forwarded(cluster: Cluster, namespace: str, pod: str, port: int, local_port:
             thread.join()
 
 
-def _serve(server: socket.socket, stop: threading.Event, cluster: Cluster, path: str, port: int) -> None:
+def _serve(server: socket.socket, stop: threading.Event, client: KubernetesClient, path: str, port: int) -> None:
     """Take connections until it is time to stop."""
     server.settimeout(0.2)
     serving: list[threading.Thread] = []
@@ -241,19 +211,19 @@ def _serve(server: socket.socket, stop: threading.Event, cluster: Cluster, path:
             continue
         except OSError:
             break
-        thread = threading.Thread(target=_carry, args=(connection, stop, cluster, path, port), daemon=True)
+        thread = threading.Thread(target=_carry, args=(connection, stop, client, path, port), daemon=True)
         thread.start()
         serving = [*(other for other in serving if other.is_alive()), thread]
     for thread in serving:
         thread.join(5)
 
 
-def _carry(connection: socket.socket, stop: threading.Event, cluster: Cluster, path: str, port: int) -> None:
+def _carry(connection: socket.socket, stop: threading.Event, client: KubernetesClient, path: str, port: int) -> None:
     """Carry what goes over one connection, in both directions, until either side closes it."""
-    websocket = _websocket()
+    websocket = websocket_sdk()
     with connection:
         try:
-            ws = cluster.websocket(path, [("ports", str(port))])
+            ws = client.websocket(path, [("ports", str(port))])
         except ExecutorError:
             return  # the connection is closed, as where nobody listens
         up = threading.Thread(target=_upwards, args=(connection, stop, ws), daemon=True)
@@ -283,7 +253,7 @@ def _carry(connection: socket.socket, stop: threading.Event, cluster: Cluster, p
 
 def _upwards(connection: socket.socket, stop: threading.Event, ws: Any) -> None:
     """Carry what this machine's side sends; where it sends no more, the whole connection ends."""
-    websocket = _websocket()
+    websocket = websocket_sdk()
     connection.settimeout(0.2)
     with contextlib.suppress(OSError, websocket.WebSocketException):
         while not stop.is_set():

@@ -1,0 +1,302 @@
+"""Attempts as Jobs (batch/v1): one for each node of a task.
+
+The cluster watches over the pods, so nothing of ours has to stay: any process finds an attempt again by its name. What
+its end was is written into the folder of the attempt by whoever sees it first, with the log and the artifacts; then its
+objects are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.kubernetes.look import Snapshot, by_attempt
+from nemo_run.core.execution.kubernetes.options import KubernetesOptions
+from nemo_run.core.execution.kubernetes.spec import job_object, manifest, owner_of, service_object, with_inbox
+from nemo_run.core.execution.pods import attempt as attempts, shipping
+from nemo_run.core.execution.pods.attempt import PodHandle
+from nemo_run.core.execution.pods.backend import PodBackend, PodInputs
+from nemo_run.core.execution.pods.client import (
+    MANAGED_BY,
+    MANAGER,
+    Object,
+    context_namespace,
+)
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, RANK, filled, places_of
+from nemo_run.core.execution.pods.shipping import VolumeClaim
+from nemo_run.core.execution.pods.spec import (
+    KEEPER,
+    TASK,
+    attempt_name,
+    command_inside,
+    environment,
+    job_folder,
+    net_name,
+)
+from nemo_run.core.execution.pods.status import Pod, combined, container_status, pod_status, seconds, still
+from nemo_run.core.execution.shared.shipping import needs_runner
+from nemo_run.core.masking import is_secret
+from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+_JOB = ("batch/v1", "Job")
+_KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
+_MANY = 50  # attempts that are asked for by their names
+_DELETED = JobStatus(JobState.FAILED, None, "its pod was deleted by somebody", lost=True)
+_QUIET = 5.0  # seconds in which a cluster makes the pod of a Job
+
+
+class KubernetesBackend(PodBackend[PodHandle]):
+    """Runs attempts as Jobs."""
+
+    name: ClassVar[str] = "kubernetes"
+    kind_of_attempt = PodHandle
+    what_makes_pods: ClassVar[str] = "Job"
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: one Job for each node."""
+        executor = request.executor
+        if not isinstance(executor, KubernetesOptions):
+            raise ExecutorError(
+                f"job {request.job_id!r}: the kubernetes engine needs a KubernetesExecutor, not {executor!r}"
+            )
+        connection = executor.connection()
+        namespace = executor.namespace or context_namespace(connection)
+        env = environment(executor, request, command_inside(executor, request))
+        volume = VolumeClaim.of(executor, namespace)
+        spec = {
+            "name": attempt_name(request),
+            "namespace": namespace,
+            "nodes": executor.num_nodes,
+            "job": job_object(executor, request, namespace),
+            "net": net_name(request) if executor.num_nodes > 1 or request.group else "",
+            "secrets": {name: value for name, value in env.items() if is_secret(name)},
+            "folder": job_folder(executor, request),
+            "code_archive": request.code_archive,
+            "runner": needs_runner(request.command),
+            "volume": volume.to_json() if volume else None,
+        }
+        return Plan(self.name, request.job_id, request.directory, spec, connection)
+
+    def describe(self, plan: Plan) -> str:
+        """What ``kubectl apply`` would take, less the Secrets with the packages; values of secrets masked."""
+        return manifest(plan)
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that the cluster would take the Jobs, and that large packages are on their volumes."""
+        by_volume = shipping.for_volumes(plans)
+        for plan in plans:
+            job = filled(plan.spec["job"], places_of(plan, 1, 0))
+            try:
+                self._client.create_dry_run(job)
+            except EngineUnreachableError:
+                raise
+            except ExecutorError as e:
+                raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
+        for volume, files in by_volume.items():
+            shipping.send(self._client, volume, files)
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Create the objects of an attempt; those that are there already stay."""
+        this = self._attempt(plan, attempt)
+        places, pieces, secrets = PodInputs.of(plan, attempt)
+        services = [service_object(plan, places)] if plan.spec["net"] else []
+        this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        this.note_shared([*(secret for _, secret in pieces), *services])
+        for secret in secrets:
+            self._provide(secret)
+        job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
+        first = self._client.create(filled(job, {**places, RANK: "0"}))
+        owner = owner_of(first)
+        for obj in (*secrets, *services):
+            shipping.adopt(self._client, obj, owner)
+        for rank in range(1, this.nodes):
+            other = filled(job, {**places, RANK: str(rank)})
+            other["metadata"]["ownerReferences"] = [owner]
+            self._client.create(other)
+        (this.folder / "submitted").touch(mode=0o600)
+        return this.handle
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if all its Jobs were created; if only some were, they are deleted."""
+        this = self._attempt(plan, attempt)
+        if this.recorded():
+            return this.handle
+        jobs = self._client.objects(*_JOB, this.namespace, f"{ATTEMPT_LABEL}={this.name}")
+        if len(jobs) == this.nodes:
+            (this.folder / "submitted").touch(mode=0o600)
+            return this.handle
+        self._delete(this, range(this.nodes))
+        if plan.spec["secrets"]:
+            self._client.delete("v1", "Secret", this.namespace, this.name)
+        return None
+
+    # following
+
+    def _states_in(self, namespace: str, those: Sequence[PodHandle]) -> dict[str, JobStatus]:
+        pods = by_attempt(self._client.pods(namespace, _selector(those)))
+        lacking = [this for this in those if len(pods.get(this.name, {})) < this.nodes]
+        jobs: dict[str, dict[int, Object]] = {}
+        if lacking:
+            jobs = by_attempt(self._client.objects(*_JOB, namespace, _selector(lacking)))
+        snapshots = (Snapshot(this, pods.get(this.name, {}), jobs.get(this.name, {})) for this in those)
+        return {snapshot.attempt.handle: self._status(snapshot) for snapshot in snapshots}
+
+    def _status(self, snapshot: Snapshot) -> JobStatus:
+        this = snapshot.attempt
+        if not snapshot.pods and not snapshot.jobs:
+            return this.recorded() or self._missing(this)  # somebody else may have recorded its end meanwhile
+        over = {rank: self._is_over(snapshot, pod) for rank, pod in snapshot.pods.items()}
+        status = combined([snapshot.statuses.get(rank) for rank in range(this.nodes)])
+        if snapshot.taken and not snapshot.cancelled:
+            return self._taken(snapshot, over)
+        settled = bool(snapshot.started) and all(over[rank] or snapshot.is_hopeless(rank) for rank in snapshot.started)
+        if settled and (len(snapshot.started) == this.nodes or snapshot.cancelled or status.state is JobState.FAILED):
+            return self._record(snapshot, status)
+        if snapshot.cancelled:
+            self._end(snapshot)
+            return replace(still(status), reason="it is being cancelled")
+        if reason := snapshot.broken:
+            return self._record(snapshot, JobStatus(JobState.FAILED, None, reason))
+        if any(over.values()) and status.state is JobState.FAILED:  # the others wait for the one that failed
+            self._end(snapshot)
+            return replace(still(status), reason=f"{status.reason}; the other nodes are being ended")
+        if len(snapshot.pods) < this.nodes:
+            return replace(still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(snapshot))
+        return still(status)
+
+    def _taken(self, snapshot: Snapshot, over: Mapping[int, bool]) -> JobStatus:
+        """Somebody deletes a pod of an attempt. Its Job must not make another one, which would run the task again."""
+        this = snapshot.attempt
+        if recorded := this.recorded():  # it is deleted as it has ended
+            return recorded
+        (this.folder / "taken").touch(mode=0o600)
+        if snapshot.pods and all(over.values()):
+            return self._record(snapshot, _DELETED)
+        self._delete(this, range(this.nodes))
+        self._keep_logs(snapshot)
+        return JobStatus(JobState.RUNNING, reason="its pod is being deleted by somebody")
+
+    def _is_over(self, snapshot: Snapshot, pod: Pod) -> bool:
+        """Whether the task in a pod has ended, and all that it left can be had."""
+        status = pod_status(pod, TASK)
+        if not status.state.is_final:
+            return False
+        if "running" in (container_status(pod, TASK).get("state") or {}):  # said of the pod, not of the container
+            words = self._words(pod)
+            return words[-1:] == [b"end"]
+        keeper = (container_status(pod, KEEPER).get("state") or {}).get("running")
+        return not keeper or time.time() - (status.ended or 0) > _KEEPER_TIME
+
+    def _words(self, pod: Pod) -> list[bytes]:
+        try:
+            return attempts.kept_words(self._client, pod)
+        except ExecutorError:
+            return []
+
+    def _why_no_pod(self, snapshot: Snapshot) -> str:
+        """What the cluster says of a Job whose pod it has not made."""
+        for rank, job in snapshot.jobs.items():
+            age = time.time() - (seconds(job["metadata"]["creationTimestamp"]) or 0)
+            if rank not in snapshot.pods and age > _QUIET:
+                with contextlib.suppress(ExecutorError):
+                    return self._client.last_warning(snapshot.attempt.namespace, job["metadata"]["name"])
+        return ""
+
+    def _lost(self, this: PodHandle) -> JobStatus:
+        return _DELETED if (this.folder / "taken").exists() else super()._lost(this)
+
+    def _record(self, snapshot: Snapshot, status: JobStatus) -> JobStatus:
+        """Keep what an attempt left, write down how it ended, then delete its objects."""
+        this = snapshot.attempt
+        with this.locked():
+            if recorded := this.recorded():
+                return recorded
+            if not self._keep_logs(snapshot) and not status.lost and time.time() - (status.ended or 0) < _KEEPER_TIME:
+                return replace(still(status), reason="it has ended; its node does not answer for its log")
+            for rank, pod in snapshot.pods.items():
+                attempts.keep_artifacts(this, rank, self._words(pod))
+            recorded = attempts.record(this, status, cancelled=snapshot.cancelled)
+        if not snapshot.kept:
+            with contextlib.suppress(ExecutorError):  # the cluster does it in the end
+                self._delete(this)
+        return recorded
+
+    def _keep_logs(self, snapshot: Snapshot) -> bool:
+        complete = True
+        for rank, pod in snapshot.pods.items():
+            try:
+                attempts.keep_log(self._client, snapshot.attempt, rank, pod)
+            except EngineUnreachableError:
+                complete = False
+        return complete
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the tasks to end (SIGTERM). Their nodes kill those that do not within the grace."""
+        by_namespace: dict[str, list[PodHandle]] = {}
+        for this in map(PodHandle.parse, handles):
+            if this.folder.is_dir() and not this.recorded():
+                by_namespace.setdefault(this.namespace, []).append(this)
+        for namespace, those in by_namespace.items():
+            pods = by_attempt(self._client.pods(namespace, _selector(those)))
+            for this in those:
+                snapshot = Snapshot(this, pods.get(this.name, {}), {})
+                if snapshot.pods and all(status.state.is_final for status in snapshot.statuses.values()):
+                    continue
+                (this.folder / "cancel").touch(mode=0o600)
+                self._end(snapshot)
+
+    def _end(self, snapshot: Snapshot) -> None:
+        """End what of an attempt has not ended."""
+        this = snapshot.attempt
+        snapshot.note_ending()
+        if not snapshot.started:
+            self._delete(this)
+        for rank in snapshot.started:
+            if not snapshot.statuses[rank].state.is_final:
+                attempts.end_pod(self._client, snapshot.pods[rank])
+
+    def _delete(self, this: PodHandle, ranks: Iterable[int] = (0,)) -> None:
+        """Delete Jobs of an attempt; the first one owns the others: those that are not named go a little later."""
+        if first := self._client.get(*_JOB, this.namespace, f"{this.name}-0"):
+            shipping.release(self._client, this.namespace, this.shared(), first["metadata"]["uid"])
+        for rank in ranks:
+            self._client.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
+
+    # files
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Unpack what was kept; from a volume, copy it."""
+        this = PodHandle.parse(handle)
+        if not plan.spec["volume"]:
+            attempts.unpack_artifacts(this, folder)
+            if patterns:
+                raise ExecutorError(
+                    f"files that match {', '.join(patterns)} went with the pod; without a volume (workdir_pvc=) only "
+                    "what lies in $NEMO_RUN_ARTIFACTS is collected"
+                )
+            return
+        volume = VolumeClaim.from_json(plan.spec["volume"])
+        places = places_of(plan, int(this.folder.name))
+        left = [rank for rank in reversed(range(this.nodes)) if patterns or this.artifacts_file(rank).exists()]
+        if left:
+            folders = [filled(plan.spec["folder"], {**places, RANK: str(rank)}) for rank in left]
+            shipping.collect(self._client, volume, folders, patterns, folder)
+
+
+# --- names of attempts ---------------------------------------------------------------------------------------------
+
+
+def _selector(those: Sequence[PodHandle]) -> str:
+    if len(those) > _MANY:
+        return f"{MANAGED_BY}={MANAGER},{ATTEMPT_LABEL}"
+    return f"{ATTEMPT_LABEL} in ({','.join(this.name for this in those)})"

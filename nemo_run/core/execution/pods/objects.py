@@ -1,0 +1,98 @@
+"""Kubernetes objects as plain dictionaries: placeholders, labels, merging, and their text. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
+
+T = TypeVar("T")
+
+NAME, ATTEMPT, RANK = "\0name\0", "\0attempt\0", "\0rank\0"
+"""Placeholders for the name of an attempt, its number, and the rank of a node."""
+
+ATTEMPT_LABEL, NODE_LABEL, NET_LABEL = (f"{MANAGER}/{what}" for what in ("attempt", "node", "net"))
+"""Labels: the attempt, the rank of the node in it, the network in which pods find each other."""
+
+START_TIMEOUT, KEEP = f"{MANAGER}/start-timeout", f"{MANAGER}/keep"
+"""Annotations: the ``start_timeout`` of an executor, and whether objects stay when the task has ended."""
+
+
+def literal(text: str) -> str:
+    """A text in which Kubernetes expands nothing.
+
+    >>> literal("$(HOME) costs $5")
+    '$$(HOME) costs $$5'
+    """
+    return text.replace("$", "$$")
+
+
+def merged(base: Any, changes: Any) -> Any:
+    """A specification with changes: dictionaries are merged, lists of things with names by these, all else is replaced.
+
+    >>> merged({"a": {"b": 1}, "l": [{"name": "x", "v": 1}]}, {"a": {"c": 2}, "l": [{"name": "x", "w": 2}]})
+    {'a': {'b': 1, 'c': 2}, 'l': [{'name': 'x', 'v': 1, 'w': 2}]}
+    """
+    if isinstance(base, Mapping) and isinstance(changes, Mapping):
+        both = {name: merged(value, changes[name]) if name in changes else value for name, value in base.items()}
+        return both | {name: value for name, value in changes.items() if name not in base}
+    if _are_named(base) and _are_named(changes):
+        by_name = {entry["name"]: entry for entry in base}
+        for entry in changes:
+            by_name[entry["name"]] = merged(by_name.get(entry["name"], {}), entry)
+        return list(by_name.values())
+    return changes
+
+
+def _are_named(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(e, Mapping) and "name" in e for e in value)
+
+
+def filled(value: T, places: Mapping[str, str]) -> T:
+    """A value, with the placeholders in all its strings replaced.
+
+    >>> filled({"a": [f"{NAME}-1"]}, {NAME: "x"})
+    {'a': ['x-1']}
+    """
+    if isinstance(value, str):
+        for place, text in places.items():
+            value = value.replace(place, text)  # type: ignore[assignment]
+        return value
+    if isinstance(value, Mapping):
+        return {key: filled(entry, places) for key, entry in value.items()}  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [filled(entry, places) for entry in value]  # type: ignore[return-value]
+    return value
+
+
+def secret_object(plan: Plan, places: Mapping[str, str], values: Mapping[str, str]) -> Object:
+    """The Secret with the secret variables of an attempt."""
+    name = filled(NAME, places)
+    data = {key: base64.b64encode(filled(value, places).encode()).decode() for key, value in values.items()}
+    metadata = {"name": name, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER, ATTEMPT_LABEL: name}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+
+
+def places_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
+    """What stands for the placeholders of an attempt, or of one node of it."""
+    places = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
+    return places if rank is None else {**places, RANK: str(rank)}
+
+
+def text_of(objects: Sequence[Object]) -> str:
+    """Objects as ``kubectl apply`` takes them."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_representer(str, _text)
+    return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, width=1 << 20, allow_unicode=True))
+
+
+def _text(dumper: Any, text: str) -> Any:
+    style = "|" if "\n" in text.rstrip("\n") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
