@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from nemo_run.core.execution.local.supervisor import MARKER
-from nemo_run.core.runners.interpreter import import_environment
+from nemo_run.core.runners.detached import start_detached
 from nemo_run.errors import ExperimentError
 from nemo_run.run.store import ExperimentStore
 
@@ -19,20 +17,10 @@ def spawn(store: ExperimentStore) -> int:
     Raises:
         ExperimentError: It did not come up; the message has the last lines of its log.
     """
-    # It is no process of the task, if this is one, that launches: it outlives that.
-    environment = {name: value for name, value in os.environ.items() if name != MARKER}
     log = store.path / "controller.log"
-    log.touch(mode=0o600)
     reader, writer = os.pipe()
-    with (
-        os.fdopen(reader, "rb") as ready,
-        log.open("ab") as out,
-    ):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nemo_run.run.detached", str(store.path), str(writer)],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=(writer,),
-            env={**environment, **import_environment()},
-        )  # fmt: skip
+    with os.fdopen(reader, "rb") as ready:
+        process = start_detached("nemo_run.run.detached", [str(store.path), str(writer)], log, pass_fds=[writer])
         os.close(writer)
         if ready.read(1) == b"1":
             process.returncode = 0  # it is on its own from here: nobody waits for it

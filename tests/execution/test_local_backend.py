@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from nemo_run.core.execution.base import JobState, Plan
-from nemo_run.core.execution.local import LocalExecutor, available_gpus, parse_duration, parse_size, supervisor
+from nemo_run.core.execution.local import LocalExecutor, available_gpus, parse_duration, supervisor
+from nemo_run.core.execution.shared.units import parse_size
+from nemo_run.core.runners.detached import MARKER
 from nemo_run.errors import ExecutorError
 from tests.execution.contract import BackendContract
 from tests.support import attempts, eventually, own_processes
@@ -24,6 +26,9 @@ class TestLocalBackend(BackendContract):
         """The pid of an attempt's supervisor."""
         claim = supervisor.read_json(f"{plan.directory}/attempts/{attempt}/supervisor.json")
         return int(claim["pid"])
+
+    def test_the_supervisor_marks_its_tasks_as_the_rest_of_the_package_expects(self) -> None:
+        assert supervisor.MARKER == MARKER
 
     # who runs an attempt
 

@@ -13,7 +13,8 @@ import pytest
 
 from nemo_run.config import Config, Partial
 from nemo_run.core.execution.base import Command
-from nemo_run.core.runners.bundle import RUNNER, run_by_bundle, runner_bundle
+from nemo_run.core.execution.shared.shipping import run_by_bundle
+from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 from nemo_run.run.prepare import encode
 
 SUPPORTED = ("python3.10", "python3.11", "python3.12", "python3.13")

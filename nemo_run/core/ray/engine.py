@@ -15,12 +15,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from nemo_run.errors import ExecutorError
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
 
 Record = dict[str, Any]
 """What an engine remembers of a cluster; JSON values only, and no secrets."""
@@ -47,6 +44,14 @@ class ClusterState(str, enum.Enum):
         return self.value
 
 
+class ClusterExecutor(Protocol):
+    """What the seam asks of an executor; an engine checks that it is one of its own kind."""
+
+    def nnodes(self) -> int:
+        """Number of nodes."""
+        ...
+
+
 @dataclass(frozen=True)
 class ClusterSpec:
     """A cluster that somebody wants.
@@ -61,7 +66,7 @@ class ClusterSpec:
     """
 
     name: str
-    executor: Executor
+    executor: ClusterExecutor
     pre_ray_start_commands: tuple[str, ...] = ()
     until_job: str = ""
 
@@ -120,7 +125,7 @@ class RayEngine(Protocol):
     another :class:`~nemo_run.errors.ExecutorError`.  Before a call with a spec, its executor's ``check()`` has passed.
     """
 
-    def place(self, executor: Executor) -> str:
+    def place(self, executor: ClusterExecutor) -> str:
         """Where the clusters of this executor are: names are unique in one place. Pure.
 
         A namespace with its context, ``user@host``, a workspace; empty for this machine.

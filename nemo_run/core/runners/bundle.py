@@ -11,16 +11,11 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nemo_run.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.jobs import Command
 
 RUNNER = "nemo_run.core.runners.fdl_runner"
 """The module that runs a function task."""
@@ -87,19 +82,6 @@ def runner_bundle(folder: Path) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
-
-
-def run_by_bundle(command: Command, bundle: str) -> Command:
-    """The command with a bundle in place of this package's runner; any other command is left as it is. Pure.
-
-    Args:
-        command: A command, not yet wrapped by a launcher.
-        bundle: Path of the bundle where the command runs.
-    """
-    if command.argv[1:3] != ("-m", RUNNER):
-        return command
-    env = {name: value for name, value in command.env.items() if name != "PYTHONPATH"}
-    return replace(command, argv=(command.argv[0], bundle, *command.argv[3:]), env=env)
 
 
 @lru_cache(maxsize=1)

@@ -29,11 +29,11 @@ from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, 
 from nemo_run.core.execution.dgxcloud.shipping import MountedVolume, RemoteVolume, Volume
 from nemo_run.core.execution.dgxcloud.spec import Blob
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
-from nemo_run.core.execution.local.supervisor import write_json
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import mark_in, service_name
 from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.core.files import write_json
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.rest import Pieces
 from nemo_run.errors import ExecutorError
@@ -180,7 +180,7 @@ class DGXCloudBackend:
             "node": node,
         }
         if folder.is_dir():
-            write_json(str(_exit_file(handle)), end)
+            write_json(_exit_file(handle), end)
         return final_status(end)
 
     def _exit_code(self, handle: str, workload: Mapping[str, Any]) -> tuple[int | None, str]:
@@ -219,7 +219,7 @@ class DGXCloudBackend:
             if workload is None or bodies.phase_state(workload)[0].is_final:
                 continue
             if not (_folder(handle) / "cancel").exists():
-                write_json(str(_folder(handle) / "cancel"), {"at": time.time()})
+                write_json(_folder(handle) / "cancel", {"at": time.time()})
             self.service.suspend(_kind_in(handle), workload["id"])
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
@@ -353,7 +353,7 @@ def _exit_file(handle: str) -> Path:
 
 def _write(handle: str, doc: dict[str, Any]) -> None:
     _folder(handle).mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(str(_folder(handle) / "workload.json"), doc)
+    write_json(_folder(handle) / "workload.json", doc)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.local.supervisor import write_json
+from nemo_run.core.files import write_json
 from nemo_run.core.masking import MASK
 from nemo_run.core.rest import Pieces, RestClient
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -49,7 +49,7 @@ def keep_secret(base_url: str, client_id: str) -> None:
     key = f"{base_url} {client_id}"
     if secret and kept.get(key) != secret:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(str(path), {**kept, key: secret})
+        write_json(path, {**kept, key: secret})
 
 
 def find_secret(base_url: str, client_id: str) -> str:

@@ -19,12 +19,12 @@ from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend
 from nemo_run.core.execution.dgxcloud.client import namespace_of
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
-from nemo_run.core.execution.local.ray_nodes import JOBS, keep_details
 from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.core.files import folder_name, make_folder, read_json, write_text
 from nemo_run.core.ray import follower
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
+    ClusterExecutor,
     ClusterSpec,
     ClusterState,
     ClusterStatus,
@@ -33,10 +33,10 @@ from nemo_run.core.ray.engine import (
     Record,
 )
 from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi, alive_nodes, check_installed
+from nemo_run.core.ray.kept import JOBS, keep_details
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
     from nemo_run.core.execution.jobs import Plan
 
 _GONE_WITHIN = 300.0  # seconds for a workload to end or to be gone
@@ -86,7 +86,7 @@ _FOLLOW = (
 class DGXCloudRay:
     """Clusters on DGX Cloud."""
 
-    def place(self, executor: Executor) -> str:
+    def place(self, executor: ClusterExecutor) -> str:
         """The service and the project."""
         executor = _executor(ClusterSpec("", executor))
         return f"{executor.base_url.rstrip('/')} {executor.project_name}"

@@ -23,7 +23,6 @@ from nemo_run.core.execution.base import Executor, JobRequest
 from nemo_run.core.execution.docker import spec as container
 from nemo_run.core.execution.docker.client import Engine, default_connection, is_on_this_machine
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
-from nemo_run.core.execution.local.supervisor import write_json
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
     copy_matching,
@@ -32,6 +31,7 @@ from nemo_run.core.execution.shared.attempt_files import (
     rank_logs,
 )
 from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.files import write_json
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
@@ -327,7 +327,7 @@ class DockerBackend:
         if words := self._engine.output(name, lines=1000):  # of the image's entry point, or why nothing could be run
             with (folder / "log").open("ab") as log:
                 log.write(words)
-        write_json(str(_exit_file(handle)), end)
+        write_json(_exit_file(handle), end)
         if _KEEP not in found["Config"]["Labels"]:
             self._engine.remove(name)
         return final_status(end)
@@ -344,7 +344,7 @@ class DockerBackend:
                 continue
             if not (_folder(handle) / "cancel").exists():
                 kill_at = time.time() + float(entry["Labels"][_GRACE])
-                write_json(str(_folder(handle) / "cancel"), {"kill_at": kill_at})
+                write_json(_folder(handle) / "cancel", {"kill_at": kill_at})
             self._engine.kill(entry["Id"], signal.SIGTERM)
 
     def _enforce_cancel(self, handle: str, entry: Mapping[str, Any]) -> None:

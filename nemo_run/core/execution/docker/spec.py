@@ -16,6 +16,7 @@ from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.shared.shipping import relocated
+from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.masking import masked, masked_arguments
 from nemo_run.errors import ExecutorError
 
@@ -134,8 +135,6 @@ def working_dir(executor: DockerExecutor, request: JobRequest, command: Command)
 
 def limits(executor: DockerExecutor) -> dict[str, Any]:
     """What the task may use of the machine."""
-    from nemo_run.core.execution.local import parse_size
-
     memory = parse_size(executor.memory)
     gpus = executor.num_gpus
     return {

@@ -31,6 +31,7 @@ from nemo_run.core.execution.pods.streams import forwarded
 from nemo_run.core.ray import jobs_api
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
+    ClusterExecutor,
     ClusterSpec,
     ClusterState,
     ClusterStatus,
@@ -41,7 +42,6 @@ from nemo_run.core.ray.engine import (
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
     from nemo_run.core.execution.kuberay import KubeRayExecutor
 
 _GONE_WITHIN = 300.0  # seconds for a deleted cluster to be gone; its pods may take their grace period
@@ -51,7 +51,7 @@ _ENDED = ("Complete", "Failed")
 class KubeRay:
     """Clusters of the KubeRay operator."""
 
-    def place(self, executor: Executor) -> str:
+    def place(self, executor: ClusterExecutor) -> str:
         """Context and namespace."""
         executor = kuberay_executor(ClusterSpec("", executor))
         return f"{_connection(executor).get('context', 'this pod')}/{executor.namespace}"

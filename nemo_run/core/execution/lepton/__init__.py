@@ -25,11 +25,11 @@ from nemo_run.core.execution.lepton.client import Workspace, default_connection,
 from nemo_run.core.execution.lepton.log import End, ReplicaLog, save
 from nemo_run.core.execution.lepton.shipping import Mount
 from nemo_run.core.execution.lepton.spec import LeptonJobState
-from nemo_run.core.execution.local.supervisor import read_json, write_json
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import mark_in
 from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.core.files import read_json, write_json
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _SCHEME = "lepton://"
@@ -411,8 +411,8 @@ class LeptonBackend:
         path = _folder(handle) / "running.json"
         if not path.exists():
             first = self._workspace.replicas(_name_in(handle)).get(0)
-            write_json(str(path), {"started": time.time(), "node": node_of(first) if first else ""})
-        return read_json(str(path))
+            write_json(path, {"started": time.time(), "node": node_of(first) if first else ""})
+        return dict(read_json(path))
 
     def _why_pending(self, name: str) -> str:
         asked, reason = self._reasons.get(name, (float("-inf"), ""))
@@ -458,8 +458,8 @@ class LeptonBackend:
             "artifacts": not ends or any(end.left_artifacts for end in ends),
         }
         if (running := _folder(handle) / "running.json").exists():
-            end |= {key: value for key, value in read_json(str(running)).items() if not end[key]}
-        write_json(str(_exit_file(handle)), end)
+            end |= {key: value for key, value in read_json(running).items() if not end[key]}
+        write_json(_exit_file(handle), end)
         return final_status(end)
 
     def cancel(self, handles: Iterable[str]) -> None:
@@ -468,7 +468,7 @@ class LeptonBackend:
         for handle, status in self.states(list(handles)).items():
             if status.state.is_final or status.state is JobState.UNKNOWN:
                 continue
-            write_json(str(_folder(handle) / "cancel"), {"at": time.time()})
+            write_json(_folder(handle) / "cancel", {"at": time.time()})
             with _as_outage():
                 self._workspace.stop(_name_in(handle))
         self._answers.clear()
@@ -501,7 +501,7 @@ class LeptonBackend:
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Fetch what the task left in its folder of artifacts, and what matches below its working directory."""
-        left = _exit_file(handle).exists() and read_json(str(_exit_file(handle)))["artifacts"]
+        left = _exit_file(handle).exists() and read_json(_exit_file(handle))["artifacts"]
         if not left and not patterns:
             return
         if not plan.spec["is_on_mount"] and not plan.spec["is_here"]:
@@ -550,12 +550,12 @@ def _exit_file(handle: str) -> Path:
 
 
 def _note_submission(handle: str, plan: Plan) -> None:
-    write_json(str(_folder(handle) / "submitted.json"), {"at": time.time(), "nodes": plan.spec["nodes"]})
+    write_json(_folder(handle) / "submitted.json", {"at": time.time(), "nodes": plan.spec["nodes"]})
 
 
 def _submission(handle: str) -> dict[str, Any]:
     path = _folder(handle) / "submitted.json"
-    return read_json(str(path)) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _logs(handle: str) -> dict[int, Path]:
@@ -566,4 +566,4 @@ def _logs(handle: str) -> dict[int, Path]:
 
 
 def _recorded(handle: str) -> JobStatus | None:
-    return final_status(read_json(str(_exit_file(handle)))) if _exit_file(handle).exists() else None
+    return final_status(read_json(_exit_file(handle))) if _exit_file(handle).exists() else None

@@ -25,6 +25,7 @@ from nemo_run.core.masking import masked
 from nemo_run.core.ray import jobs_api
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
+    ClusterExecutor,
     ClusterSpec,
     ClusterState,
     ClusterStatus,
@@ -37,7 +38,6 @@ from nemo_run.core.ray.proxy import serving
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
     from nemo_run.core.execution.lepton import LeptonExecutor
 
 _GONE_WITHIN = 300.0  # seconds for a deleted cluster to be gone
@@ -47,7 +47,7 @@ _ENDING = ("Deleting", "Stopping", "Stopped")
 class LeptonRay:
     """Clusters that Lepton makes."""
 
-    def place(self, executor: Executor) -> str:
+    def place(self, executor: ClusterExecutor) -> str:
         """The workspace."""
         return default_connection()["workspace"]
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_run.core.execution.local.supervisor import MARKER
 from nemo_run.core.files import make_folder, read_json, write_json
 from nemo_run.core.ray.jobs_api import PATIENCE
-from nemo_run.core.runners.interpreter import import_environment
+from nemo_run.core.runners.detached import start_detached
 from nemo_run.errors import EngineUnreachableError
 
 if TYPE_CHECKING:
@@ -26,15 +23,8 @@ def spawn(folder: Path, record: Record) -> None:
     """Start the watcher of a cluster; it lives on without this process."""
     path = make_folder(folder) / "record.json"
     write_json(path, record)
-    log = folder / "watcher.log"
-    log.touch(mode=0o600)
-    environment = {name: value for name, value in os.environ.items() if name != MARKER}
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nemo_run.core.execution.lepton.ray_watch", str(path)],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-            env={**environment, **import_environment()},
-        )  # fmt: skip
+    module = "nemo_run.core.execution.lepton.ray_watch"
+    process = start_detached(module, [str(path)], folder / "watcher.log")
     process.returncode = 0  # it is on its own from here: nobody waits for it
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import select
 import shlex
 import signal
@@ -30,6 +29,7 @@ from nemo_run.core.execution.shared.attempt_files import (
     rank_logs,
 )
 from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.masking import masked
 from nemo_run.core.packaging.archive import extract
 from nemo_run.errors import ExecutorError
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _SCHEME = "local://"
 _AT_ONCE = 16  # attempts that are started at once
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(kw_only=True)
@@ -113,24 +112,6 @@ def parse_duration(value: float | str | None) -> float | None:
     if not 1 <= len(parts) <= 3 or not 0 < seconds < math.inf:
         raise ExecutorError(f"timeout={value!r} is not a duration; give seconds, or 'HH:MM:SS'")
     return seconds
-
-
-def parse_size(value: float | str | None) -> int | None:
-    """Bytes of a size given as a number or as ``"2GB"``, ``"500M"``.
-
-    >>> parse_size("2GB")
-    2147483648
-    """
-    if value is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(i?B)?\s*", str(value), re.IGNORECASE)
-    try:
-        size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    except ValueError:
-        size = 0
-    if size <= 0:
-        raise ExecutorError(f"memory={value!r} is not a size; give bytes, or '500M', '2GB'")
-    return size
 
 
 def available_cpus() -> list[str]:

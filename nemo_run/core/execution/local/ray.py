@@ -26,6 +26,7 @@ from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.files import folder_name, make_folder, read_json, write_json
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
+    ClusterExecutor,
     ClusterSpec,
     ClusterState,
     ClusterStatus,
@@ -34,13 +35,13 @@ from nemo_run.core.ray.engine import (
     Record,
 )
 from nemo_run.core.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes, check_installed
+from nemo_run.core.ray.kept import JOBS, keep_details
 from nemo_run.core.ray.node import last_words
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.tunnel.client import LocalTunnel
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
     from nemo_run.core.execution.jobs import Plan
 
 _RECORD = "record.json"
@@ -52,7 +53,7 @@ _LONGEST_TEMP = 40  # characters; sockets lie below, whose paths the system limi
 class LocalRay:
     """Clusters on this machine; each listens on 127.0.0.1 only, on ports of its own."""
 
-    def place(self, executor: Executor) -> str:
+    def place(self, executor: ClusterExecutor) -> str:
         """This machine."""
         return ""
 
@@ -132,7 +133,7 @@ class LocalRay:
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
         """What the nodes' process, or :meth:`stop`, left of a job."""
-        folder = _attempt(record) / ray_nodes.JOBS
+        folder = _attempt(record) / JOBS
         details, log = folder / f"{job}.json", folder / f"{job}.log"
         text = log.read_text(errors="replace") if log.exists() else ""
         if details.exists():
@@ -146,7 +147,7 @@ class LocalRay:
             _keep_jobs(record)
             LocalBackend().cancel([record["handle"]])
             _wait_for_end(record)
-        ray_nodes.keep_logs(Path(record["temp_dir"]), _attempt(record) / ray_nodes.JOBS)  # its process was killed
+        ray_nodes.keep_logs(Path(record["temp_dir"]), _attempt(record) / JOBS)  # its process was killed
         shutil.rmtree(record["temp_dir"], ignore_errors=True)
 
 
@@ -263,14 +264,14 @@ def _why(record: Record, job: JobStatus) -> str:
 
 def _keep_jobs(record: Record) -> None:
     """Write down how the jobs of a cluster are; they end with it."""
-    facts, folder = _facts(record), _attempt(record) / ray_nodes.JOBS
+    facts, folder = _facts(record), _attempt(record) / JOBS
     if not facts.get("ready"):
         return
     with contextlib.suppress(EngineUnreachableError), JobsApi(Dashboard(facts["dashboard"]), tries=1) as jobs:
         for job in jobs.list():
             if job["status"] not in FINAL:
                 job.update(status="STOPPED", message="the cluster was stopped", end_time=int(time.time() * 1000))
-            ray_nodes.keep_details(folder, job["submission_id"], job)
+            keep_details(folder, job["submission_id"], job)
 
 
 def _wait_for_end(record: Record) -> None:

@@ -21,12 +21,12 @@ from typing import Any
 from nemo_run.core.execution.local import available_cpus, available_gpus, supervisor
 from nemo_run.core.ray.engine import Dashboard
 from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi
+from nemo_run.core.ray.kept import JOBS, keep_details
 from nemo_run.core.ray.node import descendants, last_words
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import EngineUnreachableError
 
 CLUSTER = "cluster.json"
-JOBS = "jobs"
 _POLL = 1.0
 _ESSENTIAL = {"gcs_server", "raylet", "dashboard"}
 
@@ -166,14 +166,6 @@ def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[s
                 give_up = float("inf")
     sys.stderr.write(f"the job {job} that this cluster is for was not submitted within {PATIENCE:g} s\n")
     return 1
-
-
-def keep_details(folder: Path, job: str, details: dict[str, Any]) -> None:
-    """Write down how a job ended; not its runtime environment, which may have secrets."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    supervisor.write_json(
-        str(folder / f"{job}.json"), {name: value for name, value in details.items() if name != "runtime_env"}
-    )
 
 
 def keep_logs(temp: Path, folder: Path) -> None:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MARKER = "NEMO_RUN_ATTEMPT_DIR"
-"""Environment variable by which the processes of an attempt are recognised."""
+"""Environment variable by which the processes of an attempt are recognised. A copy of that in ``core.runners``,
+which a script that runs on its own cannot import."""
 
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _LEASE_POLL = 0.1  # seconds between two looks for a free device

@@ -17,7 +17,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.packaging.archive import package_digest
-from nemo_run.core.runners.bundle import RUNNER, run_by_bundle, runner_bundle
+from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 
 _SHIPPED = ("task.json", "main.pkl", "scripts", "configs")
 
@@ -118,3 +118,16 @@ def layout_script(folder: str, files: Mapping[str, str]) -> str:
     if "runner" in files and files["runner"] != f"{folder}/runner.zip":
         lines.append(f"cp {word(files['runner'])} {where}/runner.zip")
     return "\n".join(lines) + "\n"
+
+
+def run_by_bundle(command: Command, bundle: str) -> Command:
+    """The command with a bundle in place of this package's runner; any other command is left as it is. Pure.
+
+    Args:
+        command: A command, not yet wrapped by a launcher.
+        bundle: Path of the bundle where the command runs.
+    """
+    if command.argv[1:3] != ("-m", RUNNER):
+        return command
+    env = {name: value for name, value in command.env.items() if name != "PYTHONPATH"}
+    return replace(command, argv=(command.argv[0], bundle, *command.argv[3:]), env=env)

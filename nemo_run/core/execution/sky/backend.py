@@ -20,13 +20,13 @@ from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
-from nemo_run.core.execution.local.supervisor import write_json
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, packages
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.client import asking, make_task, optimize, plain
 from nemo_run.core.execution.sky.log import SkypilotLog
+from nemo_run.core.files import write_json
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 _FRESH, _LONGEST = 2.0, 15.0  # seconds between two questions: while jobs change, and when they have not for long
@@ -224,7 +224,7 @@ class SkypilotBackend(ABC):
     @staticmethod
     def _note(handle: Handle, plan: Plan, request: str) -> None:
         handle.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(str(handle.folder / "launch.json"), {"request": request, "down": plan.spec["down"]})
+        write_json(handle.folder / "launch.json", {"request": request, "down": plan.spec["down"]})
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if SkyPilot was asked to launch it."""
@@ -371,7 +371,7 @@ class SkypilotBackend(ABC):
         """Write down how an attempt ended."""
         whole = {"exit_code": None, "cancelled": False, "reason": "", "started": None, "ended": time.time(), **end}
         (handle.folder / "log").touch(mode=0o600)
-        write_json(str(handle.folder / "exit.json"), whole)
+        write_json(handle.folder / "exit.json", whole)
         return final_status(whole)
 
     def cancel(self, handles: Iterable[str]) -> None:

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from nemo_run.core.execution.base import Backend, Executor, ExecutorMacros, JobRequest, get_backend
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.shared.shipping import run_by_bundle
 from nemo_run.core.execution.slurm import script
 from nemo_run.core.execution.slurm.interactive import InteractiveSlurm
 from nemo_run.core.execution.slurm.options import container_options, sbatch_options
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
-from nemo_run.core.runners.bundle import run_by_bundle
 from nemo_run.core.tunnel.client import LocalTunnel, PackagingJob, SSHTunnel
 from nemo_run.errors import ExecutorError
 

@@ -23,6 +23,7 @@ from nemo_run.core.packaging.base import Packager
 from nemo_run.core.ray import node
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
+    ClusterExecutor,
     ClusterSpec,
     ClusterState,
     ClusterStatus,
@@ -36,7 +37,6 @@ from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
 from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
-    from nemo_run.core.execution.base import Executor
     from nemo_run.core.execution.jobs import Plan
 
 _NODE = "scripts/ray_node.py"  # one of the names that are sent along with a job
@@ -46,7 +46,7 @@ _ENDING = 30.0  # seconds in which a cluster ends by itself; then its job is can
 class SlurmRay:
     """Clusters as jobs of Slurm. All it knows of them is in the job's folder on the cluster."""
 
-    def place(self, executor: Executor) -> str:
+    def place(self, executor: ClusterExecutor) -> str:
         """The cluster's login node, and the user there."""
         return _checked(executor).tunnel.key
 
@@ -149,7 +149,7 @@ _END = {
 }
 
 
-def _checked(executor: Executor) -> SlurmExecutor:
+def _checked(executor: ClusterExecutor) -> SlurmExecutor:
     if not isinstance(executor, SlurmExecutor):
         raise ExecutorError(f"a Ray cluster of the Slurm engine needs a SlurmExecutor, not {executor!r}")
     return executor
