@@ -176,7 +176,7 @@ def watchers() -> list[int]:
             command = path.read_bytes()
         except OSError:
             continue
-        if b"_lepton_watch" in command and home in command:
+        if b"lepton.ray_watch" in command and home in command:
             found.append(int(path.parent.name))
     return found
 
