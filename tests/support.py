@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,13 @@ from nemo_run.core.execution.local import supervisor
 from nemo_run.run.experiment import Experiment
 
 T = TypeVar("T")
+
+
+def value_id(value: object) -> str:
+    """Return a text for the name of a test with this value, the same in every process: no address, sets in order."""
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__}({', '.join(sorted(map(value_id, value)))})"
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value)).encode("ascii", "backslashreplace").decode()[:60]
 
 
 def eventually(condition: Callable[[], T], what: str = "", within: float = 60.0) -> T:

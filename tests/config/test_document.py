@@ -19,6 +19,7 @@ import nemo_run as run
 from nemo_run.config.document import check_storable, from_document, path_text, to_document
 from nemo_run.errors import ConfigTypeError, SerializationError, UnknownFieldError
 from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, configured, function, plain, same
+from tests.support import value_id
 
 HERE = "tests.config.stored"
 
@@ -32,7 +33,7 @@ def is_plain(document: Any) -> bool:
 
 
 # ---------------------------------------------------------------- every value
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!a}")
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{value_id(value)[:20]}")
 def test_each_type_of_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     document = to_document(run.Config(plain, a=value))
     assert is_plain(document)

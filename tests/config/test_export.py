@@ -20,6 +20,7 @@ import nemo_run as run
 from nemo_run.config.export import load_config, to_json, to_python, to_toml, to_yaml
 from nemo_run.errors import ConfigTypeError, SerializationError, UnknownFieldError
 from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, function, plain, same
+from tests.support import value_id
 
 HERE = "tests.config.stored"
 
@@ -36,7 +37,7 @@ FORMATS = pytest.mark.parametrize("write", LOAD, ids=lambda write: write.__name_
 
 # ---------------------------------------------------------------- round trips
 @FORMATS
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!a}")
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{value_id(value)[:20]}")
 def test_each_type_of_value_comes_back(write: Any, value: Any) -> None:
     config = run.Config(plain, a=value, b=[value, {"x": value}])
     assert same(LOAD[write](write(config)), config)

@@ -28,6 +28,7 @@ from tests.config.stored import (
     plain,
     same,
 )
+from tests.support import value_id
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,7 +41,7 @@ READ = {to_yaml: yaml.safe_load, to_json: json.loads, to_toml: tomllib.loads}
 HYDRAS_VALUES = [value for value in VALUES if not isinstance(value, (Handmade, functools.partial))]
 
 
-@pytest.mark.parametrize("value", HYDRAS_VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!a}")
+@pytest.mark.parametrize("value", HYDRAS_VALUES, ids=lambda value: f"{type(value).__name__}-{value_id(value)[:20]}")
 def test_each_type_of_value(value: Any) -> None:
     config = run.Config(plain, a=value, b=[{"x": value}])
     for write, read in READ.items():

@@ -18,6 +18,7 @@ import tests.config.annotation_table as table
 from nemo_run.config import Config, Partial, set_value
 from nemo_run.errors import ConfigTypeError, MissingArgumentError, UnknownFieldError
 from tests.config import type_checking_only
+from tests.support import value_id
 
 
 def function_with(hint: object) -> Any:
@@ -31,9 +32,13 @@ def function_with(hint: object) -> Any:
     return function
 
 
-FITS = [pytest.param(row.hint, value, id=f"{row.hint}-{value}"[:80]) for row in table.TABLE for value in row.fits]
+def name_of(hint: object, value: object) -> str:
+    return f"{hint}-{value_id(value)}"[:80]
+
+
+FITS = [pytest.param(row.hint, value, id=name_of(row.hint, value)) for row in table.TABLE for value in row.fits]
 REFUSED = [
-    pytest.param(row.hint, value, message, id=f"{row.hint}-{value}"[:80])
+    pytest.param(row.hint, value, message, id=name_of(row.hint, value))
     for row in table.TABLE
     for value, message in row.refused
 ]
