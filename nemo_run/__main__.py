@@ -7,9 +7,10 @@ import sys
 
 def main() -> None:
     """Run the command that was typed, and exit with its code."""
-    from nemo_run.cli.app import run_app
+    from nemo_run.cli.app import nemorun
+    from nemo_run.cli.running import run_app
 
-    sys.exit(run_app())
+    sys.exit(run_app(nemorun))
 
 
 if __name__ == "__main__":

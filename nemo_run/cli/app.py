@@ -1,17 +1,9 @@
-"""``nemorun``: its commands, and what happens when one of them fails.
-
-Exit codes: 0 when all went well, 1 when something that was asked for failed, 2 when what was typed makes no sense,
-130 after Ctrl-C.
-"""
+"""``nemorun``: its commands, and those of packages and of the workspace file."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
-import sys
-import traceback
-from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -19,32 +11,14 @@ from typer.core import TyperGroup
 
 from nemo_run.cli import registry
 from nemo_run.cli.context import RunContext
-from nemo_run.cli.show import in_terminal, print_error
+from nemo_run.cli.running import app_options
 from nemo_run.config.suggest import did_you_mean
-from nemo_run.errors import (
-    CommandLineError,
-    ConfigError,
-    DependencyError,
-    ExperimentNotFoundError,
-    InvalidNameError,
-    JobNotFoundError,
-    NemoRunError,
-    ScriptError,
-)
-
-_MISTAKES = (
-    CommandLineError, ConfigError, ScriptError,
-    InvalidNameError, DependencyError, ExperimentNotFoundError, JobNotFoundError,
-)  # fmt: skip
 
 
-def app_options() -> dict[str, Any]:
-    """Arguments of every Typer app of ours."""
-    return {
-        "pretty_exceptions_enable": False,
-        "rich_markup_mode": "rich" if in_terminal(sys.stdout) else None,
-        "context_settings": {"help_option_names": ["-h", "--help"]},
-    }
+def nemorun(args: list[str]) -> Any:
+    """Run the command that was typed; with ``--lazy``, without importing its code here."""
+    app = lazy_cli(args) if "--lazy" in args else create_cli()
+    return app(args=args)
 
 
 def create_cli(
@@ -143,28 +117,3 @@ def _app_of(name: str, found: Any) -> typer.Typer:
     if not any(isinstance(value, dict) for value in found.values()):
         app.callback()(lambda: None)  # so that a single command keeps its name
     return app
-
-
-def run_app(app: typer.Typer | None = None, args: Sequence[str] | None = None) -> int:
-    """Run a Typer app, and tell people what went wrong; its exit code.
-
-    Args:
-        app: The app; ``nemorun`` by default.
-        args: The command line; that of the process by default.
-    """
-    args = list(sys.argv[1:] if args is None else args)
-    try:
-        (app or (lazy_cli(args) if "--lazy" in args else create_cli()))(args=args)
-    except NemoRunError as error:
-        if {"-v", "--verbose"} & set(args):
-            traceback.print_exc()
-        print_error(str(error))
-        return 2 if isinstance(error, _MISTAKES) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0

@@ -5,19 +5,42 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 from typer import core
 
-from nemo_run.cli.context import Kind, RunContext
 from nemo_run.cli.overriding.parse import is_override
 from nemo_run.cli.show import in_terminal
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nemo_run.cli.lazy import LazyEntrypoint
+
+Kind = Literal["task", "experiment"]
 Text = str | None
 Flag = bool | None
+
+
+class Context(Protocol):
+    """How a command runs something: what it needs of :class:`nemo_run.cli.RunContext`."""
+
+    name: str
+    executor: Any
+    plugins: Any
+
+    @classmethod
+    def of_options(cls, name: str, factory: Any, options: dict[str, Any]) -> Self:
+        """Return the context of a run."""
+
+    def cli_execute(self, fn: Callable[..., Any], args: Sequence[str], entrypoint_type: Kind) -> None:
+        """Run a function."""
+
+    def execute_lazy(self, entrypoint: LazyEntrypoint, args: Sequence[str], name: str) -> None:
+        """Launch something whose code is imported only where it runs."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +57,7 @@ class CommandSpec:
         defaults: What options are that are not given.
     """
 
-    context: type[RunContext]
+    context: type[Context]
     fn: Any
     kind: Kind
     factory: Any = None
@@ -111,13 +134,8 @@ def add_command(
     return command
 
 
-def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> RunContext:
-    import dataclasses
-
-    known = {one.name for one in dataclasses.fields(spec.context) if one.init} - {"name", "factory"}
-    chosen = {option: value for option, value in options.items() if option in known}
-    context = spec.context(name=name, factory=factory, **chosen)
-    context._quiet_logs = options.get("tail_logs") is False  # noqa: SLF001  (ours)
+def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> Context:
+    context = spec.context.of_options(name, factory, options)
     if spec.executor is not None:
         context.executor = spec.executor
     if spec.plugins is not None:
@@ -125,7 +143,7 @@ def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]
     return context
 
 
-def _execute(spec: CommandSpec, context: RunContext, args: list[str], *, lazy: bool) -> None:
+def _execute(spec: CommandSpec, context: Context, args: list[str], *, lazy: bool) -> None:
     from nemo_run.cli.lazy import LazyEntrypoint
 
     if lazy and not isinstance(spec.fn, LazyEntrypoint):

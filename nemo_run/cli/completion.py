@@ -22,7 +22,7 @@ from nemo_run.cli.overriding.arguments import overrider_for
 from nemo_run.cli.overriding.files import SUFFIXES
 from nemo_run.cli.overriding.overrides import Overrider
 from nemo_run.cli.overriding.parse import is_override, parse_override
-from nemo_run.cli.overriding.values import Place
+from nemo_run.cli.overriding.place import Place
 from nemo_run.cli.recipe import split_run_arguments
 from nemo_run.config.buildable import Partial
 from nemo_run.config.paths import get_value

@@ -5,23 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from nemo_run.errors import CommandLineError, OverrideError
 
 if TYPE_CHECKING:
     import typer
+    from typing_extensions import Self
 
+    from nemo_run.cli.command import Kind
     from nemo_run.cli.lazy import LazyEntrypoint
     from nemo_run.cli.overriding.parse import Override
     from nemo_run.config import Config, Partial
     from nemo_run.core.execution.base import Executor
     from nemo_run.run.experiment import Experiment
     from nemo_run.run.plugin import ExperimentPlugin
-
-Kind = Literal["task", "experiment"]
 
 
 @dataclass(kw_only=True)
@@ -111,6 +111,20 @@ class RunContext:
 
         spec = CommandSpec(cls, fn, type, default_factory, default_executor, default_plugins, cmd_defaults or {})
         return add_command(parent, name, spec, command_kwargs)
+
+    @classmethod
+    def of_options(cls, name: str, factory: Any, options: Mapping[str, Any]) -> Self:
+        """Return the context of a run.
+
+        Args:
+            name: Name of the run.
+            factory: What the configuration begins with.
+            options: What was said of how to run it; options that the class does not have are left out.
+        """
+        known = {one.name for one in dataclasses.fields(cls) if one.init} - {"name", "factory"}
+        context = cls(name=name, factory=factory, **{key: options[key] for key in known & options.keys()})
+        context._quiet_logs = options.get("tail_logs") is False
+        return context
 
     @classmethod
     def get_help(cls) -> str:

@@ -95,7 +95,7 @@ class Entrypoint:
         """Run it with the command line of this process. Where that fails, the process ends with its exit code."""
         import typer
 
-        from nemo_run.cli.app import app_options, run_app
+        from nemo_run.cli.running import app_options, run_app
 
         app = typer.Typer(**app_options(), add_completion=True)
         self._add_to(app, is_main=True, cmd_defaults=cmd_defaults)

@@ -18,7 +18,7 @@ import typer
 
 from nemo_run.cli import registry
 from nemo_run.cli.overriding import making
-from nemo_run.cli.overriding.values import Place, Unresolved
+from nemo_run.cli.overriding.place import Place, Unresolved
 from nemo_run.cli.show import in_terminal
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.target import MISSING, Target, target_of

@@ -24,8 +24,7 @@ from nemo_run.config.target import target_of
 from nemo_run.errors import CommandLineError, SerializationError
 
 if TYPE_CHECKING:
-    from nemo_run.cli.context import RunContext
-    from nemo_run.cli.entrypoints import Entrypoint
+    from nemo_run.cli.registry import Command
 
 _PROGRAMS = ("nemorun", "nemo", "nemo_run")
 _OPERATORS = {
@@ -38,7 +37,7 @@ _OPERATORS = {
 }
 
 # The entrypoints that a script gives to main(), while it is only looked at.
-_captured: contextvars.ContextVar[list[Entrypoint] | None] = contextvars.ContextVar("captured", default=None)
+_captured: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("captured", default=None)
 
 
 # ---------------------------------------------------------------- targets
@@ -86,7 +85,7 @@ class LazyTarget:
         return self.target(*args, **kwargs)
 
 
-def _entrypoint_of_command(words: Sequence[str]) -> Entrypoint:
+def _entrypoint_of_command(words: Sequence[str]) -> Command:
     from nemo_run.cli import registry
 
     level: Any = registry.list_entrypoints()
@@ -99,16 +98,16 @@ def _entrypoint_of_command(words: Sequence[str]) -> Entrypoint:
         level = by_name[word]
     if isinstance(level, dict):
         raise CommandLineError(f"{' '.join(words)!r} is a group of commands: {', '.join(level)}; say which")
-    found: Entrypoint = level
+    found: Command = level
     return found
 
 
-def _entrypoint_of_script(text: str, name: str) -> Entrypoint:
+def _entrypoint_of_script(text: str, name: str) -> Command:
     """The entrypoint that a script gives to ``run.cli.main()``; the script runs as ``__main__``."""
     module = ModuleType("__main__")
     module.__file__ = name
     sys.modules["__main__"] = module  # where its classes are looked up from now on
-    found: list[Entrypoint] = []
+    found: list[Command] = []
     token = _captured.set(found)
     try:
         exec(compile(text, name, "exec"), module.__dict__)  # noqa: S102  (the user's own script, as Python runs it)
@@ -119,7 +118,7 @@ def _entrypoint_of_script(text: str, name: str) -> Entrypoint:
     return found[-1]
 
 
-def takes_entrypoint(entry: Entrypoint) -> bool:
+def takes_entrypoint(entry: Command) -> bool:
     """Whether somebody only wants to know what is given to ``main()``; it is then told."""
     found = _captured.get()
     if found is None:
@@ -181,7 +180,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
         """Always true; what is run asks for it."""
         return True
 
-    def resolve(self, ctx: RunContext | None = None) -> Partial[Any]:
+    def resolve(self, ctx: object = None) -> Partial[Any]:
         """The configuration, with all that was set; the code is imported now.
 
         Args:

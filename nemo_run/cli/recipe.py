@@ -13,8 +13,9 @@ from nemo_run.cli.overriding import making
 from nemo_run.cli.overriding.arguments import as_overrides, overrider_for
 from nemo_run.cli.overriding.files import is_file, item_of, load, operator_of, split_section
 from nemo_run.cli.overriding.items import Item, Made, Pairs, Target
+from nemo_run.cli.overriding.overrides import MAKER
 from nemo_run.cli.overriding.parse import Override, parse_value
-from nemo_run.cli.overriding.values import Place, UnfitError
+from nemo_run.cli.overriding.place import Place, UnfitError
 from nemo_run.config.buildable import Partial
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.export import load_document, to_json, to_python, to_toml, to_yaml
@@ -98,7 +99,7 @@ def _made(fn: Callable[..., Any], factory: Callable[..., Any] | str) -> Partial[
     """What a factory makes, as a Partial of the function."""
     if isinstance(factory, str):
         try:
-            made = making.make(parse_value(factory), Place("--factory", fn))
+            made = making.make(parse_value(factory), Place("--factory", fn, maker=MAKER))
         except UnfitError as error:
             hint = error.why or "it is no name of a factory"
             raise OverrideError(f"--factory {factory}: {hint} (it must be for {fn.__name__})") from None

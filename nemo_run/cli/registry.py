@@ -14,7 +14,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin, overload
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.names import get_type_namespace, get_underlying_types
@@ -23,7 +23,7 @@ from nemo_run.errors import CommandLineError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from nemo_run.cli.entrypoints import Entrypoint
+    import typer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +31,21 @@ GROUP = "nemo_run.cli"
 DEFAULT = "default"
 
 _factories: dict[tuple[str, str], Factory] = {}
-_entrypoints: dict[str, Entrypoint] = {}
+_entrypoints: dict[str, Command] = {}
+
+
+class Command(Protocol):
+    """What is known here of an entrypoint."""
+
+    fn: Callable[..., Any]
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Its dotted path."""
+
+    def cli(self, parent: typer.Typer) -> None:
+        """Add its command to a Typer app."""
 
 
 # ---------------------------------------------------------------- factories
@@ -226,7 +240,7 @@ def list_factories(type_or_namespace: Any) -> list[Callable[..., Any]]:
 
 
 # ---------------------------------------------------------------- entrypoints
-def add_entrypoint(entry: Entrypoint) -> None:
+def add_entrypoint(entry: Command) -> None:
     """Let an entrypoint be found."""
     _entrypoints[entry.path] = entry
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.cli import registry
-from nemo_run.cli.app import run_app
+from nemo_run.cli import app, registry
+from nemo_run.cli.running import run_app
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 Nemorun = Callable[..., "Done"]
@@ -73,7 +73,7 @@ def nemorun(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
     def run(*argv: str, code: int = 0) -> Done:
         capfd.readouterr()
-        found = run_app(args=argv)
+        found = run_app(app.nemorun, argv)
         done = Done(*capfd.readouterr())
         assert found == code, f"exit code {found}\n{done.stdout}\n{done.stderr}"
         return done

@@ -153,7 +153,8 @@ _LITERALS = st.recursive(
 def test_python_literals_are_read_as_python_reads_them(value: object) -> None:
     from typing import Any
 
-    from nemo_run.cli.overriding.values import Place, convert
+    from nemo_run.cli.overriding.place import Place
+    from nemo_run.cli.overriding.values import convert
 
     text = repr(value)
     assert ast.literal_eval(text) == value

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.cli.app import run_app
+from nemo_run.cli import app
+from nemo_run.cli.running import run_app
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.run.ray import RayCluster
 from tests.ray.clusters import shell_waits_for
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.needs("ray")
 
 
 def nemorun(*args: str) -> int:
-    return run_app(args=["ray", *args])
+    return run_app(app.nemorun, ["ray", *args])
 
 
 def test_a_job_from_the_command_line(cluster: RayCluster, project: Path, capsys: pytest.CaptureFixture[str]) -> None:

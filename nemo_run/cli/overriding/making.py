@@ -17,9 +17,11 @@ import fiddle as fdl
 
 from nemo_run.cli import registry
 from nemo_run.cli.overriding.files import operator_of
-from nemo_run.cli.overriding.items import Call, Given, Item, Made, Pairs, Reference, Target, Text, Word
+from nemo_run.cli.overriding.items import Call, Given, Item, Loaded, Made, Pairs, Reference, Target, Text, Word
 from nemo_run.cli.overriding.parse import parse_value
-from nemo_run.cli.overriding.values import Place, Unresolved, convert, is_plain
+from nemo_run.cli.overriding.place import Place, Unresolved
+from nemo_run.cli.overriding.plain import is_plain
+from nemo_run.cli.overriding.values import convert
 from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.names import get_type_namespace
@@ -357,7 +359,7 @@ def check_argument(signature: Signature, name: str, prefix: str) -> None:
 
 def argument_place(target: Any, name: str, place: Place) -> Place:
     """The place of an argument of a class or function that stands in a place."""
-    return Place(f"{place.path}.{name}", hint_of(target, name), target, name, place.names, place.trusted)
+    return dataclasses.replace(place, path=f"{place.path}.{name}", hint=hint_of(target, name), owner=target, name=name)
 
 
 def hint_of(target: Any, name: str) -> Any:
@@ -391,9 +393,9 @@ def _of_target(item: Target, place: Place) -> Any:
     return _checked(made, item, place)
 
 
-def check_calls(item: Given, place: Place) -> None:
+def check_calls(item: Item, place: Place) -> None:
     """Raise UnfitError where building a value would call something that may not be named here."""
-    for node in nodes(item.value):
+    for node in nodes(item.value) if isinstance(item, Loaded) else ():
         called = node.__fn_or_cls__
         if isinstance(node, fdl.Config) and not isinstance(called, type) and called not in place.trusted:
             raise place.unfit(item, _may_not_be_called(hint_name(called), called, place))
@@ -418,17 +420,12 @@ def _changed(item: Made, place: Place) -> Any:
 
 
 def _apply(made: Any, changes: Iterable[tuple[str, str, Item]], place: Place) -> None:
-    from nemo_run.cli.overriding.overrides import Overrider
-    from nemo_run.cli.overriding.parse import Override
-
     changes = list(changes)
     if changes and not isinstance(made, fdl.Buildable):
         raise OverrideError(
             f"{place.path}: {hint_name(type(made))} is no configuration, so {changes[0][0]!r} cannot be set"
         )
-    overrider = Overrider(made, place.names, place.trusted, prefix=f"{place.path}.")
-    for path, operator, item in changes:
-        overrider.apply(Override(path, operator, item, f"{path}{operator}{item.source}"))
+    place.maker.change(made, changes, place)
 
 
 # ---------------------------------------------------------------- references

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import operator
 from collections.abc import Callable, Iterable
@@ -11,11 +12,13 @@ import fiddle as fdl
 import typing_extensions
 
 from nemo_run.cli import registry
+from nemo_run.cli.overriding import making
 from nemo_run.cli.overriding.files import operator_of
 from nemo_run.cli.overriding.items import Call, Item, Pairs, Shared
 from nemo_run.cli.overriding.making import alternatives, check_argument, classes_of, find_factory, hint_of, run_factory
 from nemo_run.cli.overriding.parse import Override
-from nemo_run.cli.overriding.values import Place, UnfitError, convert
+from nemo_run.cli.overriding.place import Place, UnfitError
+from nemo_run.cli.overriding.values import convert
 from nemo_run.config.buildable import Config
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.paths import Step, get_value, parse_path, set_value
@@ -123,7 +126,7 @@ class Overrider:
     def _walk(self, steps: list[Step]) -> Place:
         """The place at the end of a path; what is missing on the way there is made."""
         value: Any = self.config
-        place = Place("", Any, names=self.names, trusted=self.trusted)
+        place = Place("", Any, names=self.names, trusted=self.trusted, maker=MAKER)
         for index, step in enumerate(steps):
             if index:
                 value = self._present(steps[:index], place)
@@ -133,12 +136,12 @@ class Overrider:
     def _inside(self, value: Any, place: Place, step: Step) -> Place:
         path = f"{place.path}{step}" if place.path else f"{self.prefix}{str(step).removeprefix('.')}"
         if not isinstance(value, fdl.Buildable) or not isinstance(step.key, str):
-            return Place(path, _element_hint(place.hint, step.key), place.owner, place.name, self.names, self.trusted)
+            return dataclasses.replace(place, path=path, hint=_element_hint(place.hint, step.key))
         target = value.__fn_or_cls__
         name = hint_name(target)
         check_argument(target_of(target), step.key, f"{place.path}: {name}" if place.path else f"{self.prefix}{name}")
         owner = (self.owner or target) if value is self.config else target
-        return Place(path, hint_of(target, step.key), owner, step.key, self.names, self.trusted)
+        return dataclasses.replace(place, path=path, hint=hint_of(target, step.key), owner=owner, name=step.key)
 
     def _present(self, steps: list[Step], place: Place) -> Any:
         """The value at a path that has more to come; made from its type where there is none."""
@@ -214,6 +217,22 @@ class Overrider:
             if number:  # an int may be multiplied by 0.5
                 return convert(item, place.of(float))
             raise
+
+
+class _Maker:
+    """Makes what is named where an override is applied; what it makes is changed by overrides again."""
+
+    make = staticmethod(making.make)
+    refer = staticmethod(making.refer)
+    check_calls = staticmethod(making.check_calls)
+
+    def change(self, config: Any, changes: Iterable[tuple[str, str, Item]], place: Place) -> None:
+        overrider = Overrider(config, place.names, place.trusted, prefix=f"{place.path}.")
+        for path, operation, item in changes:
+            overrider.apply(Override(path, operation, item, f"{path}{operation}{item.source}"))
+
+
+MAKER = _Maker()
 
 
 def _of_the_same_kind(result: Any, place: Place) -> Any:

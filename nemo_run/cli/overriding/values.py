@@ -1,25 +1,17 @@
 """From items to values of the types that are wanted. Nothing is evaluated: each type reads text in its own way.
 
 A type hint is compiled once into a function that converts any item. Where it accepts objects of a class, that is left
-to :mod:`nemo_run.cli.overriding.making`.
+to the maker of the place.
 """
 
 from __future__ import annotations
 
 import collections
 import collections.abc
-import dataclasses
-import datetime
-import decimal
 import enum
-import fractions
 import functools
-import pathlib
-import re
 import types
-import uuid
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import typing_extensions
@@ -29,11 +21,9 @@ from nemo_run.cli.overriding.items import (
     Call,
     Given,
     Item,
-    Loaded,
     Made,
     Pairs,
     Quoted,
-    Reference,
     Several,
     Shared,
     Target,
@@ -41,57 +31,21 @@ from nemo_run.cli.overriding.items import (
     Word,
 )
 from nemo_run.cli.overriding.parse import parse_value
+from nemo_run.cli.overriding.place import Place, UnfitError, Unresolved
+from nemo_run.cli.overriding.plain import (
+    READERS,
+    given,
+    is_plain,
+    literal,
+    member,
+    none,
+    plain_text,
+    read,
+    text_of,
+    word,
+)
 from nemo_run.config.suggest import did_you_mean
-from nemo_run.config.typecheck import LITERALS, UNIONS, bare, compile_check, hint_name
-
-
-class Unresolved:
-    """Stands for a type hint that only a type checker can resolve."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a value is wanted.
-
-    Attributes:
-        path: The place, for messages.
-        hint: The type that is wanted.
-        owner: The class or function whose argument it is, or is a part of.
-        name: The name of that argument.
-        names: What names without a dot may stand for where any function will do.
-        trusted: Functions that a file may name because the code itself does.
-    """
-
-    path: str
-    hint: Any
-    owner: Any = None
-    name: str = ""
-    names: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
-    trusted: frozenset[Any] = frozenset()
-
-    def of(self, hint: Any) -> Place:
-        """The same place, where another type is wanted."""
-        return dataclasses.replace(self, hint=hint)
-
-    def inside(self, step: str, hint: Any) -> Place:
-        """A place inside the value."""
-        return dataclasses.replace(self, path=self.path + step, hint=hint)
-
-    def unfit(self, item: Item, why: str = "") -> UnfitError:
-        """The error that says that an item does not fit here."""
-        return UnfitError(self, item, why)
-
-
-class UnfitError(Exception):
-    """An item does not fit where it stands."""
-
-    def __init__(self, place: Place, item: Item, why: str = "") -> None:
-        problem = item.problem if isinstance(item, Word) else ""
-        self.why = why or problem
-        reason = f" ({self.why})" if self.why else ""
-        source = item.source if len(item.source) <= 200 else f"{item.source[:200]}…"
-        super().__init__(f"{place.path}: expected {hint_name(place.hint)}, got {source!r}{reason}")
-
+from nemo_run.config.typecheck import LITERALS, UNIONS, bare, compile_check
 
 Converter = Callable[[Item, Place], Any]
 
@@ -109,7 +63,7 @@ def convert(item: Item, place: Place) -> Any:
     """
     if isinstance(item, Shared):
         return item.value(lambda inner: convert(inner, place))
-    _check(item, place)
+    place.maker.check_calls(item, place)
     return _converter(place.hint)(item, place)
 
 
@@ -134,7 +88,7 @@ def _compile(hint: Any) -> Converter:
     if origin in UNIONS:
         return functools.partial(_union, hints=get_args(hint))
     if origin in LITERALS:
-        return functools.partial(_literal, choices=get_args(hint))
+        return functools.partial(literal, choices=get_args(hint))
     if typing_extensions.is_typeddict(kind):
         return functools.partial(_typed_dict, hints=typing_extensions.get_type_hints(kind))
     if kind is Unresolved or not isinstance(kind, type):
@@ -146,11 +100,11 @@ def _compile_class(hint: Any, kind: type) -> Converter:
     if kind in (type, collections.abc.Callable):
         return _reference
     if kind is types.NoneType:
-        return _none
-    if kind in _READERS:
-        return functools.partial(_read, kind=kind)
+        return none
+    if kind in READERS:
+        return functools.partial(read, kind=kind)
     if issubclass(kind, enum.Enum):
-        return functools.partial(_enum, members=kind)
+        return functools.partial(member, members=kind)
     if kind is tuple:
         return functools.partial(_tuple, hints=get_args(hint) or (Any, ...))
     for wanted, make in _COLLECTIONS.items():
@@ -162,158 +116,7 @@ def _compile_class(hint: Any, kind: type) -> Converter:
     return _configured
 
 
-# ---------------------------------------------------------------- text
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        if re.fullmatch(r"[+-]?\d+(\.\d+)?[eE]\+?\d{1,2}", text) and (number := decimal.Decimal(text)) % 1 == 0:
-            return int(number)
-        return int(text, 0)
-
-
-def _boolean(text: str) -> bool:
-    known = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    if text.lower() not in known:
-        raise ValueError("write true or false")
-    return known[text.lower()]
-
-
-def _duration(text: str) -> datetime.timedelta:
-    found = re.fullmatch(r"(?:(\d+)d(?:ays?)?\s*)?(?:(\d+):([0-5]?\d):)?(\d+(?:\.\d*)?)?s?", text.strip())
-    if not found or not text.strip():
-        raise ValueError("write seconds, as 90, or HH:MM:SS, or 2d 12:00:00")
-    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-# What text is for a type: for these there is one way to write a value.
-_READERS: dict[type, Callable[[str], Any]] = {
-    str: str,
-    int: _integer,
-    float: float,
-    bool: _boolean,
-    complex: complex,
-    bytes: str.encode,
-    Path: Path,
-    pathlib.PurePath: pathlib.PurePath,
-    pathlib.PosixPath: pathlib.PosixPath,
-    pathlib.PurePosixPath: pathlib.PurePosixPath,
-    pathlib.PureWindowsPath: pathlib.PureWindowsPath,
-    decimal.Decimal: decimal.Decimal,
-    fractions.Fraction: fractions.Fraction,
-    uuid.UUID: uuid.UUID,
-    datetime.datetime: datetime.datetime.fromisoformat,
-    datetime.date: datetime.date.fromisoformat,
-    datetime.time: datetime.time.fromisoformat,
-    datetime.timedelta: _duration,
-    re.Pattern: re.compile,
-}
-
-
-def is_plain(cls: type) -> bool:
-    """Whether objects of a class are written as text, rather than configured."""
-    return cls in _READERS or issubclass(cls, enum.Enum)
-
-
-_UNQUOTED = (int, float, bool, complex)  # a number in quotes is meant as text
-
-
-def _read(item: Item, place: Place, kind: type) -> Any:
-    if isinstance(item, (Given, Quoted)) and type(item.value) is kind:
-        return item.value
-    if isinstance(item, Given):
-        return _given(item, place)
-    if kind is str:
-        return _text(item)
-    text = None if isinstance(item, Quoted) and kind in _UNQUOTED else _plain_text(item)
-    if text is None:
-        raise place.unfit(item)
-    try:
-        return _READERS[kind](text)
-    except (ValueError, ArithmeticError, re.error) as error:
-        said = str(error)
-        raise place.unfit(item, said if said.startswith("write ") or kind is re.Pattern else "") from None
-
-
-def _text(item: Item) -> str:
-    """The text that is meant where text is wanted: whatever was typed."""
-    value = item.value if isinstance(item, (Quoted, Text)) else item.source
-    return value if isinstance(value, str) else item.source
-
-
-def _plain_text(item: Item) -> str | None:
-    """The text of an item that is text, or may be."""
-    if isinstance(item, (Quoted, Text)):
-        return item.value if isinstance(item.value, str) else None
-    return item.source if isinstance(item, (Word, Call)) else None
-
-
-def _given(item: Given, place: Place) -> Any:
-    check = compile_check(place.hint)
-    if check and (wrong := check(item.value)):
-        raise place.inside(wrong.path, place.hint).unfit(item)
-    return item.value
-
-
-def _none(item: Item, place: Place) -> None:
-    if isinstance(item, Given) and item.value is None:
-        return
-    if not isinstance(item, Quoted) and (_plain_text(item) or "").lower() in ("none", "null"):
-        return
-    raise place.unfit(item)
-
-
-def _literal(item: Item, place: Place, choices: tuple[Any, ...]) -> Any:
-    text = None if isinstance(item, Given) else _plain_text(item)
-    wanted = item.value if isinstance(item, Given) else _word(item.source)
-    for choice in choices:
-        if choice == text and isinstance(choice, str):
-            return choice
-        if type(choice) is type(wanted) and choice == wanted and not isinstance(item, Quoted):
-            return choice
-        if isinstance(choice, enum.Enum) and text in (choice.name, str(choice)):
-            return choice
-    raise place.unfit(item, _near(str(text), map(str, choices)))
-
-
-def _enum(item: Item, place: Place, members: type[enum.Enum]) -> Any:
-    if isinstance(item, Given) and (isinstance(item.value, members) or _is_value_of(members, item.value)):
-        return members(item.value)
-    text = item.name if isinstance(item, Reference) else _plain_text(item)
-    names = [part.strip().rpartition(".")[2] for part in (text or "").split("|")]
-    found = [_member(members, name) for name in names]
-    if None in found or (len(found) > 1 and not issubclass(members, enum.Flag)):
-        raise place.unfit(item, _near(str(text), members.__members__) or f"it has {', '.join(members.__members__)}")
-    return functools.reduce(lambda one, other: one | other, found)  # type: ignore[operator]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """The nearest names, without all others."""
-    return did_you_mean(name, known).partition(" There are")[0].strip(";. ")
-
-
-def _is_value_of(members: type[enum.Enum], value: Any) -> bool:
-    return any(type(member.value) is type(value) and member.value == value for member in members)
-
-
-def _member(members: type[enum.Enum], text: str) -> enum.Enum | None:
-    """The member with this name, however its letters are, or with this value."""
-    known = members.__members__
-    if text in known:
-        return known[text]
-    found = [m for name, m in known.items() if name.lower() == text.lower() or str(m.value) == text]
-    return found[0] if len(set(found)) == 1 else None
-
-
 # ---------------------------------------------------------------- any type
-_NUMBER = re.compile(r"[+-]?(0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|0|[1-9](_?\d)*)")
-_DECIMAL = re.compile(r"[+-]?(?=[\d.]*[.eE])(\d(_?\d)*\.?(\d(_?\d)*)?|\.\d(_?\d)*)([eE][+-]?\d+)?")
-_CONSTANTS = {
-    "true": True, "True": True, "false": False, "False": False, "none": None, "None": None, "null": None,
-}  # fmt: skip
-
-
 def natural(item: Item, place: Place) -> Any:
     """What an item is where any type will do: what it looks like."""
     if isinstance(item, (Given, Quoted)):
@@ -321,7 +124,7 @@ def natural(item: Item, place: Place) -> Any:
     if file := _file(item, place):
         return convert(file, place)
     if isinstance(item, Word):
-        return _word(item.source)
+        return word(item.source)
     if isinstance(item, Text):
         return item.value
     if isinstance(item, Several):
@@ -331,17 +134,6 @@ def natural(item: Item, place: Place) -> Any:
     if isinstance(item, Call):
         return _container(item, place)
     return _configured(item, place)
-
-
-def _word(text: str) -> Any:
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    try:
-        if _NUMBER.fullmatch(text):
-            return int(text, 0)
-        return float(text) if _DECIMAL.fullmatch(text) else text
-    except ValueError:  # too many digits
-        return text
 
 
 _CONTAINERS: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
@@ -387,7 +179,7 @@ def _order(hint: Any, stored: bool) -> int:
 def _looks_like(item: Item, place: Place) -> list[Any]:
     """The value that an item has whatever the type, where it is clear: not for words and names."""
     if isinstance(item, Word):
-        value = _word(item.source)
+        value = word(item.source)
         return [] if isinstance(value, str) else [value]
     if isinstance(item, (Several, Pairs)) and not _has_names(item):
         return [natural(item, place)]
@@ -399,7 +191,7 @@ def _has_names(item: Item) -> bool:
         return any(map(_has_names, item.items))
     if isinstance(item, Pairs):
         return any(_has_names(value) for _, value in item.pairs)
-    return not isinstance(item, (Quoted, Given)) and (not isinstance(item, Word) or isinstance(_word(item.source), str))
+    return not isinstance(item, (Quoted, Given)) and (not isinstance(item, Word) or isinstance(word(item.source), str))
 
 
 # ---------------------------------------------------------------- containers
@@ -464,7 +256,7 @@ def _typed_dict(item: Item, place: Place, hints: dict[str, Any]) -> Any:
         return _whole(item, opened, place)
     found = {}
     for key, value in opened.pairs:
-        name = _text(key)
+        name = text_of(key)
         if name not in hints:
             raise place.unfit(item, f"it has no key {name!r}{did_you_mean(name, hints)}")
         found[name] = convert(value, place.inside(f"[{name!r}]", hints[name]))
@@ -484,7 +276,7 @@ def _opened(item: Item, place: Place) -> Item:
 def _whole(item: Item, opened: Item, place: Place) -> Any:
     """A container that something else gives: a factory, a file, Python."""
     if isinstance(opened, Given):
-        return _given(opened, place)
+        return given(opened, place)
     if isinstance(opened, (Word, Call, Made, Target)):
         return _configured(opened, place)
     raise place.unfit(item)
@@ -513,37 +305,25 @@ def _gather_pairs(
 # ---------------------------------------------------------------- what has a name
 def _file(item: Item, place: Place) -> Item | None:
     """What is in the file that an item names: ``@path`` or ``@path:section``."""
-    text = _plain_text(item) if isinstance(item, (Word, Text)) else None
+    text = plain_text(item) if isinstance(item, (Word, Text)) else None
     if not text or not is_file(text):
         return None
     found = load(text, item.files if isinstance(item, Text) else ())
-    _check(found, place)
+    place.maker.check_calls(found, place)
     return found
 
 
-def _check(item: Item, place: Place) -> None:
-    """Refuse what is there already where building it would call something that may not be called."""
-    if isinstance(item, Loaded):
-        from nemo_run.cli.overriding.making import check_calls
-
-        check_calls(item, place)
-
-
 def _configured(item: Item, place: Place) -> Any:
-    from nemo_run.cli.overriding.making import make
-
-    return make(_file(item, place) or item, place)
+    return place.maker.make(_file(item, place) or item, place)
 
 
 def _reference(item: Item, place: Place) -> Any:
-    from nemo_run.cli.overriding.making import refer
-
-    return refer(_file(item, place) or item, place)
+    return place.maker.refer(_file(item, place) or item, place)
 
 
 def _unresolved(item: Item, place: Place) -> Any:
     """Where the type is not known: what a factory of that name makes, or what it looks like."""
-    if isinstance(item, Call) or (isinstance(item, (Word, Text)) and str(_plain_text(item)).isidentifier()):
+    if isinstance(item, Call) or (isinstance(item, (Word, Text)) and str(plain_text(item)).isidentifier()):
         try:
             return _configured(item, place)
         except UnfitError:
