@@ -10,7 +10,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import JobState
-from nemo_run.core.execution.lepton.client import Workspace, default_connection
+from nemo_run.core.execution.lepton.client import LeptonClient, default_connection
 from nemo_run.core.rest import RestClient
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.lepton.conftest import executor_on
@@ -38,8 +38,8 @@ def runs(mount: Path) -> int:
 @pytest.fixture
 def client(lepton: Lepton) -> Any:
     """A client with little patience."""
-    workspace = Workspace(default_connection())
-    workspace.client = RestClient(
+    workspace = LeptonClient(default_connection())
+    workspace.rest = RestClient(
         lepton.url, service="Lepton", extra="lepton", token=lambda: "token-1", pause=0.01, timeout=0.5,
         headers={"origin": "https://origin.example"},
     )  # fmt: skip
@@ -54,7 +54,9 @@ BODY = {"metadata": {"id": "a-job"}, "spec": {"container": {"image": "x", "comma
     ("kind", "value", "requests"),
     [("status", 429, 2), ("status", 500, 2), ("status", 503, 2), ("cut", 0, 2), ("lost", 0, 1), ("slow", 1.0, None)],
 )
-def test_a_creation_that_fails_once(client: Workspace, lepton: Lepton, kind: str, value: float, requests: int) -> None:
+def test_a_creation_that_fails_once(
+    client: LeptonClient, lepton: Lepton, kind: str, value: float, requests: int
+) -> None:
     """The request is repeated where nothing was done, and only there."""
     lepton.fault("POST", "/jobs$", kind, value)
     client.create(BODY)
@@ -62,7 +64,7 @@ def test_a_creation_that_fails_once(client: Workspace, lepton: Lepton, kind: str
     assert requests is None or posts(lepton) == requests
 
 
-def test_a_creation_that_fails_for_good(client: Workspace, lepton: Lepton) -> None:
+def test_a_creation_that_fails_for_good(client: LeptonClient, lepton: Lepton) -> None:
     lepton.fault("POST", "/jobs$", "status", 500, times=99)
     with pytest.raises(EngineUnreachableError, match="fault 500"):
         client.create(BODY)
@@ -71,27 +73,27 @@ def test_a_creation_that_fails_for_good(client: Workspace, lepton: Lepton) -> No
 
 
 @pytest.mark.parametrize(("kind", "value"), [("status", 429), ("status", 502), ("cut", 0), ("slow", 1.0)])
-def test_a_question_is_asked_again(client: Workspace, lepton: Lepton, kind: str, value: float) -> None:
+def test_a_question_is_asked_again(client: LeptonClient, lepton: Lepton, kind: str, value: float) -> None:
     lepton.fault("GET", "/jobs", kind, value, times=2)
     assert client.jobs("x") == {}
     assert client.job("x") is None
 
 
-def test_a_question_is_not_asked_for_ever(client: Workspace, lepton: Lepton) -> None:
+def test_a_question_is_not_asked_for_ever(client: LeptonClient, lepton: Lepton) -> None:
     lepton.fault("GET", "/jobs", "status", 500, times=99)
     with pytest.raises(EngineUnreachableError, match="500"):
         client.jobs("x")
     assert len(lepton.requests) == 5
 
 
-def test_who_wants_us_to_wait_is_waited_for(client: Workspace, lepton: Lepton) -> None:
+def test_who_wants_us_to_wait_is_waited_for(client: LeptonClient, lepton: Lepton) -> None:
     lepton.fault("GET", "/jobs", "status", 429, retry_after="3600")
     with pytest.raises(EngineUnreachableError, match="429"):
         client.jobs("x")
     assert len(lepton.requests) == 1
 
 
-def test_many_jobs_come_in_pages(client: Workspace, lepton: Lepton, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_jobs_come_in_pages(client: LeptonClient, lepton: Lepton, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nemo_run.core.execution.lepton.client._PAGE", 2)
     for number in range(5):
         client.create({**BODY, "metadata": {"id": f"a-job-{number}"}})
@@ -180,7 +182,7 @@ def test_a_log_that_breaks_while_it_is_followed(
 
 
 def test_the_end_of_our_line_may_come_in_pieces() -> None:
-    from nemo_run.core.execution.lepton.log import Output
+    from nemo_run.core.execution.lepton.script import Output
 
     text = b"a [job-1 ended, they say\n[job-1 ended: 3 10 20 1]\n"
     for size in range(1, len(text)):

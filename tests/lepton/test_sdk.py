@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution.lepton.client import Workspace, default_connection, replica_id
+from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, replica_id
 from nemo_run.core.execution.lepton.ray import cluster_body
 from nemo_run.core.execution.lepton.spec import LeptonJobState
 from tests.lepton.conftest import executor_on
@@ -109,7 +109,7 @@ def test_the_client_works_with_the_same_service_in_the_same_way(lepton: Lepton) 
     assert (said["log"], said["replica"].rpartition("-")[0]) == ("hello\n", "job-a-0")
     theirs = requests_of(lepton, "job-a")
 
-    workspace = Workspace(default_connection())
+    workspace = LeptonClient(default_connection())
     assert workspace.node_group_id("group-a") == "ng-a1"
     workspace.create({**body, "metadata": {"id": "job-b", "name": "job-b"}})
     eventually(lambda: (workspace.job("job-b") or {})["status"]["state"] == "Running")

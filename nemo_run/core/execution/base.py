@@ -305,10 +305,10 @@ _BUILT_IN = {
     "docker": "nemo_run.core.execution.docker:DockerBackend",
     "kubeflow": "nemo_run.core.execution.kubeflow.backend:KubeflowBackend",
     "kubernetes": "nemo_run.core.execution.kubernetes.backend:KubernetesBackend",
-    "lepton": "nemo_run.core.execution.lepton:LeptonBackend",
+    "lepton": "nemo_run.core.execution.lepton.backend:LeptonBackend",
     "local": "nemo_run.core.execution.local:LocalBackend",
-    "skypilot": "nemo_run.core.execution.skypilot:SkypilotClusterBackend",
-    "skypilot_jobs": "nemo_run.core.execution.skypilot_jobs:SkypilotJobsBackend",
+    "skypilot": "nemo_run.core.execution.skypilot.backend:SkypilotClusterBackend",
+    "skypilot_jobs": "nemo_run.core.execution.skypilot_jobs.backend:SkypilotJobsBackend",
     "slurm": "nemo_run.core.execution.slurm.backend:SlurmBackend",
 }
 _ENTRY_POINTS = "nemo_run.executors"

@@ -10,7 +10,7 @@ import pytest
 
 from nemo_run.core.execution.base import JobState, get_backend
 from nemo_run.core.execution.sky.backend import Handle
-from nemo_run.core.execution.sky.spec import SkypilotOptions
+from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot import SkypilotExecutor
 from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor
 from nemo_run.core.packaging.base import Packager

@@ -14,7 +14,7 @@ import yaml
 import nemo_run as run
 from nemo_run.core.execution.base import Command, JobRequest
 from nemo_run.core.execution.sky.backend import as_yaml
-from nemo_run.core.execution.sky.spec import SkypilotOptions
+from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.services.skypilot import Double
 from tests.skypilot.inside.conftest import client_of

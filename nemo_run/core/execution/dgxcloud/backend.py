@@ -7,7 +7,6 @@ volume that is mounted here (``launched_from_cluster``) or reached through short
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,23 +16,25 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, spec as bodies
+from nemo_run.core.execution.dgxcloud import spec as bodies
 from nemo_run.core.execution.dgxcloud.client import (
-    Service,
+    DGXCloudClient,
     find_secret,
     keep_secret,
     namespace_of,
+    remember_secret,
     seconds,
 )
 from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, which_nodes
-from nemo_run.core.execution.dgxcloud.shipping import MountedVolume, RemoteVolume, Volume
+from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions, volume_folder
+from nemo_run.core.execution.dgxcloud.shipping import HelperTransfer, MountedTransfer, VolumeTransfer
 from nemo_run.core.execution.dgxcloud.spec import Blob
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import mark_in, service_name
 from nemo_run.core.execution.shared.shipping import job_archive, packages
-from nemo_run.core.files import write_json
+from nemo_run.core.files import read_object, write_json
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.rest import Pieces
 from nemo_run.errors import ExecutorError
@@ -61,9 +62,11 @@ class DGXCloudBackend:
         longest_command: int = 9500,
     ) -> None:
         self._base_url, self._client_id = base_url, client_id
-        self.service = Service(base_url, kube_apiserver_url, client_id, project_name)
+        self.client = DGXCloudClient(base_url, kube_apiserver_url, client_id, project_name)
         self._mounted = mounted
-        self.volume: Volume = MountedVolume() if mounted else RemoteVolume(self.service, pvcs, longest_command)
+        self.volume: VolumeTransfer = (
+            MountedTransfer() if mounted else HelperTransfer(self.client, pvcs, longest_command)
+        )
         self._running: dict[str, tuple[float | None, str]] = {}  # by handle: since when, and where; asked for once
 
     # describing
@@ -71,12 +74,12 @@ class DGXCloudBackend:
     def render(self, request: JobRequest) -> Plan:
         """Describe a job: one workload."""
         executor = request.executor
-        if not isinstance(executor, DGXCloudExecutor):
+        if not isinstance(executor, DGXCloudOptions):
             raise ExecutorError(
                 f"job {request.job_id!r}: the dgxcloud engine needs a DGXCloudExecutor, not {executor!r}"
             )
-        folder = bodies.volume_folder(executor.pvc_nemo_run_dir, get_nemorun_home(), request.directory)
-        if not bodies.PLAIN_PATH.match(folder):
+        folder = volume_folder(executor.pvc_nemo_run_dir, get_nemorun_home(), request.directory)
+        if not PLAIN_PATH.match(folder):
             raise ExecutorError(f"job {request.job_id!r}: its folder {folder!r} must be a path of plain characters")
         spec = bodies.job_spec(executor, request, folder)
         return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
@@ -94,7 +97,7 @@ class DGXCloudBackend:
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """See to it that the service knows us and the project, and that code is on the volume."""
         find_secret(self._base_url, self._client_id)
-        self.service.project()
+        self.client.project()
         keep_secret(self._base_url, self._client_id)
         for plan in plans:
             self.volume.provide(plan.spec["base"], list(_shared(plan).values()))
@@ -110,9 +113,9 @@ class DGXCloudBackend:
             self.volume.provide(spec["base"], blobs)
         path = f"{bodies.packages_folder(spec['base'])}/{script.name}"
         command, args = bodies.run_command(path, attempt, first)
-        project = self.service.project()
+        project = self.client.project()
         body = bodies.creation(_name(plan, attempt), project, spec["workload"], command, args, spec["env"])
-        self._submitted(plan, handle, self.service.create(spec["kind"], body))
+        self._submitted(plan, handle, self.client.create(spec["kind"], body))
         return handle
 
     def _submitted(self, plan: Plan, handle: str, workload: Mapping[str, Any]) -> None:
@@ -125,7 +128,7 @@ class DGXCloudBackend:
         handle = self.handle(plan, attempt)
         if _exit_file(handle).exists():
             return handle
-        workload = self.service.find(_name_in(handle))
+        workload = self.client.find(_name_in(handle))
         if workload is None:
             return None
         self._submitted(plan, handle, workload)
@@ -137,7 +140,7 @@ class DGXCloudBackend:
         """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
         found = {handle: _recorded(handle) for handle in handles}
         marks = {mark_in(_name_in(handle)) for handle, status in found.items() if status is None}
-        there = {name: workload for mark in marks for name, workload in self.service.listed(mark).items()}
+        there = {name: workload for mark in marks for name, workload in self.client.listed(mark).items()}
         for handle in [handle for handle, status in found.items() if status is None]:
             found[handle] = self._status(handle, there.get(_name_in(handle)))
         return {handle: status for handle, status in found.items() if status is not None}
@@ -156,7 +159,7 @@ class DGXCloudBackend:
     def _where(self, handle: str, workload: Mapping[str, Any]) -> tuple[float | None, str]:
         """Since when an attempt runs, and on which node its first pod."""
         if handle not in self._running:
-            started, node = _start(self.service.pods(workload["id"]))
+            started, node = _start(self.client.pods(workload["id"]))
             if started is None:
                 return seconds(workload.get("phaseUpdatedAt")), node
             self._running[handle] = started, node
@@ -189,9 +192,9 @@ class DGXCloudBackend:
         if self._mounted and known:
             ends = [_end_of_node(self._files(handle, known), node) for node in range(known["nodes"])]
         else:
-            namespace = namespace_of(workload, self.service.project())
-            pods = self.service.pods(workload["id"])
-            ends = [_end_of_pod(self.service.pod(namespace, pod["name"])) for pod in pods]
+            namespace = namespace_of(workload, self.client.project())
+            pods = self.client.pods(workload["id"])
+            ends = [_end_of_pod(self.client.pod(namespace, pod["name"])) for pod in pods]
         failed = [end for end in ends if end and end.code]
         if not failed:
             return None, ""
@@ -204,7 +207,7 @@ class DGXCloudBackend:
         known = _submission(handle)
         if not known:
             return JobStatus(JobState.UNKNOWN, reason="DGX Cloud has not heard of it")
-        if workload := self.service.get(_kind_in(handle), known["id"]):  # which the list has not got yet
+        if workload := self.client.get(_kind_in(handle), known["id"]):  # which the list has not got yet
             return self._status(handle, {"id": known["id"], **workload})
         asked = (_folder(handle) / "cancel").exists()
         reason = "cancelled, and its workload was deleted" if asked else "its workload was deleted by somebody else"
@@ -215,12 +218,12 @@ class DGXCloudBackend:
         """Suspend the workloads that have not ended: their tasks are asked to end, and have the time that pods have."""
         handles = [handle for handle in handles if _folder(handle).is_dir() and not _exit_file(handle).exists()]
         for handle in handles:
-            workload = self.service.find(_name_in(handle))
+            workload = self.client.find(_name_in(handle))
             if workload is None or bodies.phase_state(workload)[0].is_final:
                 continue
             if not (_folder(handle) / "cancel").exists():
                 write_json(_folder(handle) / "cancel", {"at": time.time()})
-            self.service.suspend(_kind_in(handle), workload["id"])
+            self.client.suspend(_kind_in(handle), workload["id"])
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait; the service has to be asked for news, which :meth:`states` does not do too often."""
@@ -266,7 +269,7 @@ class DGXCloudBackend:
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Bring what the task left in its folder of artifacts, and what matches below its working directory."""
-        if not (self._mounted or self.service.has_cluster_api):
+        if not (self._mounted or self.client.has_cluster_api):
             if patterns:
                 raise ExecutorError("files are fetched through kube_apiserver_url of the executor, which is not given")
             return
@@ -279,7 +282,13 @@ class DGXCloudBackend:
 
     def close(self) -> None:
         """Close the connections."""
-        self.service.close()
+        self.client.close()
+
+
+def backend_of(options: DGXCloudOptions) -> DGXCloudBackend:
+    """Return a backend for the service that the options name, which knows the secret given there."""
+    remember_secret(options.base_url.rstrip("/"), options.client_id, options.client_secret)
+    return DGXCloudBackend(**options.connection())
 
 
 class _Source:
@@ -291,17 +300,17 @@ class _Source:
 
     def pod(self, node: int) -> str | None:
         """Name of the pod of a node; nodes are in the order of their pods."""
-        service = self._backend.service
-        workload = service.find(_name_in(self._handle))
+        client = self._backend.client
+        workload = client.find(_name_in(self._handle))
         if workload is None:
             return None
-        self._namespace = namespace_of(workload, service.project())
-        pods = service.pods(workload["id"])
+        self._namespace = namespace_of(workload, client.project())
+        pods = client.pods(workload["id"])
         return str(pods[node]["name"]) if node < len(pods) else None
 
     def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
         """What a pod has written."""
-        return self._backend.service.pod_log(self._namespace, pod, follow=follow)
+        return self._backend.client.pod_log(self._namespace, pod, follow=follow)
 
     def has_ended(self) -> bool:
         """Whether the attempt has ended."""
@@ -356,20 +365,12 @@ def _write(handle: str, doc: dict[str, Any]) -> None:
     write_json(_folder(handle) / "workload.json", doc)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        doc: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    return doc
-
-
 def _submission(handle: str) -> dict[str, Any]:
-    return _read(_folder(handle) / "workload.json")
+    return read_object(_folder(handle) / "workload.json") or {}
 
 
 def _recorded(handle: str) -> JobStatus | None:
-    end = _read(_exit_file(handle))
+    end = read_object(_exit_file(handle))
     return final_status(end) if end else None
 
 

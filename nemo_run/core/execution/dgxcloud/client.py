@@ -85,7 +85,7 @@ def _kept_secrets(path: Path) -> dict[str, str]:
 # --- the service ---------------------------------------------------------------------------------------------------
 
 
-class Service:
+class DGXCloudClient:
     """One project of one service."""
 
     def __init__(self, base_url: str, kube_apiserver_url: str, client_id: str, project_name: str) -> None:

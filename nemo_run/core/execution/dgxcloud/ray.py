@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, spec as bodies
-from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend
+from nemo_run.core.execution.dgxcloud import spec as bodies
+from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend, backend_of
 from nemo_run.core.execution.dgxcloud.client import namespace_of
+from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.shared.service_names import service_name
@@ -118,20 +119,20 @@ class DGXCloudRay:
     @staticmethod
     def _make_room(backend: DGXCloudBackend, plan: Plan, *, also_living: bool = False) -> None:
         """See to it that the name is free where it was that of a cluster which has ended."""
-        name, kind, service = plan.spec["name"], plan.spec["kind"], backend.service
-        found = service.find(name)
+        name, kind, client = plan.spec["name"], plan.spec["kind"], backend.client
+        found = client.find(name)
         if found is not None and (also_living or bodies.phase_state(found)[0].is_final):
-            service.delete(kind, found["id"])
-            _wait(lambda: service.find(name) is None, name)
+            client.delete(kind, found["id"])
+            _wait(lambda: client.find(name) is None, name)
 
     def find(self, spec: ClusterSpec) -> Record | None:
         """A living workload of that name."""
         with _backend(_executor(spec).connection(), spec) as backend:
             plan = _plan(spec, backend)
-            found = backend.service.find(plan.spec["name"])
+            found = backend.client.find(plan.spec["name"])
             if found is None or bodies.phase_state(found)[0].is_final:
                 return None
-            workload = backend.service.get(plan.spec["kind"], found["id"]) or {}
+            workload = backend.client.get(plan.spec["kind"], found["id"]) or {}
             attempt = str((workload.get("spec") or {}).get("args", "")).rstrip("'").rpartition(" ")[2]
             if not attempt.isdecimal():
                 raise ExecutorError(f"the workload {found['name']!r} is no Ray cluster of ours; use another name")
@@ -197,18 +198,18 @@ class DGXCloudRay:
             _keep_jobs(backend, record)
             backend.cancel([handle])
             _wait(lambda: backend.states([handle])[handle].state.is_final, record["name"])
-            found = backend.service.find(record["name"])
+            found = backend.client.find(record["name"])
             if found is not None:
-                backend.service.delete(record["kind"], found["id"])
-                _wait(lambda: backend.service.find(record["name"]) is None, record["name"])
+                backend.client.delete(record["kind"], found["id"])
+                _wait(lambda: backend.client.find(record["name"]) is None, record["name"])
 
 
 # --- what is run ---------------------------------------------------------------------------------------------------
 
 
-def _executor(spec: ClusterSpec) -> DGXCloudExecutor:
+def _executor(spec: ClusterSpec) -> DGXCloudOptions:
     executor = spec.executor
-    if not isinstance(executor, DGXCloudExecutor):
+    if not isinstance(executor, DGXCloudOptions):
         raise ExecutorError(
             f"Ray cluster {spec.name!r}: the dgxcloud engine needs a DGXCloudExecutor, not {executor!r}"
         )
@@ -259,19 +260,19 @@ def _record(plan: Plan, handle: str) -> Record:
 
 @contextlib.contextmanager
 def _backend(connection: dict[str, Any], spec: ClusterSpec | None = None) -> Iterator[DGXCloudBackend]:
-    backend = _executor(spec).backend() if spec else DGXCloudBackend(**connection)
+    backend = backend_of(_executor(spec)) if spec else DGXCloudBackend(**connection)
     with contextlib.closing(backend):
         yield backend
 
 
 def _dashboard(backend: DGXCloudBackend, record: Record) -> Dashboard:
-    service = backend.service
-    workload = service.find(record["name"])
-    pods = service.pods(workload["id"]) if workload else []
+    client = backend.client
+    workload = client.find(record["name"])
+    pods = client.pods(workload["id"]) if workload else []
     if not workload or not pods:
         raise EngineUnreachableError(f"the head of the Ray cluster {record['name']} has no pod")
-    url = service.pod_proxy_url(namespace_of(workload, service.project()), pods[0]["name"], DASHBOARD_PORT)
-    return Dashboard(url, token=service.token_source())
+    url = client.pod_proxy_url(namespace_of(workload, client.project()), pods[0]["name"], DASHBOARD_PORT)
+    return Dashboard(url, token=client.token_source())
 
 
 def _attempt(record: Record) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nemo_run.core.execution.dgxcloud import spec as bodies
-from nemo_run.core.execution.dgxcloud.client import Service, in_parallel
+from nemo_run.core.execution.dgxcloud.client import DGXCloudClient, in_parallel
 from nemo_run.core.execution.dgxcloud.spec import WORKSPACES, Blob
 from nemo_run.core.packaging.archive import unpack
 from nemo_run.errors import ExecutorError
@@ -26,7 +26,7 @@ _PIECE = 4_000_000  # bytes that a helper prints; a cluster keeps the last ten m
 _PATIENCE = 900.0  # seconds in which a helper has to be scheduled and to end
 
 
-class Volume(Protocol):
+class VolumeTransfer(Protocol):
     """Where the files of jobs lie, as the jobs see it."""
 
     def provide(self, base: str, blobs: Sequence[Blob]) -> None:
@@ -50,7 +50,7 @@ class Volume(Protocol):
         ...
 
 
-class MountedVolume:
+class MountedTransfer:
     """A volume that is mounted on this machine, at the same path as in the jobs."""
 
     def provide(self, base: str, blobs: Sequence[Blob]) -> None:
@@ -103,11 +103,11 @@ def _write(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-class RemoteVolume:
+class HelperTransfer:
     """A volume that only workloads can reach: small workspaces write what they are told, and print what they read."""
 
-    def __init__(self, service: Service, pvcs: Sequence[Mapping[str, Any]], longest_command: int) -> None:
-        self._service, self._pvcs, self._limit = service, pvcs, longest_command
+    def __init__(self, client: DGXCloudClient, pvcs: Sequence[Mapping[str, Any]], longest_command: int) -> None:
+        self._client, self._pvcs, self._limit = client, pvcs, longest_command
         self._there: set[str] = set()
 
     def provide(self, base: str, blobs: Sequence[Blob]) -> None:
@@ -183,22 +183,22 @@ class RemoteVolume:
 
     def _helper(self, script: str, *, read: bool = False) -> tuple[str, str, bytes]:
         """Run a helper: its last phase, a word on it, and, where wanted, what it printed."""
-        service = self._service
+        client = self._client
         name = bodies.helper_name("data", uuid.uuid4().hex[:12])
-        made = service.create(WORKSPACES, bodies.helper(name, service.project(), self._pvcs, script))
+        made = client.create(WORKSPACES, bodies.helper(name, client.project(), self._pvcs, script))
         workload_id = str(made.get("workloadId") or made["id"])
         try:
             workload = self._ended(name, workload_id)
             phase, why = bodies.phase_name(workload), str(workload.get("phaseMessage") or "")
             output = self._output(workload_id) if read and phase == "Completed" else b""
         finally:
-            service.delete(WORKSPACES, workload_id)
+            client.delete(WORKSPACES, workload_id)
         return phase, why, output
 
     def _ended(self, name: str, workload_id: str) -> dict[str, Any]:
         begun = time.monotonic()
         while True:
-            workload = self._service.get(WORKSPACES, workload_id)
+            workload = self._client.get(WORKSPACES, workload_id)
             if workload is None:
                 raise ExecutorError(f"the helper workload {name} was deleted by somebody else; try again")
             if bodies.phase_name(workload) in ("Completed", "Failed", "Stopped"):
@@ -212,8 +212,8 @@ class RemoteVolume:
             time.sleep(min(_LATE, max(_SOON, waited / 4)))
 
     def _output(self, workload_id: str) -> bytes:
-        namespace = self._service.namespace(workload_id)
-        return b"".join(self._service.whole_log(namespace, pod["name"]) for pod in self._service.pods(workload_id))
+        namespace = self._client.namespace(workload_id)
+        return b"".join(self._client.whole_log(namespace, pod["name"]) for pod in self._client.pods(workload_id))
 
 
 def _whole(printed: bytes, folder: str) -> bytes:

@@ -10,29 +10,22 @@ import base64
 import hashlib
 import json
 import posixpath
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
-from nemo_run.core.execution.shared.service_names import experiment_mark
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
 from nemo_run.core.masking import masked, masked_arguments
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
 
 TRAININGS, DISTRIBUTED, WORKSPACES = "trainings", "distributed", "workspaces"
 """Kinds of workloads: on one node, on several nodes, and for short helpers of ours."""
 
 LONGEST_NAME = 34
-PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.,+@=/-]*\Z")
-"""Paths that need no quotes: what is sent to the service is quoted by it once more."""
 
 MOVER_IMAGE = "busybox:1.37.0"
 HEAD = "\0head\0"
@@ -93,64 +86,64 @@ def helper_name(what: str, unique: str) -> str:
 # --- what a job runs -----------------------------------------------------------------------------------------------
 
 
-def job_spec(executor: DGXCloudExecutor, request: JobRequest, folder: str) -> dict[str, Any]:
+def job_spec(options: DGXCloudOptions, request: JobRequest, folder: str) -> dict[str, Any]:
     """A job, less what is only known when it is submitted.
 
     Args:
-        executor: Where it runs.
+        options: Where it runs.
         request: What it runs.
         folder: Its folder on the volume.
     """
-    command = command_inside(executor, request, folder)
+    command = command_inside(options, request, folder)
     code = f"{folder}/code"
     return {
-        "kind": DISTRIBUTED if executor.nodes > 1 else TRAININGS,
+        "kind": DISTRIBUTED if options.nodes > 1 else TRAININGS,
         "title": f"job {request.job_id} of {request.experiment_id}",
-        "base": executor.pvc_nemo_run_dir.rstrip("/"),
+        "base": options.pvc_nemo_run_dir.rstrip("/"),
         "folder": folder,
-        "nodes": executor.nodes,
+        "nodes": options.nodes,
         "argv": list(command.argv),
         "cwd": posixpath.join(code, command.cwd),
         "code_archive": request.code_archive,
         "runner": needs_runner(request.command),
-        "env": {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env},
-        "workload": workload_spec(executor),
-        "longest_command": executor.MAX_ARGS_CHARS,
+        "env": {"PYTHONUNBUFFERED": "1", **options.env_vars, **command.env},
+        "workload": workload_spec(options),
+        "longest_command": options.MAX_ARGS_CHARS,
     }
 
 
-def command_inside(executor: DGXCloudExecutor, request: JobRequest, folder: str) -> Command:
+def command_inside(options: DGXCloudOptions, request: JobRequest, folder: str) -> Command:
     """The command as it is run there: its paths, its Python, its launcher."""
     command = relocated(request.command, request.directory, folder)
-    several = executor.nodes > 1
+    several = options.nodes > 1
     layout = Layout(
-        nodes=executor.nodes,
-        processes_per_node=executor.nproc_per_node(),
+        nodes=options.nodes,
+        processes_per_node=options.nproc_per_node(),
         head_node=HEAD if several else "localhost",
         node_rank=RANK if several else "0",
         log_dir="" if several else f"{folder}/{ATTEMPT_FOLDER}",
         profile_dir=folder,
         python="python3",
     )
-    return executor.get_launcher().wrap(command, layout)
+    return options.get_launcher().wrap(command, layout)
 
 
-def workload_spec(executor: DGXCloudExecutor) -> dict[str, Any]:
+def workload_spec(options: DGXCloudOptions) -> dict[str, Any]:
     """The ``spec`` of a workload, less its command and variables; ``custom_spec`` has the last word."""
     spec: dict[str, Any] = {
-        "image": executor.container_image,
-        "compute": {"gpuDevicesRequest": executor.gpus_per_node, "largeShmRequest": True},
-        "storage": {"pvc": executor.pvcs},
+        "image": options.container_image,
+        "compute": {"gpuDevicesRequest": options.gpus_per_node, "largeShmRequest": True},
+        "storage": {"pvc": options.pvcs},
         "backoffLimit": 0,  # tries are counted by the experiment, which tells them apart
     }
-    if executor.nodes > 1:
+    if options.nodes > 1:
         spec |= {
-            "distributedFramework": executor.distributed_framework,
-            "minReplicas": executor.nodes,
-            "maxReplicas": executor.nodes,
-            "numWorkers": executor.nodes,
+            "distributedFramework": options.distributed_framework,
+            "minReplicas": options.nodes,
+            "maxReplicas": options.nodes,
+            "numWorkers": options.nodes,
         }
-    return {**spec, **executor.custom_spec}
+    return {**spec, **options.custom_spec}
 
 
 def creation(
@@ -364,12 +357,3 @@ def _masked(variable: Mapping[str, Any]) -> dict[str, Any]:
     if "value" not in variable:
         return dict(variable)
     return {**variable, "value": masked({variable["name"]: variable["value"]})[variable["name"]]}
-
-
-def volume_folder(base: str, home: str, directory: str) -> str:
-    """The folder on the volume of a job, by its folder in the store."""
-    path = Path(directory)
-    try:
-        return posixpath.join(base, path.relative_to(home).as_posix())
-    except ValueError:  # a store elsewhere
-        return posixpath.join(base, "experiments", experiment_mark(path.parent.as_posix()), path.parent.name, path.name)

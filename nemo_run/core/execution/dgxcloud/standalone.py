@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution.dgxcloud import spec as bodies
-from nemo_run.core.execution.dgxcloud.client import Service
+from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend, backend_of
+from nemo_run.core.execution.dgxcloud.client import DGXCloudClient
 from nemo_run.core.execution.dgxcloud.log import PodLog
+from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions
 from nemo_run.core.execution.dgxcloud.spec import Blob
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged
 from nemo_run.core.rest import Pieces
@@ -24,42 +26,39 @@ from nemo_run.errors import ExecutorError
 if TYPE_CHECKING:
     import httpx
 
-    from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
-    from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend
-
 _PAUSE = 1.0  # seconds between two looks at a log
 
 
 @contextmanager
-def opened(executor: DGXCloudExecutor) -> Iterator[DGXCloudBackend]:
-    """The backend of an executor, for a short while."""
-    with closing(executor.backend()) as backend:
+def opened(options: DGXCloudOptions) -> Iterator[DGXCloudBackend]:
+    """The backend of an options, for a short while."""
+    with closing(backend_of(options)) as backend:
         yield backend
 
 
-def kind_of(executor: DGXCloudExecutor) -> str:
+def kind_of(options: DGXCloudOptions) -> str:
     """Kind of the workloads that an executor creates."""
-    return bodies.DISTRIBUTED if executor.nodes > 1 else bodies.TRAININGS
+    return bodies.DISTRIBUTED if options.nodes > 1 else bodies.TRAININGS
 
 
-def create(executor: DGXCloudExecutor, project_id: str, cluster_id: str, name: str, command: str) -> httpx.Response:
+def create(options: DGXCloudOptions, project_id: str, cluster_id: str, name: str, command: str) -> httpx.Response:
     """Create a workload; the service makes its name unique."""
     import httpx
 
     project = {"id": project_id, "clusterId": cluster_id}
-    spec = bodies.workload_spec(executor)
-    body = bodies.creation(name[: bodies.LONGEST_NAME], project, spec, command, "", executor.env_vars)
+    spec = bodies.workload_spec(options)
+    body = bodies.creation(name[: bodies.LONGEST_NAME], project, spec, command, "", options.env_vars)
     del body["spec"]["args"]
-    with opened(executor) as backend:
-        made = backend.service.create(kind_of(executor), body)
+    with opened(options) as backend:
+        made = backend.client.create(kind_of(options), body)
     return httpx.Response(202, json={"actualPhase": made.get("phase"), "workloadId": made.get("id"), **made})
 
 
-def launch_script(executor: DGXCloudExecutor, cmd: list[str]) -> str:
+def launch_script(options: DGXCloudOptions, cmd: list[str]) -> str:
     """The script that runs a command in the job's folder on the volume."""
-    folder = shlex.quote(executor.pvc_job_dir)
-    here = executor.job_dir or executor.pvc_job_dir
-    words = [word.replace(here, executor.pvc_job_dir) for word in cmd]
+    folder = shlex.quote(options.pvc_job_dir)
+    here = options.job_dir or options.pvc_job_dir
+    words = [word.replace(here, options.pvc_job_dir) for word in cmd]
     return (
         f"[ -e /nemo_run ] || ln -s {folder} /nemo_run\n"
         f"mkdir -p {folder}/logs {folder}/code\ncd {folder}/code\nset -o pipefail\n"
@@ -73,9 +72,9 @@ def copy_command(source: str, target: str) -> str:
     return f"rm -rf {folder} && mkdir -p {folder} && echo {text} | base64 -d | tar -xzf - -C {folder}"
 
 
-def move_folder(executor: DGXCloudExecutor, source: str, target: str) -> None:
+def move_folder(options: DGXCloudOptions, source: str, target: str) -> None:
     """Bring the files of a folder of this machine to a folder on the volume."""
-    _unpack(executor, _archive(source), target)
+    _unpack(options, _archive(source), target)
 
 
 def _archive(folder: str) -> bytes:
@@ -85,7 +84,7 @@ def _archive(folder: str) -> bytes:
     return out.getvalue()
 
 
-def move_text(executor: DGXCloudExecutor, text: str, target: str) -> None:
+def move_text(options: DGXCloudOptions, text: str, target: str) -> None:
     """Write an executable file on the volume."""
     content = text.encode()
     out = io.BytesIO()
@@ -93,21 +92,21 @@ def move_text(executor: DGXCloudExecutor, text: str, target: str) -> None:
         entry = tarfile.TarInfo(posixpath.basename(target))
         entry.mode, entry.size = 0o755, len(content)
         tar.addfile(entry, io.BytesIO(content))
-    _unpack(executor, out.getvalue(), posixpath.dirname(target))
+    _unpack(options, out.getvalue(), posixpath.dirname(target))
 
 
-def _unpack(executor: DGXCloudExecutor, archive: bytes, target: str) -> None:
-    if not bodies.PLAIN_PATH.match(target):
+def _unpack(options: DGXCloudOptions, archive: bytes, target: str) -> None:
+    if not PLAIN_PATH.match(target):
         raise ExecutorError(f"{target!r} must be an absolute path of plain characters")
-    with opened(executor) as backend:
-        backend.volume.unpack(executor.pvc_nemo_run_dir, Blob.of("files", archive, ".tar.gz"), target)
+    with opened(options) as backend:
+        backend.volume.unpack(options.pvc_nemo_run_dir, Blob.of("files", archive, ".tar.gz"), target)
 
 
-def follow(executor: DGXCloudExecutor, workload_id: str, *, stream: bool) -> Iterable[str]:
+def follow(options: DGXCloudOptions, workload_id: str, *, stream: bool) -> Iterable[str]:
     """Lines of the log of a workload; with ``stream``, until it ends."""
-    with opened(executor) as backend:
-        source = _Workload(backend.service, kind_of(executor), workload_id)
-        with closing(_reader(executor, source)) as reader:
+    with opened(options) as backend:
+        source = _Workload(backend.client, kind_of(options), workload_id)
+        with closing(_reader(options, source)) as reader:
             rest = b""
             while True:
                 last = not stream or source.has_ended()
@@ -121,33 +120,33 @@ def follow(executor: DGXCloudExecutor, workload_id: str, *, stream: bool) -> Ite
                 yield rest.decode(errors="replace")
 
 
-def _reader(executor: DGXCloudExecutor, source: _Workload) -> LogReader:
-    if source.service.has_cluster_api:
-        return merged({node: PodLog(source, node, None) for node in range(executor.nodes)})
-    if not executor.launched_from_cluster:
+def _reader(options: DGXCloudOptions, source: _Workload) -> LogReader:
+    if source.client.has_cluster_api:
+        return merged({node: PodLog(source, node, None) for node in range(options.nodes)})
+    if not options.launched_from_cluster:
         raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
-    files = sorted(Path(executor.pvc_job_dir).glob("log_*.out"))
+    files = sorted(Path(options.pvc_job_dir).glob("log_*.out"))
     return merged({node: FileLog(path) for node, path in enumerate(files)})
 
 
 class _Workload:
     """A workload whose log is read from its pods."""
 
-    def __init__(self, service: Service, kind: str, workload_id: str) -> None:
-        self.service, self._kind, self._id = service, kind, workload_id
+    def __init__(self, client: DGXCloudClient, kind: str, workload_id: str) -> None:
+        self.client, self._kind, self._id = client, kind, workload_id
 
     def pod(self, node: int) -> str | None:
         """Name of the pod of a node."""
-        pods = self.service.pods(self._id)
+        pods = self.client.pods(self._id)
         return str(pods[node]["name"]) if node < len(pods) else None
 
     def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
         """What a pod has written."""
-        return self.service.pod_log(self.service.namespace(self._id), pod, follow=follow)
+        return self.client.pod_log(self.client.namespace(self._id), pod, follow=follow)
 
     def has_ended(self) -> bool:
         """Whether the workload has ended."""
-        workload = self.service.get(self._kind, self._id)
+        workload = self.client.get(self._kind, self._id)
         return workload is None or bodies.phase_state(workload)[0].is_final
 
     def files(self) -> Path:
@@ -155,13 +154,13 @@ class _Workload:
         return Path("/nonexistent")
 
 
-def token_of(executor: DGXCloudExecutor) -> str:
+def token_of(options: DGXCloudOptions) -> str:
     """A bearer token."""
-    with opened(executor) as backend:
-        return backend.service.token_source()()
+    with opened(options) as backend:
+        return backend.client.token_source()()
 
 
-def project_of(executor: DGXCloudExecutor) -> dict[str, Any]:
+def project_of(options: DGXCloudOptions) -> dict[str, Any]:
     """The project."""
-    with opened(executor) as backend:
-        return backend.service.project()
+    with opened(options) as backend:
+        return backend.client.project()

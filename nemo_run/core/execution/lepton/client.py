@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from nemo_run.core.rest import Pieces, RestClient
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _URL = "https://gateway.dgxc-lepton.nvidia.com/api/v2/workspaces/"
 _PAGE = 500
 _SILENCE = 300.0  # seconds without output, after which a log is asked for again
+_SILENCE_AT_END = 20.0  # seconds to wait for more of a log that is complete
+_IN_VAIN = 2  # times that nothing more came, after which a log without a last line is taken to be complete
 _HINT = (
     "see that LEPTON_WORKSPACE_ID, LEPTON_WORKSPACE_TOKEN and, where it is set, LEPTON_WORKSPACE_URL are right, "
     "or log in again: lep login"
@@ -75,7 +78,7 @@ def find_token(workspace: str) -> str:
     return str(token)
 
 
-class Workspace:
+class LeptonClient:
     """One workspace, and its jobs.
 
     Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError` where the
@@ -85,7 +88,7 @@ class Workspace:
     def __init__(self, connection: Mapping[str, str]) -> None:
         self.name = connection.get("workspace", "")
         origin = connection.get("origin", "")
-        self.client = RestClient(
+        self.rest = RestClient(
             connection.get("url", ""),
             service="Lepton",
             extra="lepton",
@@ -94,8 +97,8 @@ class Workspace:
             hint=_HINT,
         )
 
-    def _checked(self) -> Workspace:
-        url = self.client.base_url
+    def _checked(self) -> LeptonClient:
+        url = self.rest.base_url
         if not self.name:
             raise ExecutorError(
                 "no Lepton workspace is named; set LEPTON_WORKSPACE_ID and LEPTON_WORKSPACE_TOKEN, or log in: lep login"
@@ -110,7 +113,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the connections."""
-        self.client.close()
+        self.rest.close()
 
     def jobs(self, part_of_name: str) -> dict[str, dict[str, Any]]:
         """All jobs with this part in their names, also those that have ended."""
@@ -118,7 +121,7 @@ class Workspace:
         number = 0
         while True:
             number += 1
-            answer = self.client.get("jobs", {**_EVERYTHING, "q": part_of_name, "page": number, "page_size": _PAGE})
+            answer = self.rest.get("jobs", {**_EVERYTHING, "q": part_of_name, "page": number, "page_size": _PAGE})
             items = answer.get("jobs") or [] if isinstance(answer, Mapping) else answer or []
             fresh = {job["metadata"]["id"]: job for job in items if job["metadata"]["id"] not in found}
             found |= fresh
@@ -127,25 +130,25 @@ class Workspace:
 
     def job(self, name: str) -> dict[str, Any] | None:
         """One job; ``None`` where there is none of this name."""
-        found: dict[str, Any] | None = self.client.get(_job(name), _EVERYTHING, absent=(404,))
+        found: dict[str, Any] | None = self.rest.get(_job(name), _EVERYTHING, absent=(404,))
         return found
 
     def create(self, body: Mapping[str, Any]) -> None:
         """Create a job, or take the one of this name."""
-        self.client.create("jobs", body, lambda: self.job(body["metadata"]["id"]))
+        self.rest.create("jobs", body, lambda: self.job(body["metadata"]["id"]))
 
     def stop(self, name: str) -> None:
         """Ask a job to end; one that is not there is fine."""
-        self.client.patch(_job(name), {"spec": {"stopped": True}}, absent=(404,))
+        self.rest.patch(_job(name), {"spec": {"stopped": True}}, absent=(404,))
 
     def delete(self, name: str) -> None:
         """Delete a job; one that is not there is fine."""
-        self.client.delete(_job(name), {"job_query_mode": "alive_only"})
+        self.rest.delete(_job(name), {"job_query_mode": "alive_only"})
 
     def replicas(self, name: str) -> dict[int, dict[str, Any]]:
         """Replicas of a job by their ranks; of one that was restarted the newest."""
         found: dict[int, dict[str, Any]] = {}
-        answer = self.client.get(f"{_job(name)}/replicas", _EVERYTHING, absent=(404,)) or []
+        answer = self.rest.get(f"{_job(name)}/replicas", _EVERYTHING, absent=(404,)) or []
         for replica in sorted(answer, key=lambda one: one["metadata"].get("created_at") or 0):
             rank = replica_id(replica).removeprefix(f"{name}-").partition("-")[0]
             found[int(rank) if rank.isdigit() else len(found)] = replica
@@ -153,11 +156,32 @@ class Workspace:
 
     def log(self, name: str, replica: str, silence: float = _SILENCE) -> AbstractContextManager[Pieces]:
         """The log of a replica, from its beginning, as it grows, until nothing comes for so many seconds."""
-        return self.client.stream(f"{_job(name)}/replicas/{quote(replica, safe='')}/log", timeout=silence)
+        return self.rest.stream(f"{_job(name)}/replicas/{quote(replica, safe='')}/log", timeout=silence)
+
+    def whole_log(self, name: str, rank: int, is_complete: Callable[[], bool]) -> Iterator[bytes]:
+        """Give all that a replica of an ended job wrote, however often the connection breaks.
+
+        Args:
+            name: The job.
+            rank: Rank of the replica.
+            is_complete: Tells whether what was given so far is all.
+        """
+        found = self.replicas(name).get(rank)
+        got, in_vain = 0, 0
+        while found and not is_complete() and in_vain < _IN_VAIN:
+            before = got
+            with (
+                self.log(name, replica_id(found), _SILENCE_AT_END) as pieces,
+                contextlib.suppress(EngineUnreachableError),
+            ):
+                for piece in after(pieces, got):
+                    got += len(piece)
+                    yield piece
+            in_vain = in_vain + 1 if got == before else 0
 
     def warnings(self, name: str) -> str:
         """What the events of a job warn of, in words; empty where they do not."""
-        events = self.client.get(f"{_job(name)}/events", absent=(403, 404)) or []
+        events = self.rest.get(f"{_job(name)}/events", absent=(403, 404)) or []
         warned = [event for event in events if event.get("type") == "Warning" and event.get("reason")]
         texts = (": ".join(filter(None, [event["reason"], event.get("message")])) for event in warned[-3:])
         return "; ".join(dict.fromkeys(texts))
@@ -170,7 +194,7 @@ class Workspace:
         """
         groups = {
             group["metadata"].get("name") or group["metadata"]["id"]: group["metadata"]["id"]
-            for group in self.client.get("dedicated-node-groups") or []
+            for group in self.rest.get("dedicated-node-groups") or []
         }
         if name in groups.values():
             return name
@@ -180,6 +204,14 @@ class Workspace:
                 f"LeptonExecutor.node_group: the workspace {self.name!r} has no {name!r}; it has: {there}"
             )
         return str(groups[name])
+
+
+def after(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """Give what comes after so many bytes."""
+    for piece in pieces:
+        if count < len(piece):
+            yield piece[count:]
+        count = max(0, count - len(piece))
 
 
 def replica_id(replica: Mapping[str, Any]) -> str:

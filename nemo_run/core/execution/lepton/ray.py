@@ -13,12 +13,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.lepton import ray_watch, spec as bodies
-from nemo_run.core.execution.lepton.client import Workspace, default_connection, find_token
+from nemo_run.core.execution.lepton import spec as bodies
+from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, find_token
+from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.shared.service_names import digest
 from nemo_run.core.files import folder_name, make_folder, read_json, write_json, write_text
 from nemo_run.core.masking import masked
@@ -35,10 +36,8 @@ from nemo_run.core.ray.engine import (
 )
 from nemo_run.core.ray.pauses import Pauses
 from nemo_run.core.ray.proxy import serving
+from nemo_run.core.runners.detached import start_detached
 from nemo_run.errors import EngineUnreachableError, ExecutorError
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.lepton import LeptonExecutor
 
 _GONE_WITHIN = 300.0  # seconds for a deleted cluster to be gone
 _ENDING = ("Deleting", "Stopping", "Stopped")
@@ -48,7 +47,7 @@ class LeptonRay:
     """Clusters that Lepton makes."""
 
     def place(self, executor: ClusterExecutor) -> str:
-        """The workspace."""
+        """Return the name of the workspace."""
         return default_connection()["workspace"]
 
     def describe(self, spec: ClusterSpec) -> str:
@@ -64,22 +63,22 @@ class LeptonRay:
     def start(self, spec: ClusterSpec) -> Record:
         """Create the cluster, and its watcher where it is for one job."""
         executor = _executor_of(spec)
-        with _connected(default_connection()) as workspace:
-            workspace.check()
+        with _connected(default_connection()) as client:
+            client.check()
             name = cluster_name(spec.name)
-            _wait_until_gone(workspace, name)
-            group = workspace.node_group_id(executor.node_group) if executor.node_group else ""
+            _wait_until_gone(client, name)
+            group = client.node_group_id(executor.node_group) if executor.node_group else ""
             try:
-                made = _create(workspace, cluster_body(spec.name, executor, group))
+                made = _create(client, cluster_body(spec.name, executor, group))
             except EngineUnreachableError:
                 if spec.until_job:  # nobody would end it, if it is made all the same
                     with contextlib.suppress(ExecutorError):
-                        workspace.client.delete(_path(name))
+                        client.rest.delete(_path(name))
                 raise
         record = _record(made, spec.until_job)
         if spec.until_job:
             try:
-                ray_watch.spawn(_folder(record), record)
+                _start_watcher(record)
             except BaseException:
                 self.stop(record)
                 raise
@@ -87,14 +86,14 @@ class LeptonRay:
 
     def find(self, spec: ClusterSpec) -> Record | None:
         """A living cluster of that name in the workspace."""
-        with _connected(default_connection()) as workspace:
-            found = _get(workspace, cluster_name(spec.name))
+        with _connected(default_connection()) as client:
+            found = _get(client, cluster_name(spec.name))
         return None if found is None or _state(found) in _ENDING else _record(found)
 
     def status(self, record: Record) -> ClusterStatus:
         """How the cluster is: what Lepton says, and then what Ray says."""
-        with _connected(record["connection"]) as workspace:
-            found = _same(workspace, record)
+        with _connected(record["connection"]) as client:
+            found = _same(client, record)
         wanted = record["nodes"]
         if found is None or _state(found) in _ENDING:
             reason = f"Lepton says: {_state(found)}" if found else "there is no such cluster any more"
@@ -145,13 +144,21 @@ class LeptonRay:
 
     def stop(self, record: Record) -> None:
         """Delete the cluster, and wait until it is gone; how its job was is written down first."""
-        with _connected(record["connection"]) as workspace:
-            if _same(workspace, record) is None:
+        with _connected(record["connection"]) as client:
+            if _same(client, record) is None:
                 return
             with contextlib.suppress(ExecutorError):
                 _keep(record)
-            _delete(workspace, record)
-            _wait_until_gone(workspace, record["name"])
+            _delete(client, record)
+            _wait_until_gone(client, record["name"])
+
+
+def _start_watcher(record: Record) -> None:
+    """Start the process that deletes the cluster when its job has ended; it outlives this one."""
+    folder = make_folder(_folder(record))
+    write_json(folder / "record.json", record)
+    watcher = start_detached(f"{__package__}.ray_watch", [str(folder / "record.json")], folder / "watcher.log")
+    watcher.returncode = 0  # nobody waits for it
 
 
 def settle(record: Record) -> bool:
@@ -162,9 +169,9 @@ def settle(record: Record) -> bool:
     """
     if not record["until_job"] or not _keep(record):
         return False
-    with _connected(record["connection"]) as workspace:
-        if _same(workspace, record) is not None:
-            _delete(workspace, record)
+    with _connected(record["connection"]) as client:
+        if _same(client, record) is not None:
+            _delete(client, record)
     return True
 
 
@@ -189,8 +196,8 @@ def is_submitted(record: Record) -> bool | None:
     Raises:
         EngineUnreachableError: Lepton, or the cluster, does not answer.
     """
-    with _connected(record["connection"]) as workspace:
-        found = _same(workspace, record)
+    with _connected(record["connection"]) as client:
+        found = _same(client, record)
     if found is None or _state(found) in _ENDING:
         return None
     with jobs_api.JobsApi(_dashboard(record), tries=1) as api:
@@ -213,7 +220,7 @@ def cluster_name(name: str) -> str:
     return f"{slug[: bodies.LONGEST_NAME - 7].strip('-')}-{digest(name)[:6]}"
 
 
-def cluster_body(name: str, executor: LeptonExecutor, node_group_id: str) -> dict[str, Any]:
+def cluster_body(name: str, executor: LeptonOptions, node_group_id: str) -> dict[str, Any]:
     """The body that creates a cluster: a head, and a worker for each of the executor's nodes."""
     spec = bodies.lepton_spec(executor)
     # Values that Kubernetes would change are left out: jobs get all of them from their runtime environment.
@@ -247,10 +254,8 @@ def _given(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in doc.items() if value not in (None, "", [], {})}
 
 
-def _executor_of(spec: ClusterSpec) -> LeptonExecutor:
-    from nemo_run.core.execution.lepton import LeptonExecutor
-
-    if not isinstance(spec.executor, LeptonExecutor):
+def _executor_of(spec: ClusterSpec) -> LeptonOptions:
+    if not isinstance(spec.executor, LeptonOptions):
         raise ExecutorError(f"Ray on Lepton needs a LeptonExecutor, not {spec.executor!r}")
     if spec.pre_ray_start_commands:
         raise ExecutorError(
@@ -264,32 +269,32 @@ def _executor_of(spec: ClusterSpec) -> LeptonExecutor:
 
 
 @contextlib.contextmanager
-def _connected(connection: Mapping[str, str]) -> Iterator[Workspace]:
-    with contextlib.closing(Workspace(connection)) as workspace:
-        yield workspace
+def _connected(connection: Mapping[str, str]) -> Iterator[LeptonClient]:
+    with contextlib.closing(LeptonClient(connection)) as client:
+        yield client
 
 
 def _path(name: str) -> str:
     return f"rayclusters/{quote(name, safe='')}"
 
 
-def _get(workspace: Workspace, name: str) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = workspace.client.get(_path(name), absent=(404,))
+def _get(client: LeptonClient, name: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = client.rest.get(_path(name), absent=(404,))
     return found
 
 
-def _create(workspace: Workspace, body: Mapping[str, Any]) -> dict[str, Any]:
+def _create(client: LeptonClient, body: Mapping[str, Any]) -> dict[str, Any]:
     name = body["metadata"]["id"]
-    workspace.client.create("rayclusters", body, lambda: _get(workspace, name))
-    made = _get(workspace, name)
+    client.rest.create("rayclusters", body, lambda: _get(client, name))
+    made = _get(client, name)
     if made is None:
         raise EngineUnreachableError(f"Lepton has taken the Ray cluster {name!r}, but does not know of it yet")
     return made
 
 
-def _same(workspace: Workspace, record: Record) -> dict[str, Any] | None:
+def _same(client: LeptonClient, record: Record) -> dict[str, Any] | None:
     """The cluster, unless it is another one that has the name now."""
-    found = _get(workspace, record["name"])
+    found = _get(client, record["name"])
     return found if found is not None and _created(found) == record["created"] else None
 
 
@@ -343,13 +348,13 @@ def page_of(url: str) -> str:
     return page.replace("/workspaces", "/workspace", 1)
 
 
-def _delete(workspace: Workspace, record: Record) -> None:
-    workspace.client.delete(_path(record["name"]))
+def _delete(client: LeptonClient, record: Record) -> None:
+    client.rest.delete(_path(record["name"]))
 
 
-def _wait_until_gone(workspace: Workspace, name: str) -> None:
+def _wait_until_gone(client: LeptonClient, name: str) -> None:
     pauses = Pauses(until=time.monotonic() + _GONE_WITHIN)
-    while (found := _get(workspace, name)) is not None and _state(found) in _ENDING:
+    while (found := _get(client, name)) is not None and _state(found) in _ENDING:
         if _state(found) == "Stopped":
             raise ExecutorError(f"the Ray cluster {name!r} is suspended on Lepton; resume it there, or delete it")
         if pauses.over:

@@ -16,52 +16,50 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.lepton import spec as bodies
-from nemo_run.core.execution.lepton.client import Workspace
-from nemo_run.core.execution.lepton.log import save
+from nemo_run.core.execution.lepton.client import LeptonClient
+from nemo_run.core.execution.lepton.options import LeptonOptions
+from nemo_run.core.execution.lepton.script import End, Output, packages_folder, part_name
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.execution.shared.service_names import digest
 from nemo_run.core.packaging.archive import unpack
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
 
-if TYPE_CHECKING:
-    from nemo_run.core.execution.lepton import LeptonExecutor
-
 _PATIENCE = 600.0  # seconds for a job that moves files, most of which it spends in the queue
 _LONGEST_PAUSE = 5.0
 _TRIES = 5
 
 
-class Mount:
+class MountTransfer:
     """The mount that the jobs of one plan write to."""
 
-    def __init__(self, workspace: Workspace, spec: Mapping[str, Any], node_group_id: str) -> None:
+    def __init__(self, client: LeptonClient, spec: Mapping[str, Any], node_group_id: str) -> None:
         """Describe the mount; nothing is sent.
 
         Args:
-            workspace: Where it is.
+            client: The workspace that it belongs to.
             spec: Of a plan: ``base``, ``is_on_mount``, ``is_here``, and the ``helper`` that jobs are made from.
             node_group_id: Id of the node group.
         """
-        self._workspace = workspace
+        self._client = client
         self._spec = spec
         self._group = node_group_id
-        self._packages = bodies.packages_folder(spec["base"])
+        self._packages = packages_folder(spec["base"])
 
     @classmethod
-    def of_executor(cls, workspace: Workspace, executor: LeptonExecutor) -> Mount:
-        """The mount of an executor."""
+    def of_options(cls, client: LeptonClient, options: LeptonOptions) -> MountTransfer:
+        """Return the mount that the options name."""
         spec = {
-            "base": executor.nemo_run_dir.rstrip("/"),
-            "is_on_mount": executor.is_on_mount(),
-            "is_here": executor.launched_from_cluster,
-            "helper": bodies.helper_spec(executor),
+            "base": options.nemo_run_dir.rstrip("/"),
+            "is_on_mount": options.is_on_mount(),
+            "is_here": options.launched_from_cluster,
+            "helper": bodies.helper_spec(options),
         }
-        return cls(workspace, spec, workspace.node_group_id(executor.node_group) if executor.node_group else "")
+        return cls(client, spec, client.node_group_id(options.node_group) if options.node_group else "")
 
     def key(self, package: str) -> str:
         """Equal for a package on the same mount."""
@@ -84,18 +82,18 @@ class Mount:
             )
         parts = [content[start : start + bodies.PART] for start in range(0, len(content), bodies.PART)]
         mark = f"nr-put-{self.key(package)}"
-        there = self._workspace.jobs(mark)
+        there = self._client.jobs(mark)
         commands = {}
         for number, part in enumerate(parts):
             name = _next_name(f"{mark}-{number}", there)
-            commands[name] = bodies.put_command(self._packages, bodies.part_name(package, number), part)
+            commands[name] = bodies.put_command(self._packages, part_name(package, number), part)
         self._run(mark, {name: command for name, command in commands.items() if name not in there}, list(commands))
 
     def send_folder(self, source: Path, target: str, patience: float) -> None:
         """Copy a small folder of this machine to a folder on the mount."""
         name = f"nr-dir-{secrets.token_hex(8)}"
         self._run(name, {name: bodies.unpack_command(target, archive_of(source))}, [name], patience)
-        self._workspace.delete(name)
+        self._client.delete(name)
 
     # from the mount
 
@@ -119,11 +117,8 @@ class Mount:
         listing = bodies.list_command(name, source)
         command = listing if names is None else bodies.get_command(name, source, names)
         self._run(name, {name: command}, [name])
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "log")
-            end = save(self._workspace, name, 0, path)
-            text = path.read_bytes()
-        self._workspace.delete(name)
+        text, end = self._printed(name)
+        self._client.delete(name)
         try:
             if end and end.exit_code == 0:
                 return base64.b64decode(b"".join(text.split()), validate=True)
@@ -142,30 +137,33 @@ class Mount:
     ) -> None:
         """Create jobs, and wait until all of these have succeeded."""
         for name, command in commands.items():
-            self._workspace.create(bodies.creation(name, self._spec["helper"], command, [], self._group))
+            self._client.create(bodies.creation(name, self._spec["helper"], command, [], self._group))
         until, pause = time.monotonic() + patience, 0.1
         while waiting := self._unfinished(mark, names):
             if time.monotonic() > until:
                 job = waiting[0]
-                why = self._workspace.warnings(job)
+                why = self._client.warnings(job)
                 raise ExecutorError(f"the job {job}, which moves files, has not ended in {patience:g} s: {why}")
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _unfinished(self, mark: str, names: Sequence[str]) -> list[str]:
-        jobs = self._workspace.jobs(mark)
+        jobs = self._client.jobs(mark)
         states = {name: bodies.job_state(jobs[name])[0] if name in jobs else JobState.SUBMITTED for name in names}
         for name, state in states.items():
             if state in (JobState.FAILED, JobState.CANCELLED):
                 raise ExecutorError(f"the job {name}, which moves files, ended as {state}: {self._last_words(name)}")
         return [name for name, state in states.items() if not state.is_final]
 
+    def _printed(self, name: str) -> tuple[bytes, End | None]:
+        """Return what a job of ours has printed, and how it ended."""
+        output = Output(name)
+        pieces = self._client.whole_log(name, 0, lambda: output.end is not None)
+        return b"".join([*map(output.feed, pieces), output.rest()]), output.end
+
     def _last_words(self, name: str) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "log")
-            save(self._workspace, name, 0, path)
-            said = " ".join(path.read_bytes()[-300:].decode(errors="replace").split())
-        return said or self._workspace.warnings(name) or "it said nothing; look for it on Lepton"
+        said = " ".join(self._printed(name)[0][-300:].decode(errors="replace").split())
+        return said or self._client.warnings(name) or "it said nothing; look for it on Lepton"
 
 
 def _next_name(base: str, there: Mapping[str, Any]) -> str:

@@ -12,22 +12,18 @@ import enum
 import io
 import json
 import posixpath
-import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Command, JobState
-from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.launcher import Layout
+from nemo_run.core.execution.lepton.options import LeptonOptions
+from nemo_run.core.execution.lepton.script import ENCODED, EXACT, run_script
 from nemo_run.core.execution.shared.service_names import service_name
-from nemo_run.core.execution.shared.shell_words import word
-from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
+from nemo_run.core.execution.shared.shipping import needs_runner, relocated
 from nemo_run.core.masking import masked
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.lepton import LeptonExecutor
 
 LONGEST_NAME = 36
 LONGEST_ARGUMENT = 120_000  # bytes; the kernel takes 131,072
@@ -39,18 +35,6 @@ HEAD = "\0head\0"
 """Stands, in a word of a command, for the address of the first replica."""
 RANK = "\0rank\0"
 """Stands, in a word of a command, for the rank of the replica that it runs on."""
-
-RESERVED = (
-    "LEPTON_WORKSPACE_ID",
-    "LEPTON_DEPLOYMENT_NAME",
-    "LEPTON_JOB_NAME",
-    "LEPTON_RESOURCE_ACCELERATOR_TYPE",
-    "LEPTON_WORKSPACE_ORIGIN_URL",
-)
-"""Variables that Lepton sets itself, and lets nobody else set."""
-
-_ENCODED = "NEMO_RUN_ENCODED_"
-_EXACT = re.compile(r"[^\x00-\x1f\x7f$\ud800-\udfff]*\Z")
 
 
 class LeptonJobState(str, enum.Enum):
@@ -124,98 +108,87 @@ def attempt_name(job_id: str, directory: str, attempt: int) -> str:
     return service_name(job_id, directory, attempt, LONGEST_NAME)
 
 
-def job_folder(nemo_run_dir: str, home: str, directory: str) -> str:
-    """The folder on the mount of a job, by its folder in the store.
-
-    >>> job_folder("/mnt/nemo", "/home/me/.nemo_run", "/home/me/.nemo_run/experiments/x/x_1/job")
-    '/mnt/nemo/experiments/x/x_1/job'
-    """
-    path = Path(directory)
-    inside = path.relative_to(home) if path.is_relative_to(home) else Path("experiments", path.parent.name, path.name)
-    return posixpath.join(nemo_run_dir, inside.as_posix())
-
-
-def job_spec(executor: LeptonExecutor, request: JobRequest, folder: str) -> dict[str, Any]:
+def job_spec(options: LeptonOptions, request: JobRequest, folder: str) -> dict[str, Any]:
     """A job, less what is only known when it is submitted.
 
     Args:
-        executor: Where it runs.
+        options: Where it runs.
         request: What it runs.
         folder: Its folder on the mount.
     """
-    command = _command_inside(executor, request, folder)
+    command = _command_inside(options, request, folder)
     code = f"{folder}/code"
     return {
         "title": f"job {request.job_id} of {request.experiment_id}",
-        "base": executor.nemo_run_dir.rstrip("/"),
+        "base": options.nemo_run_dir.rstrip("/"),
         "folder": folder,
-        "is_on_mount": executor.is_on_mount(),
-        "is_here": executor.launched_from_cluster,
-        "nodes": executor.nodes,
-        "node_group": executor.node_group,
+        "is_on_mount": options.is_on_mount(),
+        "is_here": options.launched_from_cluster,
+        "nodes": options.nodes,
+        "node_group": options.node_group,
         "argv": list(command.argv),
         "cwd": posixpath.join(code, command.cwd),
         "code_archive": request.code_archive,
         "runner": needs_runner(request.command),
-        "before": list(executor.pre_launch_commands),
-        "env": {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env},
-        "secrets": dict(executor.secret_vars),
-        "job": lepton_spec(executor),
-        "helper": helper_spec(executor),
+        "before": list(options.pre_launch_commands),
+        "env": {"PYTHONUNBUFFERED": "1", **options.env_vars, **command.env},
+        "secrets": dict(options.secret_vars),
+        "job": lepton_spec(options),
+        "helper": helper_spec(options),
     }
 
 
-def _command_inside(executor: LeptonExecutor, request: JobRequest, folder: str) -> Command:
+def _command_inside(options: LeptonOptions, request: JobRequest, folder: str) -> Command:
     command = relocated(request.command, request.directory, folder)
-    several = executor.nodes > 1
+    several = options.nodes > 1
     layout = Layout(
-        nodes=executor.nodes,
-        processes_per_node=executor.nproc_per_node(),
+        nodes=options.nodes,
+        processes_per_node=options.nproc_per_node(),
         head_node=HEAD if several else "localhost",
         node_rank=RANK if several else "0",
         profile_dir=folder,
         python="python3",
     )
-    return executor.get_launcher().wrap(command, layout)
+    return options.get_launcher().wrap(command, layout)
 
 
-def lepton_spec(executor: LeptonExecutor) -> dict[str, Any]:
+def lepton_spec(options: LeptonOptions) -> dict[str, Any]:
     """The ``spec`` of a job, less its command, variables and node group; ``custom_spec`` has the last word."""
     spec: dict[str, Any] = {
-        "resource_shape": executor.resource_shape,
-        "container": {"image": executor.container_image},
-        "shared_memory_size": executor.shared_memory_size,
-        "completions": executor.nodes,
-        "parallelism": executor.nodes,
-        "mounts": executor.mounts,
-        "image_pull_secrets": executor.image_pull_secrets,
+        "resource_shape": options.resource_shape,
+        "container": {"image": options.container_image},
+        "shared_memory_size": options.shared_memory_size,
+        "completions": options.nodes,
+        "parallelism": options.nodes,
+        "mounts": options.mounts,
+        "image_pull_secrets": options.image_pull_secrets,
         "intra_job_communication": True,
-        "queue_config": queue_config(executor),
-        "reservation_config": {"reservation_id": executor.node_reservation} if executor.node_reservation else None,
+        "queue_config": queue_config(options),
+        "reservation_config": {"reservation_id": options.node_reservation} if options.node_reservation else None,
     }
-    return _merged(_without_empty(spec), executor.custom_spec)
+    return _merged(_without_empty(spec), options.custom_spec)
 
 
-def queue_config(executor: LeptonExecutor) -> dict[str, Any] | None:
+def queue_config(options: LeptonOptions) -> dict[str, Any] | None:
     """Priority in the queue; a job that may take or give up nodes must have one."""
     preempting = {
-        name: True for name in ("can_be_preempted", "can_preempt") if getattr(executor, name)
+        name: True for name in ("can_be_preempted", "can_preempt") if getattr(options, name)
     }  # absent, not false: that is how the service tells them apart
-    if not preempting and not executor.queue_priority:
+    if not preempting and not options.queue_priority:
         return None
-    return {"priority_class": executor.queue_priority or "mid-4000", **preempting}
+    return {"priority_class": options.queue_priority or "mid-4000", **preempting}
 
 
-def helper_spec(executor: LeptonExecutor) -> dict[str, Any]:
+def helper_spec(options: LeptonOptions) -> dict[str, Any]:
     """The ``spec`` of a job of ours that moves files, less its command and node group."""
     spec = {
-        "resource_shape": executor.mover_resource_shape,
-        "container": {"image": executor.mover_image},
+        "resource_shape": options.mover_resource_shape,
+        "container": {"image": options.mover_image},
         "completions": 1,
         "parallelism": 1,
-        "mounts": executor.mounts,
-        "image_pull_secrets": executor.image_pull_secrets,
-        "reservation_config": {"reservation_id": executor.node_reservation} if executor.node_reservation else None,
+        "mounts": options.mounts,
+        "image_pull_secrets": options.image_pull_secrets,
+        "reservation_config": {"reservation_id": options.node_reservation} if options.node_reservation else None,
     }
     return _without_empty(spec)
 
@@ -257,14 +230,14 @@ def variables(env: Mapping[str, str], secrets: Mapping[str, str]) -> list[dict[s
     """The variables of a job; a value that might not arrive as it is goes encoded.
 
     >>> variables({"A": "1", "B": "$x"}, {"C": "my-secret"})  # doctest: +NORMALIZE_WHITESPACE
-    [{'name': 'A', 'value': '1'}, {'name': 'NEMO_RUN_ENCODED_B', 'value': 'JHg='},
+    [{'name': 'A', 'value': '1'}, {'name': 'NEMO_RUNENCODED_B', 'value': 'JHg='},
      {'name': 'C', 'value_from': {'secret_name_ref': 'my-secret'}}]
     """
-    plain = [{"name": name, "value": value} for name, value in env.items() if _EXACT.match(value)]
+    plain = [{"name": name, "value": value} for name, value in env.items() if EXACT.match(value)]
     encoded = [
-        {"name": f"{_ENCODED}{name}", "value": _base64(value.encode("utf-8", "surrogateescape"))}
+        {"name": f"{ENCODED}{name}", "value": _base64(value.encode("utf-8", "surrogateescape"))}
         for name, value in env.items()
-        if not _EXACT.match(value)
+        if not EXACT.match(value)
     ]
     references = [{"name": name, "value_from": {"secret_name_ref": secret}} for name, secret in secrets.items()]
     return [*plain, *encoded, *references]
@@ -347,126 +320,6 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
             entry.mode, entry.size = 0o600, len(content)
             tar.addfile(entry, io.BytesIO(content))
     return out.getvalue()
-
-
-# --- the script of a replica ---------------------------------------------------------------------------------------
-
-
-def end_mark(name: str) -> bytes:
-    """How the last line of a replica's log begins, by the name of its job."""
-    return f"[{name} ended: ".encode()
-
-
-def part_name(package: str, number: int) -> str:
-    """Name of a part of a package on the mount."""
-    return f"{package}.part-{number:05}"
-
-
-def packages_folder(base: str) -> str:
-    """Where packages lie on the mount."""
-    return f"{base}/.packages"
-
-
-def run_script(
-    spec: Mapping[str, Any], name: str, attempt: int, inline: Iterable[str], sent: Mapping[str, tuple[str, str]]
-) -> str:
-    """The script that every replica runs; its argument is the folder with the small files.
-
-    Args:
-        spec: The job, as :func:`job_spec` describes it.
-        name: Name of the job.
-        attempt: Number of the attempt.
-        inline: What came along: ``job``, ``code``, ``runner``, as far as they did.
-        sent: What is on the mount: the name of its package and its SHA-256.
-    """
-    files = {what: f"\0bundle\0/{what}" for what in inline}
-    files |= {what: f"\0packages\0/{package}" for what, (package, _) in sent.items()}
-    has_code = 'export PYTHONPATH="$job/code${PYTHONPATH:+:$PYTHONPATH}"' if "code" in files else ""
-    parts = [
-        f"# {spec['title']}, attempt {attempt}",
-        _BEGIN.replace("THE_FOLDER", word(spec["folder"])).replace("THE_PACKAGES", word(packages_folder(spec["base"]))),
-        *(_decoded(env) for env, value in spec["env"].items() if not _EXACT.match(value)),
-        f"export NEMO_RUN_ATTEMPT={attempt}",
-        _PYTORCH,
-        _JOIN if sent else "",
-        *(f"join {word(package)} {sha256}" for package, sha256 in sent.values()),
-        _LAY_OUT.replace("LAYOUT", layout_script("\0new\0", files).rstrip("\n")),
-        has_code,
-        *spec["before"],
-        _RUN.replace("CWD", word(spec["cwd"])).replace("COMMAND", " ".join(map(word, spec["argv"]))),
-    ]
-    text = "\n".join(part for part in parts if part) + "\n"
-    return text.replace(ATTEMPT_FOLDER, f"{spec['folder']}/attempts/{attempt}").replace("\0name\0", name)
-
-
-def _decoded(name: str) -> str:
-    encoded = _ENCODED + name
-    return (
-        f'{name}=$(printf %s "${encoded}" | base64 -d; echo x); {name}="${{{name}%x}}"; export {name}; unset {encoded}'
-    )
-
-
-_BEGIN = """\
-exec 2>&1
-bundle=$1 task='' stop='' started=$(date +%s) rank=${LEPTON_JOB_WORKER_INDEX:-0}
-job=THE_FOLDER packages=THE_PACKAGES
-end() {
-  left=$(find "$job/artifacts" -type f 2>/dev/null | head -n 1 | wc -l)
-  rm -rf "$bundle"
-  echo "[\0name\0 ended: $1 $started $(date +%s) $((left))]"
-  exit "$1"
-}
-fail() { echo "nemo-run: $1"; end 1; }
-trap 'stop=1; [ -z "$task" ] || kill -TERM "$task" 2>/dev/null' TERM"""
-
-# What PyTorch asks for, from what Lepton tells a replica of the others.
-_PYTORCH = """\
-prefix=${LEPTON_JOB_SERVICE_PREFIX:-$LEPTON_JOB_NAME}
-domain=${LEPTON_SUBDOMAIN:-$LEPTON_JOB_NAME-job-svc}.ws-$LEPTON_WORKSPACE_ID.svc.cluster.local
-head=${MASTER_ADDR:-$prefix-0.$domain}
-export MASTER_ADDR="$head" MASTER_PORT="${MASTER_PORT:-29400}" NODE_RANK="$rank"
-export WORLD_SIZE="${LEPTON_JOB_TOTAL_WORKERS:-1}" WORKER_ADDRS=''
-i=1
-while [ "$i" -lt "$WORLD_SIZE" ]; do
-  WORKER_ADDRS="${WORKER_ADDRS:+$WORKER_ADDRS,}$prefix-$i.$domain"; i=$((i + 1))
-done"""
-
-# A package that came in parts is joined by the first replica that needs it.
-_JOIN = """\
-join() {
-  [ ! -e "$packages/$1" ] || return 0
-  new=$(mktemp "$packages/.new-XXXXXX") && cat "$packages/$1".part-* > "$new" &&
-    echo "$2  $new" | sha256sum -c - >/dev/null && mv -f "$new" "$packages/$1" && rm -f "$packages/$1".part-*
-  [ -e "$packages/$1" ] || {
-    rm -f "$new"
-    fail "$packages/$1 is not there any more; delete the jobs nr-put-* on Lepton, so that it is sent again, and launch"
-  }
-}"""
-
-# Replicas, and attempts, share the folder on the mount: each brings all files, and what is not there yet is put there
-# as a whole.
-_LAY_OUT = """\
-mkdir -p "$job" || fail "the folder $job cannot be made; is nemo_run_dir on a mount that can be written?"
-new=$(mktemp -d "$job/.new-XXXXXX") && (
-set -e
-LAYOUT
-) || fail "the files of this job cannot be laid out in $job"
-for entry in "$new"/*; do
-  there=$job/${entry##*/}
-  [ -e "$there" ] || mv -T "$entry" "$there" 2>/dev/null || [ -e "$there" ] || fail "$there cannot be written"
-done
-rm -rf "$new"
-[ -e /nemo_run ] || ln -s "$job" /nemo_run 2>/dev/null"""
-
-# The task is asked to end when this is.
-_RUN = """\
-[ -z "$stop" ] || end 143
-( cd -- CWD || exit 1; exec COMMAND ) &
-task=$!
-[ -z "$stop" ] || kill -TERM "$task"
-wait "$task"; code=$?
-while [ "$code" -gt 128 ] && kill -0 "$task" 2>/dev/null; do wait "$task"; code=$?; done
-end "$code\""""
 
 
 # --- showing -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, p
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.client import asking, make_task, optimize, plain
 from nemo_run.core.execution.sky.log import SkypilotLog
-from nemo_run.core.files import write_json
+from nemo_run.core.execution.sky.options import SkypilotOptions, job_name
+from nemo_run.core.files import read_object, write_json
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 _FRESH, _LONGEST = 2.0, 15.0  # seconds between two questions: while jobs change, and when they have not for long
@@ -63,7 +64,7 @@ class Handle:
     @property
     def launch(self) -> dict[str, Any]:
         """What was noted of its launch; empty where there was none."""
-        return read(self.folder / "launch.json")
+        return read_object(self.folder / "launch.json") or {}
 
     @property
     def cancel_file(self) -> Path:
@@ -72,7 +73,7 @@ class Handle:
 
     def recorded(self) -> JobStatus | None:
         """How it ended, if that is written down."""
-        end = read(self.folder / "exit.json")
+        end = read_object(self.folder / "exit.json")
         return final_status(end) if end else None
 
 
@@ -98,7 +99,7 @@ class SkypilotBackend(ABC):
     shares_files: ClassVar[bool] = False
     poll_interval: ClassVar[float] = 2.0
     request_name: ClassVar[str]
-    executor_class: ClassVar[type[sky_task.SkypilotOptions]]
+    executor_name: ClassVar[str]
 
     def __init__(self) -> None:
         self._listed: set[str] = set()  # names of jobs that were in SkyPilot's answer once
@@ -109,7 +110,7 @@ class SkypilotBackend(ABC):
     # what differs
 
     @abstractmethod
-    def cluster_of(self, executor: sky_task.SkypilotOptions, request: JobRequest) -> str:
+    def cluster_of(self, executor: SkypilotOptions, request: JobRequest) -> str:
         """Name of the cluster on which a job will run; empty where SkyPilot makes one for it."""
 
     @abstractmethod
@@ -145,10 +146,11 @@ class SkypilotBackend(ABC):
     def render(self, request: JobRequest) -> Plan:
         """Describe a job: a SkyPilot task, and where to launch it."""
         executor = request.executor
-        if not isinstance(executor, self.executor_class):
-            wanted = self.executor_class.__name__
-            raise ExecutorError(f"job {request.job_id!r}: the {self.name} engine needs a {wanted}, not {executor!r}")
-        name = sky_task.job_name(request)
+        if not isinstance(executor, SkypilotOptions) or executor.engine != self.name:
+            raise ExecutorError(
+                f"job {request.job_id!r}: the {self.name} engine needs a {self.executor_name}, not {executor!r}"
+            )
+        name = job_name(request)
         spec = {
             "task": sky_task.job_task(executor, request, name),
             "cluster": self.cluster_of(executor, request),
@@ -454,14 +456,3 @@ def as_yaml(doc: Mapping[str, Any]) -> str:
 
     Dumper.add_representer(str, text)
     return str(yaml.dump(dict(doc), Dumper=Dumper, sort_keys=False, allow_unicode=True))
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where there is none."""
-    import json
-
-    try:
-        doc: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    return doc

@@ -1,0 +1,364 @@
+"""The backend of DGX Cloud Lepton.
+
+Nothing of ours has to stay: any process finds a job again by its name, which is made from where the attempt lies in the
+store. What became of it, its logs and its exit code, is written into the folder of the attempt by whoever sees the end
+first, as the service forgets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.lepton import spec as bodies
+from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, node_of
+from nemo_run.core.execution.lepton.log import ReplicaLog, save
+from nemo_run.core.execution.lepton.options import LeptonOptions, job_folder
+from nemo_run.core.execution.lepton.script import End, run_script
+from nemo_run.core.execution.lepton.shipping import MountTransfer
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status
+from nemo_run.core.execution.shared.log_reader import LogReader, merged
+from nemo_run.core.execution.shared.service_names import mark_in
+from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.core.files import read_object, write_json
+from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+_SCHEME = "lepton://"
+_NEW = 60.0  # seconds in which a job that was created may not be known to all parts of the service
+_SHARE, _LONGEST = 0.1, 10.0  # how long an answer will do: of the time without changes, and in seconds at most
+_LOOK_FOR_REASONS = 30.0  # seconds between two looks at why a job does not start
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the service said of the jobs of one experiment.
+
+    Attributes:
+        asked: When it was asked.
+        changed: Since when it says the same.
+        jobs: The jobs by their names.
+    """
+
+    asked: float
+    changed: float
+    jobs: dict[str, dict[str, Any]]
+
+
+class LeptonBackend:
+    """Runs attempts as jobs of a Lepton workspace. What ended is in the attempts' folders, what has not is there."""
+
+    name: ClassVar[str] = "lepton"
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = False
+    poll_interval: ClassVar[float] = 2.0
+
+    def __init__(self, **connection: str) -> None:
+        self._client = LeptonClient(connection or default_connection())
+        self._groups: dict[str, str] = {}
+        self._sent: dict[str, tuple[str, str]] = {}
+        self._reasons: dict[str, tuple[float, str]] = {}
+        self._answers: dict[str, _Answer] = {}
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: the body of the request that creates it, and what its replicas run."""
+        executor = request.executor
+        if not isinstance(executor, LeptonOptions):
+            raise ExecutorError(f"job {request.job_id!r}: the lepton engine needs a LeptonExecutor, not {executor!r}")
+        folder = job_folder(executor.nemo_run_dir, get_nemorun_home(), request.directory)
+        spec = bodies.job_spec(executor, request, folder)
+        return Plan(self.name, request.job_id, request.directory, spec, default_connection())
+
+    def describe(self, plan: Plan) -> str:
+        """The request that creates the job, and the script; values of secrets masked."""
+        return bodies.shown(_name(plan, 1), plan.spec)
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """Name of the attempt's job, and its folder here."""
+        return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
+
+    # submitting
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """See to it that the workspace answers, has the node groups, and has large files on the mount."""
+        if plans:
+            self._client.check()
+        for plan in plans:
+            try:
+                self._group(plan)
+                self._send(plan)
+            except ExecutorError as e:
+                raise type(e)(f"job {plan.job_id!r}: {e}") from e
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Create the job of an attempt."""
+        name, handle = _name(plan, attempt), self.handle(plan, attempt)
+        inline, sent = self._send(plan)
+        script = run_script(plan.spec, name, attempt, inline, sent)
+        command = bodies.run_command({"run.sh": script.encode("utf-8", "surrogateescape"), **inline})
+        envs = bodies.variables(plan.spec["env"], plan.spec["secrets"])
+        body = bodies.creation(name, plan.spec["job"], command, envs, self._group(plan))
+        attempt_folder(plan, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._client.create(body)
+        self._answers.pop(mark_in(name), None)
+        _note_submission(handle, plan)
+        return handle
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if its job was created."""
+        handle = self.handle(plan, attempt)
+        if _exit_file(handle).exists():
+            return handle
+        with _as_outage():
+            if self._client.job(_name(plan, attempt)) is None:
+                return None
+        attempt_folder(plan, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
+        _note_submission(handle, plan)
+        return handle
+
+    def _group(self, plan: Plan) -> str:
+        """Id of the node group of a plan; empty where it has none."""
+        name = plan.spec["node_group"]
+        if name and name not in self._groups:
+            self._groups[name] = self._client.node_group_id(name)
+        return self._groups.get(name, "")
+
+    def _send(self, plan: Plan) -> tuple[dict[str, bytes], dict[str, tuple[str, str]]]:
+        """The files of a job that are small, and those that are on the mount, by what they are."""
+        spec = plan.spec
+        files = {"job": job_archive(plan.directory)}
+        shared = packages(spec["code_archive"], runner=spec["runner"])
+        files |= {what: package.path.read_bytes() for what, package in shared.items()}
+        inline: dict[str, bytes] = {}
+        sent: dict[str, tuple[str, str]] = {}
+        room = bodies.INLINE
+        for what, content in sorted(files.items(), key=lambda item: len(item[1])):
+            if len(content) <= room:
+                inline[what] = content
+                room -= len(content)
+                continue
+            sha256 = hashlib.sha256(content).hexdigest()
+            package = shared[what].name if what in shared else f"{what}-{sha256[:32]}.tar.gz"
+            mount = MountTransfer(self._client, spec, self._group(plan))
+            if mount.key(package) not in self._sent:
+                mount.send(package, content)
+                self._sent[mount.key(package)] = (package, sha256)
+            sent[what] = (package, sha256)
+        return inline, sent
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
+        found = {handle: _recorded(handle) for handle in handles}
+        unknown = {handle: name_in(handle) for handle, status in found.items() if status is None}
+        there: dict[str, dict[str, Any]] = {}
+        with _as_outage():
+            for mark in sorted({mark_in(name) for name in unknown.values()}):  # one experiment, one query
+                there |= self._jobs(mark)
+            for handle, name in unknown.items():
+                found[handle] = self._status(handle, there.get(name) or self._client.job(name))
+        return {handle: status for handle, status in found.items() if status is not None}
+
+    def _jobs(self, mark: str) -> dict[str, dict[str, Any]]:
+        """The jobs of an experiment; the last answer will do the longer, the longer nothing has changed."""
+        now = time.monotonic()
+        last = self._answers.get(mark) or _Answer(float("-inf"), now, {})
+        if now - last.asked < min(_LONGEST, _SHARE * (now - last.changed)):
+            return last.jobs
+        jobs = self._client.jobs(mark)
+        same = {name: job.get("status") for name, job in jobs.items()} == {
+            name: job.get("status") for name, job in last.jobs.items()
+        }
+        self._answers[mark] = _Answer(now, last.changed if same else now, jobs)
+        return jobs
+
+    def _status(self, handle: str, job: Mapping[str, Any] | None) -> JobStatus:
+        if job is None:
+            return _recorded(handle) or self._missing(handle)
+        state, reason = bodies.job_state(job)
+        if state.is_final:
+            return self._record_end(handle, state, reason)
+        if (_folder(handle) / "cancel").exists() and not (job.get("spec") or {}).get("stopped"):
+            self._client.stop(name_in(handle))  # it was not known yet when it was cancelled
+        if state is JobState.RUNNING:
+            seen = self._seen_running(handle)
+            return JobStatus(state, reason=reason, started=seen["started"], node=seen["node"])
+        if state is JobState.PENDING:
+            reason = ": ".join(filter(None, [reason, self._why_pending(name_in(handle))]))
+        return JobStatus(state, reason=reason)
+
+    def _seen_running(self, handle: str) -> dict[str, Any]:
+        """When an attempt was first seen running, and where; written down, as the service does not tell."""
+        path = _folder(handle) / "running.json"
+        seen = read_object(path)
+        if seen is None:
+            first = self._client.replicas(name_in(handle)).get(0)
+            seen = {"started": time.time(), "node": node_of(first) if first else ""}
+            write_json(path, seen)
+        return seen
+
+    def _why_pending(self, name: str) -> str:
+        asked, reason = self._reasons.get(name, (float("-inf"), ""))
+        if time.monotonic() - asked > _LOOK_FOR_REASONS:
+            reason = self._client.warnings(name)
+            self._reasons[name] = (time.monotonic(), reason)
+        return reason
+
+    def _missing(self, handle: str) -> JobStatus:
+        submitted = _submission(handle)
+        if not submitted:
+            return JobStatus(JobState.UNKNOWN, reason="Lepton has not heard of it")
+        if (_folder(handle) / "cancel").exists():
+            return self._record(handle, JobState.CANCELLED, "cancelled, and deleted on Lepton", [])
+        if time.time() - submitted["at"] < _NEW:
+            return JobStatus(JobState.SUBMITTED)
+        reason = "it is not on Lepton any more, and how it ended is not known"
+        return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+
+    def _record_end(self, handle: str, state: JobState, reason: str) -> JobStatus:
+        """Save the logs of an attempt that has ended, and write down how."""
+        name = name_in(handle)
+        ends = [save(self._client, name, rank, path) for rank, path in _logs(handle).items()]
+        cancelled = (_folder(handle) / "cancel").exists()
+        if cancelled and state is not JobState.SUCCEEDED:
+            state, reason = JobState.CANCELLED, "cancelled"
+        elif state is JobState.FAILED:
+            reason = "; ".join(filter(None, [reason, self._client.warnings(name)]))
+        return self._record(handle, state, reason, [end for end in ends if end])
+
+    def _record(self, handle: str, state: JobState, reason: str, ends: Sequence[End]) -> JobStatus:
+        codes = [end.exit_code for end in ends]
+        code = next(filter(None, codes), 0 if state is JobState.SUCCEEDED else None)
+        if state is JobState.FAILED and code is None and not reason:
+            reason = "Lepton says that it failed, and its log does not say why"
+        end = {
+            "exit_code": code,
+            "reason": reason,
+            "cancelled": state is JobState.CANCELLED,
+            "started": min((end.started for end in ends), default=None),
+            "ended": max((end.ended for end in ends), default=None) or time.time(),
+            "node": "",
+            "artifacts": not ends or any(end.left_artifacts for end in ends),
+        }
+        seen = read_object(_folder(handle) / "running.json") or {}
+        end |= {key: value for key, value in seen.items() if not end[key]}
+        write_json(_exit_file(handle), end)
+        return final_status(end)
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the jobs that have not ended to end."""
+        self._answers.clear()
+        for handle, status in self.states(list(handles)).items():
+            if status.state.is_final or status.state is JobState.UNKNOWN:
+                continue
+            write_json(_folder(handle) / "cancel", {"at": time.time()})
+            with _as_outage():
+                self._client.stop(name_in(handle))
+        self._answers.clear()
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait until it is time to ask again."""
+        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
+        return list(handles)
+
+    # logs and files
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks that have a log of their own: the replicas, where there are several."""
+        ranks = list(_logs(handle))
+        return ranks if len(ranks) > 1 else []
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """The log of an attempt, or of one replica of it."""
+        paths = _logs(handle)
+        if rank is not None and rank not in paths:
+            raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, paths))}")
+        wanted = paths if rank is None else {rank: paths[rank]}
+        return merged({number: self._log(handle, number, path, tail) for number, path in wanted.items()})
+
+    def _log(self, handle: str, rank: int, path: Path, tail: int | None) -> LogReader:
+        def saved() -> Path | None:
+            return path if _exit_file(handle).exists() else None
+
+        return ReplicaLog(self._client, name_in(handle), rank, saved, tail)
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Fetch what the task left in its folder of artifacts, and what matches below its working directory."""
+        left = (read_object(_exit_file(handle)) or {"artifacts": False})["artifacts"]
+        if not left and not patterns:
+            return
+        if not plan.spec["is_on_mount"] and not plan.spec["is_here"]:
+            raise ExecutorError(
+                f"nemo_run_dir={plan.spec['base']!r} is on none of the mounts, so its files went with its container"
+            )
+        mount = MountTransfer(self._client, plan.spec, self._group(plan))
+        if left:
+            mount.fetch(f"{plan.spec['folder']}/artifacts", ["**/*"], folder)
+        if patterns:
+            mount.fetch(plan.spec["cwd"], patterns, folder)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+@contextlib.contextmanager
+def _as_outage() -> Iterator[None]:
+    """A refusal to answer, for want of a token or a right, says as little of jobs as an outage does."""
+    try:
+        yield
+    except EngineUnreachableError:
+        raise
+    except ExecutorError as e:
+        raise EngineUnreachableError(str(e)) from e
+
+
+# --- folders and records -----------------------------------------------------------------------------------------
+
+
+def _name(plan: Plan, attempt: int) -> str:
+    return bodies.attempt_name(plan.job_id, plan.directory, attempt)
+
+
+def name_in(handle: str) -> str:
+    """Return the name of the job that a handle stands for."""
+    return handle.removeprefix(_SCHEME).partition("/")[0]
+
+
+def _folder(handle: str) -> Path:
+    return Path("/" + handle.removeprefix(_SCHEME).partition("/")[2])
+
+
+def _exit_file(handle: str) -> Path:
+    return _folder(handle) / "exit.json"
+
+
+def _note_submission(handle: str, plan: Plan) -> None:
+    write_json(_folder(handle) / "submitted.json", {"at": time.time(), "nodes": plan.spec["nodes"]})
+
+
+def _submission(handle: str) -> dict[str, Any]:
+    return read_object(_folder(handle) / "submitted.json") or {}
+
+
+def _logs(handle: str) -> dict[int, Path]:
+    """Where the logs of all replicas are saved, by their ranks."""
+    nodes = _submission(handle).get("nodes", 1)
+    names = ["log"] if nodes == 1 else [f"log.{rank}" for rank in range(nodes)]
+    return {rank: _folder(handle) / name for rank, name in enumerate(names)}
+
+
+def _recorded(handle: str) -> JobStatus | None:
+    end = read_object(_exit_file(handle))
+    return final_status(end) if end else None
