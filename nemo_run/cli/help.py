@@ -241,7 +241,7 @@ def _argument(target: Target, name: str) -> str:
 
 # ---------------------------------------------------------------- docstrings
 def argument_docs(entity: Any) -> dict[str, str]:
-    """What the docstring says of each argument; of a dataclass, also that of its ``__init__``.
+    """Return what the docstring says of each argument; of a class also those of its bases and of ``__init__``.
 
     Example:
         >>> def train(rate):
@@ -255,8 +255,9 @@ def argument_docs(entity: Any) -> dict[str, str]:
         {'rate': 'How fast, per step.'}
     """
     found: dict[str, str] = {}
-    for holder in (getattr(entity, "__init__", None) if isinstance(entity, type) else None, entity):
-        found.update(_docs_in(inspect.getdoc(holder) or "" if holder is not None else ""))
+    is_class = isinstance(entity, type)
+    for holder in [getattr(entity, "__init__", None), *reversed(entity.__mro__)] if is_class else [entity]:
+        found.update(_docs_in(inspect.getdoc(holder) or ""))
     return found
 
 

@@ -111,6 +111,25 @@ def test_docs_of_an_attributes_section() -> None:
     assert argument_docs(Thing) == {"a": "First.", "b": "Second."}
 
 
+def test_docs_of_inherited_attributes() -> None:
+    class Base:
+        """A base.
+
+        Attributes:
+            a: First.
+            b: Second.
+        """
+
+    class Thing(Base):
+        """A thing.
+
+        Attributes:
+            b: Its own.
+        """
+
+    assert argument_docs(Thing) == {"a": "First.", "b": "Its own."}
+
+
 # ---------------------------------------------------------------- completion
 @pytest.mark.parametrize(
     ("before", "word", "wanted", "unwanted"),
