@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nemo_run.core.execution.base import Backend
-from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.files import read_json, write_json
 from nemo_run.errors import ExperimentError
 from nemo_run.run.records import Definition, TaskDefinition
@@ -44,16 +42,22 @@ def folder_of(store: ExperimentStore, task: TaskDefinition) -> Path:
     return store.path / task.directory / "artifacts"
 
 
-def anything_to_collect(store: ExperimentStore, task: TaskDefinition, backend: Backend) -> bool:
-    """Whether a task that has ended may have left artifacts; a quick look."""
+def anything_left(store: ExperimentStore, task: TaskDefinition) -> bool:
+    """Check quickly whether a task that has ended here may have left artifacts."""
     folder = folder_of(store, task)
-    return bool(task.artifacts) or not backend.shares_files or (folder.is_dir() and any(folder.iterdir()))
+    return bool(task.artifacts) or (folder.is_dir() and any(folder.iterdir()))
 
 
-def collect(store: ExperimentStore, task: TaskDefinition, plan: Plan, handle: str, backend: Backend) -> None:
-    """Bring a task's artifacts into the store and write their manifest. May be done again."""
+def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path], None]) -> None:
+    """Bring a task's artifacts into the store and write their manifest. May be done again.
+
+    Args:
+        store: The experiment.
+        task: The task.
+        fetch: Brings into a folder what the task left elsewhere.
+    """
     folder = folder_of(store, task)
-    backend.fetch_artifacts(plan, handle, task.artifacts, folder)
+    fetch(folder)
     entries = [asdict(artifact) for artifact in _scan(task, folder)]
     if entries:
         write_json(_manifest(store, task), entries)

@@ -1,0 +1,46 @@
+"""Artifacts of ended tasks are brought into the store beside the controller's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from nemo_run.core.execution.jobs import JobStatus
+from nemo_run.run import artifacts
+from nemo_run.run.phases import DrivenTask
+from nemo_run.run.store import ExperimentStore
+
+
+class Collector:
+    """Collects the artifacts of tasks, two at a time. A task's end is passed on when that is done."""
+
+    def __init__(self, store: ExperimentStore) -> None:
+        self._store = store
+        self._threads: ThreadPoolExecutor | None = None
+        self._work: dict[DrivenTask, tuple[Future[None], JobStatus]] = {}
+
+    def begin(self, task: DrivenTask, status: JobStatus, fetch: Callable[[Path], None]) -> None:
+        """Begin to collect what a task left that ended with this status."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(2, thread_name_prefix="nemo-run artifacts")
+        work = self._threads.submit(artifacts.collect, self._store, task.definition, fetch)
+        self._work[task] = (work, status)
+
+    def finished(self) -> list[tuple[DrivenTask, JobStatus]]:
+        """Return the tasks whose artifacts are collected since the last call, and how each ended."""
+        done = [(task, work, status) for task, (work, status) in self._work.items() if work.done()]
+        for task, _, _ in done:
+            del self._work[task]
+        return [(task, _noted(status, work.exception())) for task, work, status in done]
+
+    def close(self) -> None:
+        """Wait for what has begun."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+
+def _noted(status: JobStatus, problem: BaseException | None) -> JobStatus:
+    note = f"its artifacts could not be collected: {problem}" if problem else ""
+    return replace(status, reason="; ".join(filter(None, [status.reason, note])))

@@ -1,0 +1,180 @@
+"""What a controller asks of engines. Nothing else of the controller calls a backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.base import Backend, BatchBackend
+from nemo_run.core.execution.jobs import JobStatus, Plan
+from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
+from nemo_run.run.outages import Outages
+from nemo_run.run.phases import DrivenTask
+from nemo_run.run.store import ExperimentStore
+
+
+class Engines:
+    """The engines of one experiment's tasks. One that does not answer is left alone for a while, ever longer."""
+
+    def __init__(self, store: ExperimentStore) -> None:
+        self._store = store
+        self._plans: dict[DrivenTask, Plan] = {}
+        self._backends = Backends()
+        self._outages = Outages()
+
+    def close(self) -> None:
+        """Close all connections; what was submitted goes on."""
+        self._backends.close()
+
+    def _plan(self, task: DrivenTask) -> Plan:
+        if task not in self._plans:
+            self._plans[task] = self._store.read_plan(task.definition)
+        return self._plans[task]
+
+    def _backend(self, task: DrivenTask) -> Backend:
+        return self._backends.of(self._plan(task))
+
+    def _try_backend(self, task: DrivenTask) -> Backend | None:
+        """The backend of a task; ``None`` where its plan is damaged, or names no engine: submitting it tells so."""
+        try:
+            return self._backend(task)
+        except NemoRunError:
+            return None
+
+    def _by_backend(self, tasks: Iterable[DrivenTask]) -> list[tuple[Backend, list[DrivenTask]]]:
+        return self._backends.group((self._plan(task), task) for task in tasks)
+
+    # what they can do
+
+    def outage(self, task: DrivenTask) -> str:
+        """Return why the task's engine is not to be asked now; empty where it can be."""
+        backend = self._try_backend(task)
+        return self._outages.reason(backend) if backend and self._outages.lasts(backend) else ""
+
+    def queue(self, tasks: Iterable[DrivenTask]) -> str | None:
+        """Return the queue that all these tasks belong in; ``None`` where they have none that holds jobs back."""
+        queues: set[str | None] = set()
+        for task in tasks:
+            backend = self._try_backend(task)
+            queues.add(self._plan(task).backend_key if backend and backend.supports_dependencies else None)
+        return queues.pop() if len(queues) == 1 else None
+
+    def take_together(self, one: DrivenTask, other: DrivenTask) -> bool:
+        """Whether one engine takes both tasks at once."""
+        backend = self._try_backend(one)
+        return backend is not None and hasattr(backend, "submit_many") and backend is self._try_backend(other)
+
+    # launching
+
+    def expected_handle(self, task: DrivenTask) -> str:
+        """Return the handle that the next attempt will have; empty where only the engine can tell."""
+        backend = self._try_backend(task)
+        with contextlib.suppress(NemoRunError):  # submitting it will tell what is wrong
+            return backend.handle(self._plan(task), task.progress.attempt + 1) if backend else ""
+        return ""
+
+    def submit(self, tasks: Sequence[DrivenTask], after: Sequence[Sequence[str]]) -> Sequence[str | NemoRunError]:
+        """Submit tasks of one engine.
+
+        Args:
+            tasks: The tasks; their attempts have begun.
+            after: For each task the handles of those that it waits for, where its engine holds it back.
+
+        Returns:
+            For each task its handle, or why it was not submitted. After an :class:`EngineUnreachableError` it may have
+            been.
+        """
+        try:
+            answers = self._submit(tasks, after)
+        except NemoRunError as e:
+            answers = [e] * len(tasks)
+        unreachable = next((answer for answer in answers if isinstance(answer, EngineUnreachableError)), None)
+        if unreachable:
+            self._outages.began(self._backend(tasks[0]), unreachable)
+        return answers
+
+    def _submit(self, tasks: Sequence[DrivenTask], after: Sequence[Sequence[str]]) -> Sequence[str | NemoRunError]:
+        attempts = [(self._plan(task), task.progress.attempt) for task in tasks]
+        backend = self._backend(tasks[0])
+        if not hasattr(backend, "submit_many"):
+            return [backend.submit(plan, attempt) for plan, attempt in attempts]
+        many = [(plan, attempt, handles) for (plan, attempt), handles in zip(attempts, after, strict=True)]
+        return cast("BatchBackend", backend).submit_many(many)
+
+    def recover(self, task: DrivenTask) -> str | None:
+        """Return the handle of the task's attempt; ``None`` where it was not submitted, and never will be.
+
+        Raises:
+            ExecutorError: The engine did not answer.
+        """
+        plan = self._plan(task)
+        backend = self._backends.of(plan)
+        try:
+            handle = backend.recover(plan, task.progress.attempt)
+        except ExecutorError as e:
+            self._outages.began(backend, e)
+            raise
+        self._outages.ended(backend)
+        return handle
+
+    # following
+
+    def wait(self, tasks: Iterable[DrivenTask], timeout: float) -> list[DrivenTask] | None:
+        """Wait until some tasks may have changed, and return them; ``None`` where there is no engine to wait for."""
+        groups = [(backend, some) for backend, some in self._by_backend(tasks) if not self._outages.lasts(backend)]
+        news: list[DrivenTask] = []
+        for backend, some in groups:
+            by_handle = {task.progress.handle: task for task in some}
+            news += [by_handle[handle] for handle in backend.wait(list(by_handle), timeout / len(groups))]
+        return news if groups else None
+
+    def states(self, tasks: Iterable[DrivenTask]) -> dict[DrivenTask, JobStatus | ExecutorError]:
+        """Ask how far tasks are. An engine that did not answer gives its tasks the error; one in an outage nothing."""
+        found: dict[DrivenTask, JobStatus | ExecutorError] = {}
+        for backend, some in self._by_backend(tasks):
+            if self._outages.lasts(backend):
+                continue
+            by_handle = {task.progress.handle: task for task in some}
+            try:
+                statuses = backend.states(list(by_handle))
+            except ExecutorError as e:
+                self._outages.began(backend, e)
+                found |= dict.fromkeys(some, e)
+            else:
+                self._outages.ended(backend)
+                found |= {by_handle[handle]: status for handle, status in statuses.items()}
+        return found
+
+    def cancel(self, tasks: Iterable[DrivenTask]) -> dict[DrivenTask, EngineUnreachableError | None]:
+        """Ask the engines to end tasks.
+
+        Returns:
+            The tasks whose engine was not told, each with its error; ``None`` where it was not to be asked now.
+        """
+        untold: dict[DrivenTask, EngineUnreachableError | None] = {}
+        for backend, some in self._by_backend(tasks):
+            if self._outages.lasts(backend):
+                untold |= dict.fromkeys(some, None)
+                continue
+            try:
+                backend.cancel([task.progress.handle for task in some])
+            except EngineUnreachableError as e:  # a refusal is an error of the caller
+                self._outages.began(backend, e)
+                untold |= dict.fromkeys(some, e)
+        return untold
+
+    # artifacts
+
+    def shares_files(self, task: DrivenTask) -> bool:
+        """Whether the task writes to folders of this machine."""
+        return self._backend(task).shares_files
+
+    def fetching(self, task: DrivenTask) -> Callable[[Path], None]:
+        """Return a function that brings the artifacts of an ended task into a folder."""
+        plan = self._plan(task)
+        fetch = self._backends.of(plan).fetch_artifacts
+        return partial(fetch, plan, task.progress.handle, task.definition.artifacts)
