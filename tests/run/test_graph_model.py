@@ -117,6 +117,9 @@ def test_a_job_that_is_held_is_not_started_again_but_can_be_excluded() -> None:
     graph.hold("c")
     assert graph.report("a", JobState.SUCCEEDED) == []
     assert [(one.job, one.may_run) for one in graph.report("b", JobState.FAILED)] == [("c", False)]
+    graph = Graph([job("a"), job("b", ["a"])])
+    graph.hold("b")
+    assert graph.report("a", JobState.SUCCEEDED) == []
 
 
 def test_the_dependants_of_several_jobs_are_named_once() -> None:
