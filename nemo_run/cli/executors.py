@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import shutil
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import nemo_run
-from nemo_run.errors import NemoRunError
+from nemo_run.errors import ExecutorError, NemoRunError
 
 if TYPE_CHECKING:
     from nemo_run.core.execution.base import Executor
@@ -40,16 +38,27 @@ def executor_class(name: str) -> type[Executor] | None:
 
 
 def why_not_usable(name: str) -> str:
-    """Why an executor does not work here as it is; empty if it does."""
+    """Return why an executor does not work here as it is; empty if it does."""
+    cls = executor_class(name)
+    if cls is None:
+        return "there is no such executor"
     try:
-        cls = executor_class(name)
-        if cls is not None:
-            _PROBES.get(name, cls)()
+        return str(_behind(cls.engine).why_not_usable())
     except NemoRunError as error:
         return str(error)
-    except TypeError:  # it has arguments that only the user knows
-        return ""
-    return ""
+    except Exception as error:  # noqa: BLE001  (whatever it is, the executor does not work, and the others are shown)
+        return f"{type(error).__name__}: {error}"
+
+
+def _behind(engine: str) -> Any:
+    """Return the backend's class, or what makes the Ray clusters of an engine that runs nothing else."""
+    from nemo_run.core.execution.base import backend_class
+    from nemo_run.core.ray.engine import get_engine
+
+    try:
+        return backend_class(engine)
+    except ExecutorError:
+        return get_engine(engine)
 
 
 def third_party_engines() -> Iterator[tuple[str, str]]:
@@ -71,31 +80,3 @@ def third_party_class(name: str) -> type[Executor] | None:
 
     found = entry_points(group=_ENTRY_POINTS, name=name)
     return getattr(found[name].load(), "executor", None) if found else None
-
-
-def _docker() -> None:
-    from nemo_run.core.execution.docker.client import Engine, default_connection
-
-    engine = Engine(default_connection())
-    try:
-        engine.containers()
-    finally:
-        engine.close()
-
-
-def _slurm() -> None:
-    if shutil.which("sbatch") is None:
-        raise NemoRunError("there is no sbatch on this machine; with tunnel=run.SSHTunnel(...) one elsewhere is used")
-
-
-def _kubernetes() -> None:
-    from nemo_run.core.execution.pods.client import default_connection
-
-    if importlib.util.find_spec("kubernetes") is None:
-        raise NemoRunError("it needs the Kubernetes client: pip install 'nemo-run[kubernetes]'")
-    connection = default_connection()
-    if connection and not connection["context"]:
-        raise NemoRunError(f"the kubeconfig {connection['kubeconfig']} names no cluster; see: kubectl config view")
-
-
-_PROBES: dict[str, Callable[[], object]] = {"docker": _docker, "kubernetes": _kubernetes, "slurm": _slurm}

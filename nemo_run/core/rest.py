@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from nemo_run.core import extras
 from nemo_run.core.masking import MASK, is_secret
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
     import httpx
@@ -228,7 +229,7 @@ class RestClient:
         self, method: str, path: str, *, absent: Collection[int] = (), repeat: bool | None = None, **options: Any
     ) -> httpx.Response:
         """Send a request until there is an answer that counts."""
-        httpx = _httpx(self._service, self._extra)
+        httpx = extras.load("httpx", self._extra, self._service)
         repeat = method in _SAFE if repeat is None else repeat
         failure = EngineUnreachableError("")
         for number in range(1, self._tries + 1):
@@ -404,13 +405,3 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _httpx(service: str, extra: str) -> Any:
-    try:
-        import httpx
-    except ImportError:
-        raise MissingExtraError(
-            f"{service} needs httpx, which is not installed: pip install 'nemo-run[{extra}]'"
-        ) from None
-    return httpx

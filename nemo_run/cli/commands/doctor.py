@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -50,7 +50,7 @@ def doctor(json: AsJson = False) -> None:
     """Check what this machine has of what is needed. Exits with 1 if something is broken."""
     from nemo_run.cli.show import print_json, print_table
 
-    findings = [check() for check in _CHECKS]
+    findings = [*(check() for check in _CHECKS), *_executors()]
     if json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -61,9 +61,9 @@ def doctor(json: AsJson = False) -> None:
 
 
 def _version() -> Finding:
-    from nemo_run import __version__
+    import nemo_run
 
-    return Finding("nemo-run", "ok", f"{__version__} in {Path(__file__).parents[1]}")
+    return Finding("nemo-run", "ok", f"{nemo_run.__version__} in {Path(nemo_run.__file__).parent}")
 
 
 def _python() -> Finding:
@@ -142,13 +142,14 @@ def _commands() -> Finding:
     return Finding("commands", "ok", names or "no installed package adds commands")
 
 
-def _works_here() -> Finding:
+def _executors() -> Iterator[Finding]:
     from nemo_run.cli.executors import executor_names, why_not_usable
 
-    names = [name for name in executor_names() if not why_not_usable(name)]
-    return Finding("executors", "ok", f"{', '.join(names)}; all: nemorun executors")
+    for name in executor_names():
+        why = why_not_usable(name)
+        yield Finding(f"run on {name}", "note" if why else "ok", f"no: {why}" if why else "yes")
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
-    _version, _python, _home, _others_cannot_read, _locks, _git, _ssh, _workspace, _commands, _works_here,
+    _version, _python, _home, _others_cannot_read, _locks, _git, _ssh, _workspace, _commands,
 )  # fmt: skip

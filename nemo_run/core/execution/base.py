@@ -100,6 +100,10 @@ class Backend(Protocol):
         """  # noqa: D205
         ...
 
+    def why_not_usable(self) -> str:
+        """Return why the engine cannot be used from this machine as it is; empty if it can. Needs no instance."""
+        ...
+
     def close(self) -> None:
         """Let go of connections and helper processes; submitted attempts go on."""
         ...
@@ -324,12 +328,19 @@ def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Bac
     Raises:
         ExecutorError: There is no such engine here.
     """
-    if engine in _BUILT_IN:
-        module, _, name = _BUILT_IN[engine].partition(":")
-        factory = getattr(importlib.import_module(module), name)
-    else:
-        factory = _third_party(engine)
-    return cast("Backend", factory(**(connection or {})))
+    return cast("Backend", backend_class(engine)(**(connection or {})))
+
+
+def backend_class(engine: str) -> Any:
+    """Return what makes the backend of an engine, without making one.
+
+    Raises:
+        ExecutorError: There is no such engine here.
+    """
+    if engine not in _BUILT_IN:
+        return _third_party(engine)
+    module, _, name = _BUILT_IN[engine].partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _third_party(engine: str) -> Any:

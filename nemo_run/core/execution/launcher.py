@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.errors import ExecutorError, MissingExtraError
+from nemo_run.core import extras
+from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
     from nemo_run.config import Script
@@ -258,15 +259,11 @@ class SlurmTemplate(Launcher):
             ExecutorError: The template is wrong.
             MissingExtraError: Jinja is not installed.
         """
+        jinja2 = extras.load("jinja2", "slurm", type(self).__name__)
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # a shell script
         try:
-            import jinja2
-        except ImportError:
-            raise MissingExtraError(f"{type(self).__name__} needs Jinja: pip install jinja2") from None
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  (a shell script)
-        try:
-            return environment.from_string(self.get_template_content()).render(
-                {"command": shlex.join(cmd), **self.variables()}
-            )
+            template = environment.from_string(self.get_template_content())
+            return str(template.render({"command": shlex.join(cmd), **self.variables()}))
         except jinja2.TemplateError as e:
             raise ExecutorError(f"{type(self).__name__}: the template cannot be rendered: {e}") from e
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
+from nemo_run.core import extras
 from nemo_run.core.rest import RestClient, is_loopback
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -188,13 +189,7 @@ def check_installed() -> None:
     Raises:
         MissingExtraError: It is not; the message names the command.
     """
-    from importlib.util import find_spec
-
-    missing = [name for name in ("httpx", "websockets") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            f"Ray jobs need {' and '.join(missing)}, not installed here: pip install 'nemo-run[{EXTRA}]'"
-        )
+    extras.require(("httpx", "websockets"), EXTRA, "a Ray job")
 
 
 def _text(message: str | bytes) -> str:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core import extras
 from nemo_run.core.tunnel import copying
 from nemo_run.core.tunnel.ssh import Address, Connection, free_port
-from nemo_run.errors import CommandError, ExecutorError, MissingExtraError, TunnelError
+from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
 _BLOCK = 1 << 16
 _DISCONNECTED = 255  # exit code of ssh where the connection failed; the command's own may be the same
@@ -436,10 +437,7 @@ class SSHTunnel(Tunnel):
         Raises:
             MissingExtraError: fabric is not installed.
         """
-        try:
-            import fabric  # type: ignore[import-not-found,unused-ignore]
-        except ImportError:
-            raise MissingExtraError("SSHTunnel.session is a Fabric connection: pip install fabric") from None
+        fabric = extras.load("fabric", "compat", "SSHTunnel.session")
         key = {"key_filename": [str(Path(self.identity).expanduser())]} if self.identity else {}
         return fabric.Connection(self.host, user=self.user or None, port=self.port, connect_kwargs=key)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core import extras
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.dgxcloud import spec as bodies
 from nemo_run.core.execution.dgxcloud.client import (
@@ -69,6 +70,11 @@ class DGXCloudBackend:
         )
         self._running: dict[str, tuple[float | None, str]] = {}  # by handle: since when, and where; asked for once
 
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why the service cannot be asked: httpx is not installed; empty if it can."""
+        return extras.lacking(("httpx",), "dgxcloud", "DGXCloudExecutor")
+
     # describing
 
     def render(self, request: JobRequest) -> Plan:
@@ -96,6 +102,7 @@ class DGXCloudBackend:
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """See to it that the service knows us and the project, and that code is on the volume."""
+        extras.require(("httpx",), "dgxcloud", "DGXCloudExecutor")
         find_secret(self._base_url, self._client_id)
         self.client.project()
         keep_secret(self._base_url, self._client_id)

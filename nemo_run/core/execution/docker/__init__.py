@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Executor, JobRequest
 from nemo_run.core.execution.docker import spec as container
-from nemo_run.core.execution.docker.client import Engine, default_connection, is_on_this_machine
+from nemo_run.core.execution.docker.client import Engine, default_connection, is_on_this_machine, sdk, why_not_usable
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
@@ -216,6 +216,7 @@ class DockerBackend:
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """See to it that the engine answers and has the images."""
+        sdk()
         from docker.models.containers import RUN_CREATE_KWARGS, RUN_HOST_CONFIG_KWARGS
 
         known = {*RUN_CREATE_KWARGS, *RUN_HOST_CONFIG_KWARGS, "network", "ports", "volumes", "networking_config"}
@@ -378,6 +379,11 @@ class DockerBackend:
                 f"{container.CODE_FOLDER}, and always from $NEMO_RUN_ARTIFACTS"
             )
         copy_matching(Path(plan.directory, cwd.relative_to(container.RUN_FOLDER)), patterns, folder)
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why no container can run: the SDK is not installed, or no engine answers; empty if one can."""
+        return why_not_usable()
 
     def close(self) -> None:
         """Close the connection."""

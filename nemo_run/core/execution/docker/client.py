@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from nemo_run.core import extras
 from nemo_run.core.execution.docker.spec import LABEL, PRIVATE_NETWORK, is_made_for_us
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -206,7 +207,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[DockerClient]:
-        docker = _sdk()
+        docker = sdk()
         from requests.exceptions import RequestException
 
         try:
@@ -268,14 +269,27 @@ def is_on_this_machine(host: str) -> bool:
     return url.scheme in ("unix", "http+unix") or url.hostname in ("localhost", "127.0.0.1", "::1")
 
 
-def _sdk() -> Any:
+def why_not_usable() -> str:
+    """Return why the engine that is used by default cannot be; empty if it can."""
+    engine = None
     try:
-        import docker
-    except ImportError:
-        raise MissingExtraError(
-            "DockerExecutor needs the Docker SDK, which is not installed: pip install 'nemo-run[docker]'"
-        ) from None
-    return docker
+        engine = Engine(default_connection())
+        engine.containers()
+    except NemoRunError as error:
+        return str(error)
+    finally:
+        if engine is not None:
+            engine.close()
+    return ""
+
+
+def sdk() -> Any:
+    """Return the Docker SDK.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    return extras.load("docker", "docker", "DockerExecutor")
 
 
 def _innermost(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nemo_run.core import extras
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.kuberay.spec import (
     API,
@@ -24,7 +25,14 @@ from nemo_run.core.execution.kuberay.spec import (
     object_of,
     wanted_nodes,
 )
-from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object, default_connection
+from nemo_run.core.execution.pods.client import (
+    MANAGED_BY,
+    MANAGER,
+    KubernetesClient,
+    Object,
+    default_connection,
+    why_not_usable as why_no_pods,
+)
 from nemo_run.core.execution.pods.log import PodLog
 from nemo_run.core.execution.pods.status import container_status, is_gone, pod_status
 from nemo_run.core.execution.pods.streams import forwarded
@@ -50,6 +58,11 @@ _ENDED = ("Complete", "Failed")
 
 class KubeRay:
     """Clusters of the KubeRay operator."""
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why no cluster can be made: a client is not installed, or no cluster is named; empty if one can."""
+        return why_no_pods() or extras.lacking(("httpx", "websockets"), "ray-jobs", "a Ray job")
 
     def place(self, executor: ClusterExecutor) -> str:
         """Context and namespace."""

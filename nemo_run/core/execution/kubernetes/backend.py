@@ -42,7 +42,7 @@ from nemo_run.core.execution.pods.spec import (
 from nemo_run.core.execution.pods.status import Pod, combined, container_status, pod_status, seconds, still
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.masking import is_secret
-from nemo_run.errors import EngineUnreachableError, ExecutorError
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
@@ -98,7 +98,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             job = filled(plan.spec["job"], places_of(plan, 1, 0))
             try:
                 self._client.create_dry_run(job)
-            except EngineUnreachableError:
+            except (EngineUnreachableError, MissingExtraError):
                 raise
             except ExecutorError as e:
                 raise ExecutorError(f"job {plan.job_id!r}: {e}") from e

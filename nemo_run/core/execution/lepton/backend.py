@@ -68,6 +68,16 @@ class LeptonBackend:
         self._reasons: dict[str, tuple[float, str]] = {}
         self._answers: dict[str, _Answer] = {}
 
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why the service cannot be asked: httpx is not installed, or no workspace is named; empty if it can."""
+        try:
+            with contextlib.closing(LeptonClient(default_connection())) as client:
+                client.check()
+        except ExecutorError as error:
+            return str(error)
+        return ""
+
     # describing
 
     def render(self, request: JobRequest) -> Plan:

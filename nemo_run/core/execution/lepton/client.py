@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from nemo_run.core import extras
 from nemo_run.core.rest import Pieces, RestClient
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
@@ -109,6 +110,7 @@ class LeptonClient:
 
     def check(self) -> None:
         """Raise :class:`ExecutorError` where it is not known which workspace, or with which token."""
+        extras.require(("httpx",), "lepton", "LeptonExecutor")
         find_token(self._checked().name)
 
     def close(self) -> None:

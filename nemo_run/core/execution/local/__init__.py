@@ -182,6 +182,11 @@ class LocalBackend:
 
     # submitting
 
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return nothing: this machine can always run tasks."""
+        return ""
+
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """Nothing to do: this machine is ready."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import secrets
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core import extras
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Command, JobState, JobStatus
 from nemo_run.core.execution.launcher import Launcher
@@ -34,12 +34,12 @@ from nemo_run.core.ray.engine import (
     KeptJob,
     Record,
 )
-from nemo_run.core.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes, check_installed
+from nemo_run.core.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes
 from nemo_run.core.ray.kept import JOBS, keep_details
 from nemo_run.core.ray.node import last_words
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.tunnel.client import LocalTunnel
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
     from nemo_run.core.execution.jobs import Plan
@@ -216,13 +216,8 @@ def _environment() -> dict[str, str]:
 
 
 def _check_installed() -> None:
-    check_installed()
-    for package in ("ray", "aiohttp_cors"):  # the second belongs to ray[default], which has the REST API
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(
-                f"a Ray cluster on this machine needs Ray, and {package!r} is not installed: "
-                "pip install 'nemo-run[ray]'"
-            )
+    # aiohttp_cors belongs to ray[default], which has the REST API
+    extras.require(("ray", "aiohttp_cors", "httpx", "websockets"), "ray", "a Ray cluster on this machine")
 
 
 def _attempt(record: Record) -> Path:

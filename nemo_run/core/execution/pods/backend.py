@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
-from nemo_run.core.execution.pods.client import KubernetesClient, Object, default_connection
+from nemo_run.core.execution.pods.client import KubernetesClient, Object, default_connection, why_not_usable
 from nemo_run.core.execution.pods.objects import NAME, places_of, secret_object
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
@@ -62,6 +62,11 @@ class PodBackend(Generic[A]):
         """Take note of how to connect."""
         self._client = KubernetesClient(connection or default_connection())
         self._sent: set[tuple[str, str]] = set()  # Secrets that were seen on the cluster
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why no pod can be made: the client is not installed, or no cluster is named; empty if one can."""
+        return why_not_usable()
 
     def close(self) -> None:
         """Close the connection."""

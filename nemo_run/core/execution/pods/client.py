@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+from nemo_run.core import extras
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "nemo-run"
@@ -264,7 +265,8 @@ class KubernetesClient:
 
     def _answer(self, method: str, path: str, *, absent: Collection[int] = (), **options: Any) -> Any:
         """Ask until there is an answer that counts."""
-        import urllib3
+        sdk()
+        import urllib3  # the Kubernetes client brings it
 
         failure = EngineUnreachableError("")
         reconnected = False
@@ -322,7 +324,7 @@ class KubernetesClient:
 
     def _connect(self) -> Any:
         if self._api is None:
-            kubernetes = sdk("KubernetesExecutor")
+            kubernetes = sdk()
             configuration = kubernetes.client.Configuration()
             try:
                 if self._connection:
@@ -369,19 +371,28 @@ def _root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
-def sdk(who: str) -> Any:
-    """The Kubernetes client.
+def why_not_usable() -> str:
+    """Return why the cluster that is used by default cannot be; empty if nothing speaks against it.
+
+    The cluster itself is not asked.
+    """
+    try:
+        sdk()
+        connection = default_connection()
+    except ExecutorError as error:
+        return str(error)
+    if connection and not connection["context"]:
+        return f"the kubeconfig {connection['kubeconfig']} names no cluster; see: kubectl config view"
+    return ""
+
+
+def sdk() -> Any:
+    """Return the Kubernetes client.
 
     Raises:
         MissingExtraError: It is not installed.
     """
-    try:
-        import kubernetes
-    except ImportError:
-        raise MissingExtraError(
-            f"{who} needs the Kubernetes client, which is not installed: pip install 'nemo-run[kubernetes]'"
-        ) from None
-    return kubernetes
+    return extras.load("kubernetes", "kubernetes", "an executor on Kubernetes")
 
 
 def open_websocket(configuration: Any, url: str, headers: dict[str, str], cluster: str) -> Any:

@@ -24,7 +24,7 @@ from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_s
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, packages
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
-from nemo_run.core.execution.sky.client import asking, make_task, optimize, plain
+from nemo_run.core.execution.sky.client import asking, make_task, optimize, plain, sdk
 from nemo_run.core.execution.sky.log import SkypilotLog
 from nemo_run.core.execution.sky.options import SkypilotOptions, job_name
 from nemo_run.core.files import read_object, write_json
@@ -168,12 +168,21 @@ class SkypilotBackend(ABC):
         text = as_yaml(sky_task.as_shown(config))
         try:
             said = optimize(config)
-        except (MissingExtraError, ExecutorError) as e:
+        except ExecutorError as e:
             said = str(e)
         comment = "".join(f"# {line}\n" for line in said.splitlines())
         return f"# {self.command_line(plan.spec)}\n{text}{comment}".rstrip()
 
     # submitting
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why SkyPilot cannot be asked: its SDK is not installed; empty if it can."""
+        try:
+            sdk()
+        except MissingExtraError as error:
+            return str(error)
+        return ""
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
         """See to it that SkyPilot takes the tasks and finds machines for them."""

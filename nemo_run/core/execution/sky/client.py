@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError, NemoRunError
+from nemo_run.core import extras
+from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -18,13 +18,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def sdk() -> Any:
     """SkyPilot's SDK. It takes a second to import, so this is done when it is first needed."""
     os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
-    try:
-        importlib.import_module("sky.jobs")
-        return importlib.import_module("sky")
-    except ImportError as e:
-        raise MissingExtraError(
-            f"SkyPilot executors need SkyPilot, which is not installed ({e}): pip install 'nemo-run[skypilot]'"
-        ) from None
+    sky = extras.load("sky", "skypilot", "a SkyPilot executor")
+    extras.load("sky.jobs", "skypilot", "a SkyPilot executor")
+    return sky
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import itertools
 import posixpath
 import re
 import shlex
+import shutil
 import tarfile
 import threading
 import time
@@ -105,6 +106,13 @@ class SlurmBackend:
         self._tunnel: Tunnel = make_tunnel(tunnel)
         self._cluster = _CLUSTERS.setdefault(repr(sorted(tunnel.items())), _Cluster())
         self._has_asked = False
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why no job can be submitted from this machine itself; empty if it can."""
+        if shutil.which("sbatch"):
+            return ""
+        return "there is no sbatch on this machine; with tunnel=run.SSHTunnel(...) one elsewhere is used"
 
     # describing
 
