@@ -36,10 +36,11 @@ def docker_host(request: pytest.FixtureRequest) -> str:
     return host
 
 
-@pytest.fixture
-def engine(docker_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is the one that executors use by default."""
-    monkeypatch.setenv("DOCKER_HOST", docker_host)
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that need an engine, it is the one that executors use by default."""
+    if request.node.get_closest_marker("needs"):
+        monkeypatch.setenv("DOCKER_HOST", request.getfixturevalue("docker_host"))
 
 
 @pytest.fixture

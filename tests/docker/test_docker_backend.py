@@ -12,7 +12,7 @@ from nemo_run.core.packaging.base import Packager
 from tests.execution.contract import BackendContract
 from tests.services.docker import IMAGE, is_podman
 
-pytestmark = [pytest.mark.needs("docker"), pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.needs("docker")
 
 
 class TestDockerBackend(BackendContract):

@@ -26,7 +26,7 @@ from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.services.docker import IMAGE, Dockerd, is_podman
 from tests.support import eventually
 
-pytestmark = [pytest.mark.needs("docker"), pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.needs("docker")
 
 
 def make(**options: Any) -> DockerExecutor:
