@@ -24,7 +24,7 @@ from nemo_run.config.target import target_of
 from nemo_run.errors import CommandLineError, SerializationError
 
 if TYPE_CHECKING:
-    from nemo_run.cli.registry import Command
+    from nemo_run.cli.registry import RegisteredEntrypoint
 
 _PROGRAMS = ("nemorun", "nemo", "nemo_run")
 _OPERATORS = {
@@ -37,7 +37,7 @@ _OPERATORS = {
 }
 
 # The entrypoints that a script gives to main(), while it is only looked at.
-_captured: contextvars.ContextVar[list[Command] | None] = contextvars.ContextVar("captured", default=None)
+_captured: contextvars.ContextVar[list[RegisteredEntrypoint] | None] = contextvars.ContextVar("captured", default=None)
 
 
 # ---------------------------------------------------------------- targets
@@ -85,7 +85,7 @@ class LazyTarget:
         return self.target(*args, **kwargs)
 
 
-def _entrypoint_of_command(words: Sequence[str]) -> Command:
+def _entrypoint_of_command(words: Sequence[str]) -> RegisteredEntrypoint:
     from nemo_run.cli import registry
 
     level: Any = registry.list_entrypoints()
@@ -98,16 +98,16 @@ def _entrypoint_of_command(words: Sequence[str]) -> Command:
         level = by_name[word]
     if isinstance(level, dict):
         raise CommandLineError(f"{' '.join(words)!r} is a group of commands: {', '.join(level)}; say which")
-    found: Command = level
+    found: RegisteredEntrypoint = level
     return found
 
 
-def _entrypoint_of_script(text: str, name: str) -> Command:
+def _entrypoint_of_script(text: str, name: str) -> RegisteredEntrypoint:
     """The entrypoint that a script gives to ``run.cli.main()``; the script runs as ``__main__``."""
     module = ModuleType("__main__")
     module.__file__ = name
     sys.modules["__main__"] = module  # where its classes are looked up from now on
-    found: list[Command] = []
+    found: list[RegisteredEntrypoint] = []
     token = _captured.set(found)
     try:
         exec(compile(text, name, "exec"), module.__dict__)  # noqa: S102  (the user's own script, as Python runs it)
@@ -118,7 +118,7 @@ def _entrypoint_of_script(text: str, name: str) -> Command:
     return found[-1]
 
 
-def takes_entrypoint(entry: Command) -> bool:
+def takes_entrypoint(entry: RegisteredEntrypoint) -> bool:
     """Whether somebody only wants to know what is given to ``main()``; it is then told."""
     found = _captured.get()
     if found is None:

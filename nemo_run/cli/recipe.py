@@ -12,7 +12,7 @@ import fiddle as fdl
 from nemo_run.cli.overriding import making
 from nemo_run.cli.overriding.arguments import as_overrides, overrider_for
 from nemo_run.cli.overriding.files import is_file, item_of, load, operator_of, split_section
-from nemo_run.cli.overriding.items import Item, Made, Pairs, Target
+from nemo_run.cli.overriding.items import Configured, Item, Made, Pairs
 from nemo_run.cli.overriding.overrides import MAKER
 from nemo_run.cli.overriding.parse import Override, parse_value
 from nemo_run.cli.overriding.place import Place, UnfitError
@@ -157,7 +157,7 @@ def _read(source: Any) -> Item:
 def _changes_in(fn: Callable[..., Any], item: Item, source: Any) -> list[Change]:
     if isinstance(item, Made):
         return list(item.changes)
-    if isinstance(item, Target):
+    if isinstance(item, Configured):
         _check_is_for(fn, item, source)
         return [(*operator_of(name), value) for name, value in item.kwargs]
     if isinstance(item, Pairs):
@@ -165,7 +165,7 @@ def _changes_in(fn: Callable[..., Any], item: Item, source: Any) -> list[Change]
     raise CommandLineError(f"{source} holds {item.source}, which are no arguments of {fn.__name__}")
 
 
-def _check_is_for(fn: Callable[..., Any], item: Target, source: Any) -> None:
+def _check_is_for(fn: Callable[..., Any], item: Configured, source: Any) -> None:
     if item.args:
         raise CommandLineError(f"{source}: `_args_` cannot be used for {fn.__name__}; give its arguments by name")
     own = inspect.unwrap(fn)

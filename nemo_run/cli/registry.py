@@ -31,10 +31,10 @@ GROUP = "nemo_run.cli"
 DEFAULT = "default"
 
 _factories: dict[tuple[str, str], Factory] = {}
-_entrypoints: dict[str, Command] = {}
+_entrypoints: dict[str, RegisteredEntrypoint] = {}
 
 
-class Command(Protocol):
+class RegisteredEntrypoint(Protocol):
     """What is known here of an entrypoint."""
 
     fn: Callable[..., Any]
@@ -240,7 +240,7 @@ def list_factories(type_or_namespace: Any) -> list[Callable[..., Any]]:
 
 
 # ---------------------------------------------------------------- entrypoints
-def add_entrypoint(entry: Command) -> None:
+def add_entrypoint(entry: RegisteredEntrypoint) -> None:
     """Let an entrypoint be found."""
     _entrypoints[entry.path] = entry
 

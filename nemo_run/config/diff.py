@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.document import path_text
-from nemo_run.config.outline import Leaf, Node, Step, brief, outline
+from nemo_run.config.outline import Branch, Leaf, Step, brief, outline
 from nemo_run.config.parts import Change, Part
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Comparison:
             self.known[key] = self.numbers.setdefault(self.content(outline(value)), len(self.numbers))
         return self.known[key]
 
-    def content(self, found: Leaf | Node) -> Hashable:
+    def content(self, found: Leaf | Branch) -> Hashable:
         if isinstance(found, Leaf):
             return found.key
         items = [(step, self.number(item)) for step, item in found.items.items()]
@@ -139,7 +139,7 @@ class _Comparison:
         names = _full_name(before), _full_name(after)
         return dataclasses.replace(same, parts=tuple(parts), target=names if names[0] != names[1] else None)
 
-    def arguments(self, before: Node, after: Node) -> Sequence[Part]:
+    def arguments(self, before: Branch, after: Branch) -> Sequence[Part]:
         """What is in two configurations or dicts, by name; a default stands for what is not given."""
         parts = []
         for step, new in after.items.items():
@@ -153,7 +153,7 @@ class _Comparison:
                 parts.append(Part(step, "removed", old, None) if new is _NOTHING else self.part(step, old, new))
         return parts
 
-    def elements(self, before: Node, after: Node) -> Sequence[Part]:
+    def elements(self, before: Branch, after: Branch) -> Sequence[Part]:
         """What is in two lists: what is the same is aligned, and between it what is of the same class."""
         old, new = list(before.items.values()), list(after.items.values())
         parts: list[Part] = []
@@ -171,20 +171,20 @@ class _Comparison:
         return parts
 
 
-def _comparable(before: Node, after: Node) -> bool:
+def _comparable(before: Branch, after: Branch) -> bool:
     """Whether it makes sense to compare what is in them."""
     if before.is_container or after.is_container:
         return before.kind == after.kind
     return True
 
 
-def _full_name(node: Node) -> str:
+def _full_name(node: Branch) -> str:
     return node.target if node.kind in ("Config", "object") else f"{node.kind}[{node.target}]"
 
 
 def _class(value: Any) -> Hashable:
     found = outline(value)
-    return f"{found.kind} {found.target}" if isinstance(found, Node) else str(type(found.value))
+    return f"{found.kind} {found.target}" if isinstance(found, Branch) else str(type(found.value))
 
 
 def _aligned(old: Sequence[Hashable], new: Sequence[Hashable]) -> Iterator[tuple[bool, range, range]]:

@@ -43,7 +43,7 @@ def equal(left: fdl.Buildable[Any], right: Any) -> bool | None:
     if type(left) is not type(right):
         return False
     try:
-        _Comparison().run(left, right)
+        _Equality().run(left, right)
     except _DifferentError:
         return False
     except _UnusualError:
@@ -51,7 +51,7 @@ def equal(left: fdl.Buildable[Any], right: Any) -> bool | None:
     return True
 
 
-class _Comparison:
+class _Equality:
     """One walk through two configurations at the same time."""
 
     def __init__(self) -> None:

@@ -56,7 +56,7 @@ class Leaf(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Node:
+class Branch:
     """A value with parts.
 
     Attributes:
@@ -89,7 +89,7 @@ class Node:
         return short if self.kind in ("Config", "object", short) else f"{self.kind}[{short}]"
 
 
-def outline(value: Any) -> Leaf | Node:
+def outline(value: Any) -> Leaf | Branch:
     """Takes a value apart.
 
     Example:
@@ -101,21 +101,21 @@ def outline(value: Any) -> Leaf | Node:
     """
     kind = type(value)
     if kind is list or kind is tuple:
-        return Node(kind.__name__, "", dict(enumerate(value)))
+        return Branch(kind.__name__, "", dict(enumerate(value)))
     if kind is dict:
-        return _of_document(value) if isinstance(value.get(TARGET), str) else Node("dict", "", value)
+        return _of_document(value) if isinstance(value.get(TARGET), str) else Branch("dict", "", value)
     if isinstance(value, fdl.Buildable):
-        return Node(
+        return Branch(
             kind.__name__,
             _symbol_name(value.__fn_or_cls__),
             dict(ordered_arguments(value)),
             _defaults(target_of(value.__fn_or_cls__)),
         )
     if isinstance(value, functools.partial):
-        return Node("object", _symbol_name(value.func), {**dict(enumerate(value.args)), **value.keywords})
+        return Branch("object", _symbol_name(value.func), {**dict(enumerate(value.args)), **value.keywords})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-        return Node("object", _symbol_name(kind), fields)
+        return Branch("object", _symbol_name(kind), fields)
     return Leaf(_key(value), value)
 
 
@@ -127,7 +127,7 @@ def _defaults(target: Target) -> dict[str, Any]:
     }
 
 
-def _of_document(document: dict[str, Any]) -> Leaf | Node:
+def _of_document(document: dict[str, Any]) -> Leaf | Branch:
     target = document[TARGET]
     named = {name: value for name, value in document.items() if name not in RESERVED and name != CALL}
     arguments = document.get(ARGS, [])
@@ -142,22 +142,22 @@ def _of_document(document: dict[str, Any]) -> Leaf | Node:
             return outline(arguments[0])
     kind = "Partial" if document.get(PARTIAL) else "Config"
     positional = dict(enumerate(arguments)) if isinstance(arguments, list) else {ARGS: arguments}
-    return Node("object" if document.get(CONVERT) == EXISTING else kind, target, {**positional, **named})
+    return Branch("object" if document.get(CONVERT) == EXISTING else kind, target, {**positional, **named})
 
 
-def _of_value(target: str, arguments: list[Any], document: dict[str, Any]) -> Leaf | Node:
+def _of_value(target: str, arguments: list[Any], document: dict[str, Any]) -> Leaf | Branch:
     content = arguments[0] if arguments and isinstance(arguments[0], list) else []
     if target == "builtins.tuple":
-        return Node("tuple", "", dict(enumerate(content)))
+        return Branch("tuple", "", dict(enumerate(content)))
     if target == "builtins.dict" and all(isinstance(pair, list) and len(pair) == 2 for pair in content):
-        return Node("dict", "", {_hashable(key): value for key, value in content})
+        return Branch("dict", "", {_hashable(key): value for key, value in content})
     if target in BY_TYPE_NAME:  # of a package that would have to be imported
         text = Symbol(f"{target}({', '.join(map(repr, arguments))})")
         return Leaf(text, text)
     try:
         value = from_document(document, resolve=_unknown)
     except SerializationError:
-        return Node("object", target, dict(enumerate(arguments)))
+        return Branch("object", target, dict(enumerate(arguments)))
     return Leaf(_key(value), value)
 
 

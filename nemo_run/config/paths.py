@@ -22,7 +22,7 @@ _STEP = re.compile(
 )
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """One step of a path: ``.key``, or ``[key]``."""
 
     key: str | int
@@ -32,7 +32,7 @@ class Step(NamedTuple):
         return f"[{self.key!r}]" if self.in_brackets else f".{self.key}"
 
 
-def parse_path(path: str) -> list[Step]:
+def parse_path(path: str) -> list[PathStep]:
     """The steps of a path.
 
     Example:
@@ -50,7 +50,7 @@ def parse_path(path: str) -> list[Step]:
                 f"write it like model.layers[2].size or data['train'].path"
             )
         key = found["name"] or (int(found["index"]) if found["index"] else ast.literal_eval(found["key"]))
-        steps.append(Step(key, in_brackets=not found["name"]))
+        steps.append(PathStep(key, in_brackets=not found["name"]))
         position = found.end()
     if not steps:
         raise ConfigPathError("the path is empty; write it like model.layers[2].size")
@@ -90,7 +90,7 @@ def set_value(cfg: fdl.Buildable[Any], key: str, value: Any) -> None:
         raise type(error)(f"{key}: {error}") from None
 
 
-def _put(holder: Any, steps: list[Step], value: Any) -> Any:
+def _put(holder: Any, steps: list[PathStep], value: Any) -> Any:
     """The holder with the value in its place: itself, or a copy where it is a list, tuple or dict."""
     step, *rest = steps
     if rest:
@@ -108,7 +108,7 @@ def _put(holder: Any, steps: list[Step], value: Any) -> Any:
         raise ConfigPathError(f"nothing can be put at {step} of {show(holder)}: {error}") from None
 
 
-def _get(holder: Any, step: Step) -> Any:
+def _get(holder: Any, step: PathStep) -> Any:
     key = step.key
     try:
         if isinstance(holder, fdl.Buildable) and isinstance(key, str):
@@ -122,7 +122,7 @@ def _get(holder: Any, step: Step) -> Any:
         raise ConfigPathError(f"there is no {step} in {show(holder)}") from None
 
 
-def _default(node: fdl.Buildable[Any], step: Step) -> Any:
+def _default(node: fdl.Buildable[Any], step: PathStep) -> Any:
     """A copy of the default of an argument, to be changed; a dataclass instance as a configuration."""
     factory = target_of(node.__fn_or_cls__).factories.get(str(step.key))
     default = factory() if factory else copy.deepcopy(_get(node, step))
@@ -133,7 +133,7 @@ def _is_public(key: str | int) -> bool:
     return not str(key).startswith("_")
 
 
-def _with(holder: Any, step: Step, value: Any) -> Any:
+def _with(holder: Any, step: PathStep, value: Any) -> Any:
     key = step.key
     if isinstance(holder, (list, dict)):
         holder = copy.copy(holder)

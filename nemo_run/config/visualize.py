@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.config.outline import Leaf, Node, Step, brief, outline
+from nemo_run.config.outline import Branch, Leaf, Step, brief, outline
 from nemo_run.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Boxes:
             box.rows += [self.row(step, item, found, depth) for step, item in found.items.items()]
         return self.done[id(value)]
 
-    def row(self, step: Step, value: Any, node: Node, depth: int) -> _Row:
+    def row(self, step: Step, value: Any, node: Branch, depth: int) -> _Row:
         name = _step_text(step, node)
         if (self.max_depth is None or depth < self.max_depth) and _has_configurations(value):
             return _Row(name, box=self.of(value, depth + 1))
@@ -130,7 +130,7 @@ class _Boxes:
         return len(self.done)
 
 
-def _step_text(step: Step, node: Node) -> str:
+def _step_text(step: Step, node: Branch) -> str:
     return f"[{step!r}]" if node.is_container else str(step)
 
 
@@ -153,7 +153,7 @@ def _diff_boxes(part: Part, trim: bool) -> _Box:
     return _Box(title, found.kind, rows, "changed" if part.target else "")
 
 
-def _diff_row(part: Part, node: Node, trim: bool) -> _Row:
+def _diff_row(part: Part, node: Branch, trim: bool) -> _Row:
     name = _step_text(part.step, node)
     if part.kind or not part.differs:
         return _Row(name, _part_text(part), mark=part.kind)

@@ -14,7 +14,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from nemo_run.cli.overriding.items import Given, Item, Loaded, Made, Pairs, Reference, Several, Shared, Target, Text
+from nemo_run.cli.overriding.items import Configured, Given, Item, Loaded, Made, Pairs, Reference, Several, Shared, Text
 from nemo_run.cli.overriding.parse import parse_value
 from nemo_run.config.document import from_document
 from nemo_run.config.document.layout import (
@@ -181,7 +181,7 @@ class _Reader:
         if name == BUILDABLE or document.get(CONVERT) == EXISTING:
             return Loaded(source, from_document(document))
         kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)
-        return Target(source, name, tuple(map(self.item, args)), kwargs, partial)
+        return Configured(source, name, tuple(map(self.item, args)), kwargs, partial)
 
 
 def operator_of(key: str) -> tuple[str, str]:

@@ -81,7 +81,7 @@ class Text(Item):
 
 
 @dataclass(frozen=True)
-class Target(Item):
+class Configured(Item):
     """A configuration: ``_target_`` with arguments."""
 
     name: str

@@ -17,7 +17,7 @@ import fiddle as fdl
 
 from nemo_run.cli import registry
 from nemo_run.cli.overriding.files import operator_of
-from nemo_run.cli.overriding.items import Call, Given, Item, Loaded, Made, Pairs, Reference, Target, Text, Word
+from nemo_run.cli.overriding.items import Call, Configured, Given, Item, Loaded, Made, Pairs, Reference, Text, Word
 from nemo_run.cli.overriding.parse import parse_value
 from nemo_run.cli.overriding.place import Place, Unresolved
 from nemo_run.cli.overriding.plain import is_plain
@@ -26,7 +26,7 @@ from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.suggest import did_you_mean
-from nemo_run.config.target import Target as Signature, target_of
+from nemo_run.config.target import Target, target_of
 from nemo_run.config.tree import clone, nodes
 from nemo_run.config.typecheck import UNIONS, bare, compile_check, hint_name
 from nemo_run.errors import ConfigError, OverrideError, SerializationError
@@ -48,7 +48,7 @@ def make(item: Item, place: Place) -> Any:
         return _of_fields(item, place)
     if isinstance(item, Made):
         return _changed(item, place)
-    if isinstance(item, Target):
+    if isinstance(item, Configured):
         return _of_target(item, place)
     if isinstance(item, Reference):
         return refer(item, place)
@@ -311,7 +311,7 @@ def _configure(
     return made
 
 
-def _signature_of(target: Any, name: str, place: Place) -> Signature:
+def _signature_of(target: Any, name: str, place: Place) -> Target:
     try:
         return target_of(target)
     except (TypeError, ValueError) as error:
@@ -350,7 +350,7 @@ def _arguments(
     return positional, named
 
 
-def check_argument(signature: Signature, name: str, prefix: str) -> None:
+def check_argument(signature: Target, name: str, prefix: str) -> None:
     """Raise an error where there is no argument of this name."""
     if name not in signature.keywords and not signature.takes_any_keyword:
         known = [known for known in signature.parameters if known in signature.keywords]
@@ -379,7 +379,7 @@ def hint_of(target: Any, name: str) -> Any:
 
 
 # ---------------------------------------------------------------- files
-def _of_target(item: Target, place: Place) -> Any:
+def _of_target(item: Configured, place: Place) -> Any:
     """``_target_`` with arguments."""
     found = _resolved(item.name, item, place)
     if entry := _registered(found):
@@ -431,8 +431,8 @@ def _apply(made: Any, changes: Iterable[tuple[str, str, Item]], place: Place) ->
 # ---------------------------------------------------------------- references
 def refer(item: Item, place: Place) -> Any:
     """A class or a function itself, where that is wanted."""
-    if isinstance(item, (Given, Target, Made)):
-        return make(item, place) if not isinstance(item, Target) else _of_target(item, place)
+    if isinstance(item, (Given, Configured, Made)):
+        return make(item, place) if not isinstance(item, Configured) else _of_target(item, place)
     name = item.name if isinstance(item, Reference) else getattr(as_call(item), "name", None)
     if name is None:
         raise place.unfit(item)

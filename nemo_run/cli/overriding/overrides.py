@@ -21,7 +21,7 @@ from nemo_run.cli.overriding.place import Place, UnfitError
 from nemo_run.cli.overriding.values import convert
 from nemo_run.config.buildable import Config
 from nemo_run.config.convert import dataclasses_to_configs
-from nemo_run.config.paths import Step, get_value, parse_path, set_value
+from nemo_run.config.paths import PathStep, get_value, parse_path, set_value
 from nemo_run.config.target import MISSING, target_of
 from nemo_run.config.tree import clone, nodes
 from nemo_run.config.typecheck import compile_check, hint_name, show
@@ -116,14 +116,14 @@ class Overrider:
         """
         return self._walk(parse_path(path))
 
-    def _is_configured(self, steps: list[Step]) -> bool:
+    def _is_configured(self, steps: list[PathStep]) -> bool:
         """Whether a configuration of a class is at a path; where there is nothing yet, it is made."""
         place = self._walk(steps)
         return bool(classes_of(place.hint)) and isinstance(self._present(steps, place), fdl.Buildable)
 
     # --- the place ---------------------------------------------------------------------------------------------
 
-    def _walk(self, steps: list[Step]) -> Place:
+    def _walk(self, steps: list[PathStep]) -> Place:
         """The place at the end of a path; what is missing on the way there is made."""
         value: Any = self.config
         place = Place("", Any, names=self.names, trusted=self.trusted, maker=MAKER)
@@ -133,7 +133,7 @@ class Overrider:
             place = self._inside(value, place, step)
         return place
 
-    def _inside(self, value: Any, place: Place, step: Step) -> Place:
+    def _inside(self, value: Any, place: Place, step: PathStep) -> Place:
         path = f"{place.path}{step}" if place.path else f"{self.prefix}{str(step).removeprefix('.')}"
         if not isinstance(value, fdl.Buildable) or not isinstance(step.key, str):
             return dataclasses.replace(place, path=path, hint=_element_hint(place.hint, step.key))
@@ -143,7 +143,7 @@ class Overrider:
         owner = (self.owner or target) if value is self.config else target
         return dataclasses.replace(place, path=path, hint=hint_of(target, step.key), owner=owner, name=step.key)
 
-    def _present(self, steps: list[Step], place: Place) -> Any:
+    def _present(self, steps: list[PathStep], place: Place) -> Any:
         """The value at a path that has more to come; made from its type where there is none."""
         path = "".join(map(str, steps))
         try:
@@ -252,7 +252,7 @@ def _pairs_in(item: Item) -> list[tuple[str, str, Item]] | None:
     return [(*operator_of(key.source), value) for key, value in item.pairs]
 
 
-def _steps(override: Override) -> list[Step]:
+def _steps(override: Override) -> list[PathStep]:
     try:
         return parse_path(override.path)
     except ConfigPathError as error:

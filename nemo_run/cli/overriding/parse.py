@@ -113,7 +113,7 @@ def parse_value(text: str) -> Item:
         Word(source='[1, x', problem="it ends where ',' or ']' is missing")
     """
     try:
-        return _Reader(text).whole()
+        return _Parser(text).whole()
     except _NoItemError as reason:
         return Word(text.strip(), str(reason))
 
@@ -122,7 +122,7 @@ class _NoItemError(Exception):
     """The text is no item."""
 
 
-class _Reader:
+class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
@@ -255,10 +255,10 @@ class _Reader:
             raise _NoItemError(f"{found[0]} has a character that is no byte") from None
 
 
-_BRACKETS: dict[str, Callable[[_Reader, int], Item]] = {
-    "[": _Reader.read_list,
-    "(": _Reader.read_tuple,
-    "{": _Reader.read_braces,
+_BRACKETS: dict[str, Callable[[_Parser, int], Item]] = {
+    "[": _Parser.read_list,
+    "(": _Parser.read_tuple,
+    "{": _Parser.read_braces,
 }
 
 

@@ -19,6 +19,7 @@ import typing_extensions
 from nemo_run.cli.overriding.files import is_file, load
 from nemo_run.cli.overriding.items import (
     Call,
+    Configured,
     Given,
     Item,
     Made,
@@ -26,7 +27,6 @@ from nemo_run.cli.overriding.items import (
     Quoted,
     Several,
     Shared,
-    Target,
     Text,
     Word,
 )
@@ -277,7 +277,7 @@ def _whole(item: Item, opened: Item, place: Place) -> Any:
     """A container that something else gives: a factory, a file, Python."""
     if isinstance(opened, Given):
         return given(opened, place)
-    if isinstance(opened, (Word, Call, Made, Target)):
+    if isinstance(opened, (Word, Call, Made, Configured)):
         return _configured(opened, place)
     raise place.unfit(item)
 

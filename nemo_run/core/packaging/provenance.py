@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nemo_run.core.packaging import repository
 from nemo_run.core.packaging.archive import made_whole, some
-from nemo_run.core.packaging.repository import Change
+from nemo_run.core.packaging.repository import TreeChange
 from nemo_run.errors import PackagingError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _version(repo: Path) -> CodeVersion:
     )
 
 
-def _is_kept(repo: Path, change: Change) -> bool:
+def _is_kept(repo: Path, change: TreeChange) -> bool:
     if change.kind == "deleted":
         return True
     secret = change.kind == "untracked" and _SECRET.search(posixpath.basename(change.path))
@@ -86,7 +86,7 @@ def _is_kept(repo: Path, change: Change) -> bool:
         return False
 
 
-def _patch(repo: Path, commit: str | None, changes: list[Change]) -> bytes:
+def _patch(repo: Path, commit: str | None, changes: list[TreeChange]) -> bytes:
     form = ("-r", "-p", "--binary", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
     with repository.snapshot(repo, commit, changes) as (tree, env):
         base = commit or repository.git(repo, "hash-object", "-t", "tree", os.devnull).decode().strip()

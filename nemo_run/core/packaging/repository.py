@@ -42,7 +42,7 @@ _PAX, _PAX_GLOBAL = b"x", b"g"
 
 
 @dataclass(frozen=True)
-class Change:
+class TreeChange:
     """A difference between the working tree and the commit that is checked out.
 
     Attributes:
@@ -63,7 +63,7 @@ class Status:
 
     commit: str | None
     branch: str | None
-    changes: list[Change]
+    changes: list[TreeChange]
 
 
 @dataclass(frozen=True)
@@ -162,13 +162,13 @@ def _below_only(folder: str) -> str:
     return f":(top,literal){folder}"
 
 
-def _change(line: str) -> Change:
+def _change(line: str) -> TreeChange:
     if line[0] == "?":
-        return Change(line[2:], "untracked")
+        return TreeChange(line[2:], "untracked")
     # "1 XY sub mH mI mW hH hI path"; an unmerged path has two fields more
     fields = line.split(" ", 10 if line[0] == "u" else 8)
     deleted = line[0] == "1" and "D" in fields[1]
-    return Change(fields[-1], "deleted" if deleted else "modified", dirty_inside=fields[2][2:].strip(".") != "")
+    return TreeChange(fields[-1], "deleted" if deleted else "modified", dirty_inside=fields[2][2:].strip(".") != "")
 
 
 def links_of(repo: Path, tree: str, env: Mapping[str, str] | None = None) -> list[Link]:
@@ -196,7 +196,7 @@ def scratch(repo: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def snapshot(repo: Path, commit: str | None, changes: Iterable[Change]) -> Iterator[tuple[str, dict[str, str]]]:
+def snapshot(repo: Path, commit: str | None, changes: Iterable[TreeChange]) -> Iterator[tuple[str, dict[str, str]]]:
     """A commit with changes of the working tree, as a tree of git that is made outside of the repository.
 
     Untracked folders that are repositories are not in it.
@@ -211,7 +211,7 @@ def snapshot(repo: Path, commit: str | None, changes: Iterable[Change]) -> Itera
         yield git(repo, "write-tree", env=env).decode().strip(), env
 
 
-def _update_index(repo: Path, changes: Iterable[Change], env: Mapping[str, str]) -> None:
+def _update_index(repo: Path, changes: Iterable[TreeChange], env: Mapping[str, str]) -> None:
     deleted, written = bytearray(), bytearray()
     for change in changes:
         if change.path.endswith("/"):
