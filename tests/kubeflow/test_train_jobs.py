@@ -63,7 +63,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]
 @pytest.mark.parametrize("field", train_jobs.OVERRIDES)
 def test_the_same_pods_in_the_words_of_every_version(plan: Callable[..., Plan], field: str) -> None:
     described = plan(**EVERYTHING, **(SINCE_2_1 if field != "podSpecOverrides" else {})).spec["described"]
-    metadata, pod = patches(train_jobs.in_words_of(field, described)["spec"])
+    metadata, pod = patches(train_jobs.for_version(field, described)["spec"])
     assert pod["nodeSelector"] == {"pool": "a"}
     assert pod["tolerations"] == EVERYTHING["tolerations"]
     assert {"name": "data", "mountPath": "/data"} in pod["containers"][0]["volumeMounts"]
@@ -77,13 +77,13 @@ def test_the_same_pods_in_the_words_of_every_version(plan: Callable[..., Plan], 
 def test_what_the_oldest_version_cannot_say_is_an_error(plan: Callable[..., Plan], option: str) -> None:
     described = plan(image="x", **{option: SINCE_2_1[option]}).spec["described"]
     with pytest.raises(ExecutorError, match="too old for"):
-        train_jobs.in_words_of("podSpecOverrides", described, "job")
+        train_jobs.for_version("podSpecOverrides", described, "job")
 
 
 def test_the_official_models_take_every_job(plan: Callable[..., Plan]) -> None:
     from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-    job = train_jobs.in_words_of("runtimePatches", plan(**EVERYTHING, **SINCE_2_1).spec["described"])
+    job = train_jobs.for_version("runtimePatches", plan(**EVERYTHING, **SINCE_2_1).spec["described"])
     model = TrainerV1alpha1TrainJob.from_dict(job)
     assert model is not None
     assert not list(train_jobs.dropped(job, model.to_dict()))

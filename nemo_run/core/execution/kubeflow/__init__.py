@@ -12,7 +12,7 @@ from nemo_run.core.execution.kubeflow.backend import served_field
 from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.spec import described_body, slug
 from nemo_run.core.execution.kubeflow.standalone import KubeflowJobState
-from nemo_run.core.execution.kubeflow.train_job import API_VERSION, KIND, in_words_of
+from nemo_run.core.execution.kubeflow.train_job import API_VERSION, KIND, for_version
 from nemo_run.core.execution.pods import shipping
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.packaging.base import Packager
@@ -32,7 +32,7 @@ class KubeflowExecutor(KubeflowOptions):
 
     def get_job_body(self, name: str, command: list[str]) -> dict[str, Any]:
         """The TrainJob that runs a command as it is, for Kubeflow Trainer 2.1. Pure."""
-        return in_words_of("podTemplateOverrides", described_body(self, name, command))
+        return for_version("podTemplateOverrides", described_body(self, name, command))
 
     def copy_to_workspace(self, local_path: str, remote_path: str, label: str = "datamover") -> None:
         """Copy a file or folder of this machine to a path on ``workdir_pvc``; nothing without one."""
@@ -59,8 +59,11 @@ class KubeflowExecutor(KubeflowOptions):
         with standalone.connected(self) as client:
             field = served_field(client)
         name = slug(self.train_job_basename or name)
-        job = in_words_of(field, described_body(self, name, cmd), name)
-        return name, standalone.launch(self, job, wait=wait, timeout=timeout, pause=poll_interval)
+        job = for_version(field, described_body(self, name, cmd), name)
+        state = standalone.create(self, job)
+        if wait:
+            state = standalone.wait_until_running(self, name, timeout, poll_interval)
+        return name, state
 
     def status(self, job_name: str) -> KubeflowJobState | None:
         """State of a TrainJob; ``None`` where there is none."""
@@ -69,11 +72,12 @@ class KubeflowExecutor(KubeflowOptions):
 
     def fetch_logs(self, job_name: str, stream: bool = False, lines: int = 100, timeout: int = 60) -> Iterable[str]:
         """Lines of the logs of a TrainJob; with ``stream`` as they come, until it has ended."""
-        return standalone.lines(self, job_name, follow=stream, count=lines)
+        return standalone.follow(self, job_name) if stream else standalone.last_lines(self, job_name, lines)
 
     def cancel(self, job_name: str, wait: bool = False, timeout: int = 300, poll_interval: int = 5) -> bool | None:
         """Delete a TrainJob; with ``wait``, whether it and its pods are gone in time."""
-        return standalone.cancel(self, job_name, wait=wait, timeout=timeout, pause=poll_interval)
+        there = standalone.delete(self, job_name)
+        return standalone.is_gone_within(self, job_name, timeout, poll_interval) if there and wait else None
 
     def materialize_launch_script(self, cmd: list[str], max_retries: int = 0) -> None:
         """Write ``launch.sh`` into the job's folder; its command is a line of shell, as given."""

@@ -21,11 +21,19 @@ from nemo_run.core.execution.kubeflow.spec import INDEX, described_job, job_name
 from nemo_run.core.execution.kubeflow.train_job import API_VERSION, CONTAINER, KIND
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
-from nemo_run.core.execution.pods.backend import PodBackend, PodInputs
+from nemo_run.core.execution.pods.backend import PodBackend, PodInputs, refusals_naming
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object, context_namespace
-from nemo_run.core.execution.pods.objects import KEEP, RANK, START_TIMEOUT, filled, places_of, secret_object, text_of
+from nemo_run.core.execution.pods.objects import (
+    KEEP,
+    RANK,
+    START_TIMEOUT,
+    fill,
+    placeholders_of,
+    secret_object,
+    text_of,
+)
 from nemo_run.core.execution.pods.shipping import VolumeClaim
-from nemo_run.core.execution.pods.spec import INBOX_VOLUME, job_folder, package_place
+from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, inbox_volumes, job_folder
 from nemo_run.core.execution.pods.status import Pod, broken, combined, pod_status, seconds, still
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.masking import MASK, masked_arguments
@@ -100,15 +108,16 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     def describe(self, plan: Plan) -> str:
         """The TrainJob for the newest version of Kubeflow Trainer, less the packages; values of secrets masked."""
-        packages = {package_place(what): f"<{what}>" for what in ("job", "code", "runner")}
-        job = filled(trainer.in_words_of(trainer.OVERRIDES[0], plan.spec["described"]), places_of(plan, 1) | packages)
+        placeholders = placeholders_of(plan, 1)
+        newest = trainer.for_version(trainer.OVERRIDES[0], plan.spec["described"])
+        job = fill(newest, {**placeholders, **SHOWN_PACKAGES})
         args = job["spec"]["trainer"].get("args")
         if args:
             job["spec"]["trainer"]["args"] = masked_arguments(args)
         objects = [job]
         if plan.spec["secrets"]:
             masked = dict.fromkeys(plan.spec["secrets"], MASK)
-            objects.insert(0, secret_object(plan, places_of(plan, 1), masked))
+            objects.insert(0, secret_object(plan, placeholders, masked))
         return text_of(objects)
 
     # submitting
@@ -128,43 +137,39 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     def _check(self, plan: Plan) -> None:
         runtime = plan.spec["described"]["job"]["spec"]["runtimeRef"]["name"]
+        with refusals_naming(plan.job_id):
+            self._check_runtime(runtime)
+        job = fill(self._body(plan, []), placeholders_of(plan, 1))
+        with refusals_naming(plan.job_id):
+            kept = self._client.create_dry_run(job)
+            if kept and (lost := sorted(trainer.dropped(job["spec"], kept["spec"], "spec"))):
+                raise ExecutorError(
+                    f"the Kubeflow Trainer of {self._client.name!r} would ignore {', '.join(lost)}; leave that out, or "
+                    "have it updated"
+                )
+
+    def _check_runtime(self, name: str) -> None:
         try:
-            there = self._client.get(API_VERSION, "ClusterTrainingRuntime", "", runtime) is not None
+            there = self._client.get(API_VERSION, "ClusterTrainingRuntime", "", name) is not None
         except EngineUnreachableError:
             raise
         except ExecutorError as e:
             if "no ClusterTrainingRuntime" in str(e):
-                raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
-            there = True  # it may not be looked at
+                raise
+            there = True  # not every user may read it
         if not there:
             raise ExecutorError(
-                f"job {plan.job_id!r}: the cluster {self._client.name!r} has no ClusterTrainingRuntime {runtime!r}; "
-                "name one of `kubectl get clustertrainingruntimes` with runtime_ref="
-            )
-        job = filled(self._body(plan, []), places_of(plan, 1))
-        path = self._client.path(*_TRAIN_JOB, plan.spec["namespace"])
-        try:
-            kept = self._client.request("POST", path, body=job, params={"dryRun": "All"}, absent=(409,))
-        except EngineUnreachableError:
-            raise
-        except ExecutorError as e:
-            raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
-        if kept and (lost := sorted(trainer.dropped(job["spec"], kept["spec"], "spec"))):
-            raise ExecutorError(
-                f"job {plan.job_id!r}: the Kubeflow Trainer of {self._client.name!r} would ignore {', '.join(lost)}; "
-                "leave that out, or have it updated"
+                f"the cluster {self._client.name!r} has no ClusterTrainingRuntime {name!r}; name one of `kubectl get "
+                "clustertrainingruntimes` with runtime_ref="
             )
 
     def _body(self, plan: Plan, pieces: Sequence[tuple[str, Object]]) -> Object:
         """The TrainJob in the words of this cluster."""
         described = plan.spec["described"]
         pod = described["pod"]
-        volumes = [
-            {**volume, "projected": {"sources": shipping.inbox(pieces)}} if volume["name"] == INBOX_VOLUME else volume
-            for volume in pod["spec"]["volumes"]
-        ]
+        volumes = inbox_volumes(pod["spec"]["volumes"], shipping.inbox(pieces))
         described = {**described, "pod": {**pod, "spec": {**pod["spec"], "volumes": volumes}}}
-        return trainer.in_words_of(self._served_field(), described, plan.job_id)
+        return trainer.for_version(self._served_field(), described, plan.job_id)
 
     def _served_field(self) -> str:
         """How this cluster's version calls changes of pods."""
@@ -174,12 +179,12 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     def submit(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that are there already stay."""
         this = self._attempt(plan, attempt)
-        places, pieces, secrets = PodInputs.of(plan, attempt)
+        placeholders, pieces, secrets = PodInputs.of(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         this.note_shared(secret for _, secret in pieces)
         for secret in secrets:
             self._provide(secret)
-        job = self._client.create(filled(self._body(plan, pieces), places))
+        job = self._client.create(fill(self._body(plan, pieces), placeholders))
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": this.name, "uid": job["metadata"]["uid"]}
         for secret in secrets:
             shipping.adopt(self._client, secret, owner)
@@ -241,7 +246,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             except EngineUnreachableError:
                 if not status.lost and time.time() - (status.ended or 0) < _LOG_TIME:
                     return replace(still(status), reason="it has ended; its node does not answer for its log")
-            recorded = attempts.record(this, status, cancelled=this.cancelled)
+            recorded = attempts.record(this, status)
         if KEEP not in (job["metadata"].get("annotations") or {}):
             with contextlib.suppress(ExecutorError):  # it is no longer needed, but does no harm
                 shipping.release(self._client, this.namespace, this.shared(), job["metadata"]["uid"])
@@ -280,9 +285,9 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
                 )
             return
         this = TrainJobHandle.parse(handle)
-        places = places_of(plan, int(this.folder.name))
+        placeholders = placeholders_of(plan, int(this.folder.name))
         folders = [
-            filled(plan.spec["folder"], {**places, RANK: str(rank), "$(NODE_RANK)": str(rank)})
+            fill(plan.spec["folder"], {**placeholders, RANK: str(rank), "$(NODE_RANK)": str(rank)})
             for rank in reversed(range(this.nodes))
         ]
         shipping.collect(self._client, VolumeClaim.from_json(plan.spec["volume"]), folders, patterns, folder)

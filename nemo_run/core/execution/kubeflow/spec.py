@@ -8,7 +8,7 @@ from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.train_job import CONTAINER, train_job
 from nemo_run.core.execution.pods.client import Object
-from nemo_run.core.execution.pods.objects import KEEP, NAME, RANK, START_TIMEOUT, filled, literal, merged
+from nemo_run.core.execution.pods.objects import KEEP, NAME, RANK, START_TIMEOUT, fill, literal, merged
 from nemo_run.core.execution.pods.spec import (
     attempt_name,
     command_inside,
@@ -44,9 +44,9 @@ def described_job(executor: KubeflowOptions, request: JobRequest, namespace: str
     task = pod.pop("containers")[0]
     host = f"{NAME}-{CONTAINER}-0-0.{NAME}"  # as JobSet calls the first pod
     head = head_address(request)
-    args = filled(task["args"], {head: "$(PET_MASTER_ADDR)"})
+    args = fill(task["args"], {head: "$(PET_MASTER_ADDR)"})
     rank = {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
-    env = [entry for entry in filled(task["env"], {head: host}) if entry["name"] != "NODE_RANK"]
+    env = [entry for entry in fill(task["env"], {head: host}) if entry["name"] != "NODE_RANK"]
     shell, option, script, word = task["command"]
     command = [shell, option, literal(_HEAD) + script, word]
     own = {**task, "command": command, "args": args, "env": [rank, *env]}
@@ -58,7 +58,7 @@ def described_job(executor: KubeflowOptions, request: JobRequest, namespace: str
     changes = {key: value for key, value in pod.items() if key not in _OF_THE_RUNTIME}
     job = described(executor, metadata, own, merged(changes, {"containers": [mounts]}))
     values = environment(executor, request, command_inside(executor, request))
-    return filled(job, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
+    return fill(job, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
 
 
 def described(executor: KubeflowOptions, metadata: Object, container: Object, pod: Object) -> Object:

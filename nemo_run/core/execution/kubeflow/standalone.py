@@ -40,20 +40,35 @@ def connected(executor: KubeflowOptions) -> Iterator[KubernetesClient]:
         yield client
 
 
-def launch(executor: KubeflowOptions, job: Object, *, wait: bool, timeout: float, pause: float) -> KubeflowJobState:
-    """Create a TrainJob and, if asked for, wait until it runs or has ended."""
+def create(executor: KubeflowOptions, job: Object) -> KubeflowJobState:
+    """Create a TrainJob.
+
+    Raises:
+        ExecutorError: There is one of that name.
+    """
     name = job["metadata"]["name"]
     with connected(executor) as client:
         if client.get(*_TRAIN_JOB, executor.namespace, name):
             raise ExecutorError(f"there is a TrainJob {name!r} in {executor.namespace!r} already; cancel it first")
         client.create(job)
-        state, end = KubeflowJobState.CREATED, time.monotonic() + timeout
-        while wait and state not in (*OVER, KubeflowJobState.RUNNING):
+    return KubeflowJobState.CREATED
+
+
+def wait_until_running(executor: KubeflowOptions, name: str, timeout: float, pause: float) -> KubeflowJobState:
+    """Wait until a TrainJob runs or has ended, and return its state.
+
+    Raises:
+        ExecutorError: It does not in time.
+    """
+    end = time.monotonic() + timeout
+    with connected(executor) as client:
+        while True:
+            state = state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) or KubeflowJobState.UNKNOWN
+            if state in (*OVER, KubeflowJobState.RUNNING):
+                return state
             if time.monotonic() > end:
                 raise ExecutorError(f"TrainJob {name!r} does not run after {timeout:g} s: {state.value}")
             time.sleep(pause)
-            state = state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) or KubeflowJobState.UNKNOWN
-    return state
 
 
 def state_of(job: Object | None) -> KubeflowJobState | None:
@@ -71,13 +86,16 @@ def state_of(job: Object | None) -> KubeflowJobState | None:
     return KubeflowJobState.RUNNING if running else KubeflowJobState.UNKNOWN
 
 
-def cancel(executor: KubeflowOptions, name: str, *, wait: bool, timeout: float, pause: float) -> bool | None:
-    """Delete a TrainJob; whether it and its pods are gone, ``None`` if that was not waited for."""
+def delete(executor: KubeflowOptions, name: str) -> bool:
+    """Delete a TrainJob, and return whether there was one."""
     with connected(executor) as client:
-        there = client.delete(*_TRAIN_JOB, executor.namespace, name)
-        if not there or not wait:
-            return None
-        end = time.monotonic() + timeout
+        return client.delete(*_TRAIN_JOB, executor.namespace, name)
+
+
+def is_gone_within(executor: KubeflowOptions, name: str, timeout: float, pause: float) -> bool:
+    """Wait until a TrainJob and its pods are gone, and return whether they are in time."""
+    end = time.monotonic() + timeout
+    with connected(executor) as client:
         while client.get(*_TRAIN_JOB, executor.namespace, name) or _pods(client, executor, name):
             if time.monotonic() > end:
                 return False
@@ -85,27 +103,35 @@ def cancel(executor: KubeflowOptions, name: str, *, wait: bool, timeout: float, 
     return True
 
 
-def lines(executor: KubeflowOptions, name: str, *, follow: bool, count: int) -> Iterator[str]:
-    """Lines of all pods of a TrainJob: the last ones, or as they come until it has ended."""
+def last_lines(executor: KubeflowOptions, name: str, count: int) -> Iterator[str]:
+    """Yield the last lines of every pod of a TrainJob."""
+    with connected(executor) as client:
+        for pod in _pods(client, executor, name):
+            with contextlib.closing(PodLog(client, executor.namespace, pod, CONTAINER, count)) as log:
+                *lines, rest = b"".join(iter(log.read, b"")).split(b"\n")
+            yield from map(_text, [*lines, rest] if rest else lines)
+
+
+def follow(executor: KubeflowOptions, name: str) -> Iterator[str]:
+    """Yield the lines of all pods of a TrainJob as they come, until it has ended."""
     with connected(executor) as client, contextlib.ExitStack() as stack:
-        readers: dict[str, PodLog] = {}
+        logs: dict[str, PodLog] = {}
         rests: dict[str, bytes] = {}
-        while True:
-            over = not follow or state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) in (*OVER, None)
-            for pod in _pods(client, executor, name):
-                if pod not in readers:
-                    tail = None if follow else count
-                    readers[pod] = PodLog(client, executor.namespace, pod, CONTAINER, tail)
-                    stack.callback(readers[pod].close)
-            for pod, reader in readers.items():
-                data = rests.pop(pod, b"") + b"".join(iter(reader.read, b""))
-                *whole, rests[pod] = data.split(b"\n")
-                if over and rests[pod]:
-                    whole.append(rests[pod])
-                yield from (line.decode(errors="replace") for line in whole)
-            if over:
-                return
-            time.sleep(_PAUSE)
+        over = False
+        while not over:
+            over = state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) in (*OVER, None)
+            for pod in set(_pods(client, executor, name)) - set(logs):
+                logs[pod] = stack.enter_context(contextlib.closing(PodLog(client, executor.namespace, pod, CONTAINER)))
+            for pod, log in sorted(logs.items()):
+                *lines, rests[pod] = b"".join([rests.get(pod, b""), *iter(log.read, b"")]).split(b"\n")
+                yield from map(_text, lines)
+            if not over:
+                time.sleep(_PAUSE)
+        yield from (_text(rest) for rest in rests.values() if rest)
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace")
 
 
 def _pods(client: KubernetesClient, executor: KubeflowOptions, name: str) -> list[str]:

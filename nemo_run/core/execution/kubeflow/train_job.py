@@ -47,12 +47,12 @@ def train_job(metadata: Object, runtime: str, trainer: Object, pod: Object, spec
     return {"job": job, "pod": {name: value for name, value in pod.items() if value}}
 
 
-def in_words_of(field: str, described: Object, job_id: str = "") -> Object:
+def for_version(field: str, described: Object, job_id: str = "") -> Object:
     """The TrainJob for a version of Kubeflow Trainer.
 
     Args:
         field: The version's field for changes of pods, one of :data:`OVERRIDES`.
-        described: What :func:`train_job` gave.
+        described: What :func:`train_job` returned.
         job_id: Whose it is, for errors.
 
     Raises:

@@ -21,14 +21,14 @@ from nemo_run.core.execution.kubernetes.options import KubernetesOptions
 from nemo_run.core.execution.kubernetes.spec import job_object, manifest, owner_of, service_object, with_inbox
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
-from nemo_run.core.execution.pods.backend import PodBackend, PodInputs
+from nemo_run.core.execution.pods.backend import PodBackend, PodInputs, refusals_naming
 from nemo_run.core.execution.pods.client import (
     MANAGED_BY,
     MANAGER,
     Object,
     context_namespace,
 )
-from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, RANK, filled, places_of
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, RANK, fill, placeholders_of
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.pods.spec import (
     KEEPER,
@@ -42,7 +42,7 @@ from nemo_run.core.execution.pods.spec import (
 from nemo_run.core.execution.pods.status import Pod, combined, container_status, pod_status, seconds, still
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.masking import is_secret
-from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
@@ -95,32 +95,28 @@ class KubernetesBackend(PodBackend[PodHandle]):
         """See to it that the cluster would take the Jobs, and that large packages are on their volumes."""
         by_volume = shipping.for_volumes(plans)
         for plan in plans:
-            job = filled(plan.spec["job"], places_of(plan, 1, 0))
-            try:
+            job = fill(plan.spec["job"], placeholders_of(plan, 1, 0))
+            with refusals_naming(plan.job_id):
                 self._client.create_dry_run(job)
-            except (EngineUnreachableError, MissingExtraError):
-                raise
-            except ExecutorError as e:
-                raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
         for volume, files in by_volume.items():
             shipping.send(self._client, volume, files)
 
     def submit(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that are there already stay."""
         this = self._attempt(plan, attempt)
-        places, pieces, secrets = PodInputs.of(plan, attempt)
-        services = [service_object(plan, places)] if plan.spec["net"] else []
+        placeholders, pieces, secrets = PodInputs.of(plan, attempt)
+        services = [service_object(plan, placeholders)] if plan.spec["net"] else []
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         this.note_shared([*(secret for _, secret in pieces), *services])
         for secret in secrets:
             self._provide(secret)
         job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
-        first = self._client.create(filled(job, {**places, RANK: "0"}))
+        first = self._client.create(fill(job, {**placeholders, RANK: "0"}))
         owner = owner_of(first)
         for obj in (*secrets, *services):
             shipping.adopt(self._client, obj, owner)
         for rank in range(1, this.nodes):
-            other = filled(job, {**places, RANK: str(rank)})
+            other = fill(job, {**placeholders, RANK: str(rank)})
             other["metadata"]["ownerReferences"] = [owner]
             self._client.create(other)
         (this.folder / "submitted").touch(mode=0o600)
@@ -157,8 +153,8 @@ class KubernetesBackend(PodBackend[PodHandle]):
             return this.recorded() or self._missing(this)  # somebody else may have recorded its end meanwhile
         over = {rank: self._is_over(snapshot, pod) for rank, pod in snapshot.pods.items()}
         status = combined([snapshot.statuses.get(rank) for rank in range(this.nodes)])
-        if snapshot.taken and not snapshot.cancelled:
-            return self._taken(snapshot, over)
+        if snapshot.deleted and not snapshot.cancelled:
+            return self._note_deletion(snapshot, over)
         settled = bool(snapshot.started) and all(over[rank] or snapshot.is_hopeless(rank) for rank in snapshot.started)
         if settled and (len(snapshot.started) == this.nodes or snapshot.cancelled or status.state is JobState.FAILED):
             return self._record(snapshot, status)
@@ -174,7 +170,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             return replace(still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(snapshot))
         return still(status)
 
-    def _taken(self, snapshot: Snapshot, over: Mapping[int, bool]) -> JobStatus:
+    def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> JobStatus:
         """Somebody deletes a pod of an attempt. Its Job must not make another one, which would run the task again."""
         this = snapshot.attempt
         if recorded := this.recorded():  # it is deleted as it has ended
@@ -192,14 +188,14 @@ class KubernetesBackend(PodBackend[PodHandle]):
         if not status.state.is_final:
             return False
         if "running" in (container_status(pod, TASK).get("state") or {}):  # said of the pod, not of the container
-            words = self._words(pod)
+            words = self._keeper_output(pod)
             return words[-1:] == [b"end"]
         keeper = (container_status(pod, KEEPER).get("state") or {}).get("running")
         return not keeper or time.time() - (status.ended or 0) > _KEEPER_TIME
 
-    def _words(self, pod: Pod) -> list[bytes]:
+    def _keeper_output(self, pod: Pod) -> list[bytes]:
         try:
-            return attempts.kept_words(self._client, pod)
+            return attempts.keeper_output(self._client, pod)
         except ExecutorError:
             return []
 
@@ -224,8 +220,8 @@ class KubernetesBackend(PodBackend[PodHandle]):
             if not self._keep_logs(snapshot) and not status.lost and time.time() - (status.ended or 0) < _KEEPER_TIME:
                 return replace(still(status), reason="it has ended; its node does not answer for its log")
             for rank, pod in snapshot.pods.items():
-                attempts.keep_artifacts(this, rank, self._words(pod))
-            recorded = attempts.record(this, status, cancelled=snapshot.cancelled)
+                attempts.keep_artifacts(this, rank, self._keeper_output(pod))
+            recorded = attempts.record(this, status)
         if not snapshot.kept:
             with contextlib.suppress(ExecutorError):  # the cluster does it in the end
                 self._delete(this)
@@ -258,7 +254,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     def _end(self, snapshot: Snapshot) -> None:
         """End what of an attempt has not ended."""
         this = snapshot.attempt
-        snapshot.note_ending()
+        snapshot.note_end_request()
         if not snapshot.started:
             self._delete(this)
         for rank in snapshot.started:
@@ -286,10 +282,10 @@ class KubernetesBackend(PodBackend[PodHandle]):
                 )
             return
         volume = VolumeClaim.from_json(plan.spec["volume"])
-        places = places_of(plan, int(this.folder.name))
+        placeholders = placeholders_of(plan, int(this.folder.name))
         left = [rank for rank in reversed(range(this.nodes)) if patterns or this.artifacts_file(rank).exists()]
         if left:
-            folders = [filled(plan.spec["folder"], {**places, RANK: str(rank)}) for rank in left]
+            folders = [fill(plan.spec["folder"], {**placeholders, RANK: str(rank)}) for rank in left]
             shipping.collect(self._client, volume, folders, patterns, folder)
 
 

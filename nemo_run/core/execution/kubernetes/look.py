@@ -42,7 +42,7 @@ class Snapshot:
         return self.attempt.cancelled
 
     @property
-    def taken(self) -> bool:
+    def deleted(self) -> bool:
         """Whether somebody deletes one of its pods, or has deleted one."""
         return any(is_gone(pod) or pod["metadata"]["uid"] != self._first(rank, pod) for rank, pod in self.pods.items())
 
@@ -76,7 +76,7 @@ class Snapshot:
                 return reason if self.attempt.nodes == 1 else f"node {rank}: {reason}"
         return ""
 
-    def note_ending(self) -> None:
+    def note_end_request(self) -> None:
         """Take down when its pods were told to end."""
         with contextlib.suppress(FileExistsError):
             (self.attempt.folder / "ending").touch(mode=0o600, exist_ok=False)

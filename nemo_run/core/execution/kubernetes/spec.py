@@ -15,12 +15,12 @@ from nemo_run.core.execution.pods.objects import (
     NODE_LABEL,
     RANK,
     START_TIMEOUT,
-    filled,
-    places_of,
+    fill,
+    placeholders_of,
     secret_object,
     text_of,
 )
-from nemo_run.core.execution.pods.spec import INBOX_VOLUME, TASK, package_place, pod_spec, standard_labels
+from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, TASK, inbox_volumes, pod_spec, standard_labels
 from nemo_run.core.masking import MASK, masked_arguments
 
 
@@ -55,19 +55,15 @@ def job_object(executor: KubernetesOptions, request: JobRequest, namespace: str)
 
 
 def with_inbox(job: Object, sources: Sequence[Object]) -> Object:
-    """The Job, with the sources of what arrives in its pods."""
-    pod = job["spec"]["template"]["spec"]
-    volumes = [
-        {**volume, "projected": {"sources": list(sources)}} if volume["name"] == INBOX_VOLUME else volume
-        for volume in pod["volumes"]
-    ]
-    template = {**job["spec"]["template"], "spec": {**pod, "volumes": volumes}}
-    return {**job, "spec": {**job["spec"], "template": template}}
+    """Return the Job with the sources of what arrives in its pods."""
+    template = job["spec"]["template"]
+    pod = {**template["spec"], "volumes": inbox_volumes(template["spec"]["volumes"], sources)}
+    return {**job, "spec": {**job["spec"], "template": {**template, "spec": pod}}}
 
 
-def service_object(plan: Plan, places: Mapping[str, str]) -> Object:
+def service_object(plan: Plan, placeholders: Mapping[str, str]) -> Object:
     """The headless service by which pods find each other, whether they are ready or not."""
-    net = filled(plan.spec["net"], places)
+    net = fill(plan.spec["net"], placeholders)
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -83,12 +79,12 @@ def owner_of(job: Object) -> Object:
 
 def manifest(plan: Plan) -> str:
     """The objects of a plan as ``kubectl apply`` takes them, less the packages; values of secrets masked."""
-    places = {**places_of(plan, 1, 0), **{package_place(what): f"<{what}>" for what in ("job", "code", "runner")}}
-    objects = [filled(plan.spec["job"], places)]
+    placeholders = {**placeholders_of(plan, 1, 0), **SHOWN_PACKAGES}
+    objects = [fill(plan.spec["job"], placeholders)]
     if plan.spec["secrets"]:
-        objects.insert(0, secret_object(plan, places, dict.fromkeys(plan.spec["secrets"], MASK)))
+        objects.insert(0, secret_object(plan, placeholders, dict.fromkeys(plan.spec["secrets"], MASK)))
     if plan.spec["net"]:
-        objects.append(service_object(plan, places))
+        objects.append(service_object(plan, placeholders))
     task = objects[1 if plan.spec["secrets"] else 0]["spec"]["template"]["spec"]["containers"][0]
     task["args"] = masked_arguments(task["args"])
     return text_of(objects)

@@ -126,8 +126,9 @@ class PodHandle:
             os.close(fd)
 
 
-def record(attempt: PodHandle, status: JobStatus, *, cancelled: bool) -> JobStatus:
+def record(attempt: PodHandle, status: JobStatus) -> JobStatus:
     """Write down how an attempt ended. Its log has to be kept before."""
+    cancelled = attempt.cancelled
     end = {
         "exit_code": status.exit_code,
         "reason": "cancelled" if cancelled else status.reason,
@@ -183,7 +184,7 @@ def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
         time.sleep(seconds)
 
 
-def kept_words(client: KubernetesClient, pod: Pod) -> list[bytes]:
+def keeper_output(client: KubernetesClient, pod: Pod) -> list[bytes]:
     """What the keeper of a pod has written; its last word is ``end`` when the task has ended."""
     metadata = pod["metadata"]
     reader = PodLog(client, metadata["namespace"], metadata["name"], KEEPER)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.client import KubernetesClient, Object, default_connection, why_not_usable
-from nemo_run.core.execution.pods.objects import NAME, places_of, secret_object
+from nemo_run.core.execution.pods.objects import NAME, placeholders_of, secret_object
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
 from nemo_run.core.execution.shared.log_reader import LogReader
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 A = TypeVar("A", bound=PodHandle)
 
@@ -27,23 +29,34 @@ class PodInputs(NamedTuple):
         secrets: These, and the one with its secret variables.
     """
 
-    places: dict[str, str]
+    placeholders: dict[str, str]
     pieces: list[tuple[str, Object]]
     secrets: list[Object]
 
     @classmethod
     def of(cls, plan: Plan, attempt: int) -> PodInputs:
         """Those of an attempt."""
-        places, found = places_of(plan, attempt), shipping.contents(plan)
+        placeholders, found = placeholders_of(plan, attempt), shipping.contents(plan)
         pieces: list[tuple[str, Object]] = []
         if plan.spec["volume"]:
-            places |= shipping.paths_on(VolumeClaim.from_json(plan.spec["volume"]), found)
+            placeholders |= shipping.paths_on(VolumeClaim.from_json(plan.spec["volume"]), found)
         else:
             pieces = shipping.piece_secrets(plan.spec["namespace"], found)
         secrets = [secret for _, secret in pieces]
         if plan.spec["secrets"]:
-            secrets.append(secret_object(plan, places, plan.spec["secrets"]))
-        return cls(places, pieces, secrets)
+            secrets.append(secret_object(plan, placeholders, plan.spec["secrets"]))
+        return cls(placeholders, pieces, secrets)
+
+
+@contextlib.contextmanager
+def refusals_naming(job_id: str) -> Iterator[None]:
+    """Name a job in the error with which the cluster refuses it."""
+    try:
+        yield
+    except (EngineUnreachableError, MissingExtraError):
+        raise
+    except ExecutorError as e:
+        raise ExecutorError(f"job {job_id!r}: {e}") from e
 
 
 class PodBackend(Generic[A]):
@@ -79,7 +92,7 @@ class PodBackend(Generic[A]):
         return self._attempt(plan, attempt).handle
 
     def _attempt(self, plan: Plan, attempt: int) -> A:
-        name = places_of(plan, attempt)[NAME]
+        name = placeholders_of(plan, attempt)[NAME]
         return self.kind_of_attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
 
     def _provide(self, secret: Object) -> None:
@@ -112,7 +125,7 @@ class PodBackend(Generic[A]):
         if not (this.folder / "submitted").exists():
             return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
         with this.locked():
-            return this.recorded() or attempts.record(this, self._lost(this), cancelled=this.cancelled)
+            return this.recorded() or attempts.record(this, self._lost(this))
 
     def _lost(self, this: PodHandle) -> JobStatus:
         reason = f"its {self.what_makes_pods} was deleted by somebody; how the task ended is not known"

@@ -130,13 +130,13 @@ class KubernetesClient:
         """Create an object whose name tells what is in it, unless it is there; whether it was created."""
         return self.request("POST", self._collection(obj), body=obj, absent=(409,)) is not None
 
-    def create_dry_run(self, obj: Object) -> None:
-        """See whether the server would take an object.
+    def create_dry_run(self, obj: Object) -> Object | None:
+        """Return an object as the server would create it; ``None`` if there is one of that name.
 
         Raises:
-            ExecutorError: It would not.
+            ExecutorError: It would refuse it.
         """
-        self.request("POST", self._collection(obj), body=obj, params={"dryRun": "All"}, absent=(409,))
+        return self.request("POST", self._collection(obj), body=obj, params={"dryRun": "All"}, absent=(409,))
 
     def apply(self, obj: Object) -> Object:
         """Create an object, or make it what is given here (server-side apply)."""
@@ -161,11 +161,9 @@ class KubernetesClient:
         answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
         return list((answer or {}).get("items") or [])
 
-    def delete(
-        self, api_version: str, kind: str, namespace: str, name: str, *, orphans: bool = False, grace: int | None = None
-    ) -> bool:
-        """Delete an object and what it owns; whether it was there."""
-        body: Object = {"propagationPolicy": "Orphan" if orphans else "Background"}
+    def delete(self, api_version: str, kind: str, namespace: str, name: str, *, grace: int | None = None) -> bool:
+        """Delete an object and what it owns, and return whether it was there."""
+        body: Object = {"propagationPolicy": "Background"}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
         path = self.path(api_version, kind, namespace, name)

@@ -46,7 +46,7 @@ class PodLog:
         while sum(map(len, fresh)) < _PIECE and (self._answer or self._ask()):
             data = self._next_data()
             if data is None:  # it broke in the middle: what is missing is asked for again
-                self._lines.end_of_answer(whole=False)
+                self._lines.begin_answer()
                 self.close()
                 breaks += 1
                 if any(fresh):
@@ -104,17 +104,18 @@ class _StampedLines:
         self.last = b""  # time of the last line that was given, as it was written
         self._key = (b"", b"")  # the same, to compare with
         self._given = 0  # bytes of lines of that time that were given
-        self._begin()
+        self.begin_answer()
 
-    def _begin(self) -> None:
+    def begin_answer(self) -> None:
+        """Begin an answer, and forget what was held back of the one before."""
         self._rest = b""
         self._column: int | None = None  # bytes since the line began; None before its time
         self._skip = self._given
 
-    def end_of_answer(self, *, whole: bool = True) -> bytes:
-        """The answer has ended: what it held back, and the next one begins."""
-        rest = self._emit(self._rest) if whole and self._column is not None else b""  # half a time is asked for again
-        self._begin()
+    def end_of_answer(self) -> bytes:
+        """Return what was held back of the answer, which has ended, and begin the next one."""
+        rest = self._emit(self._rest) if self._column is not None else b""  # half a time is asked for again
+        self.begin_answer()
         return rest
 
     def feed(self, data: bytes) -> bytes:

@@ -51,35 +51,35 @@ def _are_named(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(e, Mapping) and "name" in e for e in value)
 
 
-def filled(value: T, places: Mapping[str, str]) -> T:
+def fill(value: T, placeholders: Mapping[str, str]) -> T:
     """A value, with the placeholders in all its strings replaced.
 
-    >>> filled({"a": [f"{NAME}-1"]}, {NAME: "x"})
+    >>> fill({"a": [f"{NAME}-1"]}, {NAME: "x"})
     {'a': ['x-1']}
     """
     if isinstance(value, str):
-        for place, text in places.items():
+        for place, text in placeholders.items():
             value = value.replace(place, text)  # type: ignore[assignment]
         return value
     if isinstance(value, Mapping):
-        return {key: filled(entry, places) for key, entry in value.items()}  # type: ignore[return-value]
+        return {key: fill(entry, placeholders) for key, entry in value.items()}  # type: ignore[return-value]
     if isinstance(value, list):
-        return [filled(entry, places) for entry in value]  # type: ignore[return-value]
+        return [fill(entry, placeholders) for entry in value]  # type: ignore[return-value]
     return value
 
 
-def secret_object(plan: Plan, places: Mapping[str, str], values: Mapping[str, str]) -> Object:
+def secret_object(plan: Plan, placeholders: Mapping[str, str], values: Mapping[str, str]) -> Object:
     """The Secret with the secret variables of an attempt."""
-    name = filled(NAME, places)
-    data = {key: base64.b64encode(filled(value, places).encode()).decode() for key, value in values.items()}
+    name = fill(NAME, placeholders)
+    data = {key: base64.b64encode(fill(value, placeholders).encode()).decode() for key, value in values.items()}
     metadata = {"name": name, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER, ATTEMPT_LABEL: name}}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 
-def places_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
+def placeholders_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
     """What stands for the placeholders of an attempt, or of one node of it."""
-    places = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
-    return places if rank is None else {**places, RANK: str(rank)}
+    placeholders = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
+    return placeholders if rank is None else {**placeholders, RANK: str(rank)}
 
 
 def text_of(objects: Sequence[Object]) -> str:

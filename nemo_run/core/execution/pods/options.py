@@ -17,6 +17,11 @@ from nemo_run.errors import ExecutorError
 RUN_FOLDER = f"/{RUNDIR_NAME}"
 """Folder of a pod in which the task's files are."""
 
+_JSON_FIELDS = (
+    "volumes", "volume_mounts", "tolerations", "affinity", "env_list", "pod_spec_overrides", "container_kwargs",
+    "labels", "annotations", "pod_labels", "pod_annotations",
+)  # fmt: skip
+
 
 @dataclass(kw_only=True)
 class PodOptions(Executor):
@@ -126,13 +131,15 @@ class PodOptions(Executor):
                 raise ExecutorError(f"{where}.{name} must be 1 or more, but is {getattr(self, name)}")
         if not self.workdir_pvc_path.startswith("/"):
             raise ExecutorError(f"{where}.workdir_pvc_path: {self.workdir_pvc_path!r} must begin with '/'")
-        mounted = {volume.get("name") for volume in self.volumes}
-        for mount in self.volume_mounts:
-            if mount.get("name") not in mounted:
-                raise ExecutorError(f"{where}.volume_mounts: there is no volume {mount.get('name')!r} in volumes")
-        for name in ("volumes", "volume_mounts", "tolerations", "affinity", "env_list", "pod_spec_overrides",
-                     "container_kwargs", "labels", "annotations", "pod_labels", "pod_annotations"):  # fmt: skip
+        for name in _JSON_FIELDS:
             try:
                 json.dumps(getattr(self, name))
             except (TypeError, ValueError) as e:
                 raise ExecutorError(f"{where}.{name} must be values that JSON can hold: {e}") from None
+        self._check_mounts(where)
+
+    def _check_mounts(self, where: str) -> None:
+        mounted = {volume.get("name") for volume in self.volumes}
+        for mount in self.volume_mounts:
+            if mount.get("name") not in mounted:
+                raise ExecutorError(f"{where}.volume_mounts: there is no volume {mount.get('name')!r} in volumes")

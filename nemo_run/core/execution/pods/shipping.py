@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object
 from nemo_run.core.execution.pods.options import PodOptions
-from nemo_run.core.execution.pods.spec import package_place
+from nemo_run.core.execution.pods.spec import package_placeholder
 from nemo_run.core.execution.pods.status import broken, pod_status
 from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
 from nemo_run.core.execution.shared.attempt_files import copy_matching
@@ -168,7 +168,7 @@ def release(client: KubernetesClient, namespace: str, shared: Iterable[tuple[str
 
 def paths_on(volume: VolumeClaim, found: Mapping[str, tuple[str, bytes]]) -> dict[str, str]:
     """Where the packages lie on a volume, by the placeholders that stand for these paths."""
-    return {package_place(what): f"{volume.path}/.packages/{name}" for what, (name, _) in found.items()}
+    return {package_placeholder(what): f"{volume.path}/.packages/{name}" for what, (name, _) in found.items()}
 
 
 def send(client: KubernetesClient, volume: VolumeClaim, files: Mapping[str, bytes]) -> None:

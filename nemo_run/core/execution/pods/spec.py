@@ -1,6 +1,6 @@
 """What a job becomes on Kubernetes: the pod of each of its nodes. Pure; shared by all engines that run in pods.
 
-What differs from attempt to attempt and from node to node stands as a placeholder in it, which :func:`filled` replaces.
+What differs from attempt to attempt and from node to node stands as a placeholder in it, which :func:`fill` replaces.
 """
 
 from __future__ import annotations
@@ -88,12 +88,16 @@ _PACK = """\
 def package_paths(executor: PodOptions, request: JobRequest) -> dict[str, str]:
     """Where what a job needs arrives in its pods, by name: in the inbox, or on the volume."""
     names = ["job", *(["code"] if request.code_archive else []), *(["runner"] if needs_runner(request.command) else [])]
-    return {name: package_place(name) if executor.workdir_pvc else f"{INBOX}/{name}" for name in names}
+    return {name: package_placeholder(name) if executor.workdir_pvc else f"{INBOX}/{name}" for name in names}
 
 
-def package_place(name: str) -> str:
+def package_placeholder(name: str) -> str:
     """Placeholder for the path of a package on a volume."""
     return f"\0{name}\0"
+
+
+SHOWN_PACKAGES = {package_placeholder(name): f"<{name}>" for name in ("job", "code", "runner")}
+"""What stands for the paths of packages in a description."""
 
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -292,6 +296,12 @@ def pod_spec(executor: PodOptions, request: JobRequest) -> Object:
     given = {name: value for name, value in spec.items() if value not in (None, "", [], {})}
     pod: Object = merged(given, executor.pod_spec_overrides)
     return pod
+
+
+def inbox_volumes(volumes: Sequence[Object], sources: Sequence[Object]) -> list[Object]:
+    """Return a pod's volumes with the sources of what arrives in its inbox."""
+    inbox = {"projected": {"sources": list(sources)}}
+    return [{**volume, **inbox} if volume["name"] == INBOX_VOLUME else volume for volume in volumes]
 
 
 def placement(executor: PodOptions) -> Object:

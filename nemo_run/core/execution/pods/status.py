@@ -15,7 +15,7 @@ _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidIm
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError")
 
 # Why a pod as a whole failed, where that is nothing that the task did.
-_TAKEN = {
+_EVICTED = {
     "Evicted": "evicted",
     "NodeLost": "its node was lost",
     "NodeShutdown": "its node was shut down",
@@ -46,9 +46,9 @@ def pod_status(pod: Pod, container: str = "") -> JobStatus:
     state = found.get("state") or {}
     status = pod.get("status") or {}
     if "terminated" in state and status.get("phase") != "Unknown":
-        return _ended(pod, container, state["terminated"])
+        return _ended_container(pod, container, state["terminated"])
     if status.get("phase") in ("Failed", "Succeeded"):
-        return _taken(pod, started=(state.get("running") or {}).get("startedAt"))
+        return _ended_pod(pod, started=(state.get("running") or {}).get("startedAt"))
     node = (pod.get("spec") or {}).get("nodeName") or ""
     if "running" in state:
         return JobStatus(
@@ -128,13 +128,13 @@ def _is_unheard(pod: Pod) -> bool:
     return ready and _condition(pod, "Ready").get("status") in ("False", "Unknown")
 
 
-def _ended(pod: Pod, container: str, end: Mapping[str, Any]) -> JobStatus:
+def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> JobStatus:
     code = int(end["exitCode"])
-    taken = _TAKEN.get((pod.get("status") or {}).get("reason", ""))
+    evicted = _EVICTED.get((pod.get("status") or {}).get("reason", ""))
     lost = end.get("reason") in _LOST_CONTAINER
-    if taken:
+    if evicted:
         words = (pod["status"].get("message") or "").strip()
-        reason = f"{taken}: {words}".rstrip(": ")
+        reason = f"{evicted}: {words}".rstrip(": ")
     elif lost:
         reason = "its node was lost, or restarted"
     elif code == 0:
@@ -148,7 +148,7 @@ def _ended(pod: Pod, container: str, end: Mapping[str, Any]) -> JobStatus:
         seconds(end.get("startedAt")),
         seconds(end.get("finishedAt")),
         (pod.get("spec") or {}).get("nodeName") or "",
-        lost=bool(taken) or lost,
+        lost=bool(evicted) or lost,
     )
 
 
@@ -162,15 +162,15 @@ def _why(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
     return words if words or end.get("reason") in ("Error", "Completed", None) else str(end["reason"])
 
 
-def _taken(pod: Pod, started: str | None) -> JobStatus:
+def _ended_pod(pod: Pod, started: str | None) -> JobStatus:
     """A pod that ended as a whole, without a word on how its container did."""
     status = pod["status"]
     node = (pod.get("spec") or {}).get("nodeName") or ""
     if status["phase"] == "Succeeded":
         return JobStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
     cause = status.get("reason") or "it failed"
-    reason = f"{_TAKEN.get(cause, cause)}: {status.get('message') or ''}".rstrip(": ")
-    return JobStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _TAKEN)
+    reason = f"{_EVICTED.get(cause, cause)}: {status.get('message') or ''}".rstrip(": ")
+    return JobStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED)
 
 
 def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
@@ -183,7 +183,7 @@ def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
     started = min((status.started for status in known.values() if status.started), default=None)
     ended = max((status.ended for status in known.values() if status.ended), default=None)
     nodes = ",".join(dict.fromkeys(status.node for status in known.values() if status.node))
-    rank, worst = _telling(known)
+    rank, worst = _decisive(known)
     if len(statuses) > 1 and (worst.reason or worst.state is JobState.FAILED):
         worst = replace(worst, reason=f"node {rank}: {worst.reason}".rstrip(": "))
     if worst.state is JobState.SUCCEEDED and len(known) < len(statuses):
@@ -191,7 +191,7 @@ def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
     return replace(worst, started=started, ended=ended if worst.state.is_final else None, node=nodes)
 
 
-def _telling(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
+def _decisive(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
     """The node that tells how all of them are: the first that failed, or one that waits, or one that runs."""
     failed = [(rank, status) for rank, status in known.items() if status.state is JobState.FAILED]
     if failed:  # those without an exit code were ended as others had failed

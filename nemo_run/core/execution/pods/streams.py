@@ -85,29 +85,34 @@ def execute(
 
 
 def _converse(ws: Any, source: IO[bytes] | None, sinks: dict[int, IO[bytes]]) -> None:
-    """Send what there is to send, from a thread of its own, and take what comes until the end."""
-    websocket = websocket_sdk()
-
-    def send() -> None:
-        with contextlib.suppress(OSError, websocket.WebSocketException):  # the other direction tells of it
-            while source and (piece := source.read(_PIECE)):
-                ws.send(bytes([_STDIN]) + piece, opcode=websocket.ABNF.OPCODE_BINARY)
-            if ws.subprotocol == "v5.channel.k8s.io":
-                ws.send(bytes([255, _STDIN]), opcode=websocket.ABNF.OPCODE_BINARY)
-
-    sender = threading.Thread(target=send, daemon=True)
+    """Send the source from a thread of its own, and write what arrives to the sinks until the command has ended."""
     if source:
-        sender.start()
+        threading.Thread(target=_send, args=(ws, source), daemon=True).start()
+    for channel, data in _messages(ws):
+        if channel in sinks:
+            sinks[channel].write(data)
+        if channel == _STATUS and data:
+            break
+
+
+def _send(ws: Any, source: IO[bytes]) -> None:
+    websocket = websocket_sdk()
+    with contextlib.suppress(OSError, websocket.WebSocketException):  # the other direction reports it
+        while piece := source.read(_PIECE):
+            ws.send(bytes([_STDIN]) + piece, opcode=websocket.ABNF.OPCODE_BINARY)
+        if ws.subprotocol == "v5.channel.k8s.io":
+            ws.send(bytes([255, _STDIN]), opcode=websocket.ABNF.OPCODE_BINARY)
+
+
+def _messages(ws: Any) -> Iterator[tuple[int, bytes]]:
+    """Yield the channel and the data of each message until the other side closes the connection."""
+    abnf = websocket_sdk().ABNF
     while True:
         code, frame = ws.recv_data_frame(True)
-        if code == websocket.ABNF.OPCODE_CLOSE:
-            break
-        if code in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
-            channel, data = frame.data[0], frame.data[1:]
-            if channel in sinks:
-                sinks[channel].write(data)
-            if channel == _STATUS and data:
-                break
+        if code == abnf.OPCODE_CLOSE:
+            return
+        if code in (abnf.OPCODE_BINARY, abnf.OPCODE_TEXT) and frame.data:
+            yield frame.data[0], frame.data[1:]
 
 
 def _exit_code(status: dict[str, Any], argv: Sequence[str]) -> int:
@@ -220,35 +225,32 @@ def _serve(server: socket.socket, stop: threading.Event, client: KubernetesClien
 
 def _carry(connection: socket.socket, stop: threading.Event, client: KubernetesClient, path: str, port: int) -> None:
     """Carry what goes over one connection, in both directions, until either side closes it."""
-    websocket = websocket_sdk()
     with connection:
         try:
             ws = client.websocket(path, [("ports", str(port))])
         except ExecutorError:
-            return  # the connection is closed, as where nobody listens
+            return  # the connection is closed, as where nothing listens
         up = threading.Thread(target=_upwards, args=(connection, stop, ws), daemon=True)
         up.start()
-        greeted = {0: False, 1: False}  # each channel begins with the number of the port
-        try:
-            while not stop.is_set():
-                code, frame = ws.recv_data_frame(True)
-                if code == websocket.ABNF.OPCODE_CLOSE:
-                    break
-                if code != websocket.ABNF.OPCODE_BINARY or not frame.data:
-                    continue
-                channel, data = frame.data[0], frame.data[1:]
-                if not greeted.get(channel, True):
-                    greeted[channel], data = True, data[2:]
-                if channel == 1 and data:
-                    break  # the error channel: the pod's side is gone
-                if channel == 0 and data:
-                    connection.sendall(data)
-        except (OSError, websocket.WebSocketException):
-            pass
+        with contextlib.suppress(OSError, websocket_sdk().WebSocketException):
+            _downwards(connection, stop, ws)
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
         up.join()
         ws.shutdown()
+
+
+def _downwards(connection: socket.socket, stop: threading.Event, ws: Any) -> None:
+    """Carry what the pod's side sends, until either side closes the connection."""
+    payload, errors = 0, 1
+    greeted = {payload: False, errors: False}  # each channel begins with the number of the port
+    for channel, message in _messages(ws):
+        data = message if greeted.get(channel, True) else message[2:]
+        greeted[channel] = True
+        if stop.is_set() or (channel == errors and data):
+            return
+        if channel == payload and data:
+            connection.sendall(data)
 
 
 def _upwards(connection: socket.socket, stop: threading.Event, ws: Any) -> None:
