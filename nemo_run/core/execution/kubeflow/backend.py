@@ -37,7 +37,7 @@ from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, inbox_volumes, job
 from nemo_run.core.execution.pods.status import Pod, broken, combined, pod_status, seconds, still
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.masking import MASK, masked_arguments
-from nemo_run.errors import EngineUnreachableError, ExecutorError
+from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 _TRAIN_JOB = (API_VERSION, KIND)
 _JOB_SET_LABEL = "jobset.sigs.k8s.io/jobset-name"
@@ -151,7 +151,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     def _check_runtime(self, name: str) -> None:
         try:
             there = self._client.get(API_VERSION, "ClusterTrainingRuntime", "", name) is not None
-        except EngineUnreachableError:
+        except (EngineUnreachableError, MissingExtraError):
             raise
         except ExecutorError as e:
             if "no ClusterTrainingRuntime" in str(e):

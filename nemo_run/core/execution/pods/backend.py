@@ -24,7 +24,7 @@ class PodInputs(NamedTuple):
     """What an attempt needs on the cluster before its pods are made.
 
     Attributes:
-        places: What stands for the placeholders of its objects.
+        placeholders: What stands for the placeholders of its objects.
         pieces: The Secrets that hold its packages, where no volume does, and where each goes in the inbox.
         secrets: These, and the one with its secret variables.
     """
