@@ -139,10 +139,11 @@ class Entrypoint:
             import fiddle as fdl
 
             from nemo_run.cli.overriding.overrides import bind_default_configs
+            from nemo_run.core.runners.calling import call
 
             config = self.parse_partial(ctx.args)
             bind_default_configs(config)
-            fdl.build(config)()
+            call(fdl.build(config))
 
         command.__annotations__ = {"ctx": typer.Context, "return": None}
         parent.command(self.name, **options)(command)

@@ -105,7 +105,7 @@ def _entrypoint_of_command(words: Sequence[str]) -> RegisteredEntrypoint:
 def _entrypoint_of_script(text: str, name: str) -> RegisteredEntrypoint:
     """The entrypoint that a script gives to ``run.cli.main()``; the script runs as ``__main__``."""
     module = ModuleType("__main__")
-    module.__file__ = name
+    module.__file__ = name = str(Path(name).absolute())
     sys.modules["__main__"] = module  # where its classes are looked up from now on
     found: list[RegisteredEntrypoint] = []
     token = _captured.set(found)
@@ -329,12 +329,13 @@ def run_lazily(
         overrides: What was typed.
     """
     from nemo_run.cli.overriding.overrides import bind_default_configs
+    from nemo_run.core.runners.calling import call
 
     lazy = LazyEntrypoint(LazyTarget(target, script), factory or None, document, list(overrides))
     lazy._set(_args_=[tuple(change) for change in changes])  # noqa: SLF001  (ours)
     config = lazy.resolve()
     bind_default_configs(config)
-    return config.build()()
+    return call(config.build())
 
 
 # ---------------------------------------------------------------- lazy imports

@@ -108,8 +108,9 @@ def _run_here(
         import fiddle as fdl
 
         from nemo_run.config import Partial
+        from nemo_run.core.runners.calling import call
 
-        fdl.build(fdl.cast(Partial, task))()
+        call(fdl.build(fdl.cast(Partial, task)))
         return JobResult("", name, JobState.SUCCEEDED, 0)
     from nemo_run.errors import JobFailedError
     from nemo_run.run.direct import run_task

@@ -27,9 +27,10 @@ def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
     import fiddle as fdl
 
     from nemo_run.config import Partial
+    from nemo_run.core.runners.calling import call
 
     try:
-        fdl.build(fdl.cast(Partial, task))()
+        call(fdl.build(fdl.cast(Partial, task)))
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else int(e.code is not None)
         return code, f"exit code {code}" if code else ""

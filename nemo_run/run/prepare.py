@@ -70,10 +70,10 @@ def encode(value: Any) -> StoredTask:
 
 
 def _pickle_main(symbols: dict[str, Any]) -> bytes:
-    import cloudpickle
+    from nemo_run.run import pickling
 
     try:
-        return cloudpickle.dumps(symbols)  # type: ignore[no-any-return]
+        return pickling.dumps(symbols)
     except Exception as e:
         raise SerializationError(
             f"{', '.join(sorted(symbols))} cannot be sent to the task's process: {e}. They are defined in the script "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def load(task: str) -> Any:
     if "main" not in document:
         return decode(document["config"])
     _check_python(document.get("python", _this_python()))
-    return decode(document["config"], (path.parent / document["main"]).read_bytes())
+    return decode(document["config"], (path.parent / document["main"]).read_bytes(), is_task=True)
 
 
 def _check_python(pickled_by: str) -> None:
@@ -43,15 +44,24 @@ def _this_python() -> str:
     return ".".join(map(str, sys.version_info[:2]))
 
 
-def decode(document: Any, main: bytes = b"") -> Any:
-    """The configuration in a document, with what was pickled of the launching script."""
+def decode(document: Any, main: bytes = b"", *, is_task: bool = False) -> Any:
+    """Return the configuration in a document.
+
+    Args:
+        document: The document.
+        main: What was pickled of the launching script.
+        is_task: Whether the script becomes the ``__main__`` of this process.
+    """
     from nemo_run.config.document import from_document, symbols
 
     own: dict[str, Any] = {}
     if main:
-        import pickle
+        from nemo_run.core.runners import script
 
-        own = pickle.loads(main)  # noqa: S301  (it lies beside the task, in a folder that only its owner can write to)
+        loaded = script.load(main)
+        own = loaded.symbols
+        if is_task:
+            script.install(loaded)
     return from_document(document, resolve=lambda name: own[name] if name in own else symbols.resolve(name))
 
 
@@ -70,10 +80,13 @@ def main() -> None:
         build(load(args.package_cfg)).setup()
     import fiddle as fdl
 
+    from nemo_run.core.runners.calling import call
+
     task = load(args.task)
     function = build(task if isinstance(task, fdl.Partial) else fdl.cast(Partial, task))
     if not args.dryrun:
-        function()
+        sys.excepthook = traceback.print_exception  # unlike the interpreter's own, it finds the lines of the script
+        call(function)
 
 
 if __name__ == "__main__":
