@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nemo_run.core.execution.base import Command, JobRequest
-from nemo_run.core.execution.docker import DockerBackend, DockerExecutor, spec as container
+from nemo_run.core.execution.docker import DockerExecutor, spec as container
+from nemo_run.core.execution.docker.backend import DockerBackend
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.errors import ExecutorError

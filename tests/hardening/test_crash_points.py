@@ -18,7 +18,8 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import JobState, Plan
-from nemo_run.core.execution.local import LocalBackend, supervisor
+from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local.backend import LocalBackend
 from nemo_run.run.controller import Controller
 from nemo_run.run.store import ExperimentStore
 from tests.support import attempts, bash, eventually, own_processes, states

@@ -306,11 +306,11 @@ class Executor(ConfigurableMixin):
 
 _BUILT_IN = {
     "dgxcloud": "nemo_run.core.execution.dgxcloud.backend:DGXCloudBackend",
-    "docker": "nemo_run.core.execution.docker:DockerBackend",
+    "docker": "nemo_run.core.execution.docker.backend:DockerBackend",
     "kubeflow": "nemo_run.core.execution.kubeflow.backend:KubeflowBackend",
     "kubernetes": "nemo_run.core.execution.kubernetes.backend:KubernetesBackend",
     "lepton": "nemo_run.core.execution.lepton.backend:LeptonBackend",
-    "local": "nemo_run.core.execution.local:LocalBackend",
+    "local": "nemo_run.core.execution.local.backend:LocalBackend",
     "skypilot": "nemo_run.core.execution.skypilot.backend:SkypilotClusterBackend",
     "skypilot_jobs": "nemo_run.core.execution.skypilot_jobs.backend:SkypilotJobsBackend",
     "slurm": "nemo_run.core.execution.slurm.backend:SlurmBackend",

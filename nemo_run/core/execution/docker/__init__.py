@@ -7,45 +7,17 @@ What a container's end was is written into the folder of the attempt by whoever 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Executor, JobRequest
-from nemo_run.core.execution.docker import spec as container
-from nemo_run.core.execution.docker.client import Engine, default_connection, is_on_this_machine, sdk, why_not_usable
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
-from nemo_run.core.execution.shared.attempt_files import (
-    attempt_folder,
-    copy_matching,
-    final_status,
-    open_log,
-    rank_logs,
-)
-from nemo_run.core.execution.shared.log_reader import FileLog
-from nemo_run.core.files import write_json
-from nemo_run.core.packaging.archive import extract
+from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, OURS, port_bindings, ulimit
+from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
-from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.errors import ExecutorError
-
-_SCHEME = "docker://"
-_OOM_LAG = 0.5  # seconds by which an engine may hear of a kill for lack of memory later than of the end
-_GRACE = f"{container.LABEL}.grace"
-_KEEP = f"{container.LABEL}.keep"
-
-# States of a container, those of Podman included.
-_NOT_STARTED = ("created", "configured", "initialized")
-_ENDED = ("exited", "dead", "stopped")
 
 
 @dataclass(kw_only=True)
@@ -101,7 +73,7 @@ class DockerExecutor(Executor):
     ipc_mode: str | None = None
     healthcheck: dict[str, Any] = field(default_factory=dict)
     privileged: bool = False
-    network: str = container.DEFAULT_NETWORK
+    network: str = DEFAULT_NETWORK
     additional_kwargs: dict[str, Any] = field(default_factory=dict)
     volumes: list[str] = field(default_factory=list)
     packager: Packager = field(default_factory=GitArchivePackager)
@@ -155,336 +127,17 @@ class DockerExecutor(Executor):
             raise ExecutorError(f"DockerExecutor.container_image: {self.container_image!r} is not the name of an image")
         if self.pull not in ("missing", "always", "never"):
             raise ExecutorError(f"DockerExecutor.pull={self.pull!r}; it is 'missing', 'always' or 'never'")
-        container.limits(self)
-        container.port_bindings(self.ports)
+        parse_size(self.memory)
+        for limit in self.ulimits:
+            ulimit(limit)
+        port_bindings(self.ports)
         for volume in self.volumes:
             if not isinstance(volume, str) or not 2 <= len(volume.split(":")) <= 3:
                 raise ExecutorError(f"DockerExecutor.volumes: {volume!r} is not of the form 'source:target[:ro]'")
-        ours = sorted(set(self.additional_kwargs) & set(container.OURS))
+        ours = sorted(set(self.additional_kwargs) & set(OURS))
         if ours:
             raise ExecutorError(f"DockerExecutor.additional_kwargs: {', '.join(ours)} cannot be given here")
         try:
             json.dumps(self.additional_kwargs)
         except (TypeError, ValueError) as e:
             raise ExecutorError(f"DockerExecutor.additional_kwargs must be values that JSON can hold: {e}") from None
-
-
-class DockerBackend:
-    """Runs attempts as containers. What ended is in the attempts' folders, what has not is on the engine."""
-
-    name: ClassVar[str] = "docker"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
-    poll_interval: ClassVar[float] = 0.2
-
-    def __init__(self, **connection: str) -> None:
-        self._engine = Engine(connection or default_connection())
-        self._started: dict[str, float] = {}  # by handle; asked for once
-
-    # describing
-
-    def render(self, request: JobRequest) -> Plan:
-        """Describe a job: one container."""
-        executor = request.executor
-        if not isinstance(executor, DockerExecutor):
-            raise ExecutorError(f"job {request.job_id!r}: the docker engine needs a DockerExecutor, not {executor!r}")
-        if executor.nodes > 1 and executor.nodes != request.members:
-            raise ExecutorError(
-                f"job {request.job_id!r}: DockerExecutor.nodes={executor.nodes}, but its tasks are {request.members}; "
-                "a launcher spans the tasks of a job group: exp.add([task] * nodes, executor=..., name=...)"
-            )
-        options = container.container(executor, request)
-        options["labels"][_GRACE] = str(executor.grace)
-        if executor.keep_container:
-            options["labels"][_KEEP] = "1"
-        spec = {
-            "experiment": request.experiment_id,
-            "image": executor.container_image,
-            "pull": executor.pull,
-            "options": options,
-            "code_archive": request.code_archive,
-            "bundle_folder": str(Path(get_nemorun_home(), "runners")) if container.BUNDLE in options["command"] else "",
-        }
-        return Plan(self.name, request.job_id, request.directory, spec, default_connection(executor.docker_host))
-
-    def describe(self, plan: Plan) -> str:
-        """The ``docker run`` that does the same; values of secrets masked."""
-        return container.as_docker_run(plan.spec["image"], plan.directory, plan.spec["options"])
-
-    # submitting
-
-    def make_ready(self, plans: Sequence[Plan]) -> None:
-        """See to it that the engine answers and has the images."""
-        sdk()
-        from docker.models.containers import RUN_CREATE_KWARGS, RUN_HOST_CONFIG_KWARGS
-
-        known = {*RUN_CREATE_KWARGS, *RUN_HOST_CONFIG_KWARGS, "network", "ports", "volumes", "networking_config"}
-        for plan in plans:
-            unknown = sorted(set(plan.spec["options"]) - known)
-            if unknown:
-                what = ", ".join(unknown)
-                raise ExecutorError(f"job {plan.job_id!r}: additional_kwargs: the Docker SDK knows no {what}")
-        host = plans[0].connection["host"] if plans else ""
-        if plans and not is_on_this_machine(host):
-            raise ExecutorError(
-                f"job {plans[0].job_id!r}: the Docker engine at {host} is on another machine, where the files of the "
-                "job are not; use one on this machine"
-            )
-        for image, pull in sorted({(plan.spec["image"], plan.spec["pull"]) for plan in plans}):
-            self._engine.provide(image, pull)
-
-    def handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt's container, and its folder."""
-        return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
-
-    def submit(self, plan: Plan, attempt: int) -> str:
-        """Start the container of an attempt."""
-        spec, handle = plan.spec, self.handle(plan, attempt)
-        options = container.for_attempt(spec["options"], attempt)
-        self._prepare_folder(plan, attempt, self._engine.image_config(spec["image"]), options)
-        options["mounts"] = [*options.get("mounts", []), *_mounts(plan)]
-        self._engine.provide_network(options.get("network", ""))
-        self._engine.run(_name(plan, attempt), spec["image"], options)
-        _submitted_file(handle).touch(mode=0o600)
-        return handle
-
-    def _prepare_folder(self, plan: Plan, attempt: int, image: Mapping[str, Any], options: dict[str, Any]) -> None:
-        folder = attempt_folder(plan, attempt)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / "log").touch(mode=0o600)
-        if plan.spec["code_archive"]:
-            extract(plan.spec["code_archive"], Path(plan.directory, "code"))
-            _prepend_python_path(options["environment"], image)
-        user = options.get("user", image.get("User") or "")
-        if user.partition(":")[0] not in ("", "0", "root", str(os.getuid())):
-            _let_others_in(Path(plan.directory), folder)
-
-    def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if its container was started; if it was only created, it never will be."""
-        handle = self.handle(plan, attempt)
-        if _exit_file(handle).exists():
-            return handle
-        found = self._engine.inspect(_name(plan, attempt))
-        if found is None:
-            return None
-        if found["State"]["Status"] not in _NOT_STARTED:
-            _submitted_file(handle).touch(mode=0o600)
-            return handle
-        self._engine.remove(_name(plan, attempt))
-        return None
-
-    # following
-
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
-        found = {handle: _recorded(handle) for handle in handles}
-        if None in found.values():
-            there = self._engine.containers()
-            for handle in [handle for handle, status in found.items() if status is None]:
-                found[handle] = self._status(handle, there.get(_name_in(handle)))
-        return {handle: status for handle, status in found.items() if status is not None}
-
-    def _status(self, handle: str, entry: Mapping[str, Any] | None) -> JobStatus:
-        if entry is None:
-            return _recorded(handle) or _missing(handle)  # somebody else may have recorded its end meanwhile
-        state = entry["State"]
-        if state in _ENDED:
-            return self._record_end(handle)
-        if state in _NOT_STARTED:
-            return JobStatus(JobState.SUBMITTED)
-        self._enforce_cancel(handle, entry)
-        reason = "paused" if state == "paused" else "unhealthy" if "(unhealthy)" in entry.get("Status", "") else ""
-        return JobStatus(JobState.RUNNING, reason=reason, started=self._start_time(handle), node=os.uname().nodename)
-
-    def _start_time(self, handle: str) -> float | None:
-        if handle not in self._started:
-            found = self._engine.inspect(_name_in(handle))
-            started = _seconds(found["State"]["StartedAt"]) if found else None
-            if started is None:
-                return None
-            self._started[handle] = started
-        return self._started[handle]
-
-    def _record_end(self, handle: str) -> JobStatus:
-        """Write down how a container ended, then remove it."""
-        name, folder = _name_in(handle), _folder(handle)
-        found = self._engine.inspect(name)
-        if found is None:
-            return _recorded(handle) or _missing(handle)
-        cancelled = (folder / "cancel").exists()
-        if not cancelled and _may_lack_memory(found):
-            time.sleep(_OOM_LAG)
-            found = self._engine.inspect(name) or found
-        state = found["State"]
-        end = {
-            "exit_code": state["ExitCode"],
-            "reason": "cancelled" if cancelled else _reason(state, found["HostConfig"]),
-            "cancelled": cancelled,
-            "started": _seconds(state["StartedAt"]),
-            "ended": _seconds(state["FinishedAt"]),
-            "node": os.uname().nodename,
-        }
-        if words := self._engine.output(name, lines=1000):  # of the image's entry point, or why nothing could be run
-            with (folder / "log").open("ab") as log:
-                log.write(words)
-        write_json(_exit_file(handle), end)
-        if _KEEP not in found["Config"]["Labels"]:
-            self._engine.remove(name)
-        return final_status(end)
-
-    def cancel(self, handles: Iterable[str]) -> None:
-        """Ask the tasks to end (SIGTERM). Who does not within the grace is killed, by whoever looks at it then."""
-        handles = [handle for handle in handles if _folder(handle).is_dir() and not _exit_file(handle).exists()]
-        if not handles:
-            return
-        there = self._engine.containers()
-        for handle in handles:
-            entry = there.get(_name_in(handle))
-            if entry is None or entry["State"] in _ENDED:
-                continue
-            if not (_folder(handle) / "cancel").exists():
-                kill_at = time.time() + float(entry["Labels"][_GRACE])
-                write_json(_folder(handle) / "cancel", {"kill_at": kill_at})
-            self._engine.kill(entry["Id"], signal.SIGTERM)
-
-    def _enforce_cancel(self, handle: str, entry: Mapping[str, Any]) -> None:
-        cancel = _read(_folder(handle) / "cancel")
-        if cancel and cancel["kill_at"] <= time.time():
-            self._engine.kill(entry["Id"], signal.SIGKILL)
-
-    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until it is time to ask again."""
-        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
-        return list(handles)
-
-    # logs and files
-
-    def ranks(self, handle: str) -> list[int]:
-        """Ranks that have a log of their own."""
-        return sorted(rank_logs(_folder(handle)))
-
-    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
-        """The log of an attempt, or of one rank of it."""
-        return open_log(_folder(handle), rank, tail)
-
-    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
-        if not patterns:
-            return
-        cwd = Path(plan.spec["options"].get("working_dir", "/"))
-        if not cwd.is_relative_to(container.RUN_FOLDER):
-            raise ExecutorError(
-                f"it ran in {str(cwd)!r} of the container, which is gone; files are collected from below "
-                f"{container.CODE_FOLDER}, and always from $NEMO_RUN_ARTIFACTS"
-            )
-        copy_matching(Path(plan.directory, cwd.relative_to(container.RUN_FOLDER)), patterns, folder)
-
-    @staticmethod
-    def why_not_usable() -> str:
-        """Return why no container can run: the SDK is not installed, or no engine answers; empty if one can."""
-        return why_not_usable()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._engine.close()
-
-
-# --- folders and records -----------------------------------------------------------------------------------------
-
-
-def _name(plan: Plan, attempt: int) -> str:
-    return container.container_name(plan.spec["experiment"], plan.job_id, plan.directory, attempt)
-
-
-def _name_in(handle: str) -> str:
-    return handle.removeprefix(_SCHEME).partition("/")[0]
-
-
-def _folder(handle: str) -> Path:
-    return Path("/" + handle.removeprefix(_SCHEME).partition("/")[2])
-
-
-def _exit_file(handle: str) -> Path:
-    return _folder(handle) / "exit.json"
-
-
-def _submitted_file(handle: str) -> Path:
-    return _folder(handle) / "submitted"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        doc: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    return doc
-
-
-def _recorded(handle: str) -> JobStatus | None:
-    end = _read(_exit_file(handle))
-    return final_status(end) if end else None
-
-
-def _missing(handle: str) -> JobStatus:
-    if not _submitted_file(handle).exists():
-        return JobStatus(JobState.UNKNOWN, reason="the Docker engine has not heard of it")
-    if (_folder(handle) / "cancel").exists():
-        return JobStatus(JobState.CANCELLED, reason="cancelled, and its container was removed", ended=time.time())
-    reason = "its container was removed by somebody else; how the task ended is not known"
-    return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
-
-
-def _may_lack_memory(found: Mapping[str, Any]) -> bool:
-    """Whether it was killed, has a limit, and the engine does not say that it was the limit; not yet, perhaps."""
-    state = found["State"]
-    return bool(state["ExitCode"] == 137 and found["HostConfig"].get("Memory") and not state.get("OOMKilled"))
-
-
-def _reason(state: Mapping[str, Any], host_config: Mapping[str, Any]) -> str:
-    if state["ExitCode"] == 0:
-        return ""
-    if state.get("OOMKilled"):
-        limit = host_config.get("Memory")
-        return f"out of memory: it needed more than {limit / (1 << 20):g} MiB" if limit else "out of memory"
-    return str(state.get("Error") or "")
-
-
-def _seconds(timestamp: str) -> float | None:
-    """Seconds since the epoch of an engine's time stamp; ``None`` for its year 1.
-
-    >>> _seconds("1970-01-01T00:00:01.5Z"), _seconds("0001-01-01T00:00:00Z")
-    (1.5, None)
-    """
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", timestamp)
-    if not match or timestamp.startswith("0001-"):
-        return None
-    whole, fraction, zone = match.groups()
-    return datetime.fromisoformat(whole + zone.replace("Z", "+00:00")).timestamp() + float(fraction or 0)
-
-
-# --- what the task gets ------------------------------------------------------------------------------------------
-
-
-def _mounts(plan: Plan) -> Iterator[dict[str, Any]]:
-    yield {"Type": "bind", "Source": plan.directory, "Target": container.RUN_FOLDER, "ReadOnly": False}
-    if plan.spec["bundle_folder"]:
-        bundle = str(runner_bundle(Path(plan.spec["bundle_folder"])))
-        yield {"Type": "bind", "Source": bundle, "Target": container.BUNDLE, "ReadOnly": True}
-
-
-def _prepend_python_path(environment: dict[str, str], image: Mapping[str, Any]) -> None:
-    """The packaged code can be imported, beside what the user or the image has on the path."""
-    own = dict(entry.partition("=")[::2] for entry in image.get("Env") or [])
-    rest = environment.get("PYTHONPATH", own.get("PYTHONPATH", ""))
-    environment["PYTHONPATH"] = ":".join(filter(None, [container.CODE_FOLDER, rest]))
-
-
-def _let_others_in(directory: Path, attempt: Path) -> None:
-    """Let another user of the container read and write its job's files; on this machine, the folder above is closed."""
-    for path in (directory, directory / "attempts", attempt, attempt / "log"):
-        path.chmod(0o777 if path.is_dir() else 0o666)
-    for name in ("task.json", "main.pkl", "artifacts", "scripts", "code"):
-        for path in (directory / name, *(directory / name).rglob("*")):
-            if path.exists() and not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666))

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from nemo_run.core import extras
-from nemo_run.core.execution.docker.spec import LABEL, PRIVATE_NETWORK, is_made_for_us
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 
 if TYPE_CHECKING:
-    from docker import DockerClient
+    from docker import DockerClient as SdkClient
     from docker.models.containers import Container
     from docker.models.images import Image
+
+LABEL = "nemo-run"
+"""Label of every container and network of ours; the further ones begin with it."""
+
+PRIVATE_NETWORK = f"{LABEL}.network"
+"""Label with the network of the job group, which goes with the group's last container."""
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as unreachable
@@ -54,7 +59,7 @@ class _NobodyThereError(Exception):
     """Nobody listens at the engine's address."""
 
 
-class Engine:
+class DockerClient:
     """One engine. The connection is made when it is first needed, and again after it broke.
 
     Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError` where the
@@ -64,7 +69,7 @@ class Engine:
     def __init__(self, connection: Mapping[str, str]) -> None:
         self._host = connection["host"]
         self._certificates = connection.get("certificates", "")
-        self._client: DockerClient | None = None
+        self._client: SdkClient | None = None
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""
@@ -97,7 +102,7 @@ class Engine:
             return dict(found.attrs.get("Config") or {})
 
     @staticmethod
-    def _find_image(client: DockerClient, image: str) -> Image | None:
+    def _find_image(client: SdkClient, image: str) -> Image | None:
         import docker
 
         try:
@@ -120,7 +125,7 @@ class Engine:
                 raise
 
     @staticmethod
-    def _create(client: DockerClient, name: str, image: str, options: Mapping[str, Any]) -> Container:
+    def _create(client: SdkClient, name: str, image: str, options: Mapping[str, Any]) -> Container:
         import docker
 
         try:
@@ -206,7 +211,7 @@ class Engine:
     # errors in words
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[DockerClient]:
+    def _asking(self) -> Iterator[SdkClient]:
         docker = sdk()
         from requests.exceptions import RequestException
 
@@ -237,7 +242,7 @@ class Engine:
                 except OSError as e:
                     raise _NobodyThereError from e
 
-    def _connect(self, docker: Any) -> DockerClient:
+    def _connect(self, docker: Any) -> SdkClient:
         tls: Any = False
         if self._certificates:
             cert, key, ca = (str(Path(self._certificates, name)) for name in ("cert.pem", "key.pem", "ca.pem"))
@@ -247,8 +252,8 @@ class Engine:
             version = first.api.version(api_version=False)["ApiVersion"]
         return self._make_client(docker, tls, version)
 
-    def _make_client(self, docker: Any, tls: Any, version: str) -> DockerClient:
-        client: DockerClient = docker.DockerClient(base_url=self._host, tls=tls, timeout=_TIMEOUT, version=version)
+    def _make_client(self, docker: Any, tls: Any, version: str) -> SdkClient:
+        client: SdkClient = docker.DockerClient(base_url=self._host, tls=tls, timeout=_TIMEOUT, version=version)
         return client
 
     def _unreachable(self, error: BaseException) -> EngineUnreachableError:
@@ -273,7 +278,7 @@ def why_not_usable() -> str:
     """Return why the engine that is used by default cannot be; empty if it can."""
     engine = None
     try:
-        engine = Engine(default_connection())
+        engine = DockerClient(default_connection())
         engine.containers()
     except NemoRunError as error:
         return str(error)
@@ -312,7 +317,7 @@ def _check_working_dir(container: Container, image: str, options: Mapping[str, A
         raise ExecutorError(f"the image {image!r} has no folder {wanted!r} to work in; correct the working directory")
 
 
-def _pull(client: DockerClient, image: str) -> None:
+def _pull(client: SdkClient, image: str) -> None:
     """Pull an image, and show how far that is."""
     import docker
     from docker.utils import parse_repository_tag
@@ -335,3 +340,8 @@ def _pull(client: DockerClient, image: str) -> None:
             f"there is no image {image!r} here, and it could not be pulled: {e.explanation or e}; correct its name, "
             "log in to its registry (docker login), or build it"
         ) from e
+
+
+def is_made_for_us(network: str) -> bool:
+    """Whether a network is one that has to be made, not one that every engine has."""
+    return network not in ("", "host", "none", "bridge", "default") and not network.startswith("container:")

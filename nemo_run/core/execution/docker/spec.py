@@ -7,18 +7,19 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.docker.client import LABEL, PRIVATE_NETWORK, is_made_for_us
+from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, port_bindings, ulimit
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.shared.shipping import relocated
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.masking import masked, masked_arguments
-from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
     from nemo_run.core.execution.docker import DockerExecutor
@@ -28,16 +29,7 @@ RUN_FOLDER = f"/{RUNDIR_NAME}"
 
 CODE_FOLDER = f"{RUN_FOLDER}/code"
 BUNDLE = "/nemo_run_runner.zip"
-DEFAULT_NETWORK = "nemo_run"
 
-LABEL = "nemo-run"
-"""Label of every container and network of ours; the further ones begin with it."""
-
-PRIVATE_NETWORK = f"{LABEL}.network"
-"""Label with the network of the job group, which goes with the group's last container."""
-
-OURS = ("image", "command", "name", "detach", "remove", "auto_remove", "tty", "volumes", "ports")
-"""Arguments of the SDK that are not for ``additional_kwargs``."""
 
 # A container's output goes to a file in the attempt's folder: byte for byte, and there to be read when the container
 # is gone or the engine is down. These run the program with that file as its output; it keeps its process.
@@ -133,6 +125,14 @@ def working_dir(executor: DockerExecutor, request: JobRequest, command: Command)
     return "" if str(path) == "." else str(path)
 
 
+def absolute_volume(volume: str, cwd: str) -> str:
+    """A volume, with a relative folder or ``~`` of this machine as an absolute path; names of volumes stay."""
+    source, colon, rest = volume.partition(":")
+    if source.startswith(("./", "../", "~")) or source in (".", ".."):
+        source = os.path.normpath(os.path.join(cwd, os.path.expanduser(source)))  # noqa: PTH111, PTH118
+    return f"{source}{colon}{rest}"
+
+
 def limits(executor: DockerExecutor) -> dict[str, Any]:
     """What the task may use of the machine."""
     memory = parse_size(executor.memory)
@@ -151,49 +151,6 @@ def limits(executor: DockerExecutor) -> dict[str, Any]:
         "healthcheck": executor.healthcheck,
         "user": executor.user,
     }
-
-
-def ulimit(text: str) -> dict[str, Any]:
-    """``name=soft[:hard]``, or with a colon in place of the equals sign, as the SDK takes it.
-
-    >>> ulimit("nofile=1024:2048"), ulimit("memlock:-1")
-    ({'name': 'nofile', 'soft': 1024, 'hard': 2048}, {'name': 'memlock', 'soft': -1, 'hard': -1})
-    """
-    match = re.fullmatch(r"(\w+)[=:](-?\d+)(?::(-?\d+))?", text)
-    if not match:
-        raise ExecutorError(f"DockerExecutor.ulimits: {text!r} is not a limit; write e.g. 'nofile=1024:2048'")
-    name, soft, hard = match.groups()
-    return {"name": name, "soft": int(soft), "hard": int(hard or soft)}
-
-
-def port_bindings(ports: Iterable[str]) -> dict[str, list[dict[str, str]]]:
-    """``[[address:]port on this machine:]port in the container[/udp]``, as the SDK takes it.
-
-    >>> port_bindings(["8080:80", "127.0.0.1:53:53/udp"])
-    {'80/tcp': [{'HostPort': '8080'}], '53/udp': [{'HostPort': '53', 'HostIp': '127.0.0.1'}]}
-    """
-    bindings: dict[str, list[dict[str, str]]] = {}
-    for text in ports:
-        match = re.fullmatch(r"(?:(?:(\[[0-9a-fA-F:]+\]|[0-9.]+):)?(\d*):)?(\d+)(/tcp|/udp|/sctp)?", str(text))
-        if not match or not all(int(port) < 65536 for port in match.group(2, 3) if port):
-            raise ExecutorError(
-                f"DockerExecutor.ports: {text!r} is not a port; write '8080', '8080:80', or '127.0.0.1:8080:80/udp', "
-                "the port of this machine first"
-            )
-        address, host, inside, protocol = match.groups()
-        binding = {"HostPort": host or ("" if ":" in str(text) else inside)}
-        if address:
-            binding["HostIp"] = address.strip("[]")
-        bindings.setdefault(f"{inside}{protocol or '/tcp'}", []).append(binding)
-    return bindings
-
-
-def absolute_volume(volume: str, cwd: str) -> str:
-    """A volume, with a relative folder or ``~`` of this machine as an absolute path; names of volumes stay."""
-    source, colon, rest = volume.partition(":")
-    if source.startswith(("./", "../", "~")) or source in (".", ".."):
-        source = os.path.normpath(os.path.join(cwd, os.path.expanduser(source)))  # noqa: PTH111, PTH118
-    return f"{source}{colon}{rest}"
 
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -222,11 +179,6 @@ def networking(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
         return {"network": network}
     aliases = {"networking_config": {network: {"Aliases": [host]}}} if request.group else {}
     return {"network": network, "hostname": host, **aliases}
-
-
-def is_made_for_us(network: str) -> bool:
-    """Whether a network is one that has to be made, not one that every engine has."""
-    return network not in ("", "host", "none", "bridge", "default") and not network.startswith("container:")
 
 
 def _safe(name: str) -> str:

@@ -21,7 +21,8 @@ from nemo_run.core import extras
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Command, JobState, JobStatus
 from nemo_run.core.execution.launcher import Launcher
-from nemo_run.core.execution.local import LocalBackend, LocalExecutor, ray_nodes
+from nemo_run.core.execution.local import LocalExecutor, ray_nodes
+from nemo_run.core.execution.local.backend import LocalBackend
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.files import folder_name, make_folder, read_json, write_json
 from nemo_run.core.ray.engine import (

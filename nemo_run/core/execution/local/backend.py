@@ -1,0 +1,382 @@
+"""The backend of the local engine: attempts as processes, each watched by a supervisor of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, parse_duration, supervisor
+from nemo_run.core.execution.shared.attempt_files import (
+    attempt_folder,
+    copy_matching,
+    final_status,
+    open_log,
+    rank_logs,
+)
+from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.execution.shared.units import parse_size
+from nemo_run.core.masking import masked
+from nemo_run.core.packaging.archive import extract
+from nemo_run.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.tunnel.client import Tunnel
+
+
+_SCHEME = "local://"
+_AT_ONCE = 16  # attempts that are started at once
+
+
+class LocalBackend:
+    """Runs attempts through supervisors. All it knows of them is in their folders."""
+
+    name: ClassVar[str] = "local"
+    supports_dependencies: ClassVar[bool] = False
+    supports_groups: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = True
+    poll_interval: ClassVar[float] = 0.2
+
+    def __init__(self) -> None:
+        self._forker: subprocess.Popen[str] | None = None
+        self._pidfds: dict[str, int] = {}
+
+    # describing
+
+    def render(self, request: JobRequest) -> Plan:
+        """Describe a job: one process, its environment and limits."""
+        executor = request.executor
+        if not isinstance(executor, LocalExecutor):
+            raise ExecutorError(f"job {request.job_id!r}: the local engine needs a LocalExecutor, not {executor!r}")
+        layout = Layout(
+            nodes=1,  # this machine stands for all of them
+            processes_per_node=executor.nodes * executor.ntasks_per_node,
+            log_dir=ATTEMPT_FOLDER,
+            profile_dir=request.directory,
+        )
+        command = executor.get_launcher().wrap(request.command, layout)
+        base = str(Path(request.directory, "code")) if request.code_archive else request.cwd
+        env = {**executor.env_vars, **command.env}
+        if request.code_archive:
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [base, env.get("PYTHONPATH", "")]))
+        spec = {
+            "argv": list(command.argv),
+            "env": env,
+            "code_archive": request.code_archive,
+            "environment_file": request.environment_file,
+            "cwd": str(Path(base, Path(executor.working_dir).expanduser(), command.cwd)),
+            "timeout": parse_duration(executor.timeout),
+            "memory": parse_size(executor.memory),
+            "grace": executor.grace,
+            "leases": _leases(executor, request.lease_dir),
+        }
+        return Plan(self.name, request.job_id, request.directory, spec)
+
+    def describe(self, plan: Plan) -> str:
+        """The command as a shell would take it; values of secrets masked."""
+        spec = plan.spec
+        env = [f"{name}={shlex.quote(value)}" for name, value in masked(spec["env"]).items()]
+        lines = [f"cd {shlex.quote(spec['cwd'])}"] if spec["cwd"] else []
+        argv = _argv(plan, attempt_folder(plan, 1))
+        return "\n".join([*lines, " ".join([*env, *map(shlex.quote, argv)])])
+
+    # submitting
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return nothing: this machine can always run tasks."""
+        return ""
+
+    def make_ready(self, plans: Sequence[Plan]) -> None:
+        """Nothing to do: this machine is ready."""
+
+    def handle(self, plan: Plan, attempt: int) -> str:
+        """The attempt's folder, as a handle."""
+        return f"{_SCHEME}{attempt_folder(plan, attempt)}"
+
+    def submit(self, plan: Plan, attempt: int) -> str:
+        """Start an attempt under a supervisor of its own."""
+        answer = self.submit_many([(plan, attempt, ())])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
+        """Start attempts, each under a supervisor of its own."""
+        answers: list[str | ExecutorError] = []
+        for begin in range(0, len(attempts), _AT_ONCE):
+            answers += self._submit_some([(plan, attempt) for plan, attempt, _ in attempts[begin : begin + _AT_ONCE]])
+        return answers
+
+    def _submit_some(self, attempts: Sequence[tuple[Plan, int]]) -> list[str | ExecutorError]:
+        answers: dict[str, str | ExecutorError] = {}  # by handle
+        for plan, attempt in attempts:
+            handle = self.handle(plan, attempt)
+            try:
+                _lay_out(plan, attempt)
+                answers[handle] = handle
+            except ExecutorError as e:
+                answers[handle] = e
+        ready = [handle for handle, answer in answers.items() if answer == handle]
+        for handle, (pid, trouble) in zip(ready, self._fork([str(_folder(handle)) for handle in ready]), strict=True):
+            if trouble:
+                answers[handle] = ExecutorError(trouble)
+                continue
+            with contextlib.suppress(OSError):  # it has ended already, or this system has no pidfd: then it is polled
+                self._pidfds[handle] = os.pidfd_open(pid)
+        return list(answers.values())
+
+    def _fork(self, folders: Sequence[str]) -> list[tuple[int, str]]:
+        """Have supervisors forked for attempts; of each its pid, and what went wrong."""
+        if not folders:
+            return []
+        # Where the helper was killed, a new one is asked again: an attempt is run once, however often it is asked for.
+        answer = self._ask(folders) or self._ask(folders)
+        if not answer:
+            trouble = "the process that starts local tasks was killed; resume the experiment to go on"
+            return [(0, trouble)] * len(folders)
+        return [(pid, trouble) for pid, trouble in json.loads(answer)]
+
+    def _ask(self, folders: Sequence[str]) -> str:
+        if self._forker is not None and self._forker.poll() is not None:
+            self._close_forker()
+        if self._forker is None:
+            # Only names of folders cross these pipes. The environment stays behind: spec.json has the task's own.
+            self._forker = subprocess.Popen(
+                [sys.executable, "-I", "-S", supervisor.__file__],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={}, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        stdin, stdout = self._forker.stdin, self._forker.stdout
+        if stdin is None or stdout is None:  # for the type checker: both were asked for
+            raise ExecutorError("the process that starts local tasks has no pipes")
+        try:
+            stdin.write(json.dumps(folders) + "\n")
+            stdin.flush()
+            answer = stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self._close_forker()
+        return answer
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """This machine, and the job's folder."""
+        from nemo_run.core.tunnel.client import LocalTunnel
+
+        return LocalTunnel(job_dir=""), plan.directory
+
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """The attempt's handle if a supervisor has taken it; if none has, none ever will."""
+        folder = attempt_folder(plan, attempt)
+        if not folder.is_dir() or not (folder / "spec.json").exists():
+            return None
+        if supervisor.claim(str(folder), {"void": True}):
+            return None
+        try:
+            void = _owner(folder)["void"]
+        except ExecutorError:  # damaged; but somebody has taken it
+            void = False
+        return None if void else self.handle(plan, attempt)
+
+    # following
+
+    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+        """Status of all these attempts."""
+        return {handle: _status(_folder(handle)) for handle in handles}
+
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the supervisors to end their tasks; end what a lost supervisor left behind."""
+        elsewhere = [host for handle in handles if (host := _cancel(_folder(handle)))]
+        if elsewhere:
+            raise ExecutorError(f"tasks that run on {', '.join(sorted(set(elsewhere)))} can only be cancelled there")
+
+    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
+        """Wait for supervisors to end; the attempts that may have changed."""
+        poller, by_fd, blind = select.poll(), {}, []
+        for handle in handles:
+            fd = self._pidfd(handle)
+            if fd is None:
+                blind.append(handle)
+            else:
+                by_fd[fd] = handle
+                poller.register(fd, select.POLLIN)
+        pause = min(timeout, self.poll_interval) if blind else timeout
+        ready = [by_fd[fd] for fd, _ in poller.poll(max(pause, 0) * 1000) if fd in by_fd]
+        for handle in ready:
+            os.close(self._pidfds.pop(handle))
+        return ready + blind
+
+    def _pidfd(self, handle: str) -> int | None:
+        """A descriptor that becomes readable when the attempt's supervisor ends."""
+        if handle in self._pidfds:
+            return self._pidfds[handle]
+        try:
+            owner = _owner(_folder(handle))
+            fd = os.pidfd_open(owner["pid"]) if _is_alive(owner) else None
+        except (OSError, ExecutorError):  # gone meanwhile, too many open files, or not to be had on this system
+            fd = None
+        if fd is None:
+            return None
+        self._pidfds[handle] = fd
+        return fd
+
+    # logs
+
+    def ranks(self, handle: str) -> list[int]:
+        """Ranks that have a log of their own."""
+        return sorted(rank_logs(_folder(handle)))
+
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
+        """The log of an attempt, or of one rank of it."""
+        return open_log(_folder(handle), rank, tail)
+
+    def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
+        """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
+        copy_matching(Path(plan.spec["cwd"]), patterns, folder)
+
+    def close(self) -> None:
+        """End the helper that starts tasks; the tasks go on."""
+        self._close_forker()
+        for fd in self._pidfds.values():
+            os.close(fd)
+        self._pidfds.clear()
+
+    def _close_forker(self) -> None:
+        if self._forker is not None:
+            for pipe in (self._forker.stdin, self._forker.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):  # it may hold a request that a killed helper never read
+                        pipe.close()
+            self._forker.wait()
+            self._forker = None
+
+
+def _lay_out(plan: Plan, attempt: int) -> None:
+    """Put what its supervisor needs into an attempt's folder."""
+    folder = attempt_folder(plan, attempt)
+    env = {**plan.spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)}
+    if plan.spec["code_archive"]:
+        extract(plan.spec["code_archive"], Path(plan.directory, "code"))
+    try:
+        for part in (folder.parent, folder):
+            part.mkdir(exist_ok=True, mode=0o700)
+        supervisor.write_json(str(folder / "spec.json"), {**plan.spec, "argv": _argv(plan, folder), "env": env})
+    except OSError as e:
+        raise ExecutorError(f"{folder}: cannot be written: {e.strerror}") from e
+
+
+def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:
+    wanted = (("cpu", executor.cpus, available_cpus), ("gpu", executor.gpus, available_gpus))
+    return [{"kind": kind, "count": count, "ids": ids(), "folder": folder} for kind, count, ids in wanted if count]
+
+
+def _argv(plan: Plan, folder: Path) -> list[str]:
+    return [arg.replace(ATTEMPT_FOLDER, str(folder)) for arg in plan.spec["argv"]]
+
+
+def _folder(handle: str) -> Path:
+    return Path(handle.removeprefix(_SCHEME))
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """A file that a supervisor wrote; empty where it is not there."""
+    try:
+        doc = supervisor.read_json(str(path))
+    except FileNotFoundError:
+        return {}
+    except ValueError as e:
+        raise ExecutorError(str(e)) from e
+    if not isinstance(doc, dict) or any(key not in doc for key in keys):
+        raise ExecutorError(f"{path} is damaged: it is not what a supervisor writes")
+    return doc
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    """Who has claimed an attempt; empty where nobody has."""
+    owner = _read(folder / "supervisor.json", "void")
+    if owner and not owner["void"] and not all(key in owner for key in ("pid", "start", "boot", "host")):
+        raise ExecutorError(f"{folder / 'supervisor.json'} is damaged: it names no process")
+    return owner
+
+
+def _is_alive(owner: Mapping[str, Any]) -> bool:
+    if not owner or owner["void"] or owner["boot"] != supervisor.boot_id():
+        return False
+    return bool(supervisor.start_time(owner["pid"]) == owner["start"])
+
+
+def _cancel(folder: Path) -> str:
+    """Cancel an attempt; the name of the machine where it runs if that is another one."""
+    if not folder.is_dir() or (folder / "exit.json").exists():
+        return ""
+    try:
+        (folder / "cancel").touch(mode=0o600)
+        if supervisor.claim(str(folder), {"void": True}):
+            end = {"exit_code": None, "reason": "cancelled", "cancelled": True, "started": None, "ended": time.time()}
+            supervisor.write_json(str(folder / "exit.json"), end)
+            return ""
+    except OSError as e:
+        raise ExecutorError(f"{folder}: cannot be written: {e.strerror}; nothing was cancelled") from e
+    try:
+        owner = _owner(folder)
+    except ExecutorError:  # damaged: whoever that was, its processes can be told
+        owner = {}
+    if owner.get("host", os.uname().nodename) != os.uname().nodename:
+        return str(owner["host"])
+    if _is_alive(owner):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(owner["pid"], signal.SIGTERM)
+    else:
+        supervisor.end_members(str(folder))
+    return ""
+
+
+def _status(folder: Path) -> JobStatus:
+    if not folder.is_dir():
+        return JobStatus(JobState.UNKNOWN, reason=f"there is no such attempt: {folder}")
+    try:
+        return _recorded_status(folder)
+    except ExecutorError as e:  # a damaged file
+        if supervisor.members(str(folder)):
+            return JobStatus(JobState.RUNNING, reason=str(e))
+        reason = f"{e}; how the task ended is not known"
+        return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+
+
+def _recorded_status(folder: Path) -> JobStatus:
+    if end := _end(folder):
+        return end
+    owner = _owner(folder)
+    if not owner or owner["void"]:
+        return JobStatus(JobState.SUBMITTED)
+    host = owner["host"]
+    if host != os.uname().nodename:
+        return JobStatus(JobState.UNKNOWN, reason=f"runs on {host}; ask there", node=host)
+    running = _read(folder / "running.json", "started")
+    if _is_alive(owner):
+        if not running:
+            return JobStatus(JobState.PENDING, reason="waits for free devices", node=host)
+        return JobStatus(JobState.RUNNING, started=running["started"], node=host)
+    if end := _end(folder):  # it may have ended between the two looks
+        return end
+    what = "how the task ended is not known" if running else "the task had not begun"
+    reason = f"its supervisor was killed or the machine was restarted; {what}"
+    return JobStatus(JobState.FAILED, reason=reason, started=running.get("started"), ended=time.time(), lost=True)
+
+
+def _end(folder: Path) -> JobStatus | None:
+    """How an attempt ended, once that is recorded."""
+    end = _read(folder / "exit.json", "exit_code", "reason", "cancelled", "started", "ended")
+    return final_status(end) if end else None
