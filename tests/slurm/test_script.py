@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import slurm
 from nemo_run.core.execution.base import Command, ExecutorMacros, JobRequest, Plan
-from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_packaging_job_key, script
+from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_packaging_job_key, script, spec
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
 from nemo_run.errors import ExecutorError
@@ -41,7 +40,7 @@ def request_for(command: Command | None = None, job: str = "train", member: int 
 
 
 def batch_for(*args: Any, **options: Any) -> script.Batch:
-    return slurm.batch_of(slurm.render([request_for(*args, **options)])[0].spec)
+    return spec.batch_of(spec.render([request_for(*args, **options)])[0].spec)
 
 
 def flags(batch: script.Batch) -> list[str]:
@@ -140,8 +139,8 @@ def test_nothing_of_the_user_is_in_the_batch_script() -> None:
 )
 def test_scripts_are_valid_bash(options: dict[str, Any]) -> None:
     requests = [request_for(job=name, **options) for name in ("a", "b")]
-    for plans in (slurm.render(requests), slurm.render(requests[:1])):
-        text = script.batch_script(slurm.batch_of(plans[0].spec))
+    for plans in (spec.render(requests), spec.render(requests[:1])):
+        text = script.batch_script(spec.batch_of(plans[0].spec))
         subprocess.run(["bash", "-n"], input=text.encode(), check=True)
         assert "set -x" not in text
 
@@ -238,8 +237,8 @@ def test_names_of_files_can_be_overridden() -> None:
 def test_heterogeneous_components() -> None:
     options: dict[str, Any] = {"heterogeneous": True, "het_group_indices": [0, 0, 1]}
     requests = [request_for(job=f"m{i}", nodes=i + 1, **options) for i in range(3)]
-    plans = slurm.render(requests)
-    batch = slurm.batch_of(plans[0].spec)
+    plans = spec.render(requests)
+    batch = spec.batch_of(plans[0].spec)
     assert [component["nodes"] for component in batch.components] == [1, 3]
     assert script.batch_script(batch).count("#SBATCH hetjob") == 1
     assert [step.options[0] for step in batch.steps] == ["--het-group=0", "--het-group=0", "--het-group=1"]
@@ -264,7 +263,7 @@ def test_merge() -> None:
 
 
 def test_plans_hold_how_to_reach_the_cluster() -> None:
-    plan = slurm.render([request_for()])[0]
+    plan = spec.render([request_for()])[0]
     assert plan.connection == {
         "tunnel": {
             "kind": "ssh",
@@ -276,7 +275,7 @@ def test_plans_hold_how_to_reach_the_cluster() -> None:
             "pre_command": None,
         }
     }
-    other = slurm.render([request_for(tunnel=SSHTunnel(host="login", user="me", job_dir="/other"))])[0]
+    other = spec.render([request_for(tunnel=SSHTunnel(host="login", user="me", job_dir="/other"))])[0]
     assert other.backend_key == plan.backend_key
     assert Plan.from_json(plan.to_json()) == plan
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution import slurm
 from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
 from nemo_run.core.execution.shared.shipping import job_files
-from nemo_run.core.execution.slurm import queue, script
+from nemo_run.core.execution.slurm import commands, queue, script, spec
+from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.packaging.globs import Patterns
@@ -30,7 +30,6 @@ from nemo_run.core.tunnel import copying
 from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
 from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
 
-_SCHEME = "slurm://"
 _FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
 _TRANSIENT = re.compile(
@@ -39,31 +38,6 @@ _TRANSIENT = re.compile(
 )
 _NO_ACCOUNTS = re.compile(r"accounting storage is disabled|not found", re.IGNORECASE)
 _NOT_LIVE = re.compile(r"Invalid job id|already completing or completed|Job/step already|not found", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Handle:
-    """An attempt on a cluster.
-
-    Attributes:
-        job: Id of the Slurm job.
-        folder: The attempt's folder on the cluster.
-        member: Which member of a job group it is; ``None`` where it is none.
-    """
-
-    job: str
-    folder: str
-    member: int | None = None
-
-    def __str__(self) -> str:
-        return f"{_SCHEME}{self.job}{self.folder}" + (f"#{self.member}" if self.member is not None else "")
-
-    @classmethod
-    def parse(cls, text: str) -> Handle:
-        """The handle that :meth:`__str__` wrote."""
-        rest, _, member = text.removeprefix(_SCHEME).partition("#")
-        job, slash, folder = rest.partition("/")
-        return cls(job, slash + folder, int(member) if member else None)
 
 
 @dataclass
@@ -118,17 +92,17 @@ class SlurmBackend:
 
     def render(self, request: JobRequest) -> Plan:
         """Describe a job: a batch script, and the files that it needs."""
-        return slurm.render([request])[0]
+        return spec.render([request])[0]
 
     def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
         """Describe the tasks of a job group, which run as one job."""
-        return slurm.render(list(requests))
+        return spec.render(list(requests))
 
     def describe(self, plan: Plan) -> str:
         """The batch script and the files that it needs; values of secrets masked."""
         if plan.spec["member"]:
             return f"# runs in the job of the first task of its group, in {plan.spec['leader']}"
-        return script.describe(slurm.batch_of(plan.spec))
+        return script.describe(spec.batch_of(plan.spec))
 
     def handle(self, plan: Plan, attempt: int) -> str:
         """Empty: Slurm gives a job its id."""
@@ -176,7 +150,7 @@ class SlurmBackend:
         there = self._run(posix(check, *sources)).split()
         for (target, source), is_there in zip(sources.items(), there, strict=True):
             if is_there != "1":
-                self._run(posix(_PUT_PACKAGE, posixpath.dirname(target), target), Path(source).read_bytes())
+                self._run(posix(commands.PUT_PACKAGE, posixpath.dirname(target), target), Path(source).read_bytes())
             self._cluster.sent.add(target)
 
     def submit(self, plan: Plan, attempt: int) -> str:
@@ -205,8 +179,8 @@ class SlurmBackend:
             lines.setdefault(base, []).append(_line(plan, attempt, after))
         answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
-            self._run(posix(_UNPACK, base), _tar(base, entries))
-            answers[base] = _by_number(self._run(posix(_SUBMIT), "".join(lines[base]).encode()))
+            self._run(posix(commands.UNPACK, base), _tar(base, entries))
+            answers[base] = _by_number(self._run(posix(commands.SUBMIT), "".join(lines[base]).encode()))
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
         numbers = {base: itertools.count() for base in answers}
@@ -228,7 +202,7 @@ class SlurmBackend:
         folder = _attempt(plan, attempt)
         if plan.spec["member"]:
             folder = f"{plan.spec['leader']}/attempts/{attempt}"
-        answer = self._run(posix(_RECOVER, folder)).strip()
+        answer = self._run(posix(commands.RECOVER, folder)).strip()
         if answer == "?":
             job = self._find(folder)
             if not job:
@@ -334,7 +308,7 @@ class SlurmBackend:
         if not wanted:
             return
         folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
-        out = self._tunnel.execute(posix(_ENDS), folders.encode()).decode().splitlines()
+        out = self._tunnel.execute(posix(commands.ENDS), folders.encode()).decode().splitlines()
         for (text, _), line in zip(wanted.items(), out, strict=False):
             code, when, why = [*line.split(" "), "", ""][:3]
             if code.isdigit():
@@ -404,81 +378,6 @@ class SlurmBackend:
 
 # --- what goes over the tunnel ----------------------------------------------------------------------------------------
 
-_PUT_PACKAGE = """\
-umask 077; mkdir -p -- "$1" && new=$(mktemp -d -- "$1/.new-XXXXXX") || exit
-trap 'rm -rf -- "$new"' EXIT
-case $2 in
-*.zip) cat > "$new/x" && mv -f -- "$new/x" "$2" ;;
-*) mkdir "$new/x" && tar -xzf - -C "$new/x" && find "$new/x" -type f -exec chmod a-w {} + &&
-   { mv -T -- "$new/x" "$2" 2>/dev/null || [ -d "$2" ]; } ;;
-esac"""
-
-_UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
-
-# For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
-# A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.
-_SUBMIT = r"""
-mask=$(umask)  # jobs inherit it: it is to be the user's own
-umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
-drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
-sbatch="${drop:+env $drop}sbatch --parsable"
-submit() {
-  if ! true 2>/dev/null > "$folder/claimed"; then
-    if read -r id 2>/dev/null < "$folder/job_id"; then echo "$n S ${id%%;*}"
-    else echo "$n E it was submitted before"; fi
-    return
-  fi
-  true >| "$folder/job_id" 2>| "$folder/sbatch.err"
-  umask "$mask"
-  $sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh" \
-    </dev/null >| "$folder/job_id" 2>| "$folder/sbatch.err"
-  code=$?
-  umask 077
-  if [ "$code" -eq 0 ] && read -r id < "$folder/job_id"; then echo "$n S ${id%%;*}"
-  else
-    echo failed >| "$folder/failed"
-    echo "$n E $(tr '\n' ' ' < "$folder/sbatch.err")"
-  fi
-}
-join() {
-  if read -r id 2>/dev/null < "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S ${id%%;*}"
-  else echo "$n E the first task of its group was not submitted"; fi
-}
-all=$(cat; echo .)  # else it would lose empty lines at its end
-share() {  # the leaders, or the other members of groups, whose number modulo $2 is $1
-  n=-1
-  while IFS= read -r folder && IFS= read -r leader && IFS= read -r dependency; do
-    n=$((n + 1))
-    [ $((n % $2)) -eq "$1" ] || continue
-    if [ "$leader" = "$folder" ]; then [ "$3" = leaders ] && submit; else [ "$3" = members ] && join; fi
-  done <<END
-$all
-END
-}
-for i in 0 1 2 3; do share "$i" 4 leaders & done
-wait
-share 0 1 members
-true"""
-
-_RECOVER = """\
-umask 077; set -C; mkdir -p -- "$1" || exit
-[ ! -e "$1/void" ] || { echo void; exit; }
-if true 2>/dev/null > "$1/claimed"; then echo void > "$1/void"; echo void; exit; fi
-for i in 1 2 3 4 5 6 7 8 9 10; do
-  if read -r id 2>/dev/null < "$1/job_id"; then echo "${id%%;*}"; exit; fi
-  [ ! -e "$1/failed" ] || break
-  sleep 0.5
-done
-echo '?'"""
-
-_ENDS = r"""
-while IFS= read -r folder; do
-  for f in "$folder/end.member" "$folder/end.0"; do
-    [ -s "$f" ] && { read -r code why < "$f"; echo "$code $(stat -c %.9Y "$f") $why"; continue 2; }
-  done
-  echo '?'
-done"""
-
 
 def _attempt(plan: Plan, attempt: int) -> str:
     return f"{plan.spec['folder']}/attempts/{attempt}"
@@ -495,7 +394,7 @@ def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
 
 
 def _by_number(text: str) -> dict[int, str]:
-    """The answers to :data:`_SUBMIT`, by the numbers of the attempts."""
+    """The answers to :data:`commands.SUBMIT`, by the numbers of the attempts."""
     answers = (line.partition(" ") for line in text.splitlines())
     return {int(number): answer for number, _, answer in answers if number.isdigit()}
 
@@ -506,7 +405,7 @@ def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]
     if folder != plan.directory:
         files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
     if plan.spec["member"] == 0:
-        batch = slurm.batch_of(plan.spec)
+        batch = spec.batch_of(plan.spec)
         texts = {f"{_attempt(plan, attempt)}/job.sh": script.batch_script(batch)}
         for step in batch.steps:
             texts[f"{step.folder}/attempts/{attempt}/environment.sh"] = script.environment_file(step)

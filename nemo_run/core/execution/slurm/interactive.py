@@ -7,16 +7,11 @@ import posixpath
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol
 
-from nemo_run.core.execution.slurm import script
-from nemo_run.core.execution.slurm.options import container_options, sbatch_options
-from nemo_run.core.tunnel.client import Callback, LocalTunnel, RunResult, SSHTunnel, Tunnel, posix
+from nemo_run.core.execution.slurm.options import SlurmOptions, container_options, flag, sbatch_options
+from nemo_run.core.tunnel.client import Callback, LocalTunnel, RunResult, Tunnel, posix
 from nemo_run.errors import CommandError, ExecutorError
-
-if TYPE_CHECKING:
-    from nemo_run.core.execution.slurm import SlurmExecutor
-    from nemo_run.devspace.base import DevSpace
 
 SPACE_FILE = "devspace.json"
 """In the folder of a development space: what it is called."""
@@ -27,14 +22,14 @@ exec code tunnel --accept-server-license-terms --name "$1"
 """
 
 
-class InteractiveSlurm:
-    """What :class:`SlurmExecutor` offers for work in the terminal."""
+class Space(Protocol):
+    """What is asked of a development space."""
 
-    tunnel: SSHTunnel | LocalTunnel
-    container_image: str | None
-    container_mounts: list[str]
-    job_name_prefix: str | None
-    job_dir: str
+    name: str
+
+
+class InteractiveSlurm(SlurmOptions):
+    """What :class:`~nemo_run.core.execution.slurm.SlurmExecutor` offers for work in the terminal."""
 
     @property
     def local(self) -> LocalTunnel:
@@ -75,7 +70,7 @@ class InteractiveSlurm:
             **kwargs: For :meth:`Tunnel.run`.
         """
         options = self._interactive_options(job_name)
-        options += container_options(self._as_executor, [*(env_vars or {})], self.container_mounts)
+        options += container_options(self, [*(env_vars or {})], self.container_mounts)
         options += [f"--{name}={value}" for name, value in (arg_dict or {}).items()]
         return self.slurm.run(f"{shlex.join(['srun', *options, *(flags or [])])} {cmd}", env=env_vars, **kwargs)
 
@@ -84,21 +79,17 @@ class InteractiveSlurm:
         return self.srun("bash", job_name=job_name, flags=["--pty"], hide=False, pty=True)
 
     def _interactive_options(self, job_name: str) -> list[str]:
-        options = {**sbatch_options(self._as_executor), "job_name": f"{self.job_name_prefix or ''}{job_name}"}
+        options = {**sbatch_options(self), "job_name": f"{self.job_name_prefix or ''}{job_name}"}
         for name in ("open_mode", "array", "signal"):
             options.pop(name, None)
-        flags = [script.flag(name, value).removeprefix("#SBATCH ") for name, value in options.items()]
-        return [word for flag in flags for word in shlex.split(flag)]
-
-    @property
-    def _as_executor(self) -> SlurmExecutor:
-        return cast("SlurmExecutor", self)
+        flags = [flag(name, value).removeprefix("#SBATCH ") for name, value in options.items()]
+        return [word for text in flags for word in shlex.split(text)]
 
     # development spaces
 
     def launch_devspace(
         self,
-        space: DevSpace,
+        space: Space,
         job_name: str = "interactive",
         env_vars: dict[str, str] | None = None,
         add_workspace_to_pythonpath: bool = True,
@@ -136,7 +127,7 @@ class InteractiveSlurm:
             raise CommandError(f"development space {space.name!r} ended with exit code {result.exited}", result)
         return result
 
-    def connect_devspace(self, space: DevSpace, tunnel_dir: str | Path | None = None) -> Callback:
+    def connect_devspace(self, space: Space, tunnel_dir: str | Path | None = None) -> Callback:
         """Something to keep a tunnel open with: it says how to connect, and ends when the space does.
 
         Args:

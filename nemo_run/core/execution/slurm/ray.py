@@ -17,7 +17,8 @@ from nemo_run.core.execution.base import JobRequest
 from nemo_run.core.execution.jobs import Command, JobState, JobStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.slurm import SlurmExecutor
-from nemo_run.core.execution.slurm.backend import Handle, SlurmBackend
+from nemo_run.core.execution.slurm.backend import SlurmBackend
+from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.files import folder_name, make_folder
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.ray import node

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.core.execution.shared.shell_words import word
+from nemo_run.core.execution.slurm.options import flag
 from nemo_run.core.masking import masked
-from nemo_run.errors import ExecutorError
 
 ATTEMPT = "\0\0"
 """Stands for the number of the attempt."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./~-][A-Za-z0-9_@+=:,./~%-]*\Z")
 _IN_FILE_NAME = {"j": "SLURM_JOB_ID", "A": "SLURM_ARRAY_JOB_ID", "a": "SLURM_ARRAY_TASK_ID", "x": "SLURM_JOB_NAME"}
 _FILE_NAME_PART = re.compile(r"%([A-Za-z%])|\$\{?(SLURM_[A-Z_]+)(?::-0)?\}?")
 
@@ -91,27 +90,7 @@ class Batch:
     measure_memory: bool = False
 
 
-# --- options ------------------------------------------------------------------------------------------------------
-
-
-def flag(name: str, value: Any) -> str:
-    """An option of ``sbatch``, as it stands in a script.
-
-    >>> flag("comment", "two words"), flag("exclusive", True)
-    ('#SBATCH --comment="two words"', '#SBATCH --exclusive')
-    """
-    option = f"--{name.replace('_', '-')}"
-    if not re.match(r"--[A-Za-z][A-Za-z0-9-]*\Z", option):
-        raise ExecutorError(f"{name!r} is not the name of an option of sbatch")
-    if value is True:
-        return f"#SBATCH {option}"
-    text = str(value)
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise ExecutorError(f"the sbatch option {option} cannot contain line ends or control characters: {text!r}")
-    if _PLAIN.match(text):
-        return f"#SBATCH {option}={text}"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'#SBATCH {option}="{escaped}"'
+# --- file names -----------------------------------------------------------------------------------------------------
 
 
 def file_name(pattern: str) -> str:

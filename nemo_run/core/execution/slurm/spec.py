@@ -1,0 +1,221 @@
+"""What a job becomes on Slurm: from requests to the plan of a batch job. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.jobs import Command, Plan
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.shared.shipping import run_by_bundle
+from nemo_run.core.execution.slurm import script
+from nemo_run.core.execution.slurm.options import SlurmJobDetails, SlurmOptions, container_options, sbatch_options
+from nemo_run.core.tunnel.client import LocalTunnel
+from nemo_run.errors import ExecutorError
+
+RUN_DIR = "/nemo_run"
+"""The job's own folder, as a task in a container sees it; elsewhere the same path stands for it in arguments."""
+_RUN_DIR_ON_HOST = "/$nemo_run"  # in a mount: the job's own folder on the cluster
+_RUN_DIR_IN_WORD = re.compile(rf"(?:^|(?<=[=:,])){RUN_DIR}(?=/|$)")
+
+
+def render(requests: list[JobRequest]) -> list[Plan]:
+    """Plans of the tasks of one Slurm job: a single task, or those of a job group, of which the first leads. Pure."""
+    executors = [_executor_of(request) for request in requests]
+    first, leader = executors[0], requests[0]
+    steps = [_step(request, executor, len(requests)) for request, executor in zip(requests, executors, strict=True)]
+    base = _base(leader, first)
+    if len(requests) > 1 and first.heterogeneous:
+        components = first.component_indices(len(requests))
+        steps = [
+            replace(step, options=[f"--het-group={index}", *step.options])
+            for step, index in zip(steps, components, strict=True)
+        ]
+        sets = [_options(leader, executors[components.index(i)], steps[0]) for i in range(components[-1] + 1)]
+    else:
+        sets = [_options(leader, first, steps[0])]
+    batch = script.Batch(
+        title=f"Job {leader.group or leader.job_id!r} of experiment {leader.experiment_id!r}, made by NeMo-Run",
+        components=sets,
+        steps=steps,
+        packages=f"{base}/.packages",
+        setup=first.setup_lines or "",
+        retries=first.retries,
+        end_on=leader.end_group_on if first.monitor_group_job else "never",
+        pause=max(first.wait_time_for_group_job, 0),
+        measure_memory=first.memory_measure,
+    )
+    plans = []
+    for index, (request, executor, step) in enumerate(zip(requests, executors, steps, strict=True)):
+        spec: dict[str, Any] = {
+            "base": base,
+            "folder": step.folder,
+            "leader": steps[0].folder,
+            "member": index,
+            "members": len(requests),
+            "env": dict(executor.env_vars),
+            "code_archive": request.code_archive,
+            "dependency_type": first.dependency_type,
+            "dependencies": first.parse_deps(),
+            "cwd": _on_cluster(step.cwd, step),
+        }
+        if index == 0:
+            spec["batch"] = {**vars(batch), "steps": [vars(step) for step in steps]}  # asdict() is slow
+        plans.append(Plan("slurm", request.job_id, request.directory, spec, {"tunnel": executor.tunnel.connection()}))
+    return plans
+
+
+def batch_of(spec: Mapping[str, Any]) -> script.Batch:
+    """The batch job in the spec of a plan."""
+    doc = spec["batch"]
+    return script.Batch(**{**doc, "steps": [script.Step(**step) for step in doc["steps"]]})
+
+
+def _executor_of(request: JobRequest) -> SlurmOptions:
+    if not isinstance(request.executor, SlurmOptions):
+        raise ExecutorError(f"job {request.job_id!r}: the slurm engine needs a SlurmExecutor, not {request.executor!r}")
+    return request.executor
+
+
+def _base(request: JobRequest, executor: SlurmOptions) -> str:
+    """Folder on the cluster below which the folders of all jobs are."""
+    return executor.tunnel.job_dir.rstrip("/") or str(Path(executor.experiment_dir or request.directory).parents[1])
+
+
+def _folder(request: JobRequest, executor: SlurmOptions) -> str:
+    """The job's own folder on the cluster."""
+    root = Path(executor.experiment_dir or request.directory).parents[1]
+    directory = Path(request.directory)
+    inside = directory.relative_to(root) if directory.is_relative_to(root) else Path(directory.name)
+    return f"{_base(request, executor)}/{inside}"
+
+
+def _on_cluster(path: str, step: script.Step) -> str:
+    return f"{step.folder}{path.removeprefix(step.inside)}" if path.startswith(f"{step.inside}/") else path
+
+
+def _step(request: JobRequest, executor: SlurmOptions, members: int) -> script.Step:
+    folder = _folder(request, executor)
+    inside = RUN_DIR if executor.container_image else folder
+    here = isinstance(executor.tunnel, LocalTunnel) and not executor.container_image
+    link = executor.packager.symlink_from_remote_dir or ""
+    code = f"{inside}/code"
+    base = request.cwd if here and not request.code_archive and not link else code
+    bundled = run_by_bundle(request.command, f"{inside}/runner.zip")
+    launcher = executor.get_launcher()
+    command = _Names(request.directory, inside, "" if here else "python3").apply(bundled, executor)
+    command = launcher.wrap(command, _layout(executor, inside, sys.executable if here else "python3"))
+    env = {**executor.env_vars, **command.env}
+    if request.code_archive or link:
+        env["PYTHONPATH"] = ":".join(filter(None, [code, env.get("PYTHONPATH", "")]))
+    tasks = 1 if launcher.one_per_node else executor.ntasks_per_node
+    details = _details(request, executor, folder)
+    return script.Step(
+        folder=folder,
+        inside=inside,
+        options=_srun_options(executor, folder, env, tasks, members),
+        argv=[
+            _with_alias(arg.replace(ATTEMPT_FOLDER, f"{inside}/attempts/{script.ATTEMPT}"), inside)
+            for arg in command.argv
+        ],
+        env={name: _with_alias(value, inside) for name, value in env.items()},
+        cwd=posixpath.join(base, command.cwd) if command.cwd else base,
+        log=str(details.srun_stdout),
+        ranks=executor.nodes * tasks,
+        error_log="" if executor.stderr_to_stdout else str(details.srun_stderr),
+        code=bool(request.code_archive),
+        code_link=link,
+        runner=bundled is not request.command,
+    )
+
+
+def _with_alias(text: str, inside: str) -> str:
+    return text if inside == RUN_DIR else _RUN_DIR_IN_WORD.sub(lambda _: inside, text)
+
+
+def _layout(executor: SlurmOptions, inside: str, python: str) -> Layout:
+    processes = executor.nproc_per_node()
+    return Layout(
+        nodes=executor.nodes,
+        processes_per_node=processes,
+        head_node=script.HEAD_NODE,
+        node_rank=script.NODE_RANK,
+        log_dir=f"{ATTEMPT_FOLDER}/node.{script.NODE_RANK}.{processes}",
+        profile_dir=inside,
+        python=python,
+    )
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a command of this machine is called on the cluster."""
+
+    directory: str
+    inside: str
+    python: str
+
+    def apply(self, command: Command, executor: SlurmOptions) -> Command:
+        """The command, with the job's folder, the Python and the macros of the cluster."""
+        argv = [self._word(arg, executor) for arg in command.argv]
+        if self.python and argv[0] == sys.executable:
+            argv[0] = self.python
+        env = {name: self._word(value, executor) for name, value in command.env.items()}
+        return replace(command, argv=tuple(argv), env=env)
+
+    def _word(self, text: str, executor: SlurmOptions) -> str:
+        macros = executor.macro_values()
+        expanded = macros.substitute(text) if "_var}" in text else text
+        if expanded != text:
+            names = rf"{macros.head_node_ip_var}|SLURM_[A-Z_]+|{macros.het_group_host_var}_\d+"
+            expanded = re.sub(rf"\$\{{?({names})\}}?", "\0\\1\0", expanded)
+        first, *rest = expanded.split(self.directory)
+        there = (self.inside if part[:1] in ("", "/") else self.directory for part in rest)
+        return first + "".join(folder + part for folder, part in zip(there, rest, strict=True))
+
+
+def _srun_options(executor: SlurmOptions, folder: str, env: Mapping[str, str], tasks: int, members: int) -> list[str]:
+    options = ["--kill-on-bad-exit=1", "--wait=60"]
+    if executor.cpus_per_task:
+        options.append(f"--cpus-per-task={executor.cpus_per_task}")  # srun does not take it over from sbatch
+    if members > 1:
+        options += ["--overlap", f"--nodes={executor.nodes}", f"--ntasks={executor.nodes * tasks}"]
+        options.append(f"--ntasks-per-node={tasks}")
+    mounts = [mount.replace(_RUN_DIR_ON_HOST, folder, 1) for mount in executor.container_mounts]
+    options += container_options(executor, list(env), [*mounts, f"{folder}:{RUN_DIR}"])
+    return [*options, *(executor.srun_args or [])]
+
+
+def _details(request: JobRequest, executor: SlurmOptions, folder: str) -> SlurmJobDetails:
+    details = deepcopy(executor.job_details)
+    details.job_name = details.job_name or re.sub(r"[^A-Za-z0-9._-]+", "-", request.job_id)
+    details.folder = details.folder or folder
+    return details
+
+
+def _options(request: JobRequest, executor: SlurmOptions, step: script.Step) -> dict[str, Any]:
+    """Options of sbatch for a job, or for one component of a heterogeneous one."""
+    options = sbatch_options(executor)
+    details = _details(request, executor, step.folder)
+    number = "%A_%a" if executor.array else "%j"
+    prefix = executor.job_name_prefix
+    if prefix is None:
+        prefix = f"{executor.account}-{executor.account.split('_')[-1]}." if executor.account else ""
+    defaults = {
+        "job_name": f"{prefix}{request.group or request.job_id}",
+        "output": str(details.stdout).replace("%j", number),
+        "chdir": step.folder,
+    }
+    if not executor.stderr_to_stdout:
+        defaults["error"] = str(details.stderr).replace("%j", number)
+    if executor.retries:
+        options.setdefault("requeue", True)
+    if executor.get_launcher().one_per_node:
+        options["ntasks_per_node"] = 1
+    return {**defaults, **options}
