@@ -13,7 +13,7 @@ ENGINE = """
 
     from nemo_run import LocalExecutor
     from nemo_run.core.execution.base import JobState
-    from nemo_run.core.execution.local import LocalBackend
+    from nemo_run.core.execution.local.backend import LocalBackend
     from nemo_run.errors import ExecutorError
 
     ASKED = Path("asked")
