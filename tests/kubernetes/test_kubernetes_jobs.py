@@ -150,7 +150,7 @@ def test_a_pod_that_somebody_deletes_is_lost_and_runs_only_once(
     cluster.delete("v1", "Pod", jobs.namespace, jobs.pod(handle)["metadata"]["name"])
     status = jobs.end(handle)
     assert (status.state, status.exit_code, status.lost) == (JobState.FAILED, None, True)
-    assert "deleted by somebody" in status.reason
+    assert "was deleted" in status.reason
     assert jobs.log(handle) == "begun\n"
 
 
@@ -160,7 +160,7 @@ def test_a_job_that_somebody_deletes_is_lost(jobs: Jobs, cluster: KubernetesClie
     cluster.delete("batch/v1", "Job", jobs.namespace, name)
     status = jobs.end(handle)
     assert (status.state, status.lost) == (JobState.FAILED, True)
-    assert "deleted by somebody" in status.reason
+    assert "was deleted" in status.reason
 
 
 def test_a_node_that_is_lost(jobs: Jobs, kubernetes_node: KubernetesCluster) -> None:

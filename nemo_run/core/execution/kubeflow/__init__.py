@@ -31,17 +31,17 @@ class KubeflowExecutor(KubeflowOptions):
     """
 
     def get_job_body(self, name: str, command: list[str]) -> dict[str, Any]:
-        """The TrainJob that runs a command as it is, for Kubeflow Trainer 2.1. Pure."""
+        """Return the TrainJob that runs a command as it is, for Kubeflow Trainer 2.1. Pure."""
         return for_version("podTemplateOverrides", described_body(self, name, command))
 
     def copy_to_workspace(self, local_path: str, remote_path: str, label: str = "datamover") -> None:
-        """Copy a file or folder of this machine to a path on ``workdir_pvc``; nothing without one."""
+        """Copy a file or folder of this machine to a path on ``workdir_pvc``, if there is one."""
         if claim := VolumeClaim.of(self, self.namespace):
             with standalone.connected(self) as client:
                 shipping.copy_to_volume(client, claim, Path(local_path), self._on_volume(remote_path))
 
     def copy_from_workspace(self, remote_path: str, local_path: str, label: str = "datamover") -> None:
-        """Copy a file or folder on ``workdir_pvc`` to a path of this machine; nothing without one."""
+        """Copy a file or folder on ``workdir_pvc`` to a path of this machine, if there is one."""
         if claim := VolumeClaim.of(self, self.namespace):
             with standalone.connected(self) as client:
                 shipping.copy_from_volume(client, claim, self._on_volume(remote_path), Path(local_path))
@@ -66,25 +66,25 @@ class KubeflowExecutor(KubeflowOptions):
         return name, state
 
     def status(self, job_name: str) -> KubeflowJobState | None:
-        """State of a TrainJob; ``None`` where there is none."""
+        """Return the state of a TrainJob; ``None`` if there is none."""
         with standalone.connected(self) as client:
             return standalone.state_of(client.get(API_VERSION, KIND, self.namespace, job_name))
 
     def fetch_logs(self, job_name: str, stream: bool = False, lines: int = 100, timeout: int = 60) -> Iterable[str]:
-        """Lines of the logs of a TrainJob; with ``stream`` as they come, until it has ended."""
+        """Return the last lines of the logs of a TrainJob, or with ``stream`` all lines until it has ended."""
         return standalone.follow(self, job_name) if stream else standalone.last_lines(self, job_name, lines)
 
     def cancel(self, job_name: str, wait: bool = False, timeout: int = 300, poll_interval: int = 5) -> bool | None:
-        """Delete a TrainJob; with ``wait``, whether it and its pods are gone in time."""
+        """Delete a TrainJob; with ``wait``, return whether it and its pods are gone in time."""
         there = standalone.delete(self, job_name)
         return standalone.is_gone_within(self, job_name, timeout, poll_interval) if there and wait else None
 
     def materialize_launch_script(self, cmd: list[str], max_retries: int = 0) -> None:
-        """Write ``launch.sh`` into the job's folder; its command is a line of shell, as given."""
+        """Write ``launch.sh`` into the job's folder; the words of the command are a line of shell."""
         standalone.write_launch_script(self, cmd, max_retries)
 
     def package(self, packager: Packager, job_name: str) -> None:
-        """Copy the job's folder and ``workdir_local_path`` to ``code_dir``; nothing without a volume."""
+        """Copy the job's folder and ``workdir_local_path`` to ``code_dir``, if there is a volume."""
         for folder in filter(None, (self.workdir_local_path, self.job_dir)):
             self.copy_to_workspace(folder, self.code_dir, label=job_name)
 

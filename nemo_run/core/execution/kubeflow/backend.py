@@ -1,7 +1,7 @@
 """Attempts as TrainJobs, whose pods a runtime of the cluster describes.
 
-What an attempt's end was is written into its folder by whoever sees it first, with its logs; then the TrainJob is
-deleted. Whether a failed pod is started again within an attempt is for the runtime to say.
+The process that first observes the end of an attempt writes it into its folder, with the logs, and deletes the
+TrainJob. The runtime decides whether a failed pod is started again within an attempt.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ _OVER = ("Complete", "Failed")
 
 @dataclass(frozen=True)
 class TrainJobHandle(PodHandle):
-    """An attempt whose pods a TrainJob has made."""
+    """Handle of an attempt whose pods belong to a TrainJob."""
 
     scheme: ClassVar[str] = "kubeflow"
     container: ClassVar[str] = CONTAINER
 
     @property
     def selector(self) -> str:
-        """How its pods are found."""
+        """Labels by which its pods are found."""
         return f"{_JOB_SET_LABEL}={self.name}"
 
     @staticmethod
     def node_of(pod: Pod) -> int:
-        """Rank of the node that a pod is."""
+        """Return the rank of a pod."""
         metadata = pod["metadata"]
         return int((metadata.get("labels") or {}).get(INDEX) or (metadata.get("annotations") or {}).get(INDEX) or 0)
 
@@ -75,14 +75,14 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     what_makes_pods: ClassVar[str] = KIND
 
     def __init__(self, **connection: str) -> None:
-        """Take note of how to connect."""
+        """Keep how to connect; nothing is asked for yet."""
         super().__init__(**connection)
         self._field = ""
 
     # describing
 
     def render(self, request: JobRequest) -> Plan:
-        """Describe a job: one TrainJob."""
+        """Describe a task as one TrainJob."""
         executor = request.executor
         if not isinstance(executor, KubeflowOptions):
             raise ExecutorError(f"job {request.job_id!r}: kubeflow needs a KubeflowExecutor, not {executor!r}")
@@ -107,7 +107,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         return Plan(self.name, request.job_id, request.directory, spec, connection)
 
     def describe(self, plan: Plan) -> str:
-        """The TrainJob for the newest version of Kubeflow Trainer, less the packages; values of secrets masked."""
+        """Return the TrainJob for the newest Kubeflow Trainer, without packages and with secrets masked."""
         placeholders = placeholders_of(plan, 1)
         newest = trainer.for_version(trainer.OVERRIDES[0], plan.spec["described"])
         job = fill(newest, {**placeholders, **SHOWN_PACKAGES})
@@ -123,7 +123,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     # submitting
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
-        """See to it that the cluster would take the TrainJobs as they are, and that their volumes have the packages."""
+        """Check that the cluster would accept the TrainJobs as they are, and put the packages on their volumes."""
         by_volume = shipping.for_volumes(plans)
         for plan in plans:
             self._check(plan)
@@ -164,7 +164,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             )
 
     def _body(self, plan: Plan, pieces: Sequence[tuple[str, Object]]) -> Object:
-        """The TrainJob in the words of this cluster."""
+        """Return the TrainJob as this cluster's version has it."""
         described = plan.spec["described"]
         pod = described["pod"]
         volumes = inbox_volumes(pod["spec"]["volumes"], shipping.inbox(pieces))
@@ -172,12 +172,12 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         return trainer.for_version(self._served_field(), described, plan.job_id)
 
     def _served_field(self) -> str:
-        """How this cluster's version calls changes of pods."""
+        """Return the field in which this cluster's version takes changes of pods."""
         self._field = self._field or served_field(self._client)
         return self._field
 
     def submit(self, plan: Plan, attempt: int) -> str:
-        """Create the objects of an attempt; those that are there already stay."""
+        """Create the objects of an attempt; those that exist stay."""
         this = self._attempt(plan, attempt)
         placeholders, pieces, secrets = PodInputs.of(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -192,7 +192,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         return this.handle
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if its TrainJob was created."""
+        """Return the attempt's handle if its TrainJob was created."""
         this = self._attempt(plan, attempt)
         if this.recorded() or self._client.get(*_TRAIN_JOB, this.namespace, this.name):
             (this.folder / "submitted").touch(mode=0o600)
@@ -236,7 +236,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         return still(status)
 
     def _record(self, this: TrainJobHandle, job: Object, pods: Mapping[int, Pod], status: JobStatus) -> JobStatus:
-        """Keep what an attempt left, write down how it ended, then delete its TrainJob."""
+        """Keep the logs of an attempt, write down how it ended, then delete its TrainJob."""
         with this.locked():
             if recorded := this.recorded():
                 return recorded
@@ -254,7 +254,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         return recorded
 
     def cancel(self, handles: Iterable[str]) -> None:
-        """Ask the tasks to end (SIGTERM). Their nodes kill those that do not within the grace."""
+        """Request the tasks to end (SIGTERM); their nodes kill those that do not within the grace period."""
         for this in map(TrainJobHandle.parse, handles):
             if not this.folder.is_dir() or this.recorded():
                 continue
@@ -265,7 +265,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             self._end(this, pods)
 
     def _end(self, this: TrainJobHandle, pods: Mapping[int, Pod]) -> None:
-        """End what of an attempt has not ended."""
+        """End the pods of an attempt that have not ended."""
         if not any(pod["spec"].get("nodeName") for pod in pods.values()):
             change = {"spec": {"suspend": True}}
             self._client.patch(*_TRAIN_JOB, this.namespace, this.name, change, merge="application/merge-patch+json")
@@ -276,7 +276,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     # files
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Copy what the task left on its volume; without one, it went with the pods."""
+        """Copy the artifacts of a task from its volume."""
         if not plan.spec["volume"]:
             if patterns:
                 raise ExecutorError(
@@ -293,11 +293,11 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         shipping.collect(self._client, VolumeClaim.from_json(plan.spec["volume"]), folders, patterns, folder)
 
 
-# --- what a cluster says -------------------------------------------------------------------------------------------
+# --- the state of objects -------------------------------------------------------------------------------------------
 
 
 def served_field(client: KubernetesClient) -> str:
-    """How a cluster's version of Kubeflow Trainer calls changes of pods; not all users may see the definition."""
+    """Return the field in which a cluster takes changes of pods; not all users may read the definition."""
     definition = client.request("GET", _DEFINITION, absent=(403, 404))
     found = trainer.served_field(trainer.schema_of_definition(definition)) if definition else None
     for path in () if found else _DOCUMENTS:
@@ -311,14 +311,14 @@ def _age(obj: Object) -> str:
 
 
 def _condition(job: Object) -> Mapping[str, Any]:
-    """The condition that holds of a TrainJob: that it is over, or suspended."""
+    """Return the condition that holds for a TrainJob: that it is over, or suspended."""
     conditions = (job.get("status") or {}).get("conditions") or []
     held = [entry for entry in conditions if entry["status"] == "True"]
     return next((entry for entry in held if entry["type"] in _OVER), held[0] if held else {})
 
 
 def _final(status: JobStatus, condition: Mapping[str, Any]) -> JobStatus:
-    """How an attempt ended: as its TrainJob says, with what its pods know of it."""
+    """Return how an attempt ended: the state of its TrainJob, with the details of its pods."""
     ended = status.ended or seconds(condition.get("lastTransitionTime"))
     if condition["type"] == "Complete":
         return replace(status, state=JobState.SUCCEEDED, exit_code=0, reason="", ended=ended)
@@ -329,7 +329,7 @@ def _final(status: JobStatus, condition: Mapping[str, Any]) -> JobStatus:
 
 
 def _hopeless(job: Object, pods: Mapping[int, Pod]) -> str:
-    """Why an attempt cannot start, where it has tried for long enough."""
+    """Return why an attempt cannot start once its time to start is over; else empty."""
     limit = float((job["metadata"].get("annotations") or {}).get(START_TIMEOUT, 0))
     for rank, pod in pods.items():
         reason = broken(pod)

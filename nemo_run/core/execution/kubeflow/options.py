@@ -1,4 +1,4 @@
-"""What a user says of a task on Kubeflow Trainer."""
+"""The options of a task on Kubeflow Trainer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class KubeflowOptions(PodOptions):
         namespace: Namespace of the TrainJob.
         image: The image; by default that of the runtime.
         data_mover_image: Image of the pod that copies to ``workdir_pvc``; it needs ``sh`` and ``tar``.
-        restart_policy: Kept for programs that set it: what happens to a failed pod is for the runtime to say.
+        restart_policy: Accepted for compatibility; the runtime decides what happens to a failed pod.
         spec_kwargs: Merged into the specification of the TrainJob.
         workdir_local_path: Folder of this machine whose content is copied to ``code_dir`` on the volume at launch.
-        train_job_basename: How names of TrainJobs begin; by default with the name of the job.
+        train_job_basename: Beginning of the names of TrainJobs; by default the name of the job.
         start_timeout: Seconds after which a pod whose image cannot be pulled, or whose container cannot be made, has
             failed. A pod that waits for a node goes on waiting.
         keep_job: Leave the TrainJob on the cluster when it has ended.
@@ -47,12 +47,12 @@ class KubeflowOptions(PodOptions):
 
     @property
     def code_dir(self) -> str:
-        """Folder on ``workdir_pvc`` for files of this job, of this user alone."""
+        """Folder on ``workdir_pvc`` for the files of this job, apart from those of other users."""
         parts = [getpass.getuser(), *filter(None, (self.experiment_id, PurePosixPath(self.job_dir).name)), "code"]
         return str(PurePosixPath(self.workdir_pvc_path, *parts))
 
     def check(self) -> None:
-        """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
+        """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
         super().check()
         if self.workdir_local_path and not self.workdir_pvc:
             raise ExecutorError("KubeflowExecutor.workdir_local_path needs a volume to copy to: set workdir_pvc")

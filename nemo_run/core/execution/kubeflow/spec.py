@@ -1,4 +1,4 @@
-"""What a task becomes on Kubeflow Trainer: the pods of :mod:`_kubernetes_spec` as changes of a runtime's. Pure."""
+"""The TrainJob of a task: its pod as changes of that of a runtime. Pure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 _OF_THE_RUNTIME = ("restartPolicy", "shareProcessNamespace", "enableServiceLinks", "hostname", "subdomain")
 
-# The runtime tells each pod where the first one is; what Kubernetes knows by itself is in NODE_RANK.
+# The runtime gives each pod the address of the first one; Kubernetes itself provides NODE_RANK.
 _HEAD = 'export MASTER_ADDR="${PET_MASTER_ADDR:-$MASTER_ADDR}"\n'
 
 
 def job_name(executor: KubeflowOptions, request: JobRequest) -> str:
-    """Name of the attempts of a job, less their number; JobSet adds up to 17 characters for its pods."""
+    """Return the name of the attempts of a task without their number; JobSet adds up to 17 characters for its pods."""
     name = attempt_name(request)
     digest = name.rpartition("-")[2]
     base = re.sub(r"[^a-z0-9]+", "-", (executor.train_job_basename or name.rpartition("-")[0]).lower()).strip("-")
@@ -39,7 +39,7 @@ def job_name(executor: KubeflowOptions, request: JobRequest) -> str:
 
 
 def described_job(executor: KubeflowOptions, request: JobRequest, namespace: str) -> tuple[Object, dict[str, str]]:
-    """The TrainJob of an attempt, less what differs from attempt to attempt; and the values of its secret variables."""
+    """Return the TrainJob of an attempt, with placeholders, and the values of its secret variables."""
     pod = pod_spec(executor, request)
     task = pod.pop("containers")[0]
     host = f"{NAME}-{CONTAINER}-0-0.{NAME}"  # as JobSet calls the first pod
@@ -62,7 +62,7 @@ def described_job(executor: KubeflowOptions, request: JobRequest, namespace: str
 
 
 def described(executor: KubeflowOptions, metadata: Object, container: Object, pod: Object) -> Object:
-    """A TrainJob with what the executor says of it."""
+    """Return a TrainJob with the options of an executor."""
     names = {"resources": "resourcesPerNode"}
     given = {names.get(key, key): value for key, value in container.items() if key not in ("name", "image") and value}
     own = {
@@ -81,7 +81,7 @@ def described(executor: KubeflowOptions, metadata: Object, container: Object, po
 
 
 def described_body(executor: KubeflowOptions, name: str, command: list[str]) -> Object:
-    """A TrainJob that runs a command as it is, without an experiment; not yet in the words of a version."""
+    """Return a TrainJob, for no version yet, that runs a command as it is."""
     env = [*({"name": key, "value": value} for key, value in executor.env_vars.items()), *executor.env_list]
     given = {"command": list(command), "env": env, "resources": resources(executor)}
     mounts = [{"name": CONTAINER, "volumeMounts": executor.volume_mounts}] if executor.volume_mounts else []
@@ -101,5 +101,5 @@ def described_body(executor: KubeflowOptions, name: str, command: list[str]) -> 
 
 
 def slug(name: str) -> str:
-    """A name as a TrainJob can have it."""
+    """Return a name that a TrainJob can have."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:33].strip("-") or "job"

@@ -1,4 +1,4 @@
-"""TrainJobs without an experiment: for programs that call the methods of an executor themselves."""
+"""TrainJobs without an experiment, for programs that call the methods of an executor themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nemo_run.core.execution.pods.log import PodLog
 from nemo_run.errors import ExecutorError
 
 _TRAIN_JOB = (API_VERSION, KIND)
-_PAUSE = 1.0  # seconds between two looks at logs
+_PAUSE = 1.0  # seconds between two reads of the logs
 
 
 class KubeflowJobState(Enum):
@@ -35,7 +35,7 @@ OVER = (KubeflowJobState.SUCCEEDED, KubeflowJobState.FAILED)
 
 @contextlib.contextmanager
 def connected(executor: KubeflowOptions) -> Iterator[KubernetesClient]:
-    """Give a client of the cluster of an executor; close it at the end."""
+    """Yield a client of the cluster of an executor, and close it at the end."""
     with contextlib.closing(KubernetesClient(executor.connection())) as client:
         yield client
 
@@ -72,7 +72,7 @@ def wait_until_running(executor: KubeflowOptions, name: str, timeout: float, pau
 
 
 def state_of(job: Object | None) -> KubeflowJobState | None:
-    """State of a TrainJob; ``None`` where there is none."""
+    """Return the state of a TrainJob; ``None`` if there is none."""
     if job is None:
         return None
     status = job.get("status") or {}
@@ -140,7 +140,7 @@ def _pods(client: KubernetesClient, executor: KubeflowOptions, name: str) -> lis
 
 
 def write_launch_script(executor: KubeflowOptions, command: list[str], max_retries: int) -> None:
-    """Write ``launch.sh`` into the job's folder: the command, with the executor's variables, and tries if it fails."""
+    """Write ``launch.sh`` into the job's folder: the command, with the executor's variables and retries."""
     exports = [f"export {name}={shlex.quote(value)}" for name, value in executor.env_vars.items()]
     tries = max_retries + 1
     text = "\n".join(

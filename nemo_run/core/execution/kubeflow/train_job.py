@@ -1,4 +1,4 @@
-"""What a job becomes on Kubeflow Trainer: a TrainJob, in the words of the version that a cluster has. Pure."""
+"""TrainJobs as the versions of Kubeflow Trainer have them. Pure."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _OURS = sorted({name for names in _POD_FIELDS.values() for name in names} - set(
 
 
 def train_job(metadata: Object, runtime: str, trainer: Object, pod: Object, spec: Mapping[str, Any]) -> Object:
-    """A TrainJob with the changes of its pods beside it, not yet in the words of a version.
+    """Return a TrainJob with the changes of its pods beside it, for no version yet.
 
     Args:
         metadata: Its metadata.
         runtime: Name of the ClusterTrainingRuntime.
-        trainer: What of the task's container a TrainJob says itself.
-        pod: ``metadata`` and ``spec`` of the pods, as far as they are to be changed.
+        trainer: Fields of the task's container that a TrainJob has itself.
+        pod: Changes of ``metadata`` and ``spec`` of the pods.
         spec: Merged into its specification.
     """
     own = {"runtimeRef": {"name": runtime}, "trainer": trainer}
@@ -48,15 +48,15 @@ def train_job(metadata: Object, runtime: str, trainer: Object, pod: Object, spec
 
 
 def for_version(field: str, described: Object, job_id: str = "") -> Object:
-    """The TrainJob for a version of Kubeflow Trainer.
+    """Return the TrainJob for a version of Kubeflow Trainer.
 
     Args:
         field: The version's field for changes of pods, one of :data:`OVERRIDES`.
-        described: What :func:`train_job` returned.
-        job_id: Whose it is, for errors.
+        described: The result of :func:`train_job`.
+        job_id: The job, for errors.
 
     Raises:
-        ExecutorError: The version cannot say it.
+        ExecutorError: The version lacks a field.
     """
     pod = {"metadata": {}, "spec": {}, **described["pod"]}
     known = _POD_FIELDS[field]
@@ -88,13 +88,13 @@ def for_version(field: str, described: Object, job_id: str = "") -> Object:
 
 
 def served_field(schema: Mapping[str, Any]) -> str | None:
-    """The field that a version has, from the schema of the specification of TrainJobs."""
+    """Return the field of :data:`OVERRIDES` that a version has, from the schema of the specification of TrainJobs."""
     fields = schema.get("properties") or {}
     return next((field for field in OVERRIDES if field in fields), None)
 
 
 def schema_of_definition(definition: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Schema of the specification, from the CustomResourceDefinition."""
+    """Return the schema of the specification from the CustomResourceDefinition."""
     version = API_VERSION.partition("/")[2]
     for entry in definition["spec"]["versions"]:
         if entry["name"] == version:
@@ -104,7 +104,7 @@ def schema_of_definition(definition: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def schema_of_document(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Schema of the specification, from what a cluster publishes of all its kinds (OpenAPI 2 or 3)."""
+    """Return the schema of the specification from a cluster's OpenAPI document (version 2 or 3)."""
     schemas = document.get("definitions") or (document.get("components") or {}).get("schemas") or {}
     for schema in schemas.values():
         kinds = schema.get("x-kubernetes-group-version-kind") or []
@@ -114,7 +114,7 @@ def schema_of_document(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def dropped(sent: Any, kept: Any, path: str = "") -> Iterator[str]:
-    """Paths of what a server did not keep of an object.
+    """Yield the paths of the fields of an object that a server did not keep.
 
     >>> list(dropped({"a": {"b": 1}, "c": [{"d": 2}]}, {"a": {}, "c": [{"d": 2}]}))
     ['a.b']

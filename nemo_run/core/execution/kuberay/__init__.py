@@ -1,7 +1,7 @@
-"""Ray clusters on Kubernetes: what a user says of one, and the objects of ``ray.io/v1`` that this becomes.
+"""Ray clusters on Kubernetes: the options of one, and its objects of ``ray.io/v1``.
 
-The KubeRay operator makes the pods. All functions here are pure; the conversation with the cluster is in
-:mod:`nemo_run.run.ray`.
+The KubeRay operator creates the pods. All functions here are pure; :mod:`nemo_run.core.execution.kuberay.ray` talks
+to the cluster.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class KubeRayWorkerGroup:
     Attributes:
         group_name: Name of the group.
         replicas: Number of workers, each of them a pod.
-        min_replicas: What the autoscaler leaves at least; by default ``replicas``.
-        max_replicas: What the autoscaler makes at most; by default ``replicas``.
+        min_replicas: Least number that the autoscaler leaves; by default ``replicas``.
+        max_replicas: Greatest number that the autoscaler creates; by default ``replicas``.
         gpus_per_worker: GPUs of each worker.
         cpu_requests: CPUs that a worker's node must have free, e.g. ``"8"`` or ``"500m"``.
         memory_requests: Memory that it must have free, e.g. ``"64Gi"``.
@@ -77,7 +77,7 @@ class KubeRayWorkerGroup:
     annotations: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """A group that is not said to scale does not."""
+        """Set the limits of the autoscaler to ``replicas`` where they are not given."""
         if self.min_replicas is None:
             self.min_replicas = self.replicas
         if self.max_replicas is None:
@@ -150,11 +150,11 @@ class KubeRayExecutor(Executor):
     kubeconfig: str | None = None
 
     def __post_init__(self) -> None:
-        """Without an image, that of the Ray project."""
+        """Set the image of the Ray project if none is given."""
         self.image = self.image or f"rayproject/ray:{self.ray_version}"
 
     def backend(self) -> Backend:
-        """Refused: this executor is for Ray clusters and jobs."""
+        """Raise :class:`~nemo_run.errors.ExecutorError`: this executor is for Ray clusters and jobs only."""
         raise ExecutorError(
             "a KubeRayExecutor runs Ray clusters and Ray jobs, not the tasks of an experiment: "
             "use RayJob(name=..., executor=executor).start(command=..., workdir=...) of nemo_run.run.ray, "
@@ -162,21 +162,21 @@ class KubeRayExecutor(Executor):
         )
 
     def nnodes(self) -> int:
-        """Nodes of the Ray cluster: the head and all workers."""
+        """Return the number of nodes of the Ray cluster: the head and all workers."""
         return 1 + sum(group.replicas for group in self.worker_groups)
 
     def nproc_per_node(self) -> int:
-        """GPUs of a worker, of the largest group; 1 where there are none."""
+        """Return the number of GPUs of a worker of the largest group; 1 if there are none."""
         return max([1, *(group.gpus_per_worker or 1 for group in self.worker_groups)])
 
     def get_cluster_body(self, name: str) -> dict[str, Any]:
-        """The ``RayCluster`` object.
+        """Return the ``RayCluster`` object.
 
         Args:
             name: Its name.
 
         Raises:
-            ExecutorError: The name or an option makes no sense.
+            ExecutorError: The name or an option is invalid.
         """
         self.check()
         check_object_name(name, "the name of the Ray cluster")
@@ -227,7 +227,7 @@ class KubeRayExecutor(Executor):
         )
 
     def pod_spec(self, name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """The spec of a pod with one container, which has Ray's image.
+        """Return the specification of a pod with one container, which has Ray's image.
 
         Args:
             name: Name of the container.
@@ -244,7 +244,7 @@ class KubeRayExecutor(Executor):
         return deepcopy(_extended(spec, self.spec_kwargs))
 
     def check(self) -> None:
-        """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
+        """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
         super().check()
         check_name(self.namespace, "KubeRayExecutor.namespace")
         if not isinstance(self.image, str) or not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):
@@ -274,7 +274,7 @@ class KubeRayExecutor(Executor):
 
 
 def check_name(name: object, where: str, longest: int = 63) -> None:
-    """Raise :class:`~nemo_run.errors.ExecutorError` where Kubernetes would not accept a name.
+    """Check a name; raise :class:`~nemo_run.errors.ExecutorError` if Kubernetes would not accept it.
 
     >>> check_name("ml-cluster", "name")
     """
@@ -288,7 +288,7 @@ def check_name(name: object, where: str, longest: int = 63) -> None:
 
 
 def check_object_name(name: str, where: str, longest: int = MAX_CLUSTER_NAME) -> None:
-    """The same for a Ray cluster or job, after which the operator names services.
+    """Check the name of a Ray cluster or job, from which the operator makes names of services.
 
     >>> check_object_name("ml-cluster", "name")
     """
@@ -301,7 +301,7 @@ def check_object_name(name: str, where: str, longest: int = MAX_CLUSTER_NAME) ->
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """All values as text, which is what Kubernetes takes.
+    """Return all values as text, the type that Kubernetes accepts.
 
     >>> _texts({"num-cpus": 0, "block": True})
     {'num-cpus': '0', 'block': 'true'}
@@ -319,7 +319,7 @@ def _resources(group: KubeRayWorkerGroup) -> dict[str, dict[str, Any]]:
 
 
 def _merged(key: str, first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """Both lists of named things; of two with one name, the second."""
+    """Return the entries of both lists; of two with one name, the second."""
     identity = _IDENTITY[key]
     found: dict[Any, Any] = {}
     for i, item in enumerate([*first, *second]):
@@ -328,7 +328,7 @@ def _merged(key: str, first: Iterable[Mapping[str, Any]], second: Iterable[Mappi
 
 
 def _extended(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with further fields; lists of named things are joined, anything else is replaced."""
+    """Return the base with further fields; lists of named entries are joined, anything else is replaced."""
     joined = {key: _merged(key, base[key], value) for key, value in more.items() if key in _IDENTITY and key in base}
     return {**base, **more, **joined}
 

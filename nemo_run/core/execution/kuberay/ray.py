@@ -1,7 +1,7 @@
 """Ray on Kubernetes, where the KubeRay operator runs.
 
-A cluster is a ``RayCluster`` object; one for the time of a job belongs to a ``RayJob`` object. The operator sees to the
-pods, so nothing of ours has to stay.
+A cluster is a ``RayCluster`` object; one for the time of a job belongs to a ``RayJob`` object. The operator manages the
+pods, so that no process of ours needs to stay.
 """
 
 from __future__ import annotations
@@ -65,23 +65,23 @@ class KubeRay:
         return why_no_pods() or extras.lacking(("httpx", "websockets"), "ray-jobs", "a Ray job")
 
     def place(self, executor: ClusterExecutor) -> str:
-        """Context and namespace."""
+        """Return the context and the namespace."""
         executor = kuberay_executor(ClusterSpec("", executor))
         return f"{_connection(executor).get('context', 'this pod')}/{executor.namespace}"
 
     def describe(self, spec: ClusterSpec) -> str:
-        """The object, in YAML."""
+        """Return the object in YAML."""
         return as_yaml(object_of(spec))
 
     def start(self, spec: ClusterSpec) -> Record:
         """Create the object."""
         obj, connection = object_of(spec), _connection(kuberay_executor(spec))
         with contextlib.closing(KubernetesClient(connection)) as client:
-            _make_room(client, obj)
+            _delete_ended(client, obj)
             return _record(connection, client.create(obj))
 
     def find(self, spec: ClusterSpec) -> Record | None:
-        """A living object of that name which is ours."""
+        """Return the record of an object of that name that is ours and has not ended."""
         executor = kuberay_executor(spec)
         connection = _connection(executor)
         with contextlib.closing(KubernetesClient(connection)) as client:
@@ -92,7 +92,7 @@ class KubeRay:
         return None
 
     def status(self, record: Record) -> ClusterStatus:
-        """How the cluster is: what the operator says, then the pods, then Ray itself."""
+        """Return the status of a cluster: from the operator, then from the pods, then from Ray itself."""
         with _connected(record) as client:
             owner = _owner(client, record)
             if owner is None or is_gone(owner):
@@ -106,7 +106,7 @@ class KubeRay:
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
-        """Through a forwarded port of the head's pod."""
+        """Yield the dashboard, reached through a forwarded port of the head's pod."""
         with _connected(record) as client, _forwarded(client, record, DASHBOARD_PORT) as port:
             yield Dashboard(f"http://127.0.0.1:{port}")
 
@@ -117,7 +117,7 @@ class KubeRay:
             yield
 
     def tail(self, record: Record, lines: int) -> str:
-        """The log of the first pod that is not ready, or else of the head."""
+        """Return the log of the first pod that is not ready, or else of the head."""
         with _connected(record) as client:
             pods = _pods(client, record, _ray_cluster(client, record))
             waiting = [pod for pod in pods if not _is_ready(pod)]
@@ -125,7 +125,7 @@ class KubeRay:
             return _log(client, (started or pods)[0], lines) if pods else ""
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
-        """What the pod that followed the job has written, as long as the ``RayJob`` is there."""
+        """Return the output of the pod that followed the job, as long as the ``RayJob`` exists."""
         if record["kind"] != JOB:
             return None
         with _connected(record) as client:
@@ -138,7 +138,7 @@ class KubeRay:
             return KeptJob(details, _log(client, pods[-1]) if pods else "")
 
     def stop(self, record: Record) -> None:
-        """Delete the object, and wait until its pods are gone. A ``RayJob`` that has ended is left, for its log."""
+        """Delete the object, and wait until its pods are gone. A ``RayJob`` that has ended stays, for its log."""
         with _connected(record) as client:
             owner = _owner(client, record)
             if owner is None or _stage(owner) in _ENDED:
@@ -182,12 +182,12 @@ def _has_ended(obj: Object) -> bool:
 
 
 def _stage(obj: Object) -> str:
-    """Where a ``RayJob`` is on its way, in the operator's words."""
+    """Return the deployment status of a ``RayJob``."""
     return str((obj.get("status") or {}).get("jobDeploymentStatus") or "")
 
 
-def _make_room(client: KubernetesClient, obj: Object) -> None:
-    """See to it that the name is free where it was that of one of ours which has ended."""
+def _delete_ended(client: KubernetesClient, obj: Object) -> None:
+    """Delete an object of ours that has the name and has ended."""
     metadata = obj["metadata"]
     where = (API, obj["kind"], metadata["namespace"], metadata["name"])
     found = client.get(*where)
@@ -197,9 +197,9 @@ def _make_room(client: KubernetesClient, obj: Object) -> None:
     _wait_until_gone(lambda: client.get(*where), metadata["name"])
 
 
-def _wait_until_gone(look: Any, name: str) -> None:
+def _wait_until_gone(find: Any, name: str) -> None:
     give_up = time.monotonic() + _GONE_WITHIN
-    while look():
+    while find():
         if time.monotonic() > give_up:
             raise ExecutorError(
                 f"{name!r} was deleted, but is not gone after {_GONE_WITHIN:g} s; see: kubectl get pods"
@@ -208,13 +208,13 @@ def _wait_until_gone(look: Any, name: str) -> None:
 
 
 def _owner(client: KubernetesClient, record: Record) -> Object | None:
-    """The object, unless it is another one that has the name now."""
+    """Return the object, unless another one has the name now."""
     found = client.get(API, record["kind"], record["namespace"], record["name"])
     return found if found is not None and found["metadata"]["uid"] == record["uid"] else None
 
 
 def _ray_cluster(client: KubernetesClient, record: Record, owner: Object | None = None) -> Object | None:
-    """The ``RayCluster`` itself, or the one that a ``RayJob`` has now."""
+    """Return the ``RayCluster`` itself, or the one that a ``RayJob`` has now."""
     owner = owner or _owner(client, record)
     if owner is None or record["kind"] == CLUSTER:
         return owner
@@ -223,7 +223,7 @@ def _ray_cluster(client: KubernetesClient, record: Record, owner: Object | None 
 
 
 def _pods(client: KubernetesClient, record: Record, ray: Object | None) -> list[Object]:
-    """The pods of a cluster, the head first."""
+    """Return the pods of a cluster, the head first."""
     if ray is None:
         return []
     pods = client.pods(record["namespace"], f"ray.io/cluster={ray['metadata']['name']}")
@@ -247,7 +247,7 @@ def _restarts(pod: Object) -> int:
 
 
 def _details(owner: Object, ray: Object | None) -> dict[str, Any]:
-    """What the operator says, by its own names, and where all this is."""
+    """Return the status that the operator wrote, the namespace, and the object."""
     status = {**(owner.get("status") or {}), **((ray or {}).get("status") or {})}
     return {
         **status,
@@ -267,7 +267,7 @@ def _living(client: KubernetesClient, record: Record, owner: Object) -> ClusterS
     details = _details(owner, ray)
     pods = [pod for pod in _pods(client, record, ray) if not is_gone(pod)]
     ready = [pod for pod in pods if _is_ready(pod)]
-    why = _why(client, owner, ray, pods, wanted)
+    why = _waiting_for(client, owner, ray, pods, wanted)
     if not ready or not _is_head(ready[0]):
         return ClusterStatus(ClusterState.STARTING, why, 0, wanted, details)
     try:
@@ -282,10 +282,12 @@ def _living(client: KubernetesClient, record: Record, owner: Object) -> ClusterS
     return ClusterStatus(state, why or "its nodes have not joined yet", joined, wanted, details)
 
 
-def _why(client: KubernetesClient, owner: Object, ray: Object | None, pods: Sequence[Object], wanted: int) -> str:
-    """What a cluster waits for; empty where all its pods are ready."""
+def _waiting_for(
+    client: KubernetesClient, owner: Object, ray: Object | None, pods: Sequence[Object], wanted: int
+) -> str:
+    """Return what a cluster waits for; empty if all its pods are ready."""
     waiting = [pod for pod in pods if not _is_ready(pod)]
-    found = [f"{pod['metadata']['name']} {_in_words(pod)}" for pod in waiting]
+    found = [f"{pod['metadata']['name']} {_pod_summary(pod)}" for pod in waiting]
     if missing := wanted - len(pods):
         said = _status_reason(ray or owner) or _warning(client, ray or owner)
         stage = "it is suspended" if _is_suspended(owner) or (ray and _is_suspended(ray)) else ""
@@ -298,7 +300,7 @@ def _is_suspended(obj: Object) -> bool:
     return bool(obj["spec"].get("suspend"))
 
 
-def _in_words(pod: Object) -> str:
+def _pod_summary(pod: Object) -> str:
     status, restarts = pod_status(pod), _restarts(pod)
     again = f" (restarted {restarts} times)" if restarts else ""
     if status.reason:
@@ -309,7 +311,7 @@ def _in_words(pod: Object) -> str:
 
 
 def _warning(client: KubernetesClient, obj: Object) -> str:
-    """The last warning that the operator has given of an object; empty where there is none to see."""
+    """Return the last warning of an object; empty if there is none, or it may not be read."""
     path = client.path("v1", "Event", obj["metadata"]["namespace"])
     selector = f"involvedObject.uid={obj['metadata']['uid']},type=Warning"
     with contextlib.suppress(ExecutorError):  # not everybody may read them
@@ -329,7 +331,7 @@ def _log(client: KubernetesClient, pod: Object, lines: int | None = None) -> str
 
 
 def _last_words(owner: Object, pods: Sequence[Object]) -> dict[str, Any]:
-    """How a job was: what its follower left, or else what the operator says."""
+    """Return how a job ended: from its follower, or else from the operator."""
     for pod in reversed(pods):
         end = (container_status(pod).get("state") or {}).get("terminated") or {}
         with contextlib.suppress(ValueError):

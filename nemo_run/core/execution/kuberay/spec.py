@@ -1,4 +1,4 @@
-"""The objects that become of a Ray cluster on Kubernetes, and their names. Pure."""
+"""The Kubernetes objects of a Ray cluster, and their names. Pure."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _SUBMITTER = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory
 
 
 def object_of(spec: ClusterSpec) -> Object:
-    """The object to create: a ``RayCluster``, or a ``RayJob`` that has one for the time of a job.
+    """Return the object to create: a ``RayCluster``, or a ``RayJob`` that has one for the time of a job.
 
     Raises:
-        ExecutorError: The name or an option makes no sense.
+        ExecutorError: The name or an option is invalid.
     """
     executor = kuberay_executor(spec)
     kind = JOB if spec.until_job else CLUSTER
@@ -47,7 +47,7 @@ def object_of(spec: ClusterSpec) -> Object:
     check_object_name(name, f"the Kubernetes object of {spec.name!r}", longest)
     cluster = executor.get_cluster_body(name)
     if spec.pre_ray_start_commands:
-        _run_before(spec.pre_ray_start_commands, cluster["spec"])
+        _prepend_commands(spec.pre_ray_start_commands, cluster["spec"])
     metadata = cluster["metadata"]
     metadata["labels"][MANAGED_BY] = MANAGER
     if kind == CLUSTER:
@@ -68,14 +68,14 @@ def object_of(spec: ClusterSpec) -> Object:
 
 
 def kuberay_executor(spec: ClusterSpec) -> KubeRayExecutor:
-    """The executor of a cluster."""
+    """Return the executor of a cluster; raise :class:`~nemo_run.errors.ExecutorError` if it is of another engine."""
     if not isinstance(spec.executor, KubeRayExecutor):
         raise ExecutorError(f"Ray cluster {spec.name!r}: this engine needs a KubeRayExecutor, not {spec.executor!r}")
     return spec.executor
 
 
 def object_name(name: str, kind: str) -> str:
-    """Name of the object of a cluster: it says whose it is, as a namespace has several users.
+    """Return the name of the object of a cluster. It includes the user, as a namespace may have several.
 
     >>> object_name("mine", "RayCluster").endswith("-mine-raycluster")
     True
@@ -92,10 +92,10 @@ def _user() -> str:
     return user if user[:1].isalpha() else f"u{user}"
 
 
-def _run_before(commands: tuple[str, ...], cluster: dict[str, Any]) -> None:
-    """Have every Ray container run commands first; the operator puts a container's own command before ``ray start``.
+def _prepend_commands(commands: tuple[str, ...], cluster: dict[str, Any]) -> None:
+    """Make every Ray container run commands first; the operator puts a container's own command before ``ray start``.
 
-    It joins the two with ``&&``, so that the last of ours has to be on the line that goes on.
+    It joins the two with ``&&``; the last line is therefore ``true``, which the operator's text continues.
     """
     text = "\n".join(["set -e", *commands, "set +e", "true"])
     if "ray start" in text:
@@ -113,7 +113,7 @@ def _run_before(commands: tuple[str, ...], cluster: dict[str, Any]) -> None:
 
 
 def _follower(executor: KubeRayExecutor) -> dict[str, Any]:
-    """The pod that follows the job; its log stays when the cluster is gone."""
+    """Return the specification of the pod that follows the job; its log stays when the cluster is gone."""
     script = Path(follower.__file__).read_text(encoding="utf-8")
     parts = {"resources": _SUBMITTER, "volumes": executor.volumes, "volumeMounts": executor.volume_mounts}
     spec = executor.pod_spec("ray-job-submitter", parts)
@@ -123,18 +123,18 @@ def _follower(executor: KubeRayExecutor) -> dict[str, Any]:
 
 
 def wanted_nodes(cluster: Object) -> int:
-    """How many nodes a ``RayCluster`` is to have, the head among them."""
+    """Return the number of nodes that a ``RayCluster`` is to have, the head included."""
     groups = cluster["spec"].get("workerGroupSpecs") or []
     return 1 + sum(int(group.get("replicas", 0)) * int(group.get("numOfHosts", 1)) for group in groups)
 
 
 def cluster_spec(obj: Object) -> Object:
-    """What a ``RayCluster`` or ``RayJob`` says of its cluster."""
+    """Return the part of a ``RayCluster`` or ``RayJob`` that describes its cluster."""
     return {"spec": obj["spec"]["rayClusterSpec"]} if obj["kind"] == JOB else obj
 
 
 def as_yaml(obj: Object) -> str:
-    """An object as ``kubectl apply -f -`` takes it, but for the values of secrets, which are masked."""
+    """Return an object as YAML for ``kubectl apply -f -``, with the values of secrets masked."""
     import yaml
 
     return str(yaml.safe_dump(_masked(deepcopy(obj)), sort_keys=False))

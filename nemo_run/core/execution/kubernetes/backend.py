@@ -1,8 +1,8 @@
 """Attempts as Jobs (batch/v1): one for each node of a task.
 
-The cluster watches over the pods, so nothing of ours has to stay: any process finds an attempt again by its name. What
-its end was is written into the folder of the attempt by whoever sees it first, with the log and the artifacts; then its
-objects are deleted.
+The cluster supervises the pods, so that no process of ours needs to stay: any process finds an attempt by its name. The
+process that first observes its end writes it into the folder of the attempt, with the log and the artifacts, and then
+deletes its objects.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
-_MANY = 50  # attempts that are asked for by their names
-_DELETED = JobStatus(JobState.FAILED, None, "its pod was deleted by somebody", lost=True)
-_QUIET = 5.0  # seconds in which a cluster makes the pod of a Job
+_MANY = 50  # attempts up to which a query lists them by name
+_DELETED = JobStatus(JobState.FAILED, None, "its pod was deleted", lost=True)
+_QUIET = 5.0  # seconds in which a cluster creates the pod of a Job
 
 
 class KubernetesBackend(PodBackend[PodHandle]):
@@ -61,7 +61,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     # describing
 
     def render(self, request: JobRequest) -> Plan:
-        """Describe a job: one Job for each node."""
+        """Describe a task: one Job for each node."""
         executor = request.executor
         if not isinstance(executor, KubernetesOptions):
             raise ExecutorError(
@@ -86,13 +86,13 @@ class KubernetesBackend(PodBackend[PodHandle]):
         return Plan(self.name, request.job_id, request.directory, spec, connection)
 
     def describe(self, plan: Plan) -> str:
-        """What ``kubectl apply`` would take, less the Secrets with the packages; values of secrets masked."""
+        """Return the objects for ``kubectl apply``, without packages and with secrets masked."""
         return manifest(plan)
 
     # submitting
 
     def make_ready(self, plans: Sequence[Plan]) -> None:
-        """See to it that the cluster would take the Jobs, and that large packages are on their volumes."""
+        """Check that the cluster would accept the Jobs, and put large packages on their volumes."""
         by_volume = shipping.for_volumes(plans)
         for plan in plans:
             job = fill(plan.spec["job"], placeholders_of(plan, 1, 0))
@@ -102,7 +102,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             shipping.send(self._client, volume, files)
 
     def submit(self, plan: Plan, attempt: int) -> str:
-        """Create the objects of an attempt; those that are there already stay."""
+        """Create the objects of an attempt; those that exist stay."""
         this = self._attempt(plan, attempt)
         placeholders, pieces, secrets = PodInputs.of(plan, attempt)
         services = [service_object(plan, placeholders)] if plan.spec["net"] else []
@@ -123,7 +123,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         return this.handle
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if all its Jobs were created; if only some were, they are deleted."""
+        """Return the attempt's handle if all its Jobs were created; delete them if only some were."""
         this = self._attempt(plan, attempt)
         if this.recorded():
             return this.handle
@@ -150,7 +150,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     def _status(self, snapshot: Snapshot) -> JobStatus:
         this = snapshot.attempt
         if not snapshot.pods and not snapshot.jobs:
-            return this.recorded() or self._missing(this)  # somebody else may have recorded its end meanwhile
+            return this.recorded() or self._missing(this)  # another process may have recorded its end meanwhile
         over = {rank: self._is_over(snapshot, pod) for rank, pod in snapshot.pods.items()}
         status = combined([snapshot.statuses.get(rank) for rank in range(this.nodes)])
         if snapshot.deleted and not snapshot.cancelled:
@@ -171,23 +171,23 @@ class KubernetesBackend(PodBackend[PodHandle]):
         return still(status)
 
     def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> JobStatus:
-        """Somebody deletes a pod of an attempt. Its Job must not make another one, which would run the task again."""
+        """Delete the Jobs of an attempt when one of its pods is deleted; another pod would run the task again."""
         this = snapshot.attempt
-        if recorded := this.recorded():  # it is deleted as it has ended
+        if recorded := this.recorded():  # it is deleted because it has ended
             return recorded
         (this.folder / "taken").touch(mode=0o600)
         if snapshot.pods and all(over.values()):
             return self._record(snapshot, _DELETED)
         self._delete(this, range(this.nodes))
         self._keep_logs(snapshot)
-        return JobStatus(JobState.RUNNING, reason="its pod is being deleted by somebody")
+        return JobStatus(JobState.RUNNING, reason="its pod is being deleted")
 
     def _is_over(self, snapshot: Snapshot, pod: Pod) -> bool:
-        """Whether the task in a pod has ended, and all that it left can be had."""
+        """Return whether the task in a pod has ended, and its log and artifacts are complete."""
         status = pod_status(pod, TASK)
         if not status.state.is_final:
             return False
-        if "running" in (container_status(pod, TASK).get("state") or {}):  # said of the pod, not of the container
+        if "running" in (container_status(pod, TASK).get("state") or {}):  # this is about the pod, not the container
             words = self._keeper_output(pod)
             return words[-1:] == [b"end"]
         keeper = (container_status(pod, KEEPER).get("state") or {}).get("running")
@@ -200,7 +200,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             return []
 
     def _why_no_pod(self, snapshot: Snapshot) -> str:
-        """What the cluster says of a Job whose pod it has not made."""
+        """Return the last warning for a Job whose pod the cluster has not created."""
         for rank, job in snapshot.jobs.items():
             age = time.time() - (seconds(job["metadata"]["creationTimestamp"]) or 0)
             if rank not in snapshot.pods and age > _QUIET:
@@ -212,7 +212,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         return _DELETED if (this.folder / "taken").exists() else super()._lost(this)
 
     def _record(self, snapshot: Snapshot, status: JobStatus) -> JobStatus:
-        """Keep what an attempt left, write down how it ended, then delete its objects."""
+        """Keep logs and artifacts of an attempt, write down how it ended, then delete its objects."""
         this = snapshot.attempt
         with this.locked():
             if recorded := this.recorded():
@@ -223,7 +223,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
                 attempts.keep_artifacts(this, rank, self._keeper_output(pod))
             recorded = attempts.record(this, status)
         if not snapshot.kept:
-            with contextlib.suppress(ExecutorError):  # the cluster does it in the end
+            with contextlib.suppress(ExecutorError):  # the cluster deletes them in the end
                 self._delete(this)
         return recorded
 
@@ -237,7 +237,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         return complete
 
     def cancel(self, handles: Iterable[str]) -> None:
-        """Ask the tasks to end (SIGTERM). Their nodes kill those that do not within the grace."""
+        """Request the tasks to end (SIGTERM); their nodes kill those that do not within the grace period."""
         by_namespace: dict[str, list[PodHandle]] = {}
         for this in map(PodHandle.parse, handles):
             if this.folder.is_dir() and not this.recorded():
@@ -252,7 +252,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
                 self._end(snapshot)
 
     def _end(self, snapshot: Snapshot) -> None:
-        """End what of an attempt has not ended."""
+        """End the pods of an attempt that have not ended."""
         this = snapshot.attempt
         snapshot.note_end_request()
         if not snapshot.started:
@@ -262,7 +262,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
                 attempts.end_pod(self._client, snapshot.pods[rank])
 
     def _delete(self, this: PodHandle, ranks: Iterable[int] = (0,)) -> None:
-        """Delete Jobs of an attempt; the first one owns the others: those that are not named go a little later."""
+        """Delete Jobs of an attempt; the first one owns the others, which the cluster deletes a little later."""
         if first := self._client.get(*_JOB, this.namespace, f"{this.name}-0"):
             shipping.release(self._client, this.namespace, this.shared(), first["metadata"]["uid"])
         for rank in ranks:
@@ -271,7 +271,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     # files
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Unpack what was kept; from a volume, copy it."""
+        """Unpack the artifacts that were kept, or copy them from the volume."""
         this = PodHandle.parse(handle)
         if not plan.spec["volume"]:
             attempts.unpack_artifacts(this, folder)

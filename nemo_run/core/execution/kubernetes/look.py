@@ -1,4 +1,4 @@
-"""What a cluster has of an attempt at one moment."""
+"""The objects of an attempt on its cluster at one moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Snapshot:
     Attributes:
         attempt: The attempt.
         pods: Its pods.
-        jobs: Its Jobs, where they were asked for.
+        jobs: Its Jobs, if they were queried.
     """
 
     attempt: PodHandle
@@ -33,21 +33,21 @@ class Snapshot:
 
     @property
     def statuses(self) -> dict[int, JobStatus]:
-        """What its pods say."""
+        """Statuses of its pods."""
         return {rank: pod_status(pod, TASK) for rank, pod in self.pods.items()}
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was to be cancelled."""
+        """Whether its cancellation was requested."""
         return self.attempt.cancelled
 
     @property
     def deleted(self) -> bool:
-        """Whether somebody deletes one of its pods, or has deleted one."""
+        """Whether one of its pods is being deleted, or was."""
         return any(is_gone(pod) or pod["metadata"]["uid"] != self._first(rank, pod) for rank, pod in self.pods.items())
 
     def _first(self, rank: int, pod: Pod) -> str:
-        """Identity of the first pod of a node that was seen to have one."""
+        """Return the identity of the first pod that was observed for a node."""
         file = self.attempt.folder / f"pod-{rank}"
         try:
             return file.read_text()
@@ -57,7 +57,7 @@ class Snapshot:
 
     @property
     def started(self) -> list[int]:
-        """Nodes whose pods have found a place."""
+        """Ranks whose pods are scheduled."""
         return [rank for rank, pod in self.pods.items() if pod["spec"].get("nodeName")]
 
     @property
@@ -67,7 +67,7 @@ class Snapshot:
 
     @property
     def broken(self) -> str:
-        """Why the attempt cannot start, where it has tried for long enough."""
+        """Why the attempt cannot start, once its time to start is over; else empty."""
         for rank, pod in self.pods.items():
             reason = broken(pod)
             limit = float((pod["metadata"].get("annotations") or {}).get(START_TIMEOUT, 0))
@@ -77,12 +77,12 @@ class Snapshot:
         return ""
 
     def note_end_request(self) -> None:
-        """Take down when its pods were told to end."""
+        """Write down when its pods were first requested to end."""
         with contextlib.suppress(FileExistsError):
             (self.attempt.folder / "ending").touch(mode=0o600, exist_ok=False)
 
     def is_hopeless(self, rank: int) -> bool:
-        """Whether a pod that should have ended long ago has not, as nobody hears of its node."""
+        """Return whether a pod has not ended long after it was requested to, as its node does not answer."""
         try:
             told = (self.attempt.folder / "ending").stat().st_mtime
         except FileNotFoundError:
@@ -92,7 +92,7 @@ class Snapshot:
 
 
 def by_attempt(objects: Iterable[Object]) -> dict[str, dict[int, Object]]:
-    """Pods or Jobs by the name of their attempt and the rank of their node; the oldest of each."""
+    """Return pods or Jobs by the name of their attempt and the rank of their node; the oldest of each."""
     found: dict[str, dict[int, Object]] = {}
     for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["creationTimestamp"]), reverse=True):
         labels = obj["metadata"]["labels"]

@@ -1,4 +1,4 @@
-"""What a user says of a task on plain Kubernetes."""
+"""The options of a task on plain Kubernetes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class KubernetesOptions(PodOptions):
         grace: Seconds between the request to end (SIGTERM) and the kill (SIGKILL).
         start_timeout: Seconds after which a pod whose image cannot be pulled, or whose container cannot be made, has
             failed. A pod that waits for a node goes on waiting.
-        ttl_seconds_after_finished: Seconds after which the cluster deletes a Job that ended and that nobody looked at.
+        ttl_seconds_after_finished: Seconds after which the cluster deletes a Job that has ended.
         keep_job: Leave the Job on the cluster when it has ended, until that time.
     """
 

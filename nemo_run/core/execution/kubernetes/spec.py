@@ -1,4 +1,4 @@
-"""What a job becomes on plain Kubernetes: Jobs, a Secret, a Service. Pure."""
+"""The objects of a task on plain Kubernetes: Jobs, a Secret, a Service. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nemo_run.core.masking import MASK, masked_arguments
 
 
 def job_object(executor: KubernetesOptions, request: JobRequest, namespace: str) -> Object:
-    """The Job of one node, less what differs from attempt to attempt."""
+    """Return the Job of one node, with placeholders for what differs from attempt to attempt."""
     labels = {**standard_labels(request), NODE_LABEL: RANK}
     keep = {KEEP: "true"} if executor.keep_job else {}
     annotations = {
@@ -55,14 +55,14 @@ def job_object(executor: KubernetesOptions, request: JobRequest, namespace: str)
 
 
 def with_inbox(job: Object, sources: Sequence[Object]) -> Object:
-    """Return the Job with the sources of what arrives in its pods."""
+    """Return the Job with the sources of the inbox of its pods."""
     template = job["spec"]["template"]
     pod = {**template["spec"], "volumes": inbox_volumes(template["spec"]["volumes"], sources)}
     return {**job, "spec": {**job["spec"], "template": {**template, "spec": pod}}}
 
 
 def service_object(plan: Plan, placeholders: Mapping[str, str]) -> Object:
-    """The headless service by which pods find each other, whether they are ready or not."""
+    """Return the headless service by which pods find each other, whether they are ready or not."""
     net = fill(plan.spec["net"], placeholders)
     return {
         "apiVersion": "v1",
@@ -73,12 +73,12 @@ def service_object(plan: Plan, placeholders: Mapping[str, str]) -> Object:
 
 
 def owner_of(job: Object) -> Object:
-    """Reference to a Job that is there, for what goes with it."""
+    """Return a reference to an existing Job, for the objects that it owns."""
     return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
 
 
 def manifest(plan: Plan) -> str:
-    """The objects of a plan as ``kubectl apply`` takes them, less the packages; values of secrets masked."""
+    """Return the objects of a plan for ``kubectl apply``, without packages and with secrets masked."""
     placeholders = {**placeholders_of(plan, 1, 0), **SHOWN_PACKAGES}
     objects = [fill(plan.spec["job"], placeholders)]
     if plan.spec["secrets"]:

@@ -1,1 +1,1 @@
-"""What engines share whose tasks run in pods of Kubernetes."""
+"""Shared parts of the engines whose tasks run in pods of Kubernetes."""

@@ -1,4 +1,4 @@
-"""An attempt that runs in pods: its handle, its log, and what of it is kept here when its pods are gone."""
+"""An attempt that runs in pods: its handle, its log, and the files that are kept of it when its pods are gone."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from nemo_run.core.files import write_json
 from nemo_run.errors import ExecutorError
 
 _PIECE = 1 << 18
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0  # seconds between two questions for a log with nothing new
-_CONTEXT = 4096  # bytes by which the place in a log is found again
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0  # seconds between two reads of a log with nothing new
+_CONTEXT = 4096  # bytes by which the position in a log is found again
 
 
 @dataclass(frozen=True)
 class PodHandle:
-    """An attempt, as its handle tells.
+    """The parts of the handle of an attempt.
 
     Attributes:
         namespace: Its namespace.
-        name: Its name there, with which the names of its objects begin.
+        name: Its name there, which is the beginning of the names of its objects.
         nodes: Number of its pods.
         folder: Its folder in the store.
     """
@@ -51,23 +51,23 @@ class PodHandle:
     folder: Path
 
     scheme: ClassVar[str] = "kubernetes"
-    """With what its handle begins."""
+    """Scheme of the handle."""
     container: ClassVar[str] = TASK
     """The container of the task."""
 
     @property
     def selector(self) -> str:
-        """How its pods are found."""
+        """Labels by which its pods are found."""
         return f"{ATTEMPT_LABEL}={self.name}"
 
     @staticmethod
     def node_of(pod: Pod) -> int:
-        """Rank of the node that a pod is."""
+        """Return the rank of a pod."""
         return int(pod["metadata"]["labels"][NODE_LABEL])
 
     @property
     def handle(self) -> str:
-        """Its handle.
+        """The handle as text.
 
         >>> PodHandle("ns", "nr-a-1", 2, Path("/job/attempts/1")).handle
         'kubernetes://ns/nr-a-1/2/job/attempts/1'
@@ -76,26 +76,26 @@ class PodHandle:
 
     @classmethod
     def parse(cls, handle: str) -> Self:
-        """The attempt that has this handle."""
+        """Return the parts of a handle."""
         namespace, name, nodes, folder = handle.partition("://")[2].split("/", 3)
         return cls(namespace, name, int(nodes), Path("/", folder))
 
-    # what is kept of it
+    # files of the attempt
 
     def recorded(self) -> JobStatus | None:
-        """How it ended, where that is written down."""
+        """Return how it ended; ``None`` if that is not written down."""
         try:
             return final_status(json.loads((self.folder / "exit.json").read_bytes()))
         except FileNotFoundError:
             return None
 
     def note_shared(self, objects: Iterable[Object]) -> None:
-        """Write down what it has on the cluster together with others: Secrets with packages, the Service of a group."""
+        """Write down which objects it shares with other attempts: Secrets with packages, the Service of a group."""
         shared = [[obj["kind"], obj["metadata"]["name"]] for obj in objects]
         write_json(self.folder / "shared.json", {"shared": shared})
 
     def shared(self) -> list[tuple[str, str]]:
-        """Kinds and names of what it has on the cluster together with others."""
+        """Return kinds and names of the objects that it shares with other attempts."""
         try:
             doc = json.loads((self.folder / "shared.json").read_bytes())
         except FileNotFoundError:
@@ -104,20 +104,20 @@ class PodHandle:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was to be cancelled."""
+        """Whether its cancellation was requested."""
         return (self.folder / "cancel").exists()
 
     def log_file(self, node: int) -> Path:
-        """Where the log of one of its pods is kept."""
+        """Return the file in which the log of a pod is kept."""
         return self.folder / ("log" if self.nodes == 1 else f"log-{node}")
 
     def artifacts_file(self, node: int) -> Path:
-        """Where the artifacts of one of its pods are kept."""
+        """Return the file in which the artifacts of a pod are kept."""
         return self.folder / f"artifacts-{node}"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """While it is open, nobody else writes down how the attempt ended."""
+        """Keep other processes from writing down how the attempt ended, until the block ends."""
         fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -127,7 +127,7 @@ class PodHandle:
 
 
 def record(attempt: PodHandle, status: JobStatus) -> JobStatus:
-    """Write down how an attempt ended. Its log has to be kept before."""
+    """Write down how an attempt ended, and return it. Its log has to be kept before."""
     cancelled = attempt.cancelled
     end = {
         "exit_code": status.exit_code,
@@ -143,22 +143,22 @@ def record(attempt: PodHandle, status: JobStatus) -> JobStatus:
 
 
 def end_pod(client: KubernetesClient, pod: Pod) -> None:
-    """Give a pod that a node has a deadline that has passed: so it ends, but its log and its exit code stay."""
+    """End a scheduled pod by a deadline that has passed, which leaves its log and its exit code."""
     if pod["spec"].get("activeDeadlineSeconds") != 1:
         metadata, change = pod["metadata"], {"spec": {"activeDeadlineSeconds": 1}}
         client.patch("v1", "Pod", metadata["namespace"], metadata["name"], change)
 
 
 def keep_log(client: KubernetesClient, attempt: PodHandle, node: int, pod: Pod, settle: float = 0.0) -> None:
-    """Bring the log of a pod here, unless more of it is here already.
+    """Copy the log of a pod into the folder of the attempt, unless more of it is there already.
 
     Args:
         client: The client of its cluster.
         attempt: The attempt.
         node: Rank of the pod.
         pod: The pod.
-        settle: Seconds for which nothing may come before it is whole: a node may write the end of a log a little later
-            than it says that the task has ended.
+        settle: Seconds without news after which the log is complete; a node may write the end of a log a little later
+            than it reports that the task has ended.
     """
     metadata = pod["metadata"]
     reader = PodLog(client, metadata["namespace"], metadata["name"], attempt.container)
@@ -185,7 +185,7 @@ def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
 
 
 def keeper_output(client: KubernetesClient, pod: Pod) -> list[bytes]:
-    """What the keeper of a pod has written; its last word is ``end`` when the task has ended."""
+    """Return the words that the keeper of a pod has written; the last one is ``end`` when the task has ended."""
     metadata = pod["metadata"]
     reader = PodLog(client, metadata["namespace"], metadata["name"], KEEPER)
     words = b"".join(iter(reader.read, b"")).split()
@@ -194,21 +194,21 @@ def keeper_output(client: KubernetesClient, pod: Pod) -> list[bytes]:
 
 
 def keep_artifacts(attempt: PodHandle, node: int, words: Sequence[bytes]) -> None:
-    """Keep what the keeper of a pod has written: packed artifacts, or ``!`` and their size where they are too large."""
+    """Store the words of the keeper of a pod: packed artifacts, or ``!`` and their size if they are too large."""
     if len(words) < 2 or words[-1] != b"end":
         return
     content = b" ".join(words[:-1])
     if not content.startswith((b"!", b"+")):
         try:
             content = base64.b64decode(content, validate=True)
-        except binascii.Error:  # the node has kept only a part of it
+        except binascii.Error:  # the node has kept only a part of them
             content = b"! unknown"
     attempt.artifacts_file(node).write_bytes(content)
     attempt.artifacts_file(node).chmod(0o600)
 
 
 def unpack_artifacts(attempt: PodHandle, folder: Path) -> None:
-    """Unpack the artifacts that were kept; those of the first node go before those of the others.
+    """Unpack the artifacts that were kept; files of the first node replace those of the others.
 
     Raises:
         ExecutorError: They were too large to be kept.
@@ -234,7 +234,7 @@ def unpack_artifacts(attempt: PodHandle, folder: Path) -> None:
 def open_log(
     client: KubernetesClient, attempt: PodHandle, rank: int | None = None, tail: int | None = None
 ) -> LogReader:
-    """The log of an attempt, or of one of its pods; from its last ``tail`` lines on.
+    """Return the log of an attempt, or of one of its pods, from its last ``tail`` lines on.
 
     Raises:
         ExecutorError: There is no such pod.
@@ -248,10 +248,10 @@ def open_log(
 
 
 class NodeLog:
-    """The log of one pod: from its node as long as the pod is there, and then what was kept of it."""
+    """The log of one pod: from its node while the pod exists, and then from the file in which it was kept."""
 
     def __init__(self, client: KubernetesClient, attempt: PodHandle, node: int, tail: int | None) -> None:
-        """Describe the log; nothing is asked for."""
+        """Describe the log; nothing is read yet."""
         self._client = client
         self._attempt = attempt
         self._node = node
@@ -259,13 +259,13 @@ class NodeLog:
         self._live: PodLog | None = None
         self._kept: IO[bytes] | FileLog | None = None
         self._pending = b""
-        self._seen = 0  # bytes of the log until here
-        self._last = b""  # the last of them
+        self._seen = 0  # bytes of the log that were read
+        self._last = b""  # the last of these
         self._pause = _SHORTEST_PAUSE
         self._not_before = 0.0
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
+        """Return the next piece; empty if there is nothing new now."""
         if self._pending:
             piece, self._pending = self._pending[:_PIECE], self._pending[_PIECE:]
             return piece
@@ -281,7 +281,7 @@ class NodeLog:
         return piece
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         if self._live is not None:
             self._live.close()
         if self._kept is not None:
@@ -322,7 +322,7 @@ class NodeLog:
 
 
 def _last_lines(data: bytes, count: int) -> bytes:
-    r"""The last lines of a log.
+    r"""Return the last lines of a log.
 
     >>> _last_lines(b"a\nb\nc", 2), _last_lines(b"a\n", 0)
     (b'b\nc', b'')

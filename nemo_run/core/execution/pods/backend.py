@@ -1,4 +1,4 @@
-"""What backends have in common whose tasks run in pods: what has ended is in folders, the rest on the cluster."""
+"""Base of the backends whose tasks run in pods: ends are read from folders, everything else from the cluster."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ A = TypeVar("A", bound=PodHandle)
 
 
 class PodInputs(NamedTuple):
-    """What an attempt needs on the cluster before its pods are made.
+    """The objects that an attempt needs on the cluster before its pods are created.
 
     Attributes:
-        placeholders: What stands for the placeholders of its objects.
-        pieces: The Secrets that hold its packages, where no volume does, and where each goes in the inbox.
-        secrets: These, and the one with its secret variables.
+        placeholders: Values of the placeholders in its objects.
+        pieces: Without a volume, the Secrets that hold its packages, each with its path in the inbox.
+        secrets: These Secrets, and the one with its secret variables.
     """
 
     placeholders: dict[str, str]
@@ -35,7 +35,7 @@ class PodInputs(NamedTuple):
 
     @classmethod
     def of(cls, plan: Plan, attempt: int) -> PodInputs:
-        """Those of an attempt."""
+        """Return those of an attempt."""
         placeholders, found = placeholders_of(plan, attempt), shipping.contents(plan)
         pieces: list[tuple[str, Object]] = []
         if plan.spec["volume"]:
@@ -60,7 +60,7 @@ def refusals_naming(job_id: str) -> Iterator[None]:
 
 
 class PodBackend(Generic[A]):
-    """The part of a backend that does not ask what makes the pods."""
+    """The part of a backend that does not depend on what creates the pods."""
 
     supports_dependencies: ClassVar[bool] = False
     supports_groups: ClassVar[bool] = False
@@ -69,12 +69,12 @@ class PodBackend(Generic[A]):
 
     kind_of_attempt: type[A]
     what_makes_pods: ClassVar[str]
-    """The kind of its objects, as it is called in messages."""
+    """The kind of its objects, for messages."""
 
     def __init__(self, **connection: str) -> None:
-        """Take note of how to connect."""
+        """Keep how to connect; nothing is asked for yet."""
         self._client = KubernetesClient(connection or default_connection())
-        self._sent: set[tuple[str, str]] = set()  # Secrets that were seen on the cluster
+        self._sent: set[tuple[str, str]] = set()  # Secrets that are on the cluster
 
     @staticmethod
     def why_not_usable() -> str:
@@ -88,7 +88,7 @@ class PodBackend(Generic[A]):
     # submitting
 
     def handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt on the cluster, and its folder."""
+        """Return the handle that the attempt will have."""
         return self._attempt(plan, attempt).handle
 
     def _attempt(self, plan: Plan, attempt: int) -> A:
@@ -104,7 +104,7 @@ class PodBackend(Generic[A]):
     # following
 
     def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others from the cluster."""
+        """Return the status of attempts: of those that have ended from their folders, of others from the cluster."""
         found: dict[str, JobStatus] = {}
         open_: dict[str, list[A]] = {}
         for this in map(self.kind_of_attempt.parse, handles):
@@ -117,32 +117,32 @@ class PodBackend(Generic[A]):
         return {handle: found[handle] for handle in handles}
 
     def _states_in(self, namespace: str, those: Sequence[A]) -> dict[str, JobStatus]:
-        """Status of attempts of a namespace, by their handles."""
+        """Return the status of attempts of one namespace, by their handles."""
         raise NotImplementedError
 
     def _missing(self, this: PodHandle) -> JobStatus:
-        """Status of an attempt that the cluster does not have."""
+        """Return the status of an attempt that the cluster does not have."""
         if not (this.folder / "submitted").exists():
             return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
         with this.locked():
             return this.recorded() or attempts.record(this, self._lost(this))
 
     def _lost(self, this: PodHandle) -> JobStatus:
-        reason = f"its {self.what_makes_pods} was deleted by somebody; how the task ended is not known"
+        reason = f"its {self.what_makes_pods} was deleted; how the task ended is not known"
         return JobStatus(JobState.FAILED, None, reason, lost=True)
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until it is time to ask again."""
+        """Wait until the next poll."""
         time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
         return list(handles)
 
     # logs and files
 
     def ranks(self, handle: str) -> list[int]:
-        """Nodes that have a log of their own."""
+        """Return the ranks that have a log of their own."""
         this = self.kind_of_attempt.parse(handle)
         return list(range(this.nodes)) if this.nodes > 1 else []
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one node of it."""
+        """Return the log of an attempt, or of one node of it."""
         return attempts.open_log(self._client, self.kind_of_attempt.parse(handle), rank, tail)

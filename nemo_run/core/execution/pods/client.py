@@ -1,4 +1,4 @@
-"""The conversation with a Kubernetes cluster: connecting, objects as plain dictionaries, and errors in words."""
+"""Client of the Kubernetes API: connections, objects as plain dictionaries, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _MERGE, _APPLY = "application/strategic-merge-patch+json", "application/apply-pa
 
 
 def default_connection(context: str | None = None, kubeconfig: str | None = None) -> dict[str, str]:
-    """How to reach the cluster: that of a context, or the one that ``kubectl`` would use.
+    """Return how to reach the cluster of a context, by default the one that ``kubectl`` would use.
 
-    The context is named in any case, so that a later ``kubectl config use-context`` does not lead elsewhere. Where
-    there is no kubeconfig, but this is a pod, it is the cluster that the pod is in.
+    The result always names the context, so that a later ``kubectl config use-context`` has no effect on it. In a pod
+    without a kubeconfig, it is the cluster of the pod.
 
     Raises:
         ExecutorError: There is no such context.
@@ -51,7 +51,7 @@ def default_connection(context: str | None = None, kubeconfig: str | None = None
 
 
 def context_namespace(connection: Mapping[str, str]) -> str:
-    """The namespace that a context names, or that this pod is in; else ``default``."""
+    """Return the namespace of a context, or of this pod; by default ``default``."""
     if not connection:
         with contextlib.suppress(OSError):
             return (_SERVICE_ACCOUNT / "namespace").read_text().strip()
@@ -61,7 +61,7 @@ def context_namespace(connection: Mapping[str, str]) -> str:
 
 
 def _contexts(files: str) -> tuple[dict[str, dict[str, Any]], str]:
-    """The contexts of kubeconfig files, and the name of the current one. What stands in an earlier file counts."""
+    """Return the contexts of kubeconfig files and the name of the current one; earlier files take precedence."""
     import yaml
 
     contexts: dict[str, dict[str, Any]] = {}
@@ -82,8 +82,8 @@ def _contexts(files: str) -> tuple[dict[str, dict[str, Any]], str]:
 class KubernetesClient:
     """Client of the API of one cluster, which connects when it is first used.
 
-    Every question raises :class:`EngineUnreachableError` where there is no answer, and :class:`ExecutorError`, with the
-    server's own words, where the answer is a refusal. Names are given by us, so that any request may be repeated.
+    Every request raises :class:`EngineUnreachableError` if there is no answer, and :class:`ExecutorError`, with the
+    server's message, if the server refuses it. The client chooses all names, so that any request may be repeated.
 
     Example:
         >>> client = KubernetesClient({"kubeconfig": "/home/me/.kube/config", "context": "prod"})
@@ -92,14 +92,14 @@ class KubernetesClient:
     """
 
     def __init__(self, connection: Mapping[str, str]) -> None:
-        """Take note of how to connect; see :func:`default_connection`."""
+        """Keep how to connect; see :func:`default_connection`."""
         self._connection = connection
         self.name = connection.get("context") or "of this pod"
         self._api: Any = None
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def close(self) -> None:
-        """Close the connections; the next question opens another."""
+        """Close the connections; the next request opens another."""
         if self._api is not None:
             self._api.close()
             self._api = None
@@ -107,7 +107,7 @@ class KubernetesClient:
     # objects
 
     def create(self, obj: Object) -> Object:
-        """Create an object, once: one of this name that has the same labels is ours from an earlier try.
+        """Create an object once: an object of this name with the same labels is that of an earlier try.
 
         Raises:
             ExecutorError: The server refused it, or the name is taken.
@@ -116,7 +116,7 @@ class KubernetesClient:
         if made is not None:
             return made
         found = self._same(obj)
-        if found is None:  # it went meanwhile
+        if found is None:  # it was deleted meanwhile
             return self.request("POST", self._collection(obj), body=obj) or {}
         labels = found["metadata"].get("labels") or {}
         if not (obj["metadata"].get("labels") or {}).items() <= labels.items():
@@ -127,7 +127,7 @@ class KubernetesClient:
         return found
 
     def provide(self, obj: Object) -> bool:
-        """Create an object whose name tells what is in it, unless it is there; whether it was created."""
+        """Create an object whose name identifies its content, unless it exists; return whether it was created."""
         return self.request("POST", self._collection(obj), body=obj, absent=(409,)) is not None
 
     def create_dry_run(self, obj: Object) -> Object | None:
@@ -139,7 +139,7 @@ class KubernetesClient:
         return self.request("POST", self._collection(obj), body=obj, params={"dryRun": "All"}, absent=(409,))
 
     def apply(self, obj: Object) -> Object:
-        """Create an object, or make it what is given here (server-side apply)."""
+        """Create or update an object (server-side apply)."""
         params = {"fieldManager": MANAGER, "force": "true"}
         path = f"{self._collection(obj)}/{quote(obj['metadata']['name'])}"
         return self.request("PATCH", path, body=obj, params=params, content_type=_APPLY) or {}
@@ -147,16 +147,16 @@ class KubernetesClient:
     def patch(
         self, api_version: str, kind: str, namespace: str, name: str, changes: Object, merge: str = _MERGE
     ) -> Object | None:
-        """Change a part of an object; ``None`` where it is not there. Custom objects need another kind of ``merge``."""
+        """Change a part of an object; return ``None`` if there is none. Custom objects need another ``merge`` type."""
         path = self.path(api_version, kind, namespace, name)
         return self.request("PATCH", path, body=changes, content_type=merge, absent=(404,))
 
     def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
-        """An object; ``None`` where it is not there."""
+        """Return an object; ``None`` if there is none."""
         return self.request("GET", self.path(api_version, kind, namespace, name), absent=(404,))
 
     def objects(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
-        """The objects of a kind that have these labels, e.g. ``"app=web,tier"``."""
+        """Return the objects of a kind that have certain labels, e.g. ``"app=web,tier"``."""
         params = {"labelSelector": selector} if selector else {}
         answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
         return list((answer or {}).get("items") or [])
@@ -170,18 +170,18 @@ class KubernetesClient:
         return self.request("DELETE", path, body=body, absent=(404,)) is not None
 
     def delete_unchanged(self, obj: Object) -> None:
-        """Delete an object unless somebody has changed it since it was read, or it is gone."""
+        """Delete an object unless it has changed since it was read."""
         metadata = obj["metadata"]
         same = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
         path = self.path(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"])
         self.request("DELETE", path, body={"preconditions": same}, absent=(404, 409))
 
     def pods(self, namespace: str, selector: str) -> list[Object]:
-        """The pods that have these labels."""
+        """Return the pods that have certain labels."""
         return self.objects("v1", "Pod", namespace, selector)
 
     def last_warning(self, namespace: str, name: str) -> str:
-        """The last warning that the cluster has for an object; empty where it has none."""
+        """Return the last warning event of an object; empty if there is none."""
         params = {"fieldSelector": f"involvedObject.name={name},type=Warning"}
         answer = self.request("GET", self.path("v1", "Event", namespace), params=params) or {}
         events = sorted(answer.get("items") or [], key=lambda event: str(event.get("lastTimestamp")))
@@ -194,11 +194,11 @@ class KubernetesClient:
     # paths
 
     def serves(self, api_version: str, kind: str) -> bool:
-        """Whether the cluster has this kind of object, e.g. because its operator is installed."""
+        """Return whether the cluster has this kind of object, e.g. because its operator is installed."""
         return kind in self._kinds(api_version)
 
     def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
-        """Path of an object or of all of a kind.
+        """Return the path of an object, or of all objects of a kind.
 
         Raises:
             ExecutorError: The cluster has no such kind.
@@ -217,7 +217,7 @@ class KubernetesClient:
         return self.path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
 
     def _kinds(self, api_version: str) -> dict[str, tuple[str, bool]]:
-        """The kinds of one version of an API: how their paths are written, and whether they are in namespaces."""
+        """Return the kinds of a version of an API, with their names in paths and whether they are in namespaces."""
         if not self._resources.get(api_version):
             answer = self.request("GET", _root(api_version), absent=(404,)) or {}
             self._resources[api_version] = {
@@ -239,22 +239,22 @@ class KubernetesClient:
         content_type: str = "application/json",
         absent: Collection[int] = (),
     ) -> Object | None:
-        """Send a request and give the answer's JSON.
+        """Send a request and return the JSON of the answer.
 
         Args:
-            method: Method of HTTP.
-            path: Path below the server's address.
+            method: HTTP method.
+            path: Path below the address of the server.
             body: An object.
             params: Parameters of the query.
-            content_type: What kind of a body it is.
-            absent: Answers such as 404 that are no failure here; they give ``None``.
+            content_type: Content type of the body.
+            absent: Status codes, such as 404, for which the result is ``None``.
         """
         response = self._answer(method, path, body=body, params=params, content_type=content_type, absent=absent)
         return None if response.status in absent else json.loads(response.data)
 
     @contextlib.contextmanager
     def stream(self, path: str, params: Mapping[str, str] | None = None, absent: Collection[int] = ()) -> Iterator[Any]:
-        """A long answer, to be read piece by piece with ``.read(n)``; ``None`` for those that are ``absent``."""
+        """Yield a long answer, to be read in pieces; ``None`` for the status codes of ``absent``."""
         response = self._answer("GET", path, params=params, absent=absent, stream=True)
         try:
             yield None if response.status in absent else response
@@ -262,7 +262,7 @@ class KubernetesClient:
             response.close()
 
     def _answer(self, method: str, path: str, *, absent: Collection[int] = (), **options: Any) -> Any:
-        """Ask until there is an answer that counts."""
+        """Send a request, again if there is no answer or the server is overloaded, and return the answer."""
         sdk()
         import urllib3  # the Kubernetes client brings it
 
@@ -272,7 +272,7 @@ class KubernetesClient:
             time.sleep(pause)
             try:
                 response = self._ask(method, path, **options)
-                if response.status == 401 and not reconnected:  # a token that ran out is renewed by connecting again
+                if response.status == 401 and not reconnected:  # an expired token is renewed by connecting again
                     reconnected = True
                     self.close()
                     response = self._ask(method, path, **options)
@@ -310,12 +310,12 @@ class KubernetesClient:
         )
 
     def authorization(self) -> dict[str, str]:
-        """Headers that say who we are."""
+        """Return the headers that identify the user."""
         settings = self._connect().configuration.auth_settings().values()
         return {entry["key"]: entry["value"] for entry in settings if entry["in"] == "header" and entry["value"]}
 
     def websocket(self, path: str, params: Sequence[tuple[str, str]]) -> Any:
-        """Open a web socket, as the SDK does for what goes in both directions."""
+        """Open a WebSocket for data in both directions."""
         api = self._connect()
         url = f"{api.configuration.host.rstrip('/')}{path}?{urlencode(params)}"
         return open_websocket(api.configuration, url, self.authorization(), self.name)
@@ -343,7 +343,7 @@ class KubernetesClient:
             self._api = kubernetes.client.ApiClient(configuration)
         return self._api
 
-    # errors in words
+    # errors
 
     def _refusal(self, method: str, path: str, response: Any) -> str:
         try:
@@ -394,7 +394,7 @@ def sdk() -> Any:
 
 
 def open_websocket(configuration: Any, url: str, headers: dict[str, str], cluster: str) -> Any:
-    """A web socket of the SDK."""
+    """Open a WebSocket of the SDK; ``cluster`` is its name for errors."""
     ws_client = importlib.import_module("kubernetes.stream.ws_client")
     websocket = websocket_sdk()
     try:

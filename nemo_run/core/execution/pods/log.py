@@ -1,4 +1,4 @@
-"""The log of a container, read through the API of its cluster, and read on after any interruption."""
+"""The log of a container, read through the API of its cluster and resumed after interruptions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from nemo_run.core.execution.pods.client import KubernetesClient
 from nemo_run.errors import EngineUnreachableError
 
 _PIECE = 1 << 18
-_MOST_BREAKS = 10  # connections that may break one after the other
+_MOST_BREAKS = 10  # connections in a row that may break
 _CHUNK = 16384  # bytes after which a container runtime cuts a line
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d) ")
 _LONGEST_STAMP = 36
 
 
 class PodLog:
-    """The output of a container, byte for byte, as far as the node still has it.
+    """The output of a container, byte for byte, as far as its node still has it.
 
-    The node gives a time to every line. After a piece has been read, the next one is asked for by the time of the last
-    line; what was seen already is dropped by the number of its bytes, so that no line is lost and none comes twice.
+    The node gives every line a time. The next piece is requested from the time of the last line that was read; as many
+    bytes as were read of lines of that time are dropped, so that no line is lost and none comes twice.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class PodLog:
         self._lines = _StampedLines()
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now.
+        """Return the next piece; empty if there is nothing new now.
 
         Raises:
-            EngineUnreachableError: Connections break, and nothing comes between.
+            EngineUnreachableError: Connections break without any data between.
         """
         fresh: list[bytes] = []
         breaks = 0
         while sum(map(len, fresh)) < _PIECE and (self._answer or self._ask()):
             data = self._next_data()
-            if data is None:  # it broke in the middle: what is missing is asked for again
+            if data is None:  # it broke in the middle: the rest is requested again
                 self._lines.begin_answer()
                 self.close()
                 breaks += 1
@@ -62,7 +62,7 @@ class PodLog:
         return b"".join(fresh)
 
     def _next_data(self) -> bytes | None:
-        """What comes next of the answer: empty at its end, ``None`` where it breaks."""
+        """Return the next data of the answer: empty at its end, ``None`` if the connection breaks."""
         import urllib3
 
         try:
@@ -71,7 +71,7 @@ class PodLog:
             return None
 
     def _ask(self) -> bool:
-        """Ask for what comes after the last line; whether there is a log."""
+        """Request the log from the last line on, and return whether there is one."""
         params = {"container": self._container, "timestamps": "true"}
         if self._lines.last:
             params["sinceTime"] = self._lines.last.decode()
@@ -81,17 +81,17 @@ class PodLog:
         if answer is None:
             self.close()
             return False
-        self._answer = answer.stream(_PIECE)  # as it comes: where it breaks, what has arrived is not lost
+        self._answer = answer.stream(_PIECE)  # in pieces: if it breaks, the data before is not lost
         return True
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._open.close()
         self._answer = None
 
 
 class _StampedLines:
-    r"""Takes the times out of lines, and drops what was given before.
+    r"""Removes the times of lines, and drops bytes that were returned before.
 
     >>> lines = _StampedLines()
     >>> lines.feed(b"2030-01-01T00:00:00.1Z a\n2030-01-01T00:00:00.2Z b") + lines.end_of_answer()
@@ -101,25 +101,25 @@ class _StampedLines:
     """
 
     def __init__(self) -> None:
-        self.last = b""  # time of the last line that was given, as it was written
-        self._key = (b"", b"")  # the same, to compare with
-        self._given = 0  # bytes of lines of that time that were given
+        self.last = b""  # time of the last line that was returned, as it was written
+        self._key = (b"", b"")  # the same, to be compared
+        self._given = 0  # bytes of lines of that time that were returned
         self.begin_answer()
 
     def begin_answer(self) -> None:
-        """Begin an answer, and forget what was held back of the one before."""
+        """Begin an answer, and drop the rest of the one before."""
         self._rest = b""
         self._column: int | None = None  # bytes since the line began; None before its time
         self._skip = self._given
 
     def end_of_answer(self) -> bytes:
-        """Return what was held back of the answer, which has ended, and begin the next one."""
-        rest = self._emit(self._rest) if self._column is not None else b""  # half a time is asked for again
+        """Return the rest of the answer, which has ended, and begin the next one."""
+        rest = self._emit(self._rest) if self._column is not None else b""  # half a time is requested again
         self.begin_answer()
         return rest
 
     def feed(self, data: bytes) -> bytes:
-        """What is new in the next piece of an answer."""
+        """Return what is new in the next piece of an answer."""
         data, out, at = self._rest + data, [], 0
         while at < len(data):
             if self._column is None or (self._column and self._column % _CHUNK == 0):
@@ -130,7 +130,7 @@ class _StampedLines:
                     self._new_time(stamp)
                     at = stamp.end()
                 elif self._column is None:
-                    self._seen = True  # it is not the container's, but what the node says of it
+                    self._seen = True  # this is not of the container, but a message of the node
                 self._column = self._column or 0
                 if at == len(data):
                     break
@@ -151,7 +151,7 @@ class _StampedLines:
         else:
             self._seen = key < self._key
 
-    _seen = False  # the current line is not to be given: it is older than the last one that was
+    _seen = False  # the current line is older than the last one that was returned
 
     def _emit(self, data: bytes) -> bytes:
         if self._seen:

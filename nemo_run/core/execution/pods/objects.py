@@ -22,7 +22,7 @@ START_TIMEOUT, KEEP = f"{MANAGER}/start-timeout", f"{MANAGER}/keep"
 
 
 def literal(text: str) -> str:
-    """A text in which Kubernetes expands nothing.
+    """Return a text in which Kubernetes expands nothing.
 
     >>> literal("$(HOME) costs $5")
     '$$(HOME) costs $$5'
@@ -31,7 +31,7 @@ def literal(text: str) -> str:
 
 
 def merged(base: Any, changes: Any) -> Any:
-    """A specification with changes: dictionaries are merged, lists of things with names by these, all else is replaced.
+    """Merge changes into a specification: dictionaries by key, lists by the names of their entries; replace all else.
 
     >>> merged({"a": {"b": 1}, "l": [{"name": "x", "v": 1}]}, {"a": {"c": 2}, "l": [{"name": "x", "w": 2}]})
     {'a': {'b': 1, 'c': 2}, 'l': [{'name': 'x', 'v': 1, 'w': 2}]}
@@ -52,7 +52,7 @@ def _are_named(value: Any) -> bool:
 
 
 def fill(value: T, placeholders: Mapping[str, str]) -> T:
-    """A value, with the placeholders in all its strings replaced.
+    """Return a value with the placeholders in all its strings replaced.
 
     >>> fill({"a": [f"{NAME}-1"]}, {NAME: "x"})
     {'a': ['x-1']}
@@ -69,7 +69,7 @@ def fill(value: T, placeholders: Mapping[str, str]) -> T:
 
 
 def secret_object(plan: Plan, placeholders: Mapping[str, str], values: Mapping[str, str]) -> Object:
-    """The Secret with the secret variables of an attempt."""
+    """Return the Secret with the secret variables of an attempt."""
     name = fill(NAME, placeholders)
     data = {key: base64.b64encode(fill(value, placeholders).encode()).decode() for key, value in values.items()}
     metadata = {"name": name, "namespace": plan.spec["namespace"], "labels": {MANAGED_BY: MANAGER, ATTEMPT_LABEL: name}}
@@ -77,13 +77,13 @@ def secret_object(plan: Plan, placeholders: Mapping[str, str], values: Mapping[s
 
 
 def placeholders_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[str, str]:
-    """What stands for the placeholders of an attempt, or of one node of it."""
+    """Return the values of the placeholders for an attempt, or for one node of it."""
     placeholders = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
     return placeholders if rank is None else {**placeholders, RANK: str(rank)}
 
 
 def text_of(objects: Sequence[Object]) -> str:
-    """Objects as ``kubectl apply`` takes them."""
+    """Return objects as YAML for ``kubectl apply``."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

@@ -1,4 +1,4 @@
-"""What a user says of pods, whichever engine makes them."""
+"""The options of pods that all engines on Kubernetes have."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _JSON_FIELDS = (
 
 @dataclass(kw_only=True)
 class PodOptions(Executor):
-    """What is said of pods, whatever it is that makes them.
+    """The options of the pods of a task.
 
     Attributes:
         image: The image. It needs ``sh`` and ``tar``, and for functions and Python scripts Python 3.10 or newer.
         num_nodes: Pods over which one task spans.
         nprocs_per_node: Processes that a launcher such as torchrun starts in each pod; by default one for each GPU.
         gpus_per_node: GPUs of each pod.
-        cpu_requests: CPU that is kept free for each pod, e.g. ``"500m"`` or ``"8"``.
-        memory_requests: Memory that is kept free for each pod, e.g. ``"64Gi"``.
+        cpu_requests: CPU that is reserved for each pod, e.g. ``"500m"`` or ``"8"``.
+        memory_requests: Memory that is reserved for each pod, e.g. ``"64Gi"``.
         cpu_limits: CPU that each pod may use.
         memory_limits: Memory that each pod may use; a task that needs more is killed.
-        extra_resource_requests: Further resources that are kept free.
+        extra_resource_requests: Further resources that are reserved.
         extra_resource_limits: Further limits.
-        volume_mounts: Where volumes are mounted, as Kubernetes takes it.
-        volumes: Volumes of the pod, as Kubernetes takes them.
+        volume_mounts: Where volumes are mounted, in the form of Kubernetes.
+        volumes: Volumes of the pod, in the form of Kubernetes.
         labels: Labels of the job.
         annotations: Annotations of the job.
         pod_annotations: Annotations of the pods.
         pod_labels: Labels of the pods.
-        tolerations: Taints that do not matter, as Kubernetes takes them.
-        affinity: Where the pods should run, as Kubernetes takes it.
-        env_list: Environment variables as Kubernetes takes them, e.g. from a Secret or from a field of the pod.
+        tolerations: Taints that do not matter, in the form of Kubernetes.
+        affinity: Where the pods should run, in the form of Kubernetes.
+        env_list: Environment variables in the form of Kubernetes, e.g. from a Secret or from a field of the pod.
         pod_spec_overrides: Merged into the specification of the pods.
         image_pull_secrets: Names of the Secrets with which the image is pulled.
         container_kwargs: Merged into the container of the task.
         workdir_pvc: Volume claim through which code and files of any size reach the pods, and artifacts come back.
-        workdir_pvc_path: Where that is mounted.
+        workdir_pvc_path: Path at which it is mounted.
         data_mover_image: Image of the pod that copies to that volume and from it; by default the task's own.
         context: Context of the kubeconfig; by default the current one, or the cluster that this process runs in.
         kubeconfig: The kubeconfig; by default ``$KUBECONFIG`` or ``~/.kube/config``.
@@ -103,15 +103,15 @@ class PodOptions(Executor):
         return default_connection(self.context, self.kubeconfig)
 
     def nnodes(self) -> int:
-        """Number of pods over which a task spans."""
+        """Return the number of pods over which a task spans."""
         return self.num_nodes
 
     def nproc_per_node(self) -> int:
-        """Processes in each pod."""
+        """Return the number of processes in each pod."""
         return self.nprocs_per_node or self.gpus_per_node or 1
 
     def macro_values(self) -> ExecutorMacros:
-        """Variables in which a pod is told of the others."""
+        """Return the names of the variables through which a pod finds the others."""
         return ExecutorMacros(
             head_node_ip_var="MASTER_ADDR",
             nproc_per_node_var="NPROC_PER_NODE",
@@ -121,7 +121,7 @@ class PodOptions(Executor):
         )
 
     def check(self) -> None:
-        """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
+        """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
         super().check()
         where = type(self).__name__
         if (self.image or self.needs_image) and not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):

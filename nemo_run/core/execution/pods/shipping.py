@@ -1,6 +1,6 @@
-"""How files reach pods, and how they come back: in Secrets where they are small, else through a volume.
+"""Files to pods and back: in Secrets if they are small, else through a volume.
 
-Nothing on the cluster is required. A package is sent once: its name tells its content.
+Nothing has to be installed on the cluster. A package is sent once: its name identifies its content.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PIECE = 768 << 10
 """Bytes of one Secret; a cluster takes up to 1 MiB."""
 
 LARGEST = 8 * _PIECE
-"""Bytes of all packages of a job, as far as they go in Secrets."""
+"""Bytes of all packages of a job that may go in Secrets."""
 
 _MOVER = "mover"
 _PATIENCE = 300.0  # seconds in which a pod that copies must start
@@ -38,14 +38,14 @@ _PATIENCE = 300.0  # seconds in which a pod that copies must start
 
 @dataclass(frozen=True)
 class VolumeClaim:
-    """A volume that pods share.
+    """The claim of a volume that pods share.
 
     Attributes:
         namespace: Namespace of its claim.
         claim: Its claim.
-        path: Where it is mounted.
+        path: Path at which it is mounted.
         image: Image of the pod that copies.
-        image_pull_secrets: Names of the Secrets with which that is pulled.
+        image_pull_secrets: Names of the Secrets with which the image is pulled.
     """
 
     namespace: str
@@ -55,12 +55,12 @@ class VolumeClaim:
     image_pull_secrets: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """It as a JSON object."""
+        """Return it as a JSON object."""
         return {**asdict(self), "image_pull_secrets": list(self.image_pull_secrets)}
 
     @classmethod
     def of(cls, executor: PodOptions, namespace: str) -> VolumeClaim | None:
-        """The volume that an executor names; ``None`` where it names none."""
+        """Return the volume that an executor names; ``None`` if it names none."""
         if not executor.workdir_pvc:
             return None
         image = executor.data_mover_image or executor.image
@@ -69,13 +69,13 @@ class VolumeClaim:
 
     @classmethod
     def from_json(cls, doc: Mapping[str, object]) -> VolumeClaim:
-        """The volume that :meth:`to_json` described."""
+        """Return the volume from the result of :meth:`to_json`."""
         secrets = doc["image_pull_secrets"]
         return cls(**{**doc, "image_pull_secrets": tuple(secrets)})  # type: ignore[arg-type]
 
 
 def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
-    """The packages of a job: by what they are, their name and their bytes."""
+    """Return the packages of a job: for each purpose (job, code, runner) the name and the bytes."""
     archive = job_archive(plan.directory)
     found = {"job": (f"job-{hashlib.sha256(archive).hexdigest()[:32]}.tar.gz", archive)}
     for name, package in packages(plan.spec["code_archive"], runner=plan.spec["runner"]).items():
@@ -84,7 +84,7 @@ def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
 
 
 def for_volumes(plans: Iterable[Plan]) -> dict[VolumeClaim, dict[str, bytes]]:
-    """The packages that go by volumes.
+    """Return the packages that go by volumes.
 
     Raises:
         ExecutorError: Packages of a job without a volume are too large to go in Secrets.
@@ -103,7 +103,7 @@ def for_volumes(plans: Iterable[Plan]) -> dict[VolumeClaim, dict[str, bytes]]:
 
 
 def check_size(job_id: str, found: Mapping[str, tuple[str, bytes]]) -> None:
-    """Raise :class:`ExecutorError` where the packages of a job are too large to go in Secrets."""
+    """Check the size of packages; raise :class:`ExecutorError` if they are too large for Secrets."""
     sizes = {name: len(content) for name, (_, content) in found.items()}
     if sum(sizes.values()) > LARGEST:
         what = ", ".join(f"{name} {size / (1 << 20):.1f} MiB" for name, size in sizes.items())
@@ -115,7 +115,7 @@ def check_size(job_id: str, found: Mapping[str, tuple[str, bytes]]) -> None:
 
 
 def piece_secrets(namespace: str, found: Mapping[str, tuple[str, bytes]]) -> list[tuple[str, Object]]:
-    """The Secrets that hold the packages: where each piece goes in the inbox, and the object."""
+    """Return the Secrets that hold the packages, each with the path of its piece in the inbox."""
     made = []
     for what, (name, content) in found.items():
         for number, start in enumerate(range(0, len(content), _PIECE)):
@@ -133,7 +133,7 @@ def piece_secrets(namespace: str, found: Mapping[str, tuple[str, bytes]]) -> lis
 
 
 def inbox(pieces: Sequence[tuple[str, Object]]) -> list[Object]:
-    """Sources of the projected volume in which the pieces arrive."""
+    """Return the sources of the projected volume in which the pieces arrive."""
     return [
         {"secret": {"name": secret["metadata"]["name"], "items": [{"key": "piece", "path": path}]}}
         for path, secret in pieces
@@ -141,7 +141,7 @@ def inbox(pieces: Sequence[tuple[str, Object]]) -> list[Object]:
 
 
 def adopt(client: KubernetesClient, obj: Object, owner: Object) -> None:
-    """Let a Secret or a Service go when all its owners have gone, and make it again if it went meanwhile."""
+    """Add an owner to a Secret or a Service, and create it again if it was deleted meanwhile."""
     metadata = obj["metadata"]
     owned = {"metadata": {"ownerReferences": [owner]}}
     whole = {**obj, "metadata": {**metadata, **owned["metadata"]}}
@@ -151,10 +151,10 @@ def adopt(client: KubernetesClient, obj: Object, owner: Object) -> None:
 
 
 def release(client: KubernetesClient, namespace: str, shared: Iterable[tuple[str, str]], uid: str) -> None:
-    """Take objects, given by kind and name, from an owner that is about to be deleted; delete those that have no other.
+    """Remove an owner that is about to be deleted from objects, and delete those that have no other one.
 
-    If this were left to the cluster's garbage collector, one that has just seen the last owner go would delete what
-    another job, or the next attempt, has adopted at that moment.
+    If the cluster's garbage collector did this, it could delete an object that another job, or the next attempt, has
+    adopted at that moment.
     """
     without = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": uid}]}}
     for kind, name in shared:
@@ -167,12 +167,12 @@ def release(client: KubernetesClient, namespace: str, shared: Iterable[tuple[str
 
 
 def paths_on(volume: VolumeClaim, found: Mapping[str, tuple[str, bytes]]) -> dict[str, str]:
-    """Where the packages lie on a volume, by the placeholders that stand for these paths."""
+    """Return the paths of the packages on a volume, by their placeholders."""
     return {package_placeholder(what): f"{volume.path}/.packages/{name}" for what, (name, _) in found.items()}
 
 
 def send(client: KubernetesClient, volume: VolumeClaim, files: Mapping[str, bytes]) -> None:
-    """Put packages on a volume, as far as they are not there already; by their names."""
+    """Copy those packages to a volume whose names are not there yet."""
     folder = f"{volume.path}/.packages"
     with mover(client, volume) as pod:
         listed = execute(client, volume.namespace, pod, ("sh", "-c", f"ls {shlex.quote(folder)} 2>/dev/null"))
@@ -195,7 +195,7 @@ def _send_one(client: KubernetesClient, volume: VolumeClaim, pod: str, target: s
 
 @contextlib.contextmanager
 def mover(client: KubernetesClient, volume: VolumeClaim) -> Iterator[str]:
-    """While it is open, there is a pod that has the volume; gives its name.
+    """Yield the name of a pod that has the volume, which exists until the block ends.
 
     Raises:
         ExecutorError: It did not start.
@@ -210,7 +210,7 @@ def mover(client: KubernetesClient, volume: VolumeClaim) -> Iterator[str]:
     }
     spec = {
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": 3600,  # whatever becomes of us
+        "activeDeadlineSeconds": 3600,  # in case this process is killed
         "containers": [container],
         "volumes": [{"name": "work", "persistentVolumeClaim": {"claimName": volume.claim}}],
         "imagePullSecrets": [{"name": secret} for secret in volume.image_pull_secrets],
@@ -230,7 +230,7 @@ def _await(client: KubernetesClient, volume: VolumeClaim, name: str) -> None:
     while True:
         pod = client.get("v1", "Pod", volume.namespace, name)
         if pod is None:
-            raise ExecutorError(f"{what} was deleted by somebody")
+            raise ExecutorError(f"{what} was deleted")
         status = pod_status(pod)
         if status.state is JobState.RUNNING:
             return
@@ -256,7 +256,7 @@ def copy_from_volume(client: KubernetesClient, volume: VolumeClaim, source: str,
 def collect(
     client: KubernetesClient, volume: VolumeClaim, folders: Sequence[str], patterns: Sequence[str], target: Path
 ) -> None:
-    """Bring from jobs' folders on a volume their artifacts, and the files of their code that match a pattern."""
+    """Copy from folders of jobs on a volume the artifacts, and the files of their code that match a pattern."""
     with mover(client, volume) as pod, tempfile.TemporaryDirectory() as temporary:
         for number, folder in enumerate(folders):
             copy = Path(temporary, str(number))

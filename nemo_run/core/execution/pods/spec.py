@@ -1,6 +1,6 @@
-"""What a job becomes on Kubernetes: the pod of each of its nodes. Pure; shared by all engines that run in pods.
+"""The pods of a task. Pure; shared by all engines that run in pods.
 
-What differs from attempt to attempt and from node to node stands as a placeholder in it, which :func:`fill` replaces.
+Placeholders stand for what differs from attempt to attempt and from node to node; :func:`fill` replaces them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TASK, KEEPER = "task", "keeper"
 """Containers of a pod: that of the task, and the one that keeps its artifacts."""
 
 INBOX = f"{RUN_FOLDER}-in"
-"""Where packages arrive in a pod, each in one or several pieces."""
+"""Folder of a pod in which packages arrive, each in one or several pieces."""
 
 INBOX_VOLUME = "nemo-run-in"
 LARGEST_ARTIFACTS = 5 << 20
@@ -51,7 +51,7 @@ _AGAIN = 'echo $$ > "$folder"/.pid'
 
 # The first process of a container passes on the request to end, and ends a little later than the task: a container
 # runtime may drop what it has not read of the output by then. A shell ignores SIGINT for what it starts in this way;
-# env restores it where it can (coreutils 8.31 and later). Some shells say what killed a child; that is not read.
+# env restores it (coreutils 8.31 and later). Some shells print what killed a child; that is dropped.
 _START = """\
 if env --default-signal=INT,QUIT true 2>/dev/null; then set -- env --default-signal=INT,QUIT "$@"; fi
 "$@" 2>&1 &
@@ -64,8 +64,8 @@ while kill -0 $task 2>/dev/null; do wait $task; code=$?; done
 sleep 0.5
 exit $code"""
 
-# Waits for the task's process to end, however it does, and writes what it left where it can be read when the pod has
-# ended: to its own log.
+# Waits for the task's process to end, and writes its artifacts to a place that can be read when the pod has ended: its
+# own log.
 _KEEP = """\
 trap '' TERM
 n=0
@@ -86,25 +86,25 @@ _PACK = """\
 
 
 def package_paths(executor: PodOptions, request: JobRequest) -> dict[str, str]:
-    """Where what a job needs arrives in its pods, by name: in the inbox, or on the volume."""
+    """Return where the packages of a job arrive in its pods, by name: in the inbox, or on the volume."""
     names = ["job", *(["code"] if request.code_archive else []), *(["runner"] if needs_runner(request.command) else [])]
     return {name: package_placeholder(name) if executor.workdir_pvc else f"{INBOX}/{name}" for name in names}
 
 
 def package_placeholder(name: str) -> str:
-    """Placeholder for the path of a package on a volume."""
+    """Return the placeholder for the path of a package on a volume."""
     return f"\0{name}\0"
 
 
 SHOWN_PACKAGES = {package_placeholder(name): f"<{name}>" for name in ("job", "code", "runner")}
-"""What stands for the paths of packages in a description."""
+"""Values of the placeholders of packages in a description."""
 
 
 # --- names -------------------------------------------------------------------------------------------------------
 
 
 def attempt_name(request: JobRequest) -> str:
-    """Name of the attempts of a job, less their number: the same whenever it is asked for, and no other job's."""
+    """Return the name of the attempts of a task without their number; it is stable, and unique to the task."""
     digest = hashlib.sha256(request.directory.encode()).hexdigest()[:10]
     return f"nr-{_slug(request.job_id)[:30].strip('-')}-{digest}"
 
@@ -114,7 +114,7 @@ def _slug(name: str) -> str:
 
 
 def label_value(text: str) -> str:
-    """A text as the value of a label.
+    """Return a text as the value of a label.
 
     >>> label_value("my job/0")
     'my_job_0'
@@ -123,7 +123,7 @@ def label_value(text: str) -> str:
 
 
 def net_name(request: JobRequest) -> str:
-    """Name of the network in which pods find each other: that of the attempt, or of the job group."""
+    """Return the name of the network in which pods find each other: that of the attempt, or of the job group."""
     if not request.group:
         return NAME
     folder = str(PurePosixPath(request.directory).parent)
@@ -131,7 +131,7 @@ def net_name(request: JobRequest) -> str:
 
 
 def host_name(member: int, rank: int | str) -> str:
-    """Host name of a pod in its network."""
+    """Return the host name of a pod in its network."""
     return f"node-{member}-{rank}"
 
 
@@ -139,7 +139,7 @@ def host_name(member: int, rank: int | str) -> str:
 
 
 def job_folder(executor: PodOptions, request: JobRequest) -> str:
-    """The folder in the pod that stands for the job's folder in the store."""
+    """Return the folder in the pod that stands for the job's folder in the store."""
     if not executor.workdir_pvc:
         return RUN_FOLDER
     job = "/".join(_slug(part) for part in request.job_id.split("/"))
@@ -147,7 +147,7 @@ def job_folder(executor: PodOptions, request: JobRequest) -> str:
 
 
 def command_inside(executor: PodOptions, request: JobRequest) -> Command:
-    """The command as it is run in the pod: its paths, its Python, its launcher."""
+    """Return the command as it runs in the pod, with its paths, its Python and its launcher."""
     command = relocated(request.command, request.directory, job_folder(executor, request))
     layout = Layout(
         nodes=executor.num_nodes,
@@ -161,7 +161,7 @@ def command_inside(executor: PodOptions, request: JobRequest) -> Command:
 
 
 def _without_macros(executor: PodOptions, request: JobRequest, command: Command) -> Command:
-    """The command with the names of nodes in place of macros; no shell need be there to look them up."""
+    """Return the command with the values of macros in place of these, so that it needs no shell to expand them."""
     macros, values = executor.macro_values(), _node_variables(executor, request)
 
     def replaced(text: str) -> str:
@@ -174,12 +174,12 @@ def _without_macros(executor: PodOptions, request: JobRequest, command: Command)
 
 
 def head_address(request: JobRequest) -> str:
-    """Address of the first node."""
+    """Return the address of the first node."""
     return f"{host_name(request.member, 0)}.{net_name(request)}"
 
 
 def environment(executor: PodOptions, request: JobRequest, command: Command) -> dict[str, str]:
-    """All variables of the task beside those of the image: nothing comes from the launching process by itself."""
+    """Return the variables of the task besides those of the image; none is inherited from the launching process."""
     group = {}
     if request.group:
         hosts = (f"{host_name(member, 0)}.{net_name(request)}" for member in range(request.members))
@@ -198,7 +198,7 @@ def _node_variables(executor: PodOptions, request: JobRequest) -> dict[str, str]
 
 
 def variables(env: Mapping[str, str], secret: str) -> list[Object]:
-    """Environment variables of a container; those that look like secrets are read from a Secret."""
+    """Return the environment variables of a container; those that look like secrets are read from a Secret."""
     entries = []
     for name, value in env.items():
         if is_secret(name):
@@ -209,13 +209,13 @@ def variables(env: Mapping[str, str], secret: str) -> list[Object]:
 
 
 def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, may_restart: bool = False) -> str:
-    """The shell script that lays out the job's folder and runs the task.
+    """Return the shell script that lays out the job's folder and runs the task.
 
     Args:
         folder: The job's folder in the pod.
-        cwd: Where the task runs; empty for where the image says.
-        packages: Where the packages are in the pod; those of the inbox are in pieces.
-        may_restart: It may run more than once in one folder.
+        cwd: Working directory of the task; empty for that of the image.
+        packages: Paths of the packages in the pod; those of the inbox are in pieces.
+        may_restart: Whether it may run more than once in one folder.
     """
     begin, join = [f"folder={shlex.quote(folder)}"], ""
     for name, path in packages.items():
@@ -232,19 +232,19 @@ def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, may_resta
 
 
 def _variable(name: str) -> str:
-    """A shell variable, as the layout takes it."""
+    """Return a shell variable in the form that the layout takes."""
     return f"\0{name}\0"
 
 
 def working_dir(executor: PodOptions, request: JobRequest, command: Command) -> str:
-    """Working directory; empty for that of the image."""
+    """Return the working directory; empty for that of the image."""
     base = f"{job_folder(executor, request)}/code" if request.code_archive else ""
     path = PurePosixPath(base, executor.working_dir, command.cwd)
     return "" if str(path) == "." else str(path)
 
 
 def resources(executor: PodOptions) -> Object:
-    """What a pod asks for, and what it may use."""
+    """Return the requests and limits of a pod."""
     gpus = {executor.gpu_resource_name: str(executor.gpus_per_node)} if executor.gpus_per_node else {}
     requests = {"cpu": executor.cpu_requests, "memory": executor.memory_requests, **executor.extra_resource_requests}
     limits = {"cpu": executor.cpu_limits, "memory": executor.memory_limits, **gpus, **executor.extra_resource_limits}
@@ -253,7 +253,7 @@ def resources(executor: PodOptions) -> Object:
 
 
 def pod_spec(executor: PodOptions, request: JobRequest) -> Object:
-    """The specification of the pods of a job."""
+    """Return the specification of the pods of a task."""
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
     cwd, packages = working_dir(executor, request, command), package_paths(executor, request)
@@ -299,13 +299,13 @@ def pod_spec(executor: PodOptions, request: JobRequest) -> Object:
 
 
 def inbox_volumes(volumes: Sequence[Object], sources: Sequence[Object]) -> list[Object]:
-    """Return a pod's volumes with the sources of what arrives in its inbox."""
+    """Return the volumes of a pod with the sources of its inbox."""
     inbox = {"projected": {"sources": list(sources)}}
     return [{**volume, **inbox} if volume["name"] == INBOX_VOLUME else volume for volume in volumes]
 
 
 def placement(executor: PodOptions) -> Object:
-    """Where pods may run, and on whose behalf."""
+    """Return where pods may run, and on behalf of which account."""
     return {
         "tolerations": executor.tolerations,
         "affinity": executor.affinity,
@@ -331,7 +331,7 @@ def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Obje
 
 
 def standard_labels(request: JobRequest) -> dict[str, str]:
-    """Labels of every object of an attempt."""
+    """Return the labels of every object of an attempt."""
     return {
         MANAGED_BY: MANAGER,
         ATTEMPT_LABEL: NAME,

@@ -1,4 +1,4 @@
-"""What a pod's own words mean: its state, why it is in it, and whether it will ever start. Pure."""
+"""The status of a pod: its state, the reason of it, and whether the pod can start. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pod = Mapping[str, Any]
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError")
 
-# Why a pod as a whole failed, where that is nothing that the task did.
+# Reasons for which a pod as a whole fails that are not due to the task.
 _EVICTED = {
     "Evicted": "evicted",
     "NodeLost": "its node was lost",
@@ -32,7 +32,7 @@ _LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
 
 
 def pod_status(pod: Pod, container: str = "") -> JobStatus:
-    """State of a pod, seen as the task that runs in it.
+    """Return the status of the task that runs in a pod.
 
     Args:
         pod: The pod, as the API writes it.
@@ -59,16 +59,16 @@ def pod_status(pod: Pod, container: str = "") -> JobStatus:
 
 
 def container_status(pod: Pod, container: str = "") -> Mapping[str, Any]:
-    """What the node says of one container; empty where it has not said anything yet."""
+    """Return the status of one container; empty if its node has not reported any yet."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     name = container or pod["spec"]["containers"][0]["name"]
     return next((entry for entry in statuses if entry["name"] == name), {})
 
 
 def broken(pod: Pod) -> str:
-    """Why a pod will not start as it is: an image that cannot be had, a container that cannot be made; else empty.
+    """Return why a pod cannot start: its image cannot be pulled, or a container not be created; else empty.
 
-    The node goes on trying, so that it may be repaired from outside.
+    The node keeps trying, so that the cause may be repaired meanwhile.
     """
     for entry in _all_containers(pod):
         waiting = (entry.get("state") or {}).get("waiting") or {}
@@ -87,12 +87,12 @@ def _all_containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
 
 
 def is_gone(pod: Pod) -> bool:
-    """Whether somebody has deleted it; it may still be ending."""
+    """Return whether a pod was deleted; it may still be ending."""
     return "deletionTimestamp" in pod["metadata"]
 
 
 def seconds(timestamp: str | None) -> float | None:
-    """Seconds since the epoch.
+    """Return seconds since the epoch; ``None`` for no timestamp.
 
     >>> seconds("1970-01-01T00:00:01Z")
     1.0
@@ -115,14 +115,14 @@ def _waiting(pod: Pod, waiting: Mapping[str, Any]) -> str:
 
 
 def _concern(pod: Pod) -> str:
-    """What is to be said of a pod that runs."""
+    """Return what is unusual about a pod that runs; else empty."""
     if (pod.get("status") or {}).get("reason") == "NodeLost" or _is_unheard(pod):
         return "its node does not answer"
     return "it is being deleted" if is_gone(pod) else ""
 
 
 def _is_unheard(pod: Pod) -> bool:
-    """Containers are ready, but the pod is not: that is what the cluster says when it does not hear of the node."""
+    """Return whether containers are ready but the pod is not, which is the case when the node does not answer."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     ready = bool(statuses) and all(entry.get("ready") for entry in statuses)
     return ready and _condition(pod, "Ready").get("status") in ("False", "Unknown")
@@ -163,7 +163,7 @@ def _why(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
 
 
 def _ended_pod(pod: Pod, started: str | None) -> JobStatus:
-    """A pod that ended as a whole, without a word on how its container did."""
+    """Return the status of a pod that ended as a whole, without a status of its container."""
     status = pod["status"]
     node = (pod.get("spec") or {}).get("nodeName") or ""
     if status["phase"] == "Succeeded":
@@ -174,7 +174,7 @@ def _ended_pod(pod: Pod, started: str | None) -> JobStatus:
 
 
 def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
-    """State of a task from those of its nodes; ``None`` for a node of which nothing is known yet.
+    """Return the status of a task from those of its nodes; ``None`` stands for a node without a status.
 
     >>> combined([JobStatus(JobState.SUCCEEDED, 0), JobStatus(JobState.FAILED, 3)])
     JobStatus(state=FAILED (5), exit_code=3, reason='node 1', started=None, ended=None, node='', lost=False)
@@ -192,9 +192,9 @@ def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
 
 
 def _decisive(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
-    """The node that tells how all of them are: the first that failed, or one that waits, or one that runs."""
+    """Return the node that decides the status: the first that failed, or one that waits, or one that runs."""
     failed = [(rank, status) for rank, status in known.items() if status.state is JobState.FAILED]
-    if failed:  # those without an exit code were ended as others had failed
+    if failed:  # those without an exit code were ended because others had failed
         return min(failed, key=lambda entry: (entry[1].exit_code is None, entry[1].ended or 0.0, entry[0]))
     for state in (JobState.PENDING, JobState.RUNNING):
         for rank, status in known.items():
@@ -204,7 +204,7 @@ def _decisive(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
 
 
 def still(status: JobStatus) -> JobStatus:
-    """A status of an attempt that goes on, whatever some of its nodes say."""
+    """Return a status as that of an attempt that goes on: a final state becomes running."""
     if not status.state.is_final:
         return status
     return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)

@@ -1,4 +1,4 @@
-"""What goes into a pod and out of it at the same time: commands, files, and ports."""
+"""Data in both directions between this machine and a pod: commands, files, and ports."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PIECE = 1 << 16
 
 @dataclass(frozen=True)
 class Executed:
-    """What became of a command in a container.
+    """The result of a command in a container.
 
     Attributes:
         exit_code: Its exit code.
-        stdout: Its output, unless that went elsewhere.
-        stderr: What it said of errors.
+        stdout: Its output, unless that was redirected.
+        stderr: Its error output.
     """
 
     exit_code: int
@@ -56,10 +56,10 @@ def execute(
         client: The client of its cluster.
         namespace: Namespace of the pod.
         pod: The pod.
-        argv: The command; it is not read by any shell.
+        argv: The command; no shell interprets it.
         container: The container; the first one by default.
-        stdin: What the command reads. Older clusters cannot tell it where that ends: it has to know.
-        stdout: Where its output goes.
+        stdin: Input of the command. Older clusters cannot signal its end to the command.
+        stdout: File for its output.
 
     Raises:
         ExecutorError: The command could not be started.
@@ -139,7 +139,7 @@ def copy_in(client: KubernetesClient, namespace: str, pod: str, container: str, 
         size = archive.tell()
         archive.seek(0)
         folder = shlex.quote(target if source.is_dir() else str(Path(target).parent))
-        # `head` knows where the archive ends, which older clusters cannot tell.
+        # `head` finds the end of the archive, which older clusters do not signal.
         script = f"mkdir -p {folder} && head -c {size} | tar -xf - -C {folder}"
         done = execute(client, namespace, pod, ("sh", "-c", script), container=container, stdin=archive)
     if done.exit_code:
@@ -166,7 +166,7 @@ def copy_out(client: KubernetesClient, namespace: str, pod: str, container: str,
 
 
 def unpack(archive: IO[bytes], target: Path) -> None:
-    """Unpack a tar file: a folder into the folder, a single file as the file; nothing is written elsewhere."""
+    """Unpack a tar file: a folder into the target, a single file as the target; nothing is written elsewhere."""
     with tarfile.open(fileobj=archive, mode="r:*") as tar:
         members = tar.getmembers()
         if len(members) == 1 and members[0].isfile():
@@ -191,7 +191,7 @@ def _extract(tar: tarfile.TarFile, folder: Path) -> None:
 
 @contextlib.contextmanager
 def forwarded(client: KubernetesClient, namespace: str, pod: str, port: int, local_port: int = 0) -> Iterator[int]:
-    """While it is open, a port of this machine (127.0.0.1) leads to a port of a pod; gives its number."""
+    """Yield the number of a port of this machine (127.0.0.1) that leads to a port of a pod until the block ends."""
     path = f"{client.path('v1', 'Pod', namespace, pod)}/portforward"
     with socket.create_server(("127.0.0.1", local_port)) as server:
         stop = threading.Event()
@@ -206,7 +206,7 @@ def forwarded(client: KubernetesClient, namespace: str, pod: str, port: int, loc
 
 
 def _serve(server: socket.socket, stop: threading.Event, client: KubernetesClient, path: str, port: int) -> None:
-    """Take connections until it is time to stop."""
+    """Accept connections until ``stop`` is set."""
     server.settimeout(0.2)
     serving: list[threading.Thread] = []
     while not stop.is_set():
@@ -254,7 +254,7 @@ def _downwards(connection: socket.socket, stop: threading.Event, ws: Any) -> Non
 
 
 def _upwards(connection: socket.socket, stop: threading.Event, ws: Any) -> None:
-    """Carry what this machine's side sends; where it sends no more, the whole connection ends."""
+    """Carry what this machine's side sends; when it stops sending, the whole connection ends."""
     websocket = websocket_sdk()
     connection.settimeout(0.2)
     with contextlib.suppress(OSError, websocket.WebSocketException):
