@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_run.core.execution.base import Executor, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Executor, JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, copy_matching, open_log, rank_logs
 from nemo_run.core.masking import masked, masked_arguments
 from nemo_run.errors import ExecutorError
@@ -58,7 +58,7 @@ class NohupBackend:
         env = [f"{name}={value}" for name, value in masked(plan.spec["env"]).items()]
         return shlex.join(["nohup", "env", *env, *masked_arguments(plan.spec["argv"])])
 
-    def make_ready(self, plans):
+    def preflight(self, plans):
         """Nothing has to be there before."""
 
     def handle(self, plan, attempt):
@@ -113,9 +113,9 @@ def _state(folder):
         code, cancelled = int((folder / "exit").read_text()), (folder / "cancel").exists()
         state = JobState.CANCELLED if cancelled else JobState.FAILED if code else JobState.SUCCEEDED
         started, ended = ((folder / name).stat().st_mtime for name in ("pid", "exit"))
-        return JobStatus(state, code, started=started, ended=ended)
+        return TaskStatus(state, code, started=started, ended=ended)
     if not (folder / "pid").exists():
-        return JobStatus(JobState.SUBMITTED if (folder / "log").exists() else JobState.UNKNOWN)
+        return TaskStatus(JobState.SUBMITTED if (folder / "log").exists() else JobState.UNKNOWN)
     if not Path("/proc", (folder / "pid").read_text().strip()).exists() and not (folder / "exit").exists():
-        return JobStatus(JobState.FAILED, reason="its process was killed", ended=time.time(), lost=True)
-    return JobStatus(JobState.RUNNING, started=(folder / "pid").stat().st_mtime)
+        return TaskStatus(JobState.FAILED, reason="its process was killed", ended=time.time(), lost=True)
+    return TaskStatus(JobState.RUNNING, started=(folder / "pid").stat().st_mtime)

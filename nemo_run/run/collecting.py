@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from nemo_run.core.execution.jobs import JobStatus
+from nemo_run.core.execution.jobs import TaskStatus
 from nemo_run.run import artifacts
 from nemo_run.run.phases import DrivenTask
 from nemo_run.run.store import ExperimentStore
@@ -19,16 +19,16 @@ class Collector:
     def __init__(self, store: ExperimentStore) -> None:
         self._store = store
         self._threads: ThreadPoolExecutor | None = None
-        self._work: dict[DrivenTask, tuple[Future[None], JobStatus]] = {}
+        self._work: dict[DrivenTask, tuple[Future[None], TaskStatus]] = {}
 
-    def begin(self, task: DrivenTask, status: JobStatus, fetch: Callable[[Path], None]) -> None:
+    def begin(self, task: DrivenTask, status: TaskStatus, fetch: Callable[[Path], None]) -> None:
         """Begin to collect what a task left that ended with this status."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(2, thread_name_prefix="nemo-run artifacts")
         work = self._threads.submit(artifacts.collect, self._store, task.definition, fetch)
         self._work[task] = (work, status)
 
-    def finished(self) -> list[tuple[DrivenTask, JobStatus]]:
+    def finished(self) -> list[tuple[DrivenTask, TaskStatus]]:
         """Return the tasks whose artifacts are collected since the last call, and how each ended."""
         done = [(task, work, status) for task, (work, status) in self._work.items() if work.done()]
         for task, _, _ in done:
@@ -41,6 +41,6 @@ class Collector:
             self._threads.shutdown()
 
 
-def _noted(status: JobStatus, problem: BaseException | None) -> JobStatus:
+def _noted(status: TaskStatus, problem: BaseException | None) -> TaskStatus:
     note = f"its artifacts could not be collected: {problem}" if problem else ""
     return replace(status, reason="; ".join(filter(None, [status.reason, note])))

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run import artifacts, outages
 from nemo_run.run.collecting import Collector
@@ -179,7 +179,7 @@ class Controller:
         if task.phase is Phase.UNSURE:
             self._ledger.note(task, outages.reason(error))
         else:
-            self._ended(task, JobStatus(JobState.FAILED, reason=f"could not be submitted: {error}", ended=time.time()))
+            self._ended(task, TaskStatus(JobState.FAILED, reason=f"could not be submitted: {error}", ended=time.time()))
 
     def _handles_before(self, job: DrivenJob) -> list[str]:
         names = self._ledger.graph.waits_for(job.id)
@@ -229,7 +229,7 @@ class Controller:
             return running
         return list(dict.fromkeys([*(news or []), *(t for t in running if t.progress.state < JobState.RUNNING)]))
 
-    def _collect(self, task: DrivenTask, status: JobStatus) -> None:
+    def _collect(self, task: DrivenTask, status: TaskStatus) -> None:
         """Bring in what an ended task left; it has ended for others when that is done."""
         if status.lost:  # nothing that it left behind may go on
             with contextlib.suppress(ExecutorError):
@@ -240,7 +240,7 @@ class Controller:
         self._move(task, Phase.COLLECTING)
         self._collector.begin(task, status, self._engines.fetching(task))
 
-    def _ended(self, task: DrivenTask, status: JobStatus) -> None:
+    def _ended(self, task: DrivenTask, status: TaskStatus) -> None:
         self._ledger.end(task, status)
         job, state = task.job, task.progress.state
         ends_group = {"failure": state is JobState.FAILED, "any": state.is_final}.get(job.definition.end_group_on)

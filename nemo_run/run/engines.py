@@ -10,7 +10,7 @@ from typing import cast
 
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Backend, BatchBackend
-from nemo_run.core.execution.jobs import JobStatus, Plan
+from nemo_run.core.execution.jobs import Plan, TaskStatus
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run.outages import Outages
 from nemo_run.run.phases import DrivenTask
@@ -132,9 +132,9 @@ class Engines:
             news += [by_handle[handle] for handle in backend.wait(list(by_handle), timeout / len(groups))]
         return news if groups else None
 
-    def states(self, tasks: Iterable[DrivenTask]) -> dict[DrivenTask, JobStatus | ExecutorError]:
+    def states(self, tasks: Iterable[DrivenTask]) -> dict[DrivenTask, TaskStatus | ExecutorError]:
         """Ask how far tasks are. An engine that did not answer gives its tasks the error; one in an outage nothing."""
-        found: dict[DrivenTask, JobStatus | ExecutorError] = {}
+        found: dict[DrivenTask, TaskStatus | ExecutorError] = {}
         for backend, some in self._by_backend(tasks):
             if self._outages.lasts(backend):
                 continue

@@ -24,7 +24,7 @@ from nemo_run.run import store as stores
 from nemo_run.run.display import print_status
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
-from nemo_run.run.prepare import ancestors, make_engines_ready, prepare_experiment
+from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.tasks import as_task, check_task, default_name
@@ -302,9 +302,9 @@ class Experiment(LaunchedExperiment):
         """Write all that a controller needs."""
         self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel)
 
-    def _make_engines_ready(self) -> None:
+    def _preflight(self) -> None:
         try:
-            make_engines_ready(self._its_store, self._prepared)
+            preflight(self._its_store, self._prepared)
         except BaseException:
             self._discard()
             raise
@@ -352,7 +352,7 @@ class Experiment(LaunchedExperiment):
             )
         self._prepare(1 if sequential or direct else max_parallel)
         if not direct:
-            self._make_engines_ready()
+            self._preflight()
         self._launched = True
         if direct:
             from nemo_run.run.direct import run_direct

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.run.graph import Graph
 from nemo_run.run.phases import DrivenJob, DrivenTask, Phase, Schedule
 from nemo_run.run.records import JobDefinition, JobProgress, not_run_reason, summary
@@ -49,7 +49,7 @@ class Ledger:
             if not unended.isdisjoint(self.graph.waits_for(name)):
                 self.hold(self.jobs[name])
         for name in self.graph.roots():
-            self._make_ready(self.jobs[name])
+            self._enqueue(self.jobs[name])
         for job in self.jobs.values():
             self._pass_on(job)
 
@@ -79,14 +79,14 @@ class Ledger:
             for decision in self.graph.report(job.id, job.progress.state):
                 dependant = self.jobs[decision.job]
                 if decision.may_run:
-                    self._make_ready(dependant)
+                    self._enqueue(dependant)
                 else:
                     unsubmitted = [task for task in dependant.tasks if task.progress.state is JobState.UNSUBMITTED]
                     self._end_unrun(unsubmitted, not_run_reason(job.id, job.progress))
                     self._write(dependant)
                     todo.append(dependant)
 
-    def _make_ready(self, job: DrivenJob) -> None:
+    def _enqueue(self, job: DrivenJob) -> None:
         for task in job.tasks:
             if task.phase is Phase.WAITING and task.progress.state is JobState.UNSUBMITTED:
                 self.schedule.move(task, Phase.READY)
@@ -110,7 +110,7 @@ class Ledger:
         task.progress.handle = expected_handle
         self._store.write_progress(task.job.definition, task.job.progress)
 
-    def end(self, task: DrivenTask, status: JobStatus) -> None:
+    def end(self, task: DrivenTask, status: TaskStatus) -> None:
         """Take in the end of an attempt; try the task again where it failed, has retries, and nobody cancels it."""
         task.end(status, time.time())
         job = task.job
@@ -123,7 +123,7 @@ class Ledger:
     def hold(self, job: DrivenJob) -> None:
         """Let the engine of a job wait for its dependencies: its tasks are submitted now."""
         self.graph.hold(job.id)
-        self._make_ready(job)
+        self._enqueue(job)
 
     def cancel_unsubmitted(self, job: DrivenJob, reason: str) -> None:
         """End the tasks of a job that no engine has, and that none may have."""

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.run.records import JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
 _MAX_DELAY = 60.0  # seconds; retries wait no longer
@@ -101,7 +101,7 @@ class DrivenTask:
         task = self.progress
         task.state, task.handle, task.reason = JobState.UNSUBMITTED, "", ""
 
-    def end(self, status: JobStatus, now: float) -> None:
+    def end(self, status: TaskStatus, now: float) -> None:
         """Take in how the attempt ended."""
         self.progress.update(status)
         self.progress.ended = status.ended or now

@@ -14,7 +14,7 @@ from typing import Any, cast
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.base import Executor, JobRequest, QueueBackend
+from nemo_run.core.execution.base import Executor, QueueBackend, TaskRequest
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
@@ -105,7 +105,7 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
         folder = store.folder(where)
         executor.assign(store.id, str(store.path), job.id, where)
         archive = packages.archive(executor)
-        request = JobRequest(
+        request = TaskRequest(
             experiment_id=store.id,
             job_id=name,
             directory=str(folder),
@@ -140,7 +140,7 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
     )
 
 
-def _render(requests: Sequence[JobRequest]) -> list[Plan]:
+def _render(requests: Sequence[TaskRequest]) -> list[Plan]:
     """Plans of the tasks of a job: one job of the engine, if it can run several tasks as one and all are its own."""
     plans = [request.executor.backend().render(request) for request in requests]
     backend = requests[0].executor.backend()
@@ -149,7 +149,7 @@ def _render(requests: Sequence[JobRequest]) -> list[Plan]:
     return plans
 
 
-def make_engines_ready(store: ExperimentStore, definition: Definition) -> None:
+def preflight(store: ExperimentStore, definition: Definition) -> None:
     """See to it that all engines can run what was prepared, before any of it is started.
 
     Raises:
@@ -158,7 +158,7 @@ def make_engines_ready(store: ExperimentStore, definition: Definition) -> None:
     plans = (store.read_plan(task) for job in definition.jobs for task in job.tasks)
     with Backends() as backends:
         for backend, its_plans in backends.group((plan, plan) for plan in plans):
-            backend.make_ready(its_plans)
+            backend.preflight(its_plans)
 
 
 def _environment(title: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.errors import JobNotFoundError
 
 FORMAT = 1
@@ -100,7 +100,7 @@ class TaskProgress:
     tries: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def update(self, status: JobStatus) -> bool:
+    def update(self, status: TaskStatus) -> bool:
         """Take over what the engine says; whether that changed anything."""
         before = (self.state, self.exit_code, self.reason, self.started, self.node)
         self.state, self.exit_code, self.reason = status.state, status.exit_code, status.reason

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution.base import Command, JobRequest, JobState
+from nemo_run.core.execution.base import Command, JobState, TaskRequest
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, DGXCloudState, spec as bodies
 from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.errors import ExecutorError
@@ -57,7 +57,7 @@ def test_bodies_are_as_the_models_of_the_service_say(runapy: str, tmp_path: Path
     for options in CASES:
         executor = make_executor(**options)
         executor.check()
-        request = JobRequest("e_1", "job", str(tmp_path), executor, Command(("python", "x.py", "a b"), {"B": "2"}))
+        request = TaskRequest("e_1", "job", str(tmp_path), executor, Command(("python", "x.py", "a b"), {"B": "2"}))
         spec = bodies.job_spec(executor, request, "/workspace/nemo_run/e_1/job")
         command, args = bodies.run_command("/workspace/run.sh", 1)
         name = service_name("job", str(tmp_path), 1, bodies.LONGEST_NAME)

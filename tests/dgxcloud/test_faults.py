@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution.base import Command, JobRequest, JobState, Plan
+from nemo_run.core.execution.base import Command, JobState, Plan, TaskRequest
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from nemo_run.run.experiment import Experiment
@@ -89,7 +89,7 @@ class Attempt:
         directory = folder / "experiment_1" / "job"
         directory.mkdir(parents=True)
         self.backend = executor.backend()
-        request = JobRequest("experiment_1", "job", str(directory), executor, Command(("sh", "-c", script)))
+        request = TaskRequest("experiment_1", "job", str(directory), executor, Command(("sh", "-c", script)))
         self.plan = self.backend.render(request)
         self.handle = self.backend.handle(self.plan, 1)
 

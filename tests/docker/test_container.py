@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution.base import Command, JobRequest
+from nemo_run.core.execution.base import Command, TaskRequest
 from nemo_run.core.execution.docker import DockerExecutor, spec as container
 from nemo_run.core.execution.docker.backend import DockerBackend
 from nemo_run.core.packaging.base import Packager
@@ -21,12 +21,12 @@ def make(**options: Any) -> DockerExecutor:
     return DockerExecutor(**{"container_image": "image", "packager": Packager(), **options})
 
 
-def request(executor: DockerExecutor, *argv: str, **more: Any) -> JobRequest:
+def request(executor: DockerExecutor, *argv: str, **more: Any) -> TaskRequest:
     known: dict[str, Any] = {
         "experiment_id": "exp_1", "job_id": "job", "directory": "/store/exp/job", "cwd": "/home/me",
         "command": Command(argv or ("true",)), **more,
     }  # fmt: skip
-    return JobRequest(executor=executor, **known)
+    return TaskRequest(executor=executor, **known)
 
 
 def options(executor: DockerExecutor, *argv: str, **more: Any) -> dict[str, Any]:
@@ -161,4 +161,4 @@ def test_without_the_sdk_the_message_names_the_command(monkeypatch: pytest.Monke
     backend, plan = DockerBackend(), DockerBackend().render(request(make()))
     assert backend.describe(plan).startswith("docker run ")
     with pytest.raises(ImportError, match=r"pip install 'nemo-run\[docker\]'"):
-        backend.make_ready([plan])
+        backend.preflight([plan])

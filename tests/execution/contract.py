@@ -21,7 +21,16 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution.base import Backend, Command, Executor, JobRequest, JobState, JobStatus, Plan, get_backend
+from nemo_run.core.execution.base import (
+    Backend,
+    Command,
+    Executor,
+    JobState,
+    Plan,
+    TaskRequest,
+    TaskStatus,
+    get_backend,
+)
 from nemo_run.errors import ExecutorError, NemoRunError
 
 HOSTILE = {
@@ -78,7 +87,7 @@ class BackendContract:
 
     def request(
         self, script: str, *args: str, cwd: str = "", env: dict[str, str] | None = None, **options: Any
-    ) -> JobRequest:
+    ) -> TaskRequest:
         """A request to run a shell script."""
         self._requests += 1
         name = f"job-{self._requests}"
@@ -91,7 +100,7 @@ class BackendContract:
         environment = experiment / "environment.json"
         if not environment.exists():
             environment.write_text(json.dumps(dict(os.environ)))
-        return JobRequest(
+        return TaskRequest(
             experiment_id=experiment.name,
             job_id=name,
             directory=str(folder),
@@ -117,11 +126,11 @@ class BackendContract:
         """Submit the first attempt of a shell script."""
         return self.submit(self.plan(script, *args, **options))
 
-    def status(self, handle: str, backend: Backend | None = None) -> JobStatus:
+    def status(self, handle: str, backend: Backend | None = None) -> TaskStatus:
         """Status of one attempt."""
         return (backend or self.backend).states([handle])[handle]
 
-    def until(self, handle: str, *states: JobState) -> JobStatus:
+    def until(self, handle: str, *states: JobState) -> TaskStatus:
         """Wait, as a controller does, until an attempt is in one of these states."""
         end = time.monotonic() + self.patience
         while (status := self.status(handle)).state not in states:
@@ -130,7 +139,7 @@ class BackendContract:
             self.backend.wait([handle], 0.2)
         return status
 
-    def end(self, handle: str) -> JobStatus:
+    def end(self, handle: str) -> TaskStatus:
         """Wait until an attempt has ended."""
         return self.until(handle, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
@@ -164,7 +173,7 @@ class BackendContract:
             engine = "other"
 
         with pytest.raises(ExecutorError, match="job-1"):
-            self.backend.render(JobRequest("e", "job-1", "/nowhere", Other(), Command(("true",))))
+            self.backend.render(TaskRequest("e", "job-1", "/nowhere", Other(), Command(("true",))))
 
     def test_describe_shows_the_command_and_masks_secrets(self) -> None:
         plan = self.plan(
@@ -203,7 +212,7 @@ class BackendContract:
 
     def test_a_program_that_is_not_there_is_a_failure_that_names_it(self) -> None:
         request = self.request("true")
-        plan = self.backend.render(JobRequest(**{**vars(request), "command": Command(("no-such-program-7", "x"))}))
+        plan = self.backend.render(TaskRequest(**{**vars(request), "command": Command(("no-such-program-7", "x"))}))
         handle = self.submit(plan)
         status = self.end(handle)
         assert (status.state, status.exit_code) == (JobState.FAILED, 127)

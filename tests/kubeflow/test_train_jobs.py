@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution.base import Command, JobRequest, Plan
+from nemo_run.core.execution.base import Command, Plan, TaskRequest
 from nemo_run.core.execution.kubeflow import KubeflowExecutor, train_job as train_jobs
 from nemo_run.core.execution.kubeflow.backend import KubeflowBackend
 from nemo_run.errors import ExecutorError
@@ -54,7 +54,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]
         directory.mkdir(parents=True, exist_ok=True)
         command = Command(("python3", "train.py", "$HOME", "--token=abc"), python=True)
         return KubeflowBackend(kubeconfig="", context="").render(
-            JobRequest("exp", "job", str(directory), executor, command)
+            TaskRequest("exp", "job", str(directory), executor, command)
         )
 
     return plan
@@ -157,7 +157,7 @@ def test_an_api_server_of_every_version_takes_all_of_a_job(
     install(version)
     made = plan(kubeconfig=None, **EVERYTHING, **(SINCE_2_1 if version != "2.0" else {}))
     backend = KubeflowBackend(**made.connection)
-    backend.make_ready([made])
+    backend.preflight([made])
     assert backend._served_field() == FIELDS[version]
     backend.close()
 
@@ -178,5 +178,5 @@ def test_what_the_cluster_would_not_do_is_an_error_before_anything_starts(
     made = plan(kubeconfig=None, image="x", **options)
     backend = KubeflowBackend(**made.connection)
     with pytest.raises(ExecutorError, match=words):
-        backend.make_ready([made])
+        backend.preflight([made])
     backend.close()

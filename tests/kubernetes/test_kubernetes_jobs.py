@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus, Plan
+from nemo_run.core.execution.base import Command, JobState, Plan, TaskRequest, TaskStatus
 from nemo_run.core.execution.kubernetes import KubernetesExecutor
 from nemo_run.core.execution.kubernetes.backend import KubernetesBackend
 from nemo_run.core.execution.pods.attempt import PodHandle
@@ -43,7 +43,7 @@ class Jobs:
         executor.check()
         env = {"NEMO_RUN_ARTIFACTS": str(folder / "artifacts")}
         command = Command(("bash", "-c", script, "script", *args), env)
-        request = JobRequest("experiment", name, str(folder), executor, command, cwd=str(self.folder))
+        request = TaskRequest("experiment", name, str(folder), executor, command, cwd=str(self.folder))
         return Plan.from_json(json.loads(json.dumps(self.backend.render(request).to_json())))
 
     def submit(self, plan: Plan, attempt: int = 1) -> str:
@@ -53,11 +53,11 @@ class Jobs:
     def start(self, script: str, *args: str, **options: Any) -> str:
         return self.submit(self.plan(script, *args, **options))
 
-    def status(self, handle: str) -> JobStatus:
+    def status(self, handle: str) -> TaskStatus:
         return self.backend.states([handle])[handle]
 
-    def until(self, handle: str, condition: Callable[[JobStatus], Any]) -> JobStatus:
-        def look() -> JobStatus | None:
+    def until(self, handle: str, condition: Callable[[TaskStatus], Any]) -> TaskStatus:
+        def look() -> TaskStatus | None:
             self.backend.wait([handle], 0.2)
             status = self.status(handle)
             return status if condition(status) else None
@@ -66,7 +66,7 @@ class Jobs:
         assert status is not None
         return status
 
-    def end(self, handle: str) -> JobStatus:
+    def end(self, handle: str) -> TaskStatus:
         return self.until(handle, lambda status: status.state.is_final)
 
     def log(self, handle: str, rank: int | None = None) -> str:
@@ -298,7 +298,7 @@ def test_a_volume_carries_what_is_large(jobs: Jobs, kubernetes_node: KubernetesC
     volume = kubernetes_node.make_volume(jobs.namespace, claim)
     options = {"workdir_pvc": claim, "num_nodes": 2}
     plan = jobs.plan('head -c 6000000 /dev/zero > "$NEMO_RUN_ARTIFACTS/large-$NODE_RANK"; ls', **options)
-    jobs.backend.make_ready([plan])
+    jobs.backend.preflight([plan])
     handle = jobs.submit(plan)
     assert jobs.end(handle).exit_code == 0
     jobs.backend.fetch_artifacts(plan, handle, [], tmp_path / "out")
@@ -307,7 +307,7 @@ def test_a_volume_carries_what_is_large(jobs: Jobs, kubernetes_node: KubernetesC
     ]  # fmt: skip
     [package] = (volume / ".packages").iterdir()
     sent = package.stat().st_mtime_ns
-    jobs.backend.make_ready([plan])
+    jobs.backend.preflight([plan])
     assert package.stat().st_mtime_ns == sent
 
     executor = KubernetesExecutor(image=IMAGE, namespace=jobs.namespace, workdir_pvc=claim)
@@ -324,7 +324,7 @@ def test_what_a_node_starts_again_on_a_volume_does_not_run_again(
 ) -> None:
     volume = kubernetes_node.make_volume(jobs.namespace, "once")
     plan = jobs.plan("echo ran >> /nemo_run/count", workdir_pvc="once")
-    jobs.backend.make_ready([plan])
+    jobs.backend.preflight([plan])
     first = jobs.submit(plan)
     assert jobs.end(first).exit_code == 0
     shutil.rmtree(PodHandle.parse(first).folder)  # as if nobody knew of it
@@ -354,7 +354,7 @@ def test_what_the_cluster_would_refuse_is_an_error_before(
     plan = jobs.plan("true", **options)
     backend = KubernetesBackend(**plan.connection)
     with pytest.raises(ExecutorError, match=f"(?s)job 'job-0'.*{words}"):
-        backend.make_ready([plan])
+        backend.preflight([plan])
     backend.close()
     assert not cluster.objects("batch/v1", "Job", jobs.namespace)
 
@@ -362,11 +362,11 @@ def test_what_the_cluster_would_refuse_is_an_error_before(
 def test_code_that_is_too_large_is_an_error_before(jobs: Jobs, tmp_path: Path) -> None:
     plan = jobs.plan("true")
     Path(plan.directory, "main.pkl").write_bytes(b"small")
-    jobs.backend.make_ready([plan])
+    jobs.backend.preflight([plan])
 
     Path(plan.directory, "main.pkl").write_bytes(os.urandom(7 << 20))
     with pytest.raises(ExecutorError, match=r"too large .*job 7\.\d MiB.*workdir_pvc"):
-        jobs.backend.make_ready([plan])
+        jobs.backend.preflight([plan])
 
 
 def test_a_task_of_some_megabytes_goes_in_pieces(jobs: Jobs) -> None:
@@ -386,7 +386,7 @@ def test_an_api_that_does_not_answer(jobs: Jobs, kubernetes_node: KubernetesClus
     backend = KubernetesBackend(kubeconfig=str(tmp_path / "other"), context="admin")
     plan = jobs.plan("true")
     for ask in (
-        lambda: backend.make_ready([plan]),
+        lambda: backend.preflight([plan]),
         lambda: backend.submit(plan, 1),
         lambda: backend.recover(plan, 1),
         lambda: backend.states([backend.handle(plan, 1)]),

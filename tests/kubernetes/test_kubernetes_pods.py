@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nemo_run.core.execution.base import JobState, JobStatus
+from nemo_run.core.execution.base import JobState, TaskStatus
 from nemo_run.core.execution.pods.client import context_namespace, default_connection
 from nemo_run.core.execution.pods.objects import literal, merged
 from nemo_run.core.execution.pods.status import broken, combined, pod_status
@@ -91,12 +91,12 @@ def test_what_keeps_a_pod_from_starting() -> None:
     ],
 )
 def test_states_of_several_nodes(states: list[JobState | None], expected: JobState) -> None:
-    assert combined([state and JobStatus(state) for state in states]).state is expected
+    assert combined([state and TaskStatus(state) for state in states]).state is expected
 
 
 def test_the_first_node_that_failed_tells_why() -> None:
-    killed = JobStatus(JobState.FAILED, None, "DeadlineExceeded", 1.0, 9.0)
-    failed = JobStatus(JobState.FAILED, 5, "", 1.0, 3.0)
+    killed = TaskStatus(JobState.FAILED, None, "DeadlineExceeded", 1.0, 9.0)
+    failed = TaskStatus(JobState.FAILED, 5, "", 1.0, 3.0)
     status = combined([killed, failed])
     assert (status.exit_code, status.reason, status.started, status.ended) == (5, "node 1", 1.0, 9.0)
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.execution.contract")
 
-from nemo_run.core.execution.base import Command, JobRequest  # noqa: E402
+from nemo_run.core.execution.base import Command, TaskRequest  # noqa: E402
 from nemo_run.core.execution.slurm import SlurmExecutor, backend as _slurm_backend  # noqa: E402
 from nemo_run.core.execution.slurm.backend import SlurmBackend  # noqa: E402
 from nemo_run.core.packaging.base import Packager  # noqa: E402
@@ -38,7 +38,7 @@ def overtime(running_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFac
     backend = SlurmBackend(executor.tunnel.connection())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(running_cluster.configuration))
-        plan = backend.render(JobRequest("e", "late", str(folder), executor, Command(("sleep", "600")), cwd="/"))
+        plan = backend.render(TaskRequest("e", "late", str(folder), executor, Command(("sleep", "600")), cwd="/"))
         return backend, backend.submit(plan, 1)
 
 

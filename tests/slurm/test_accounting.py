@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.core.execution.base import Command, JobRequest, JobState, JobStatus
+from nemo_run.core.execution.base import Command, JobState, TaskRequest, TaskStatus
 from nemo_run.core.execution.slurm import SlurmExecutor, backend as _slurm_backend
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.packaging.base import Packager
@@ -48,14 +48,16 @@ class Jobs:
         executor.assign("e", str(self.folder / "e"), name, name)
         folder = self.folder / "e" / name
         folder.mkdir(parents=True)
-        plan = self.backend.render(JobRequest("e", name, str(folder), executor, Command(("sh", "-c", script)), cwd="/"))
+        plan = self.backend.render(
+            TaskRequest("e", name, str(folder), executor, Command(("sh", "-c", script)), cwd="/")
+        )
         self.handles[name] = self.backend.submit(plan, 1)
 
-    def statuses(self) -> dict[str, JobStatus]:
+    def statuses(self) -> dict[str, TaskStatus]:
         statuses = self.backend.states(list(self.handles.values()))
         return {name: statuses[handle] for name, handle in self.handles.items()}
 
-    def end(self) -> dict[str, JobStatus]:
+    def end(self) -> dict[str, TaskStatus]:
         return eventually(lambda: (s := self.statuses()) and all(one.state.is_final for one in s.values()) and s)
 
     def look_anew(self) -> None:
@@ -70,7 +72,7 @@ def jobs(forgetful: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Jobs(tmp_path)
 
 
-def told(status: JobStatus) -> tuple[JobState, int | None, str]:
+def told(status: TaskStatus) -> tuple[JobState, int | None, str]:
     return status.state, status.exit_code, status.reason
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution.base import Command, ExecutorMacros, JobRequest, Plan
+from nemo_run.core.execution.base import Command, ExecutorMacros, Plan, TaskRequest
 from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_packaging_job_key, script, spec
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
@@ -28,13 +28,13 @@ def _overtime() -> None:
     """These tests start nothing."""
 
 
-def request_for(command: Command | None = None, job: str = "train", member: int = 0, **options: Any) -> JobRequest:
+def request_for(command: Command | None = None, job: str = "train", member: int = 0, **options: Any) -> TaskRequest:
     executor = SlurmExecutor(**{"tunnel": REMOTE, "packager": Packager(), **options})
     archive = options.pop("code_archive", "")
     directory = DIRECTORY.replace("train", job)
     executor.check()
     executor.assign("title_1", str(Path(DIRECTORY).parent), job, job)
-    return JobRequest(
+    return TaskRequest(
         "title_1", job, directory, executor, command or Command(("hostname",)), "/home/me", code_archive=archive
     )
 

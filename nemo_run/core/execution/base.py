@@ -1,7 +1,7 @@
 """The seam between experiments and engines.
 
 An :class:`Executor` is data: all that a user says about *where* a task runs.  A :class:`Backend` is behaviour: it
-turns a :class:`JobRequest` into a :class:`Plan`, submits the plan, and answers for what it submitted.  Plans and
+turns a :class:`TaskRequest` into a :class:`Plan`, submits the plan, and answers for what it submitted.  Plans and
 handles are plain JSON values, so that any later process can go on from what is stored.
 """
 
@@ -17,7 +17,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.core.execution.jobs import Command as Command, JobState as JobState, JobStatus as JobStatus, Plan as Plan
+from nemo_run.core.execution.jobs import (
+    Command as Command,
+    JobState as JobState,
+    Plan as Plan,
+    TaskStatus as TaskStatus,
+)
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.packaging.archive import extract
@@ -43,7 +48,7 @@ class Backend(Protocol):
     poll_interval: ClassVar[float]
     """Seconds between two queries where :meth:`wait` has no event to wait for."""
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job to the engine. Pure: reads and writes nothing."""
         ...
 
@@ -55,7 +60,7 @@ class Backend(Protocol):
         """Handle that an attempt will have, where the engine leaves that to us; else empty."""
         ...
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """See to it that these plans can be run, before any of them is.
 
         Raises:
@@ -74,7 +79,7 @@ class Backend(Protocol):
         """
         ...
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these submitted attempts, in one query."""
         ...
 
@@ -126,7 +131,7 @@ class BatchBackend(Backend, Protocol):
 class QueueBackend(BatchBackend, Protocol):
     """What a backend with a queue of its own offers beside: ``supports_dependencies``, ``supports_groups``."""
 
-    def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
+    def render_group(self, requests: Sequence[TaskRequest]) -> list[Plan]:
         """Describe the tasks of a job group, to be run as one job. Pure."""
         ...
 
@@ -385,7 +390,7 @@ def import_executor(name: str, file_path: str | None = None, call: bool = True, 
 
 
 @dataclass(frozen=True)
-class JobRequest:
+class TaskRequest:
     """One job to describe to an engine: what to run, and how the experiment knows it.
 
     Attributes:

@@ -38,7 +38,7 @@ class JobState(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class JobStatus:
+class TaskStatus:
     """What an engine says of one submitted job.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core import extras
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.dgxcloud import spec as bodies
 from nemo_run.core.execution.dgxcloud.client import (
     DGXCloudClient,
@@ -30,7 +30,7 @@ from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, 
 from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions, volume_folder
 from nemo_run.core.execution.dgxcloud.shipping import HelperTransfer, MountedTransfer, VolumeTransfer
 from nemo_run.core.execution.dgxcloud.spec import Blob
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import mark_in, service_name
@@ -77,7 +77,7 @@ class DGXCloudBackend:
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job: one workload."""
         executor = request.executor
         if not isinstance(executor, DGXCloudOptions):
@@ -100,7 +100,7 @@ class DGXCloudBackend:
 
     # submitting
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """See to it that the service knows us and the project, and that code is on the volume."""
         extras.require(("httpx",), "dgxcloud", "DGXCloudExecutor")
         find_secret(self._base_url, self._client_id)
@@ -143,7 +143,7 @@ class DGXCloudBackend:
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
         found = {handle: _recorded(handle) for handle in handles}
         marks = {mark_in(_name_in(handle)) for handle, status in found.items() if status is None}
@@ -152,16 +152,16 @@ class DGXCloudBackend:
             found[handle] = self._status(handle, there.get(_name_in(handle)))
         return {handle: status for handle, status in found.items() if status is not None}
 
-    def _status(self, handle: str, workload: Mapping[str, Any] | None) -> JobStatus:
+    def _status(self, handle: str, workload: Mapping[str, Any] | None) -> TaskStatus:
         if workload is None:
             return self._missing(handle)
         state, reason = bodies.phase_state(workload)
         if state.is_final:
             return self._record_end(handle, workload, state, reason)
         if state is not JobState.RUNNING:
-            return JobStatus(state, reason=reason)
+            return TaskStatus(state, reason=reason)
         started, node = self._where(handle, workload)
-        return JobStatus(state, reason=reason, started=started, node=node)
+        return TaskStatus(state, reason=reason, started=started, node=node)
 
     def _where(self, handle: str, workload: Mapping[str, Any]) -> tuple[float | None, str]:
         """Since when an attempt runs, and on which node its first pod."""
@@ -172,7 +172,7 @@ class DGXCloudBackend:
             self._running[handle] = started, node
         return self._running[handle]
 
-    def _record_end(self, handle: str, workload: Mapping[str, Any], state: JobState, reason: str) -> JobStatus:
+    def _record_end(self, handle: str, workload: Mapping[str, Any], state: JobState, reason: str) -> TaskStatus:
         """Write down how an attempt ended; whoever asks later need not ask the service."""
         folder, asked = _folder(handle), (_folder(handle) / "cancel").exists()
         started, node = self._where(handle, workload)
@@ -208,18 +208,18 @@ class DGXCloudBackend:
         first = min(failed, key=lambda end: (end.when, end.code > 128))
         return first.code, first.why
 
-    def _missing(self, handle: str) -> JobStatus:
+    def _missing(self, handle: str) -> TaskStatus:
         if recorded := _recorded(handle):  # somebody else has recorded its end meanwhile
             return recorded
         known = _submission(handle)
         if not known:
-            return JobStatus(JobState.UNKNOWN, reason="DGX Cloud has not heard of it")
+            return TaskStatus(JobState.UNKNOWN, reason="DGX Cloud has not heard of it")
         if workload := self.client.get(_kind_in(handle), known["id"]):  # which the list has not got yet
             return self._status(handle, {"id": known["id"], **workload})
         asked = (_folder(handle) / "cancel").exists()
         reason = "cancelled, and its workload was deleted" if asked else "its workload was deleted by somebody else"
         state = JobState.CANCELLED if asked else JobState.FAILED
-        return JobStatus(state, reason=reason, ended=time.time(), lost=not asked)
+        return TaskStatus(state, reason=reason, ended=time.time(), lost=not asked)
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Suspend the workloads that have not ended: their tasks are asked to end, and have the time that pods have."""
@@ -376,7 +376,7 @@ def _submission(handle: str) -> dict[str, Any]:
     return read_object(_folder(handle) / "workload.json") or {}
 
 
-def _recorded(handle: str) -> JobStatus | None:
+def _recorded(handle: str) -> TaskStatus | None:
     end = read_object(_exit_file(handle))
     return final_status(end) if end else None
 

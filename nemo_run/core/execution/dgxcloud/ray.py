@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.dgxcloud import spec as bodies
 from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend, backend_of
 from nemo_run.core.execution.dgxcloud.client import namespace_of
@@ -105,7 +105,7 @@ class DGXCloudRay:
             scripts = make_folder(Path(plan.directory, "scripts"))
             write_text(scripts / "node.sh", _node_script(spec))
             write_text(scripts / "follower.py", Path(follower.__file__).read_text())
-            backend.make_ready([plan])
+            backend.preflight([plan])
             self._make_room(backend, plan)
             attempt = int(time.time())  # no other machine's, on the volume that they share
             try:
@@ -238,7 +238,7 @@ def _plan(spec: ClusterSpec, backend: DGXCloudBackend) -> Plan:
     several = executor.nnodes() > 1
     where = (bodies.HEAD, bodies.RANK) if several else ("localhost", "0")
     argv = ("bash", f"{folder}/scripts/node.sh", *where, f"{folder}/{ATTEMPT_FOLDER}", spec.until_job)
-    plan = backend.render(JobRequest("Ray", spec.name, str(folder), executor, Command(argv)))
+    plan = backend.render(TaskRequest("Ray", spec.name, str(folder), executor, Command(argv)))
     # The same name wherever it is asked for: that is how a cluster is found.
     plan.spec["name"] = service_name(spec.name, f"/ray/{spec.name}", 1, bodies.LONGEST_NAME)
     return plan

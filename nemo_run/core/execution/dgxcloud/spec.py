@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
@@ -86,7 +86,7 @@ def helper_name(what: str, unique: str) -> str:
 # --- what a job runs -----------------------------------------------------------------------------------------------
 
 
-def job_spec(options: DGXCloudOptions, request: JobRequest, folder: str) -> dict[str, Any]:
+def job_spec(options: DGXCloudOptions, request: TaskRequest, folder: str) -> dict[str, Any]:
     """A job, less what is only known when it is submitted.
 
     Args:
@@ -112,7 +112,7 @@ def job_spec(options: DGXCloudOptions, request: JobRequest, folder: str) -> dict
     }
 
 
-def command_inside(options: DGXCloudOptions, request: JobRequest, folder: str) -> Command:
+def command_inside(options: DGXCloudOptions, request: TaskRequest, folder: str) -> Command:
     """The command as it is run there: its paths, its Python, its launcher."""
     command = relocated(request.command, request.directory, folder)
     several = options.nodes > 1

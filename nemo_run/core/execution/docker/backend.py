@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.docker import DockerExecutor, spec as container
 from nemo_run.core.execution.docker.client import (
     LABEL,
@@ -23,7 +23,7 @@ from nemo_run.core.execution.docker.client import (
     sdk,
     why_not_usable,
 )
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
     copy_matching,
@@ -62,7 +62,7 @@ class DockerBackend:
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job: one container."""
         executor = request.executor
         if not isinstance(executor, DockerExecutor):
@@ -92,7 +92,7 @@ class DockerBackend:
 
     # submitting
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """See to it that the engine answers and has the images."""
         sdk()
         from docker.models.containers import RUN_CREATE_KWARGS, RUN_HOST_CONFIG_KWARGS
@@ -154,7 +154,7 @@ class DockerBackend:
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
         found = {handle: _recorded(handle) for handle in handles}
         if None in found.values():
@@ -163,17 +163,17 @@ class DockerBackend:
                 found[handle] = self._status(handle, there.get(_name_in(handle)))
         return {handle: status for handle, status in found.items() if status is not None}
 
-    def _status(self, handle: str, entry: Mapping[str, Any] | None) -> JobStatus:
+    def _status(self, handle: str, entry: Mapping[str, Any] | None) -> TaskStatus:
         if entry is None:
             return _recorded(handle) or _missing(handle)  # somebody else may have recorded its end meanwhile
         state = entry["State"]
         if state in _ENDED:
             return self._record_end(handle)
         if state in _NOT_STARTED:
-            return JobStatus(JobState.SUBMITTED)
+            return TaskStatus(JobState.SUBMITTED)
         self._enforce_cancel(handle, entry)
         reason = "paused" if state == "paused" else "unhealthy" if "(unhealthy)" in entry.get("Status", "") else ""
-        return JobStatus(JobState.RUNNING, reason=reason, started=self._start_time(handle), node=os.uname().nodename)
+        return TaskStatus(JobState.RUNNING, reason=reason, started=self._start_time(handle), node=os.uname().nodename)
 
     def _start_time(self, handle: str) -> float | None:
         if handle not in self._started:
@@ -184,7 +184,7 @@ class DockerBackend:
             self._started[handle] = started
         return self._started[handle]
 
-    def _record_end(self, handle: str) -> JobStatus:
+    def _record_end(self, handle: str) -> TaskStatus:
         """Write down how a container ended, then remove it."""
         name, folder = _name_in(handle), _folder(handle)
         found = self._engine.inspect(name)
@@ -296,18 +296,18 @@ def _read(path: Path) -> dict[str, Any]:
     return doc
 
 
-def _recorded(handle: str) -> JobStatus | None:
+def _recorded(handle: str) -> TaskStatus | None:
     end = _read(_exit_file(handle))
     return final_status(end) if end else None
 
 
-def _missing(handle: str) -> JobStatus:
+def _missing(handle: str) -> TaskStatus:
     if not _submitted_file(handle).exists():
-        return JobStatus(JobState.UNKNOWN, reason="the Docker engine has not heard of it")
+        return TaskStatus(JobState.UNKNOWN, reason="the Docker engine has not heard of it")
     if (_folder(handle) / "cancel").exists():
-        return JobStatus(JobState.CANCELLED, reason="cancelled, and its container was removed", ended=time.time())
+        return TaskStatus(JobState.CANCELLED, reason="cancelled, and its container was removed", ended=time.time())
     reason = "its container was removed by somebody else; how the task ended is not known"
-    return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+    return TaskStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
 
 
 def _may_lack_memory(found: Mapping[str, Any]) -> bool:

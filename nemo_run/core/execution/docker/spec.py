@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.docker.client import LABEL, PRIVATE_NETWORK, is_made_for_us
 from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, port_bindings, ulimit
 from nemo_run.core.execution.jobs import Command
@@ -49,7 +49,7 @@ _FLAGS = {
 }  # fmt: skip
 
 
-def container(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
+def container(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
     """Arguments of the SDK's ``containers.create`` for a job, less what differs from attempt to attempt."""
     command = command_inside(executor, request)
     options: dict[str, Any] = {
@@ -72,7 +72,7 @@ def container(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, "", [], {})}
 
 
-def command_inside(executor: DockerExecutor, request: JobRequest) -> Command:
+def command_inside(executor: DockerExecutor, request: TaskRequest) -> Command:
     """The command as it is run in the container: its paths, its Python, its launcher."""
     command = relocated(request.command, request.directory, RUN_FOLDER, runner=BUNDLE)
     layout = Layout(
@@ -110,7 +110,7 @@ def environment(executor: DockerExecutor, command: Command) -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env}
 
 
-def group_environment(request: JobRequest) -> dict[str, str]:
+def group_environment(request: TaskRequest) -> dict[str, str]:
     """What a member of a group is told of the others."""
     if not request.group:
         return {}
@@ -118,7 +118,7 @@ def group_environment(request: JobRequest) -> dict[str, str]:
     return {"NEMO_RUN_GROUP_HOSTS": hosts, "NEMO_RUN_GROUP_RANK": str(request.member)}
 
 
-def working_dir(executor: DockerExecutor, request: JobRequest, command: Command) -> str:
+def working_dir(executor: DockerExecutor, request: TaskRequest, command: Command) -> str:
     """Working directory; empty for that of the image."""
     base = CODE_FOLDER if request.code_archive else ""
     path = PurePosixPath(base, executor.working_dir, command.cwd)
@@ -162,14 +162,14 @@ def container_name(experiment_id: str, job_id: str, directory: str, attempt: int
     return f"nemo-run-{_safe(experiment_id)[:80]}-{_safe(job_id)[:60]}-{attempt}-{digest}"
 
 
-def host_name(request: JobRequest, member: int) -> str:
+def host_name(request: TaskRequest, member: int) -> str:
     """Host name of a job, or of one member of its group, by which the others find it."""
     if not request.group:
         return _label(request.job_id)
     return f"{_label(request.group)}-{member}"
 
 
-def networking(executor: DockerExecutor, request: JobRequest) -> dict[str, Any]:
+def networking(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
     """Network of the container, and its names there."""
     network, host = executor.network, host_name(request, request.member)
     if request.group and network == DEFAULT_NETWORK:  # a network of their own, unless the user names another

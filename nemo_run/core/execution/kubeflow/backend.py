@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.kubeflow import train_job as trainer
 from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.spec import INDEX, described_job, job_name
@@ -81,7 +81,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a task as one TrainJob."""
         executor = request.executor
         if not isinstance(executor, KubeflowOptions):
@@ -122,7 +122,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     # submitting
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """Check that the cluster would accept the TrainJobs as they are, and put the packages on their volumes."""
         by_volume = shipping.for_volumes(plans)
         for plan in plans:
@@ -201,7 +201,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     # following
 
-    def _states_in(self, namespace: str, those: Sequence[TrainJobHandle]) -> dict[str, JobStatus]:
+    def _states_in(self, namespace: str, those: Sequence[TrainJobHandle]) -> dict[str, TaskStatus]:
         jobs = {
             job["metadata"]["name"]: job
             for job in self._client.objects(*_TRAIN_JOB, namespace, f"{MANAGED_BY}={MANAGER}")
@@ -212,7 +212,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             pods.setdefault(name, {})[TrainJobHandle.node_of(pod)] = pod
         return {this.handle: self._status(this, jobs.get(this.name), pods.get(this.name, {})) for this in those}
 
-    def _status(self, this: TrainJobHandle, job: Object | None, pods: Mapping[int, Pod]) -> JobStatus:
+    def _status(self, this: TrainJobHandle, job: Object | None, pods: Mapping[int, Pod]) -> TaskStatus:
         if job is None:
             return self._missing(this)
         statuses = {rank: pod_status(pod, CONTAINER) for rank, pod in pods.items()}
@@ -227,15 +227,15 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             self._end(this, pods)
             return replace(still(status), reason="it is being cancelled")
         if reason := _hopeless(job, pods):
-            return self._record(this, job, pods, JobStatus(JobState.FAILED, None, reason))
+            return self._record(this, job, pods, TaskStatus(JobState.FAILED, None, reason))
         if not pods:
             words = condition.get("message", "") if condition.get("type") == "Suspended" else ""
-            return JobStatus(JobState.PENDING if words else JobState.SUBMITTED, reason=words)
+            return TaskStatus(JobState.PENDING if words else JobState.SUBMITTED, reason=words)
         if len(pods) < this.nodes and status.state is not JobState.FAILED:
             return replace(still(status), state=JobState.PENDING)
         return still(status)
 
-    def _record(self, this: TrainJobHandle, job: Object, pods: Mapping[int, Pod], status: JobStatus) -> JobStatus:
+    def _record(self, this: TrainJobHandle, job: Object, pods: Mapping[int, Pod], status: TaskStatus) -> TaskStatus:
         """Keep the logs of an attempt, write down how it ended, then delete its TrainJob."""
         with this.locked():
             if recorded := this.recorded():
@@ -317,7 +317,7 @@ def _condition(job: Object) -> Mapping[str, Any]:
     return next((entry for entry in held if entry["type"] in _OVER), held[0] if held else {})
 
 
-def _final(status: JobStatus, condition: Mapping[str, Any]) -> JobStatus:
+def _final(status: TaskStatus, condition: Mapping[str, Any]) -> TaskStatus:
     """Return how an attempt ended: the state of its TrainJob, with the details of its pods."""
     ended = status.ended or seconds(condition.get("lastTransitionTime"))
     if condition["type"] == "Complete":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.train_job import CONTAINER, train_job
 from nemo_run.core.execution.pods.client import Object
@@ -30,7 +30,7 @@ _OF_THE_RUNTIME = ("restartPolicy", "shareProcessNamespace", "enableServiceLinks
 _HEAD = 'export MASTER_ADDR="${PET_MASTER_ADDR:-$MASTER_ADDR}"\n'
 
 
-def job_name(executor: KubeflowOptions, request: JobRequest) -> str:
+def job_name(executor: KubeflowOptions, request: TaskRequest) -> str:
     """Return the name of the attempts of a task without their number; JobSet adds up to 17 characters for its pods."""
     name = attempt_name(request)
     digest = name.rpartition("-")[2]
@@ -38,7 +38,7 @@ def job_name(executor: KubeflowOptions, request: JobRequest) -> str:
     return f"{base[:26].strip('-') or 'job'}-{digest}"
 
 
-def described_job(executor: KubeflowOptions, request: JobRequest, namespace: str) -> tuple[Object, dict[str, str]]:
+def described_job(executor: KubeflowOptions, request: TaskRequest, namespace: str) -> tuple[Object, dict[str, str]]:
     """Return the TrainJob of an attempt, with placeholders, and the values of its secret variables."""
     pod = pod_spec(executor, request)
     task = pod.pop("containers")[0]

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.kubernetes.look import Snapshot, by_attempt
 from nemo_run.core.execution.kubernetes.options import KubernetesOptions
 from nemo_run.core.execution.kubernetes.spec import job_object, manifest, owner_of, service_object, with_inbox
@@ -47,7 +47,7 @@ from nemo_run.errors import EngineUnreachableError, ExecutorError
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
 _MANY = 50  # attempts up to which a query lists them by name
-_DELETED = JobStatus(JobState.FAILED, None, "its pod was deleted", lost=True)
+_DELETED = TaskStatus(JobState.FAILED, None, "its pod was deleted", lost=True)
 _QUIET = 5.0  # seconds in which a cluster creates the pod of a Job
 
 
@@ -60,7 +60,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a task: one Job for each node."""
         executor = request.executor
         if not isinstance(executor, KubernetesOptions):
@@ -91,7 +91,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
     # submitting
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """Check that the cluster would accept the Jobs, and put large packages on their volumes."""
         by_volume = shipping.for_volumes(plans)
         for plan in plans:
@@ -138,7 +138,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
     # following
 
-    def _states_in(self, namespace: str, those: Sequence[PodHandle]) -> dict[str, JobStatus]:
+    def _states_in(self, namespace: str, those: Sequence[PodHandle]) -> dict[str, TaskStatus]:
         pods = by_attempt(self._client.pods(namespace, _selector(those)))
         lacking = [this for this in those if len(pods.get(this.name, {})) < this.nodes]
         jobs: dict[str, dict[int, Object]] = {}
@@ -147,7 +147,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         snapshots = (Snapshot(this, pods.get(this.name, {}), jobs.get(this.name, {})) for this in those)
         return {snapshot.attempt.handle: self._status(snapshot) for snapshot in snapshots}
 
-    def _status(self, snapshot: Snapshot) -> JobStatus:
+    def _status(self, snapshot: Snapshot) -> TaskStatus:
         this = snapshot.attempt
         if not snapshot.pods and not snapshot.jobs:
             return this.recorded() or self._missing(this)  # another process may have recorded its end meanwhile
@@ -162,7 +162,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             self._end(snapshot)
             return replace(still(status), reason="it is being cancelled")
         if reason := snapshot.broken:
-            return self._record(snapshot, JobStatus(JobState.FAILED, None, reason))
+            return self._record(snapshot, TaskStatus(JobState.FAILED, None, reason))
         if any(over.values()) and status.state is JobState.FAILED:  # the others wait for the one that failed
             self._end(snapshot)
             return replace(still(status), reason=f"{status.reason}; the other nodes are being ended")
@@ -170,7 +170,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             return replace(still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(snapshot))
         return still(status)
 
-    def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> JobStatus:
+    def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> TaskStatus:
         """Delete the Jobs of an attempt when one of its pods is deleted; another pod would run the task again."""
         this = snapshot.attempt
         if recorded := this.recorded():  # it is deleted because it has ended
@@ -180,7 +180,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             return self._record(snapshot, _DELETED)
         self._delete(this, range(this.nodes))
         self._keep_logs(snapshot)
-        return JobStatus(JobState.RUNNING, reason="its pod is being deleted")
+        return TaskStatus(JobState.RUNNING, reason="its pod is being deleted")
 
     def _is_over(self, snapshot: Snapshot, pod: Pod) -> bool:
         """Return whether the task in a pod has ended, and its log and artifacts are complete."""
@@ -208,10 +208,10 @@ class KubernetesBackend(PodBackend[PodHandle]):
                     return self._client.last_warning(snapshot.attempt.namespace, job["metadata"]["name"])
         return ""
 
-    def _lost(self, this: PodHandle) -> JobStatus:
+    def _lost(self, this: PodHandle) -> TaskStatus:
         return _DELETED if (this.folder / "taken").exists() else super()._lost(this)
 
-    def _record(self, snapshot: Snapshot, status: JobStatus) -> JobStatus:
+    def _record(self, snapshot: Snapshot, status: TaskStatus) -> TaskStatus:
         """Keep logs and artifacts of an attempt, write down how it ended, then delete its objects."""
         this = snapshot.attempt
         with this.locked():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nemo_run.core.execution.jobs import JobStatus
+from nemo_run.core.execution.jobs import TaskStatus
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.client import Object
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, KEEP, NODE_LABEL, START_TIMEOUT
@@ -32,7 +32,7 @@ class Snapshot:
     jobs: Mapping[int, Object]
 
     @property
-    def statuses(self) -> dict[int, JobStatus]:
+    def statuses(self) -> dict[int, TaskStatus]:
         """Statuses of its pods."""
         return {rank: pod_status(pod, TASK) for rank, pod in self.pods.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.kubernetes.options import KubernetesOptions
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
@@ -24,7 +24,7 @@ from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, TASK, inbox_volume
 from nemo_run.core.masking import MASK, masked_arguments
 
 
-def job_object(executor: KubernetesOptions, request: JobRequest, namespace: str) -> Object:
+def job_object(executor: KubernetesOptions, request: TaskRequest, namespace: str) -> Object:
     """Return the Job of one node, with placeholders for what differs from attempt to attempt."""
     labels = {**standard_labels(request), NODE_LABEL: RANK}
     keep = {KEEP: "true"} if executor.keep_job else {}

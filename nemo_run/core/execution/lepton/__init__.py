@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.backend import LeptonBackend, name_in
@@ -45,11 +45,11 @@ class LeptonExecutor(LeptonOptions):
         if not self.job_dir:
             raise ExecutorError("LeptonExecutor.launch: there is no folder for the job yet; call assign() first")
         self.check()
-        request = JobRequest(self.experiment_id or "", name, self.job_dir, self, Command(tuple(cmd)))
+        request = TaskRequest(self.experiment_id or "", name, self.job_dir, self, Command(tuple(cmd)))
         backend = LeptonBackend()
         try:
             plan = backend.render(request)
-            backend.make_ready([plan])
+            backend.preflight([plan])
             job_id = name_in(backend.submit(plan, 1))
             return job_id, self.status(job_id)
         finally:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, node_of
 from nemo_run.core.execution.lepton.log import ReplicaLog, save
@@ -80,7 +80,7 @@ class LeptonBackend:
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job: the body of the request that creates it, and what its replicas run."""
         executor = request.executor
         if not isinstance(executor, LeptonOptions):
@@ -99,7 +99,7 @@ class LeptonBackend:
 
     # submitting
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """See to it that the workspace answers, has the node groups, and has large files on the mount."""
         if plans:
             self._client.check()
@@ -168,7 +168,7 @@ class LeptonBackend:
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
         found = {handle: _recorded(handle) for handle in handles}
         unknown = {handle: name_in(handle) for handle, status in found.items() if status is None}
@@ -193,7 +193,7 @@ class LeptonBackend:
         self._answers[mark] = _Answer(now, last.changed if same else now, jobs)
         return jobs
 
-    def _status(self, handle: str, job: Mapping[str, Any] | None) -> JobStatus:
+    def _status(self, handle: str, job: Mapping[str, Any] | None) -> TaskStatus:
         if job is None:
             return _recorded(handle) or self._missing(handle)
         state, reason = bodies.job_state(job)
@@ -203,10 +203,10 @@ class LeptonBackend:
             self._client.stop(name_in(handle))  # it was not known yet when it was cancelled
         if state is JobState.RUNNING:
             seen = self._seen_running(handle)
-            return JobStatus(state, reason=reason, started=seen["started"], node=seen["node"])
+            return TaskStatus(state, reason=reason, started=seen["started"], node=seen["node"])
         if state is JobState.PENDING:
             reason = ": ".join(filter(None, [reason, self._why_pending(name_in(handle))]))
-        return JobStatus(state, reason=reason)
+        return TaskStatus(state, reason=reason)
 
     def _seen_running(self, handle: str) -> dict[str, Any]:
         """When an attempt was first seen running, and where; written down, as the service does not tell."""
@@ -225,18 +225,18 @@ class LeptonBackend:
             self._reasons[name] = (time.monotonic(), reason)
         return reason
 
-    def _missing(self, handle: str) -> JobStatus:
+    def _missing(self, handle: str) -> TaskStatus:
         submitted = _submission(handle)
         if not submitted:
-            return JobStatus(JobState.UNKNOWN, reason="Lepton has not heard of it")
+            return TaskStatus(JobState.UNKNOWN, reason="Lepton has not heard of it")
         if (_folder(handle) / "cancel").exists():
             return self._record(handle, JobState.CANCELLED, "cancelled, and deleted on Lepton", [])
         if time.time() - submitted["at"] < _NEW:
-            return JobStatus(JobState.SUBMITTED)
+            return TaskStatus(JobState.SUBMITTED)
         reason = "it is not on Lepton any more, and how it ended is not known"
-        return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+        return TaskStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
 
-    def _record_end(self, handle: str, state: JobState, reason: str) -> JobStatus:
+    def _record_end(self, handle: str, state: JobState, reason: str) -> TaskStatus:
         """Save the logs of an attempt that has ended, and write down how."""
         name = name_in(handle)
         ends = [save(self._client, name, rank, path) for rank, path in _logs(handle).items()]
@@ -247,7 +247,7 @@ class LeptonBackend:
             reason = "; ".join(filter(None, [reason, self._client.warnings(name)]))
         return self._record(handle, state, reason, [end for end in ends if end])
 
-    def _record(self, handle: str, state: JobState, reason: str, ends: Sequence[End]) -> JobStatus:
+    def _record(self, handle: str, state: JobState, reason: str, ends: Sequence[End]) -> TaskStatus:
         codes = [end.exit_code for end in ends]
         code = next(filter(None, codes), 0 if state is JobState.SUCCEEDED else None)
         if state is JobState.FAILED and code is None and not reason:
@@ -369,6 +369,6 @@ def _logs(handle: str) -> dict[int, Path]:
     return {rank: _folder(handle) / name for rank, name in enumerate(names)}
 
 
-def _recorded(handle: str) -> JobStatus | None:
+def _recorded(handle: str) -> TaskStatus | None:
     end = read_object(_exit_file(handle))
     return final_status(end) if end else None

@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.lepton.options import LeptonOptions
@@ -108,7 +108,7 @@ def attempt_name(job_id: str, directory: str, attempt: int) -> str:
     return service_name(job_id, directory, attempt, LONGEST_NAME)
 
 
-def job_spec(options: LeptonOptions, request: JobRequest, folder: str) -> dict[str, Any]:
+def job_spec(options: LeptonOptions, request: TaskRequest, folder: str) -> dict[str, Any]:
     """A job, less what is only known when it is submitted.
 
     Args:
@@ -138,7 +138,7 @@ def job_spec(options: LeptonOptions, request: JobRequest, folder: str) -> dict[s
     }
 
 
-def _command_inside(options: LeptonOptions, request: JobRequest, folder: str) -> Command:
+def _command_inside(options: LeptonOptions, request: TaskRequest, folder: str) -> Command:
     command = relocated(request.command, request.directory, folder)
     several = options.nodes > 1
     layout = Layout(

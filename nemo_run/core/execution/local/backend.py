@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, parse_duration, supervisor
 from nemo_run.core.execution.shared.attempt_files import (
@@ -55,7 +55,7 @@ class LocalBackend:
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job: one process, its environment and limits."""
         executor = request.executor
         if not isinstance(executor, LocalExecutor):
@@ -99,7 +99,7 @@ class LocalBackend:
         """Return nothing: this machine can always run tasks."""
         return ""
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """Nothing to do: this machine is ready."""
 
     def handle(self, plan: Plan, attempt: int) -> str:
@@ -192,7 +192,7 @@ class LocalBackend:
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts."""
         return {handle: _status(_folder(handle)) for handle in handles}
 
@@ -343,40 +343,40 @@ def _cancel(folder: Path) -> str:
     return ""
 
 
-def _status(folder: Path) -> JobStatus:
+def _status(folder: Path) -> TaskStatus:
     if not folder.is_dir():
-        return JobStatus(JobState.UNKNOWN, reason=f"there is no such attempt: {folder}")
+        return TaskStatus(JobState.UNKNOWN, reason=f"there is no such attempt: {folder}")
     try:
         return _recorded_status(folder)
     except ExecutorError as e:  # a damaged file
         if supervisor.members(str(folder)):
-            return JobStatus(JobState.RUNNING, reason=str(e))
+            return TaskStatus(JobState.RUNNING, reason=str(e))
         reason = f"{e}; how the task ended is not known"
-        return JobStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
+        return TaskStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
 
 
-def _recorded_status(folder: Path) -> JobStatus:
+def _recorded_status(folder: Path) -> TaskStatus:
     if end := _end(folder):
         return end
     owner = _owner(folder)
     if not owner or owner["void"]:
-        return JobStatus(JobState.SUBMITTED)
+        return TaskStatus(JobState.SUBMITTED)
     host = owner["host"]
     if host != os.uname().nodename:
-        return JobStatus(JobState.UNKNOWN, reason=f"runs on {host}; ask there", node=host)
+        return TaskStatus(JobState.UNKNOWN, reason=f"runs on {host}; ask there", node=host)
     running = _read(folder / "running.json", "started")
     if _is_alive(owner):
         if not running:
-            return JobStatus(JobState.PENDING, reason="waits for free devices", node=host)
-        return JobStatus(JobState.RUNNING, started=running["started"], node=host)
+            return TaskStatus(JobState.PENDING, reason="waits for free devices", node=host)
+        return TaskStatus(JobState.RUNNING, started=running["started"], node=host)
     if end := _end(folder):  # it may have ended between the two looks
         return end
     what = "how the task ended is not known" if running else "the task had not begun"
     reason = f"its supervisor was killed or the machine was restarted; {what}"
-    return JobStatus(JobState.FAILED, reason=reason, started=running.get("started"), ended=time.time(), lost=True)
+    return TaskStatus(JobState.FAILED, reason=reason, started=running.get("started"), ended=time.time(), lost=True)
 
 
-def _end(folder: Path) -> JobStatus | None:
+def _end(folder: Path) -> TaskStatus | None:
     """How an attempt ended, once that is recorded."""
     end = _read(folder / "exit.json", "exit_code", "reason", "cancelled", "started", "ended")
     return final_status(end) if end else None

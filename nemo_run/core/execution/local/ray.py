@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core import extras
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import Command, JobState, JobStatus
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import Launcher
 from nemo_run.core.execution.local import LocalExecutor, ray_nodes
 from nemo_run.core.execution.local.backend import LocalBackend
@@ -188,7 +188,7 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
     if spec.pre_ray_start_commands:
         argv = ("bash", "-ec", "\n".join([*spec.pre_ray_start_commands, 'exec "$@"']), "bash", *argv)
     return LocalBackend().render(
-        JobRequest(
+        TaskRequest(
             experiment_id="",
             job_id=spec.name,
             directory=str(folder),
@@ -225,7 +225,7 @@ def _attempt(record: Record) -> Path:
     return Path(record["handle"].removeprefix("local://"))
 
 
-def _job(record: Record) -> JobStatus:
+def _job(record: Record) -> TaskStatus:
     return LocalBackend().states([record["handle"]])[record["handle"]]
 
 
@@ -251,7 +251,7 @@ def _reached(record: Record) -> dict[str, Any]:
     return facts
 
 
-def _why(record: Record, job: JobStatus) -> str:
+def _why(record: Record, job: TaskStatus) -> str:
     if job.state is JobState.FAILED and not job.reason:
         log = shlex.quote(str(_attempt(record) / "log"))
         return f"the process of its nodes ended with exit code {job.exit_code}; see {log}"

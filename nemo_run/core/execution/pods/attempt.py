@@ -17,7 +17,7 @@ from typing import IO, ClassVar
 
 from typing_extensions import Self
 
-from nemo_run.core.execution.jobs import JobStatus
+from nemo_run.core.execution.jobs import TaskStatus
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
 from nemo_run.core.execution.pods.log import PodLog
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
@@ -82,7 +82,7 @@ class PodHandle:
 
     # files of the attempt
 
-    def recorded(self) -> JobStatus | None:
+    def recorded(self) -> TaskStatus | None:
         """Return how it ended; ``None`` if that is not written down."""
         try:
             return final_status(json.loads((self.folder / "exit.json").read_bytes()))
@@ -126,7 +126,7 @@ class PodHandle:
             os.close(fd)
 
 
-def record(attempt: PodHandle, status: JobStatus) -> JobStatus:
+def record(attempt: PodHandle, status: TaskStatus) -> TaskStatus:
     """Write down how an attempt ended, and return it. Its log has to be kept before."""
     cancelled = attempt.cancelled
     end = {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.client import KubernetesClient, Object, default_connection, why_not_usable
@@ -103,9 +103,9 @@ class PodBackend(Generic[A]):
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Return the status of attempts: of those that have ended from their folders, of others from the cluster."""
-        found: dict[str, JobStatus] = {}
+        found: dict[str, TaskStatus] = {}
         open_: dict[str, list[A]] = {}
         for this in map(self.kind_of_attempt.parse, handles):
             if status := this.recorded():
@@ -116,20 +116,20 @@ class PodBackend(Generic[A]):
             found |= self._states_in(namespace, those)
         return {handle: found[handle] for handle in handles}
 
-    def _states_in(self, namespace: str, those: Sequence[A]) -> dict[str, JobStatus]:
+    def _states_in(self, namespace: str, those: Sequence[A]) -> dict[str, TaskStatus]:
         """Return the status of attempts of one namespace, by their handles."""
         raise NotImplementedError
 
-    def _missing(self, this: PodHandle) -> JobStatus:
+    def _missing(self, this: PodHandle) -> TaskStatus:
         """Return the status of an attempt that the cluster does not have."""
         if not (this.folder / "submitted").exists():
-            return JobStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
+            return TaskStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
         with this.locked():
             return this.recorded() or attempts.record(this, self._lost(this))
 
-    def _lost(self, this: PodHandle) -> JobStatus:
+    def _lost(self, this: PodHandle) -> TaskStatus:
         reason = f"its {self.what_makes_pods} was deleted; how the task ended is not known"
-        return JobStatus(JobState.FAILED, None, reason, lost=True)
+        return TaskStatus(JobState.FAILED, None, reason, lost=True)
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait until the next poll."""

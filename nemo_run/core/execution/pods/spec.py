@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
@@ -85,7 +85,7 @@ _PACK = """\
 # --- packages ----------------------------------------------------------------------------------------------------
 
 
-def package_paths(executor: PodOptions, request: JobRequest) -> dict[str, str]:
+def package_paths(executor: PodOptions, request: TaskRequest) -> dict[str, str]:
     """Return where the packages of a job arrive in its pods, by name: in the inbox, or on the volume."""
     names = ["job", *(["code"] if request.code_archive else []), *(["runner"] if needs_runner(request.command) else [])]
     return {name: package_placeholder(name) if executor.workdir_pvc else f"{INBOX}/{name}" for name in names}
@@ -103,7 +103,7 @@ SHOWN_PACKAGES = {package_placeholder(name): f"<{name}>" for name in ("job", "co
 # --- names -------------------------------------------------------------------------------------------------------
 
 
-def attempt_name(request: JobRequest) -> str:
+def attempt_name(request: TaskRequest) -> str:
     """Return the name of the attempts of a task without their number; it is stable, and unique to the task."""
     digest = hashlib.sha256(request.directory.encode()).hexdigest()[:10]
     return f"nr-{_slug(request.job_id)[:30].strip('-')}-{digest}"
@@ -122,7 +122,7 @@ def label_value(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:63].strip("_.-")
 
 
-def net_name(request: JobRequest) -> str:
+def net_name(request: TaskRequest) -> str:
     """Return the name of the network in which pods find each other: that of the attempt, or of the job group."""
     if not request.group:
         return NAME
@@ -138,7 +138,7 @@ def host_name(member: int, rank: int | str) -> str:
 # --- the pod -----------------------------------------------------------------------------------------------------
 
 
-def job_folder(executor: PodOptions, request: JobRequest) -> str:
+def job_folder(executor: PodOptions, request: TaskRequest) -> str:
     """Return the folder in the pod that stands for the job's folder in the store."""
     if not executor.workdir_pvc:
         return RUN_FOLDER
@@ -146,7 +146,7 @@ def job_folder(executor: PodOptions, request: JobRequest) -> str:
     return f"{executor.workdir_pvc_path}/{_slug(request.experiment_id)}/{job}/{ATTEMPT}-{RANK}"
 
 
-def command_inside(executor: PodOptions, request: JobRequest) -> Command:
+def command_inside(executor: PodOptions, request: TaskRequest) -> Command:
     """Return the command as it runs in the pod, with its paths, its Python and its launcher."""
     command = relocated(request.command, request.directory, job_folder(executor, request))
     layout = Layout(
@@ -160,7 +160,7 @@ def command_inside(executor: PodOptions, request: JobRequest) -> Command:
     return executor.get_launcher().wrap(_without_macros(executor, request, command), layout)
 
 
-def _without_macros(executor: PodOptions, request: JobRequest, command: Command) -> Command:
+def _without_macros(executor: PodOptions, request: TaskRequest, command: Command) -> Command:
     """Return the command with the values of macros in place of these, so that it needs no shell to expand them."""
     macros, values = executor.macro_values(), _node_variables(executor, request)
 
@@ -173,12 +173,12 @@ def _without_macros(executor: PodOptions, request: JobRequest, command: Command)
     return replace(command, argv=tuple(map(replaced, command.argv)), env=env)
 
 
-def head_address(request: JobRequest) -> str:
+def head_address(request: TaskRequest) -> str:
     """Return the address of the first node."""
     return f"{host_name(request.member, 0)}.{net_name(request)}"
 
 
-def environment(executor: PodOptions, request: JobRequest, command: Command) -> dict[str, str]:
+def environment(executor: PodOptions, request: TaskRequest, command: Command) -> dict[str, str]:
     """Return the variables of the task besides those of the image; none is inherited from the launching process."""
     group = {}
     if request.group:
@@ -188,7 +188,7 @@ def environment(executor: PodOptions, request: JobRequest, command: Command) -> 
     return {**own, **_node_variables(executor, request), **group, **executor.env_vars, **command.env}
 
 
-def _node_variables(executor: PodOptions, request: JobRequest) -> dict[str, str]:
+def _node_variables(executor: PodOptions, request: TaskRequest) -> dict[str, str]:
     return {
         "MASTER_ADDR": head_address(request) if executor.num_nodes > 1 else "localhost",
         "NODE_RANK": RANK,
@@ -236,7 +236,7 @@ def _variable(name: str) -> str:
     return f"\0{name}\0"
 
 
-def working_dir(executor: PodOptions, request: JobRequest, command: Command) -> str:
+def working_dir(executor: PodOptions, request: TaskRequest, command: Command) -> str:
     """Return the working directory; empty for that of the image."""
     base = f"{job_folder(executor, request)}/code" if request.code_archive else ""
     path = PurePosixPath(base, executor.working_dir, command.cwd)
@@ -252,7 +252,7 @@ def resources(executor: PodOptions) -> Object:
     return {name: values for name, values in both.items() if values}
 
 
-def pod_spec(executor: PodOptions, request: JobRequest) -> Object:
+def pod_spec(executor: PodOptions, request: TaskRequest) -> Object:
     """Return the specification of the pods of a task."""
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
@@ -330,7 +330,7 @@ def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Obje
     return keeper | {name: executor.container_kwargs[name] for name in same if name in executor.container_kwargs}
 
 
-def standard_labels(request: JobRequest) -> dict[str, str]:
+def standard_labels(request: TaskRequest) -> dict[str, str]:
     """Return the labels of every object of an attempt."""
     return {
         MANAGED_BY: MANAGER,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 
 Pod = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ _EVICTED = {
 _LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
 
 
-def pod_status(pod: Pod, container: str = "") -> JobStatus:
+def pod_status(pod: Pod, container: str = "") -> TaskStatus:
     """Return the status of the task that runs in a pod.
 
     Args:
@@ -51,11 +51,11 @@ def pod_status(pod: Pod, container: str = "") -> JobStatus:
         return _ended_pod(pod, started=(state.get("running") or {}).get("startedAt"))
     node = (pod.get("spec") or {}).get("nodeName") or ""
     if "running" in state:
-        return JobStatus(
+        return TaskStatus(
             JobState.RUNNING, reason=_concern(pod), started=seconds(state["running"]["startedAt"]), node=node
         )
     reason = broken(pod) or _waiting(pod, state.get("waiting") or {})
-    return JobStatus(JobState.PENDING, reason=reason, node=node)
+    return TaskStatus(JobState.PENDING, reason=reason, node=node)
 
 
 def container_status(pod: Pod, container: str = "") -> Mapping[str, Any]:
@@ -128,7 +128,7 @@ def _is_unheard(pod: Pod) -> bool:
     return ready and _condition(pod, "Ready").get("status") in ("False", "Unknown")
 
 
-def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> JobStatus:
+def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> TaskStatus:
     code = int(end["exitCode"])
     evicted = _EVICTED.get((pod.get("status") or {}).get("reason", ""))
     lost = end.get("reason") in _LOST_CONTAINER
@@ -141,7 +141,7 @@ def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> JobSta
         reason = ""
     else:
         reason = _why(pod, container, end)
-    return JobStatus(
+    return TaskStatus(
         JobState.SUCCEEDED if code == 0 and not reason else JobState.FAILED,
         None if lost else code,
         reason,
@@ -162,22 +162,22 @@ def _why(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
     return words if words or end.get("reason") in ("Error", "Completed", None) else str(end["reason"])
 
 
-def _ended_pod(pod: Pod, started: str | None) -> JobStatus:
+def _ended_pod(pod: Pod, started: str | None) -> TaskStatus:
     """Return the status of a pod that ended as a whole, without a status of its container."""
     status = pod["status"]
     node = (pod.get("spec") or {}).get("nodeName") or ""
     if status["phase"] == "Succeeded":
-        return JobStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
+        return TaskStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
     cause = status.get("reason") or "it failed"
     reason = f"{_EVICTED.get(cause, cause)}: {status.get('message') or ''}".rstrip(": ")
-    return JobStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED)
+    return TaskStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED)
 
 
-def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
+def combined(statuses: Sequence[TaskStatus | None]) -> TaskStatus:
     """Return the status of a task from those of its nodes; ``None`` stands for a node without a status.
 
-    >>> combined([JobStatus(JobState.SUCCEEDED, 0), JobStatus(JobState.FAILED, 3)])
-    JobStatus(state=FAILED (5), exit_code=3, reason='node 1', started=None, ended=None, node='', lost=False)
+    >>> combined([TaskStatus(JobState.SUCCEEDED, 0), TaskStatus(JobState.FAILED, 3)])
+    TaskStatus(state=FAILED (5), exit_code=3, reason='node 1', started=None, ended=None, node='', lost=False)
     """
     known = {rank: status for rank, status in enumerate(statuses) if status is not None}
     started = min((status.started for status in known.values() if status.started), default=None)
@@ -187,11 +187,11 @@ def combined(statuses: Sequence[JobStatus | None]) -> JobStatus:
     if len(statuses) > 1 and (worst.reason or worst.state is JobState.FAILED):
         worst = replace(worst, reason=f"node {rank}: {worst.reason}".rstrip(": "))
     if worst.state is JobState.SUCCEEDED and len(known) < len(statuses):
-        worst = JobStatus(JobState.RUNNING)
+        worst = TaskStatus(JobState.RUNNING)
     return replace(worst, started=started, ended=ended if worst.state.is_final else None, node=nodes)
 
 
-def _decisive(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
+def _decisive(known: Mapping[int, TaskStatus]) -> tuple[int, TaskStatus]:
     """Return the node that decides the status: the first that failed, or one that waits, or one that runs."""
     failed = [(rank, status) for rank, status in known.items() if status.state is JobState.FAILED]
     if failed:  # those without an exit code were ended because others had failed
@@ -200,11 +200,11 @@ def _decisive(known: Mapping[int, JobStatus]) -> tuple[int, JobStatus]:
         for rank, status in known.items():
             if status.state is state:
                 return rank, status
-    return next(iter(known.items()), (0, JobStatus(JobState.SUBMITTED)))
+    return next(iter(known.items()), (0, TaskStatus(JobState.SUBMITTED)))
 
 
-def still(status: JobStatus) -> JobStatus:
+def still(status: TaskStatus) -> TaskStatus:
     """Return a status as that of an attempt that goes on: a final state becomes running."""
     if not status.state.is_final:
         return status
-    return JobStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)
+    return TaskStatus(JobState.RUNNING, reason=status.reason, started=status.started, node=status.node)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.errors import ExecutorError
@@ -19,14 +19,14 @@ def attempt_folder(plan: Plan, attempt: int) -> Path:
     return Path(plan.directory, "attempts", str(attempt))
 
 
-def final_status(end: Mapping[str, Any]) -> JobStatus:
+def final_status(end: Mapping[str, Any]) -> TaskStatus:
     """How an attempt ended, from what ``exit.json`` says."""
     if end["cancelled"]:
         state = JobState.CANCELLED
     else:
         state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
     where, lost = end.get("node", ""), end.get("lost", False)
-    return JobStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], where, lost)
+    return TaskStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], where, lost)
 
 
 def rank_logs(attempt: Path) -> dict[int, Path]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, packages
@@ -71,7 +71,7 @@ class Handle:
         """It is there when the attempt was cancelled."""
         return self.folder / "cancel"
 
-    def recorded(self) -> JobStatus | None:
+    def recorded(self) -> TaskStatus | None:
         """How it ended, if that is written down."""
         end = read_object(self.folder / "exit.json")
         return final_status(end) if end else None
@@ -87,7 +87,7 @@ class Job:
     """
 
     id: int
-    status: JobStatus
+    status: TaskStatus
 
 
 class SkypilotBackend(ABC):
@@ -110,7 +110,7 @@ class SkypilotBackend(ABC):
     # what differs
 
     @abstractmethod
-    def cluster_of(self, executor: SkypilotOptions, request: JobRequest) -> str:
+    def cluster_of(self, executor: SkypilotOptions, request: TaskRequest) -> str:
         """Name of the cluster on which a job will run; empty where SkyPilot makes one for it."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ class SkypilotBackend(ABC):
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job: a SkyPilot task, and where to launch it."""
         executor = request.executor
         if not isinstance(executor, SkypilotOptions) or executor.engine != self.name:
@@ -184,7 +184,7 @@ class SkypilotBackend(ABC):
             return str(error)
         return ""
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """See to it that SkyPilot takes the tasks and finds machines for them."""
         for plan in plans:
             make_task(plan.spec["task"])
@@ -255,7 +255,7 @@ class SkypilotBackend(ABC):
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts: of those that have ended from their folders, of the others from SkyPilot."""
         parsed = {text: Handle.parse(text) for text in handles}
         found = {text: handle.recorded() for text, handle in parsed.items()}
@@ -301,7 +301,7 @@ class SkypilotBackend(ABC):
             found.update(self._jobs[cluster])
         return found
 
-    def _with_job(self, handle: Handle, job: Job) -> JobStatus:
+    def _with_job(self, handle: Handle, job: Job) -> TaskStatus:
         cancel = handle.cancel_file
         if cancel.exists() and not cancel.read_bytes():  # it was cancelled before it was there
             with asking(f"job {handle.name!r}") as sky:
@@ -309,16 +309,16 @@ class SkypilotBackend(ABC):
             cancel.write_text("sent")
         return job.status
 
-    def _without_job(self, handle: Handle, launch: str) -> JobStatus:
+    def _without_job(self, handle: Handle, launch: str) -> TaskStatus:
         cancelled = handle.cancel_file.exists()
         if launch in _IN_FLIGHT:
-            return JobStatus(JobState.PENDING, reason="SkyPilot makes a machine ready for it")
+            return TaskStatus(JobState.PENDING, reason="SkyPilot makes a machine ready for it")
         if launch == "CANCELLED" or (launch == "FAILED" and cancelled):
             return self._record(handle, {"cancelled": True, "reason": "cancelled before it began"})
         if launch == "FAILED":
             return self._record(handle, {"reason": self._why(handle)})
         if not launch and handle.name not in self._listed:
-            return JobStatus(JobState.UNKNOWN, reason="SkyPilot has not heard of it")
+            return TaskStatus(JobState.UNKNOWN, reason="SkyPilot has not heard of it")
         if cancelled:
             return self._record(handle, {"cancelled": True, "reason": "cancelled, and its cluster is gone"})
         reason = "SkyPilot has it no more, and how it ended is not known"
@@ -338,7 +338,7 @@ class SkypilotBackend(ABC):
             return plain(e)
         return "SkyPilot could not launch it"
 
-    def _record_ends(self, cluster: str, jobs: Mapping[Handle, Job]) -> dict[str, JobStatus]:
+    def _record_ends(self, cluster: str, jobs: Mapping[Handle, Job]) -> dict[str, TaskStatus]:
         """Write down how jobs ended, once their logs are here. Only one process at a time does so for a job."""
         with contextlib.ExitStack() as locks:
             for handle in sorted(jobs, key=str):
@@ -361,7 +361,7 @@ class SkypilotBackend(ABC):
                 (handle.folder / "log").write_text(f"the log could not be had: {e}\n")
             return {}
 
-    def _record_job(self, handle: Handle, job: Job, said: str) -> JobStatus:
+    def _record_job(self, handle: Handle, job: Job, said: str) -> TaskStatus:
         code = 0 if job.status.state is JobState.SUCCEEDED else sky_log.exit_code(said)
         cancelled = job.status.state is JobState.CANCELLED
         reason = job.status.reason
@@ -378,7 +378,7 @@ class SkypilotBackend(ABC):
         )
 
     @staticmethod
-    def _record(handle: Handle, end: Mapping[str, Any]) -> JobStatus:
+    def _record(handle: Handle, end: Mapping[str, Any]) -> TaskStatus:
         """Write down how an attempt ended."""
         whole = {"exit_code": None, "cancelled": False, "reason": "", "started": None, "ended": time.time(), **end}
         (handle.folder / "log").touch(mode=0o600)

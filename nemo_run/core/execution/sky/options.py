@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import Executor, ExecutorMacros, JobRequest
+from nemo_run.core.execution.base import Executor, ExecutorMacros, TaskRequest
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 
@@ -126,7 +126,7 @@ def image_id(image: str) -> str:
     return image if of_machine or not re.search("[/:]", image) else f"docker:{image}"
 
 
-def job_name(request: JobRequest) -> str:
+def job_name(request: TaskRequest) -> str:
     """Name of a job: the same whenever it is asked for, and no other job's."""
     digest = hashlib.sha256(request.directory.encode()).hexdigest()[:8]
     return f"{safe_name(request.experiment_id)[:40]}-{safe_name(request.job_id)[:40]}-{digest}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.config.home import RUNDIR_NAME
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.shared.shell_words import word
@@ -139,7 +139,7 @@ done"""
 """Finds the folder of a job's logs, which versions of SkyPilot name differently; it may come after the job."""
 
 
-def job_task(options: SkypilotOptions, request: JobRequest, name: str) -> dict[str, Any]:
+def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[str, Any]:
     """The task of a job as in SkyPilot's YAML, without what differs from attempt to attempt."""
     command = _command(options, request)
     variables = {name: value for name, value in {**options.env_vars, **command.env}.items() if name != "PYTHONPATH"}
@@ -225,7 +225,7 @@ def attempt_name(name: str, attempt: int) -> str:
     return f"{name}-{attempt}"
 
 
-def _command(options: SkypilotOptions, request: JobRequest) -> Command:
+def _command(options: SkypilotOptions, request: TaskRequest) -> Command:
     """The command as it is on a node: its paths, its Python, its launcher, the variables of its macros."""
     command = relocated(request.command, request.directory, _FOLDER)
     layout = Layout(
@@ -253,7 +253,7 @@ def _command(options: SkypilotOptions, request: JobRequest) -> Command:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def cluster_name(options: SkypilotOptions, request: JobRequest) -> str:
+def cluster_name(options: SkypilotOptions, request: TaskRequest) -> str:
     """Name of the cluster on which a job runs: one for all of an experiment that want the same resources."""
     if options.cluster_name:
         return options.cluster_name

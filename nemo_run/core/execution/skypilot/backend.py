@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import Handle, Job, SkypilotBackend
@@ -31,7 +31,7 @@ class SkypilotClusterBackend(SkypilotBackend):
     request_name: ClassVar[str] = "sky.launch"
     executor_name: ClassVar[str] = "SkypilotExecutor"
 
-    def cluster_of(self, executor: SkypilotOptions, request: JobRequest) -> str:
+    def cluster_of(self, executor: SkypilotOptions, request: TaskRequest) -> str:
         """The cluster that the executor names, or one for all jobs of the experiment with the same resources."""
         return sky_task.cluster_name(executor, request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.sky.backend import Job
 from nemo_run.core.execution.sky.client import is_a, plain
 from nemo_run.errors import EngineUnreachableError
@@ -45,7 +45,7 @@ def records(sky: Any, cluster: str) -> list[Any] | None:
 def job_of(record: Mapping[str, Any], cluster: str) -> Job:
     """Return the job that a record describes."""
     state = record["status"].value
-    status = JobStatus(
+    status = TaskStatus(
         _STATES[state],
         reason=_REASONS.get(state, ""),
         started=record["start_at"] or None,

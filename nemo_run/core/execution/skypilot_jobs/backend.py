@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.sky import log as sky_log
 from nemo_run.core.execution.sky.backend import Handle, Job, SkypilotBackend
@@ -25,7 +25,7 @@ class SkypilotJobsBackend(SkypilotBackend):
     request_name: ClassVar[str] = "sky.jobs.launch"
     executor_name: ClassVar[str] = "SkypilotJobsExecutor"
 
-    def cluster_of(self, executor: SkypilotOptions, request: JobRequest) -> str:
+    def cluster_of(self, executor: SkypilotOptions, request: TaskRequest) -> str:
         """None: SkyPilot makes one for every job."""
         return ""
 

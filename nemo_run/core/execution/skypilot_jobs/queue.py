@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.sky.backend import Job
 from nemo_run.core.execution.sky.client import is_a
 
@@ -49,7 +49,7 @@ def job_of(record: Mapping[str, Any]) -> Job:
     reason = _REASONS.get(state, "")
     if detail := record.get("failure_reason"):
         reason = f"{reason}: {detail}" if reason else ""
-    status = JobStatus(
+    status = TaskStatus(
         _STATES.get(state, JobState.FAILED),
         reason=reason,
         started=record.get("start_at") or None,

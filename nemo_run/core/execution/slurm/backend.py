@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import JobState, JobStatus, Plan
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.slurm import commands, queue, script, spec
 from nemo_run.core.execution.slurm.handle import Handle
@@ -59,7 +59,7 @@ class _Cluster:
     asked: float = float("-inf")
     changed: float = field(default_factory=time.monotonic)
     gone: dict[str, float] = field(default_factory=dict)
-    ended: dict[str, JobStatus] = field(default_factory=dict)
+    ended: dict[str, TaskStatus] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
     feed: Feed | None = None
 
@@ -90,11 +90,11 @@ class SlurmBackend:
 
     # describing
 
-    def render(self, request: JobRequest) -> Plan:
+    def render(self, request: TaskRequest) -> Plan:
         """Describe a job: a batch script, and the files that it needs."""
         return spec.render([request])[0]
 
-    def render_group(self, requests: Sequence[JobRequest]) -> list[Plan]:
+    def render_group(self, requests: Sequence[TaskRequest]) -> list[Plan]:
         """Describe the tasks of a job group, which run as one job."""
         return spec.render(list(requests))
 
@@ -110,7 +110,7 @@ class SlurmBackend:
 
     # submitting
 
-    def make_ready(self, plans: Sequence[Plan]) -> None:
+    def preflight(self, plans: Sequence[Plan]) -> None:
         """See to it that the cluster can be reached and has the packages."""
         if not plans:
             return
@@ -233,7 +233,7 @@ class SlurmBackend:
 
     # following
 
-    def states(self, handles: Sequence[str]) -> dict[str, JobStatus]:
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts: squeue, and for what it does not know sacct and what the jobs left."""
         parsed = {text: Handle.parse(text) for text in handles}
         with self._cluster.lock:
@@ -262,7 +262,7 @@ class SlurmBackend:
             cluster.changed = now
         cluster.records, cluster.asked, self._has_asked = records, now, True
 
-    def _statuses_elsewhere(self, handles: Mapping[str, Handle]) -> dict[str, JobStatus]:
+    def _statuses_elsewhere(self, handles: Mapping[str, Handle]) -> dict[str, TaskStatus]:
         """Status of jobs that squeue does not know any more."""
         if not handles:
             return {}
@@ -282,18 +282,18 @@ class SlurmBackend:
             for text, status in statuses.items()
         }
 
-    def _unknown(self, handle: Handle, problem: str) -> JobStatus:
+    def _unknown(self, handle: Handle, problem: str) -> TaskStatus:
         if problem:
-            return JobStatus(JobState.UNKNOWN, reason=problem)
+            return TaskStatus(JobState.UNKNOWN, reason=problem)
         since = self._cluster.gone.setdefault(str(handle), time.monotonic())
         reason = f"Slurm knows no job {handle.job}"
         if time.monotonic() - since < _GONE_AFTER:
-            return JobStatus(JobState.UNKNOWN, reason=reason)
-        return JobStatus(
+            return TaskStatus(JobState.UNKNOWN, reason=reason)
+        return TaskStatus(
             JobState.FAILED, reason=f"{reason} any more, and how it ended is not recorded", ended=time.time()
         )
 
-    def _add_ends(self, statuses: dict[str, JobStatus], handles: Mapping[str, Handle]) -> None:
+    def _add_ends(self, statuses: dict[str, TaskStatus], handles: Mapping[str, Handle]) -> None:
         """Take from what jobs left what Slurm does not know: how a member ended, how a forgotten job did."""
         wanted = {
             text: handles[text]
@@ -431,7 +431,7 @@ def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def _with_end(status: JobStatus, code: int, when: float | None, why: str) -> JobStatus:
+def _with_end(status: TaskStatus, code: int, when: float | None, why: str) -> TaskStatus:
     """The status of a job as a whole, with how this attempt itself ended."""
     if status.state is JobState.CANCELLED and code != 0:
         return status

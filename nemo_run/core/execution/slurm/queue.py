@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nemo_run.core.execution.jobs import JobState, JobStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 
 _FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
 SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", "-O", ",".join(f"{name}:|" for name in _FIELDS))
@@ -107,10 +107,10 @@ def parse_sacct(text: str) -> list[Record]:
     return records
 
 
-def job_status(records: Sequence[Record]) -> JobStatus:
+def job_status(records: Sequence[Record]) -> TaskStatus:
     """Status of one job from all its records: those of a heterogeneous job or of an array are taken together."""
     if not records:
-        return JobStatus(JobState.UNKNOWN)
+        return TaskStatus(JobState.UNKNOWN)
     if len(records) == 1:
         return _status(records[0])
     each = {record.name: _status(record) for record in records}
@@ -122,7 +122,7 @@ def job_status(records: Sequence[Record]) -> JobStatus:
     deciding = [(name, status) for name, status in each.items() if status.state is state]
     first = deciding[0][1] if deciding else next(iter(each.values()))
     ends = [status.ended for status in each.values()]
-    return JobStatus(
+    return TaskStatus(
         state,
         first.exit_code,
         _together([name for name, _ in deciding], first, len(records)),
@@ -132,7 +132,7 @@ def job_status(records: Sequence[Record]) -> JobStatus:
     )
 
 
-def _together(names: Sequence[str], first: JobStatus, count: int) -> str:
+def _together(names: Sequence[str], first: TaskStatus, count: int) -> str:
     if "_" not in (names or [""])[0] or not first.state.is_final or first.state is JobState.SUCCEEDED:
         return first.reason
     numbers = [name.partition("_")[2] for name in names]
@@ -141,23 +141,23 @@ def _together(names: Sequence[str], first: JobStatus, count: int) -> str:
     return f"{len(names)} of the {count} tasks of the array {first.state.name.lower()}: {shown}{why}"
 
 
-def _status(record: Record) -> JobStatus:
+def _status(record: Record) -> TaskStatus:
     if record.state in _RUNNING:
         reason = "" if record.state in ("RUNNING", "COMPLETING") else record.state.lower()
-        return JobStatus(JobState.RUNNING, None, reason, record.start, None, record.nodes)
+        return TaskStatus(JobState.RUNNING, None, reason, record.start, None, record.nodes)
     if record.state == "COMPLETED":
-        return JobStatus(JobState.SUCCEEDED, 0, "", record.start, record.end, record.nodes)
+        return TaskStatus(JobState.SUCCEEDED, 0, "", record.start, record.end, record.nodes)
     if record.state == "CANCELLED":
         reason = (
             "not run: a job that it depends on did not end as it should" if record.reason == _NEVER else "cancelled"
         )
         reason = f"cancelled {record.reason}" if record.reason.startswith(_BY) else reason
-        return JobStatus(JobState.CANCELLED, None, reason, record.start, record.end, record.nodes)
+        return TaskStatus(JobState.CANCELLED, None, reason, record.start, record.end, record.nodes)
     if record.state in _FAILURES:
         reason = _FAILURES[record.state] or ("" if record.reason in _NO_REASON else _words(record.reason))
         code = record.exit_code if record.state == "FAILED" else record.exit_code or None
-        return JobStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes)
-    return JobStatus(JobState.PENDING, None, _why_pending(record))
+        return TaskStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes)
+    return TaskStatus(JobState.PENDING, None, _why_pending(record))
 
 
 def _words(reason: str) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import JobRequest
-from nemo_run.core.execution.jobs import Command, JobState, JobStatus
+from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.execution.slurm.backend import SlurmBackend
@@ -63,7 +63,7 @@ class SlurmRay:
         make_folder(folder / "scripts")
         shutil.copyfile(node.__file__, folder / _NODE)
         backend = SlurmBackend(**plan.connection)
-        backend.make_ready([plan])
+        backend.preflight([plan])
         return _record(backend.submit(plan, time.time_ns() // 1_000_000), plan)
 
     def find(self, spec: ClusterSpec) -> Record | None:
@@ -177,7 +177,7 @@ def _plan(spec: ClusterSpec) -> Plan:
     if spec.pre_ray_start_commands:
         python = "python3"  # the one that those commands may put first in the path
         argv = ("bash", "-ec", "\n".join([*spec.pre_ray_start_commands, 'exec "$@"']), "bash", python, *argv[1:])
-    request = JobRequest(
+    request = TaskRequest(
         experiment_id="ray",
         job_id=spec.name,
         directory=directory,
@@ -200,7 +200,7 @@ def _tunnel(record: Record) -> Tunnel:
     return make_tunnel(record["tunnel"])
 
 
-def _job(record: Record) -> JobStatus:
+def _job(record: Record) -> TaskStatus:
     return _backend(record).states([record["handle"]])[record["handle"]]
 
 

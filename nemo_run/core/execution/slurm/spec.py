@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core.execution.base import JobRequest
+from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.shared.shipping import run_by_bundle
@@ -26,7 +26,7 @@ _RUN_DIR_ON_HOST = "/$nemo_run"  # in a mount: the job's own folder on the clust
 _RUN_DIR_IN_WORD = re.compile(rf"(?:^|(?<=[=:,])){RUN_DIR}(?=/|$)")
 
 
-def render(requests: list[JobRequest]) -> list[Plan]:
+def render(requests: list[TaskRequest]) -> list[Plan]:
     """Plans of the tasks of one Slurm job: a single task, or those of a job group, of which the first leads. Pure."""
     executors = [_executor_of(request) for request in requests]
     first, leader = executors[0], requests[0]
@@ -78,18 +78,18 @@ def batch_of(spec: Mapping[str, Any]) -> script.Batch:
     return script.Batch(**{**doc, "steps": [script.Step(**step) for step in doc["steps"]]})
 
 
-def _executor_of(request: JobRequest) -> SlurmOptions:
+def _executor_of(request: TaskRequest) -> SlurmOptions:
     if not isinstance(request.executor, SlurmOptions):
         raise ExecutorError(f"job {request.job_id!r}: the slurm engine needs a SlurmExecutor, not {request.executor!r}")
     return request.executor
 
 
-def _base(request: JobRequest, executor: SlurmOptions) -> str:
+def _base(request: TaskRequest, executor: SlurmOptions) -> str:
     """Folder on the cluster below which the folders of all jobs are."""
     return executor.tunnel.job_dir.rstrip("/") or str(Path(executor.experiment_dir or request.directory).parents[1])
 
 
-def _folder(request: JobRequest, executor: SlurmOptions) -> str:
+def _folder(request: TaskRequest, executor: SlurmOptions) -> str:
     """The job's own folder on the cluster."""
     root = Path(executor.experiment_dir or request.directory).parents[1]
     directory = Path(request.directory)
@@ -101,7 +101,7 @@ def _on_cluster(path: str, step: script.Step) -> str:
     return f"{step.folder}{path.removeprefix(step.inside)}" if path.startswith(f"{step.inside}/") else path
 
 
-def _step(request: JobRequest, executor: SlurmOptions, members: int) -> script.Step:
+def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.Step:
     folder = _folder(request, executor)
     inside = RUN_DIR if executor.container_image else folder
     here = isinstance(executor.tunnel, LocalTunnel) and not executor.container_image
@@ -192,14 +192,14 @@ def _srun_options(executor: SlurmOptions, folder: str, env: Mapping[str, str], t
     return [*options, *(executor.srun_args or [])]
 
 
-def _details(request: JobRequest, executor: SlurmOptions, folder: str) -> SlurmJobDetails:
+def _details(request: TaskRequest, executor: SlurmOptions, folder: str) -> SlurmJobDetails:
     details = deepcopy(executor.job_details)
     details.job_name = details.job_name or re.sub(r"[^A-Za-z0-9._-]+", "-", request.job_id)
     details.folder = details.folder or folder
     return details
 
 
-def _options(request: JobRequest, executor: SlurmOptions, step: script.Step) -> dict[str, Any]:
+def _options(request: TaskRequest, executor: SlurmOptions, step: script.Step) -> dict[str, Any]:
     """Options of sbatch for a job, or for one component of a heterogeneous one."""
     options = sbatch_options(executor)
     details = _details(request, executor, step.folder)
