@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.run.records import overall
+from nemo_run.run.records import JobProgress, overall
 
 if TYPE_CHECKING:
     from nemo_run.config import Partial, Script
-    from nemo_run.run.experiment import Experiment
     from nemo_run.run.plugin import ExperimentPlugin
 
 
@@ -42,13 +42,33 @@ class JobResult:
         return self.state is JobState.SUCCEEDED
 
 
+class JobOwner(Protocol):
+    """What a job asks its experiment."""
+
+    def progress(self, jobs: Sequence[str] | None = None) -> Mapping[str, JobProgress]:
+        """Return how far jobs are, by their ids."""
+        ...
+
+    def wait(self, jobs: Sequence[str] | None = None) -> Mapping[str, JobProgress]:
+        """Wait until jobs have ended."""
+        ...
+
+    def logs(self, job_id: str, regex: str | None = None) -> None:
+        """Print the log of a job."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job."""
+        ...
+
+
 class _Common(ConfigurableMixin):
     """What a job and a job group have in common: all of it asks the experiment."""
 
     id: str
     name: str
     dependencies: list[str]
-    experiment: Experiment
+    experiment: JobOwner
 
     def status(self, runner: Any = None) -> JobState:
         """State of the job now. ``runner`` is accepted for compatibility and not used."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nemo_run.core.masking import MASK
-from nemo_run.run.job import Job, JobGroup
+from nemo_run.run.job import Job, JobGroup, JobOwner
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
 from nemo_run.run.store import ExperimentStore
-
-if TYPE_CHECKING:
-    from nemo_run.run.experiment import Experiment
 
 
 class _Unloaded:
@@ -50,7 +47,7 @@ class StoredJobGroup(JobGroup):
         return value
 
 
-def stored_jobs(store: ExperimentStore, definition: Definition, experiment: Experiment) -> list[Job | JobGroup]:
+def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobOwner) -> list[Job | JobGroup]:
     """The jobs of a stored experiment."""
     jobs: list[Job | JobGroup] = []
     for entry in definition.jobs:
