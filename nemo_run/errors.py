@@ -1,5 +1,8 @@
 """All errors that this package raises on purpose.
 
+Each is also of the built-in types that NeMo-Run raises in the same situation, so that programs written for it catch
+what they expect.
+
 ::
 
     NemoRunError
@@ -10,17 +13,21 @@
     │   ├── UnsetArgumentError      an argument was read that has no value yet (also an AttributeError and a ValueError)
     │   ├── ConfigPathError         no such place in a configuration (also a ValueError)
     │   └── SerializationError      a value cannot be stored, or a stored one cannot be read
-    ├── ScriptError                 a Script is wrong (also a ValueError)
-    ├── ExecutorError               an executor is wrong or cannot be used here
+    ├── ScriptError                 a Script is wrong (also a ValueError, AssertionError)
+    ├── ExecutorError               an executor is wrong or cannot be used here (also a RuntimeError, AssertionError)
+    │   ├── ExecutorNotFoundError   no executor of this name, or no file of executors (also a FileNotFoundError)
     │   ├── EngineUnreachableError  an engine does not answer; jobs there may go on (also a ConnectionError)
     │   │   └── TunnelError         another machine cannot be reached
     │   ├── MissingExtraError       a package is not installed; names the command (also an ImportError)
     │   └── CommandError            a command ended with an exit code other than 0
-    ├── PackagingError              code could not be packaged, or unpacked (also a RuntimeError)
+    ├── PackagingError              code could not be packaged, or unpacked (also a RuntimeError, ValueError,
+    │                               AssertionError)
     ├── ExperimentError             an experiment is wrong
-    │   ├── InvalidNameError        a title, id or job name that is not acceptable (also a ValueError)
-    │   ├── DependencyError         a cycle, or a name that no job has (also a ValueError)
-    │   ├── ExperimentNotFoundError nothing with this id or title (also a LookupError)
+    │   ├── InvalidNameError        a title, id or job name that is not acceptable (also a ValueError, AssertionError)
+    │   ├── InvalidJobError         what is added makes no job (also a TypeError, ValueError, AssertionError)
+    │   ├── DependencyError         a cycle, or a name that no job has (also a ValueError, AssertionError)
+    │   ├── ExperimentNotFoundError nothing with this id or title (also a LookupError, FileNotFoundError,
+    │   │                           AssertionError)
     │   ├── JobNotFoundError        no such job in the experiment (also a LookupError)
     │   ├── ExperimentBusyError     another controller drives it
     │   ├── NestedLaunchError       a task tried to launch its own experiment
@@ -68,12 +75,16 @@ class SerializationError(ConfigError):
     """A value cannot be stored, or a stored one cannot be read."""
 
 
-class ScriptError(NemoRunError, ValueError):
+class ScriptError(NemoRunError, ValueError, AssertionError):
     """A :class:`nemo_run.Script` is wrong."""
 
 
-class ExecutorError(NemoRunError):
+class ExecutorError(NemoRunError, RuntimeError, AssertionError):
     """An executor is wrong, or cannot be used here."""
+
+
+class ExecutorNotFoundError(ExecutorError, LookupError, FileNotFoundError):
+    """There is no executor of this name, or no file with executors."""
 
 
 class EngineUnreachableError(ExecutorError, ConnectionError):
@@ -100,7 +111,7 @@ class CommandError(ExecutorError):
         super().__init__(message)
 
 
-class PackagingError(NemoRunError, RuntimeError):
+class PackagingError(NemoRunError, RuntimeError, ValueError, AssertionError):
     """Code could not be packaged, or a package could not be unpacked."""
 
 
@@ -108,15 +119,19 @@ class ExperimentError(NemoRunError):
     """An experiment is wrong."""
 
 
-class InvalidNameError(ExperimentError, ValueError):
+class InvalidNameError(ExperimentError, ValueError, AssertionError):
     """A title, an id or a job name that is not acceptable."""
 
 
-class DependencyError(ExperimentError, ValueError):
+class InvalidJobError(ExperimentError, TypeError, ValueError, AssertionError):
+    """What is added makes no job: it is no task, its executor is none, or a group has another number of them."""
+
+
+class DependencyError(ExperimentError, ValueError, AssertionError):
     """A dependency cycle, or a dependency on a job that does not exist."""
 
 
-class ExperimentNotFoundError(ExperimentError, LookupError):
+class ExperimentNotFoundError(ExperimentError, LookupError, FileNotFoundError, AssertionError):
     """There is no experiment with this id or title."""
 
 

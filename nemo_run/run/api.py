@@ -45,7 +45,7 @@ def run(
 
     Raises:
         JobFailedError: The task did not succeed, and ``check`` is set.
-        TypeError: It is neither a Partial nor a Script.
+        InvalidJobError: It is neither a Partial nor a Script.
 
     Example:
         >>> import nemo_run as run
@@ -78,8 +78,10 @@ def run(
 def _check_buildable(task: Any) -> None:
     import fiddle as fdl
 
+    from nemo_run.errors import InvalidJobError
+
     if not isinstance(task, fdl.Buildable):
-        raise TypeError(
+        raise InvalidJobError(
             f"run.run() needs a run.Partial or a run.Script, not {task!r}; wrap it: run.Partial(function, ...)"
         )
 

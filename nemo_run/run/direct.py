@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
 import traceback
+from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,18 @@ from typing import Any
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress, not_run_reason, summary
+from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.run import artifacts
+from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
+from nemo_run.run.records import (
+    Definition,
+    JobDefinition,
+    JobProgress,
+    TaskDefinition,
+    TaskProgress,
+    not_run_reason,
+    summary,
+)
 from nemo_run.run.store import ExperimentStore
 
 
@@ -43,8 +56,6 @@ def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
 def _run_script(script: Script, folder: Path | None) -> int:
     import tempfile
 
-    from nemo_run.run.prepare import own_interpreter, write_inline
-
     with tempfile.TemporaryDirectory(prefix="nemo-run-") as scratch:
         inline = write_inline(script, script.get_name() or "script", folder or Path(scratch))
         program, *arguments = script.argv(inline)
@@ -57,7 +68,7 @@ def _run_script(script: Script, folder: Path | None) -> int:
 def run_direct(store: ExperimentStore, definition: Definition, members: list[tuple[Any, Executor]]) -> None:
     """Run all jobs one after the other, in an order that their dependencies allow; record how they ended."""
     tasks = iter(members)
-    work = {job.id: [next(tasks)[0] for _ in job.tasks] for job in definition.jobs}
+    work = {job.id: [next(tasks) for _ in job.tasks] for job in definition.jobs}
     order = list(TopologicalSorter({job.id: job.dependencies for job in definition.jobs}).static_order())
     done: dict[str, JobProgress] = {}
     with store.driving():
@@ -67,19 +78,43 @@ def run_direct(store: ExperimentStore, definition: Definition, members: list[tup
         store.write_summary(summary(definition, done))
 
 
-def _run_job(store: ExperimentStore, job: JobDefinition, work: list[Any], done: dict[str, JobProgress]) -> JobProgress:
+def _run_job(
+    store: ExperimentStore, job: JobDefinition, work: list[tuple[Any, Executor]], done: dict[str, JobProgress]
+) -> JobProgress:
     for dependency in job.dependencies:
         if done[dependency].state is not JobState.SUCCEEDED:
             reason = not_run_reason(dependency, done[dependency])
             return JobProgress([TaskProgress(JobState.CANCELLED, reason=reason, ended=time.time()) for _ in work])
-    result = []
-    for task, where in zip(work, job.tasks, strict=True):
-        begin = time.time()
-        code, reason = run_task(task, store.folder(where.directory))
-        state = JobState.FAILED if code else JobState.SUCCEEDED
-        result.append(
-            TaskProgress(
-                state, exit_code=code, reason=reason, started=begin, ended=time.time(), tries=1, node="this process"
-            )
-        )
-    return JobProgress(result)
+    pairs = zip(work, job.tasks, strict=True)
+    return JobProgress([_run_member(store, where, task, executor) for (task, executor), where in pairs])
+
+
+def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, executor: Executor) -> TaskProgress:
+    """Run one task with the variables that it has everywhere, and collect its artifacts."""
+    begin, folder = time.time(), store.folder(where.directory)
+    with _environment({**task_environment(folder, where.name, executor), "NEMO_RUN_ATTEMPT": "1"}):
+        code, reason = run_task(task, folder)
+    ended = time.time()
+    cwd = Path(task.working_dir if isinstance(task, Script) and task.working_dir else ".")
+    try:
+        if artifacts.anything_left(store, where):
+            artifacts.collect(store, where, lambda target: copy_matching(cwd, where.artifacts, target))
+    except OSError as e:
+        reason = "; ".join(filter(None, [reason, f"its artifacts could not be collected: {e}"]))
+    state = JobState.FAILED if code else JobState.SUCCEEDED
+    return TaskProgress(state, exit_code=code, reason=reason, started=begin, ended=ended, tries=1, node="this process")
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

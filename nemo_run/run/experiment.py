@@ -7,6 +7,7 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.script import Script
@@ -16,11 +17,12 @@ from nemo_run.core.execution.local import LocalExecutor
 from nemo_run.errors import (
     DependencyError,
     ExperimentError,
+    InvalidJobError,
     InvalidNameError,
     NemoRunError,
     NestedLaunchError,
 )
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from nemo_run.run.display import print_status
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
@@ -58,6 +60,7 @@ class Experiment(LaunchedExperiment):
         threadpool_workers: Accepted for compatibility; there is no thread pool.
         skip_status_at_exit: Do not print the status at the end.
         serialize_metadata_for_scripts: Accepted for compatibility; what is stored of scripts is always stored.
+        _reconstruct: It is there already, and is only looked at: the level of log messages stays as it is.
 
     Raises:
         InvalidNameError: The title or the id is not acceptable.
@@ -78,17 +81,19 @@ class Experiment(LaunchedExperiment):
         skip_status_at_exit: bool = False,
         serialize_metadata_for_scripts: bool = True,
     ) -> None:
-        self._title = stores.check_title(title)
+        self._title = catalog.check_title(title)
         self.executor = executor or LocalExecutor()
         self._wanted_id = id
         self.log_level = log_level
-        logging.getLogger("nemo_run").setLevel(log_level)
+        if not _reconstruct:
+            logging.getLogger("nemo_run").setLevel(log_level)
         self._jobs: list[Job | JobGroup] = jobs or []
         self._base_dir = base_dir
         self._quiet = clean_mode
         self._enable_goodbye_message = enable_goodbye_message
         self._skip_status_at_exit = skip_status_at_exit
         self._store: ExperimentStore | None = None
+        self._planned: Path | None = None  # the folder that it will have
         self._definition: Definition | None = None
         self._launched = False
         self._detached = False
@@ -104,7 +109,7 @@ class Experiment(LaunchedExperiment):
     @classmethod
     def catalog(cls, title: str = "") -> list[str]:
         """Ids of the experiments with a title, or of all; the oldest first."""
-        return stores.ids(title)
+        return catalog.ids(title)
 
     @classmethod
     def from_id(cls, id: str) -> Experiment:
@@ -114,7 +119,7 @@ class Experiment(LaunchedExperiment):
             ExperimentNotFoundError: There is none with this id.
             StoreError: Its files are damaged.
         """
-        return cls._of(stores.find(id))
+        return cls._of(catalog.find(id))
 
     @classmethod
     def from_title(cls, title: str) -> Experiment:
@@ -123,20 +128,30 @@ class Experiment(LaunchedExperiment):
         Raises:
             ExperimentNotFoundError: There is none with this title.
         """
-        return cls._of(stores.latest(title))
+        return cls._of(catalog.latest(title))
 
     @classmethod
     def _of(cls, store: ExperimentStore) -> Experiment:
         definition = store.read_definition()
-        experiment = cls(definition.title, id=definition.id)
+        experiment = cls(definition.title, id=definition.id, base_dir=str(catalog.base_of(store)), _reconstruct=True)
         experiment._store, experiment._definition, experiment._launched = store, definition, True
         return experiment
 
     @property
     def _its_store(self) -> ExperimentStore:
         if self._store is None:  # an experiment takes no room before it has something to store
-            self._store = stores.create(self._title, self._base_dir, self._wanted_id)
+            wanted = self._planned.name if self._planned else self._wanted_id
+            self._store = catalog.create(self._title, self._base_dir, wanted)
         return self._store
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the experiment; before the launch, the one that it will have."""
+        if self._store is not None:
+            return self._store.path
+        if self._planned is None:
+            self._planned = catalog.planned(self._title, self._base_dir, self._wanted_id)
+        return self._planned
 
     # --- adding ------------------------------------------------------------------------------------------------
 
@@ -204,11 +219,11 @@ class Experiment(LaunchedExperiment):
             raise ExperimentError(f"experiment {self.id!r} was launched already; make a new one to add jobs")
         tasks = [as_task(one, arguments) for one in (task if isinstance(task, list) else [task])]
         if not tasks:
-            raise ExperimentError("a group without tasks cannot be added")
+            raise InvalidJobError("a group without tasks cannot be added")
         if isinstance(task, list) and not name:
             raise InvalidNameError("a group of tasks needs a name: exp.add([...], name=...)")
         if end_group_on not in ("failure", "any", "never"):
-            raise ExperimentError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
+            raise InvalidJobError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
         job_id = self._new_job_id(name or default_name(tasks[0]))
         self._check_dependencies(job_id, dependencies or [])
         executors = self._executors_for(executor, len(tasks), job_id)
@@ -258,12 +273,12 @@ class Experiment(LaunchedExperiment):
         if len(executors) == 1:
             executors = executors * count
         if len(executors) != count:
-            raise ExperimentError(
+            raise InvalidJobError(
                 f"job {job_id!r} has {count} tasks, but {len(executors)} executors; give one, or one for each"
             )
         for one in executors:
             if not isinstance(one, Executor):
-                raise ExperimentError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
+                raise InvalidJobError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
         return [one.clone() for one in executors]
 
     # --- launching ---------------------------------------------------------------------------------------------
@@ -376,31 +391,33 @@ class Experiment(LaunchedExperiment):
                     plugin.cleanup(task, executor)
 
     def reset(self) -> Experiment:
-        """A new experiment with the same title, tasks, executors and dependencies, ready to run.
+        """Make this a new experiment with the same title, tasks, executors and dependencies, ready to run.
 
-        It imports what the tasks refer to.
+        The one that was launched stays as it is stored. One that was not launched yet stays as it is. Imports what the
+        tasks refer to.
+
+        Returns:
+            The experiment itself.
+
+        Example:
+            >>> import nemo_run as run
+            >>> exp = run.Experiment.from_title("train")    # doctest: +SKIP
+            >>> with exp.reset():                           # doctest: +SKIP
+            ...     exp.tasks[0].model.size = 2
+            ...     exp.run()
         """
-        fresh = Experiment(
-            self._title,
-            executor=self.executor,
-            base_dir=self._base_dir,
-            clean_mode=self._quiet,
-            enable_goodbye_message=self._enable_goodbye_message,
-            skip_status_at_exit=self._skip_status_at_exit,
-        )
+        if not self._launched:
+            logger.warning("experiment %r has not run yet; reset() leaves it as it is", self._title)
+            return self
+        fresh = Experiment(self._title, executor=self.executor, base_dir=self._base_dir, _reconstruct=True)
         for job in self.jobs:
-            members = job.members
-            group = isinstance(job, JobGroup)
-            fresh.add(
-                [task for task, _ in members] if group else members[0][0],
-                executor=[executor for _, executor in members],
-                name=job.id,
-                tail_logs=job.tail_logs,
-                dependencies=job.dependencies,
-                end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
-                artifacts=job.artifacts,
-            )
-        return fresh
+            _add_again(fresh, job)
+        self._jobs = fresh._jobs
+        for job in self._jobs:
+            job.experiment = self
+        self._wanted_id = self._planned = self._store = self._definition = None
+        self._launched = self._detached = False
+        return self
 
     def rerun(self, detach: bool = False, tail_logs: bool = False) -> Experiment:
         """Run the experiment again, with the configuration and the code of its day, under a new id.
@@ -449,3 +466,16 @@ class Experiment(LaunchedExperiment):
 
     def __repr__(self) -> str:
         return f"<Experiment {self._store.id if self._store else self._title}: {len(self.jobs)} jobs>"
+
+
+def _add_again(experiment: Experiment, job: Job | JobGroup) -> None:
+    tasks, executors = [task for task, _ in job.members], [executor for _, executor in job.members]
+    experiment.add(
+        tasks if isinstance(job, JobGroup) else tasks[0],
+        executor=executors,
+        name=job.id,
+        tail_logs=job.tail_logs,
+        dependencies=job.dependencies,
+        end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+        artifacts=job.artifacts,
+    )

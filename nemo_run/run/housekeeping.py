@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import ExperimentBusyError, NemoRunError
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from nemo_run.run.progress import current_progress
 from nemo_run.run.store import ExperimentStore
 
@@ -53,9 +53,9 @@ def launched_before(limit: float, title: str = "", base: str | None = None) -> t
     """Ids of the experiments that were launched before a time, and why of others this is not known."""
     found: list[str] = []
     unreadable: dict[str, str] = {}
-    for experiment_id in stores.ids(title, base):
+    for experiment_id in catalog.ids(title, base):
         try:
-            if stores.find(experiment_id, base).read_definition().created < limit:
+            if catalog.find(experiment_id, base).read_definition().created < limit:
                 found.append(experiment_id)
         except NemoRunError as e:
             unreadable[experiment_id] = str(e)
@@ -68,7 +68,7 @@ def delete_all(ids: Iterable[str], base: str | None = None) -> tuple[list[str], 
     kept: dict[str, str] = {}
     for experiment_id in ids:
         try:
-            delete(stores.find(experiment_id, base))
+            delete(catalog.find(experiment_id, base))
             deleted.append(experiment_id)
         except NemoRunError as e:
             kept[experiment_id] = str(e)

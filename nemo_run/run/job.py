@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.run.records import JobProgress, overall
+from nemo_run.run.records import JobProgress, TaskProgress, overall
 
 if TYPE_CHECKING:
     from nemo_run.config import Partial, Script
@@ -117,6 +117,11 @@ class Job(_Common):
     name: str = ""
     artifacts: list[str] = field(default_factory=list)
 
+    def take_in(self, tasks: Sequence[TaskProgress]) -> None:
+        """Take in how far the job is."""
+        self.launched = any(task.attempt or task.tries for task in tasks)
+        self.handle, self.state = tasks[0].handle, tasks[0].state
+
     @property
     def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:
         """The task with its executor, as the only member."""
@@ -154,6 +159,11 @@ class JobGroup(_Common):
     name: str = ""
     end_group_on: str = "failure"
     artifacts: list[str] = field(default_factory=list)
+
+    def take_in(self, tasks: Sequence[TaskProgress]) -> None:
+        """Take in how far the tasks are."""
+        self.launched = any(task.attempt or task.tries for task in tasks)
+        self.handles, self.states = [task.handle for task in tasks], [task.state for task in tasks]
 
     @property
     def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:

@@ -43,8 +43,8 @@ class LaunchedExperiment(ConfigurableMixin):
 
     @property
     def id(self) -> str:
-        """Id of the experiment."""
-        return self._its_store.id
+        """Id of the experiment. One that is read before the launch is the one that it is launched with."""
+        return self.directory.name
 
     _id = id  # the name that NeMo-Run users know
 
@@ -55,8 +55,8 @@ class LaunchedExperiment(ConfigurableMixin):
 
     @property
     def directory(self) -> Path:
-        """Folder of the experiment."""
-        return self._its_store.path
+        """Folder of the experiment; before the launch, the one that it will have."""
+        raise NotImplementedError
 
     @property
     def _exp_dir(self) -> str:
@@ -77,12 +77,7 @@ class LaunchedExperiment(ConfigurableMixin):
     def _refresh(self) -> dict[str, JobProgress]:
         progress = self.progress()
         for job in self._jobs:
-            tasks = progress[job.id].tasks
-            job.launched = any(task.attempt for task in tasks)
-            if isinstance(job, JobGroup):
-                job.handles, job.states = [task.handle for task in tasks], [task.state for task in tasks]
-            else:
-                job.handle, job.state = tasks[0].handle, tasks[0].state
+            job.take_in(progress[job.id].tasks)
         return progress
 
     def status(self, return_dict: bool = False) -> dict[str, dict[str, Any]] | None:

@@ -193,7 +193,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
         write_text(folder / "main.pkl", stored.main)
         document |= {"main": "main.pkl", "python": ".".join(map(str, sys.version_info[:2]))}
     write_json(folder / "task.json", document)
-    env = _common_environment(folder, name, executor)
+    env = task_environment(folder, name, executor)
     if isinstance(task, Script):
         if task.path and not (task.m or task.remote or packaged) and not Path(task.working_dir, task.path).exists():
             raise ScriptError(f"task {name!r}: there is no script {task.path!r} in {task.working_dir or Path.cwd()}")
@@ -202,7 +202,8 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     return Command(argv, {**import_environment(), **env}, python=True)
 
 
-def _common_environment(folder: Path, name: str, executor: Executor) -> dict[str, str]:
+def task_environment(folder: Path, name: str, executor: Executor) -> dict[str, str]:
+    """Return the variables that every task finds set, wherever it runs."""
     return {
         "NEMO_RUN_EXPERIMENT_ID": executor.experiment_id or "",
         "NEMO_RUN_TASK": name,

@@ -17,7 +17,7 @@ from typing import Any
 
 from nemo_run.core import files
 from nemo_run.errors import ExperimentError
-from nemo_run.run import code, store as stores
+from nemo_run.run import catalog, code
 from nemo_run.run.provenance import collect
 from nemo_run.run.store import ExperimentStore
 
@@ -37,7 +37,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
     definition = old.read_definition()
     if not definition.jobs:
         raise ExperimentError(f"experiment {old.id!r} has no jobs to run again")
-    new = stores.create(definition.title, base)
+    new = catalog.create(definition.title, base)
     try:
         provenance = old.read_provenance()
         places = _bring_code(old, new, provenance)

@@ -26,7 +26,6 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -35,7 +34,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.files import (
     digest,
@@ -47,15 +45,11 @@ from nemo_run.core.files import (
     write_json,
     write_text,
 )
-from nemo_run.errors import ExperimentBusyError, ExperimentNotFoundError, InvalidNameError, StoreError
+from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
-_ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
 DEFINITION = "experiment.json"
 _OWN_FOLDERS = ("cancel", "code", "packages")
-
-
-# --- files -------------------------------------------------------------------------------------------------------
 
 
 def job_folder_name(job_id: str) -> str:
@@ -67,143 +61,6 @@ def job_folder_name(job_id: str) -> str:
     name = folder_name(job_id)
     own = name in _OWN_FOLDERS or name.endswith((".json", ".lock", ".log"))
     return f"{name}-{digest(job_id)}" if own else name
-
-
-# --- all experiments ---------------------------------------------------------------------------------------------
-
-
-def experiments_root(base: str | None = None) -> Path:
-    """Folder of all experiments, under ``base`` or the NeMo-Run home."""
-    return Path(base or get_nemorun_home(), "experiments").absolute()
-
-
-def check_title(title: str) -> str:
-    """The title, if it can be one.
-
-    Raises:
-        InvalidNameError: It is empty or has control characters.
-    """
-    if not isinstance(title, str) or not title.strip() or any(ord(c) < 32 or ord(c) == 127 for c in title):
-        raise InvalidNameError(
-            f"{title!r} cannot be the title of an experiment; give it a name of printable characters"
-        )
-    return title
-
-
-def create(title: str, base: str | None = None, experiment_id: str | None = None) -> ExperimentStore:
-    """A new, empty experiment with an id of its own, whoever else creates one at the same time.
-
-    Raises:
-        InvalidNameError: The title or the id is not acceptable.
-        StoreError: The folder cannot be created.
-    """
-    parent = make_folder(experiments_root(base) / folder_name(check_title(title)))
-    _keep_out_of_git(parent.parent)
-    stem = experiment_id or f"{parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
-    if experiment_id is not None and not _is_id(experiment_id):
-        raise InvalidNameError(
-            f"{experiment_id!r} cannot be the id of an experiment; use letters, digits, '.', '_', '-'"
-        )
-    number = 1
-    while True:
-        path = parent / (stem if number == 1 else f"{stem}_{number}")
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            if experiment_id is not None:
-                raise InvalidNameError(f"there is an experiment {experiment_id!r} already, in {path}") from None
-            number += 1
-        except OSError as e:
-            raise StoreError(f"{path}: cannot be created: {e.strerror}") from e
-        else:
-            return ExperimentStore(path)
-
-
-def _keep_out_of_git(root: Path) -> None:
-    """Experiments in a checkout are no part of its code, and are not packaged with it."""
-    if not (root / ".gitignore").exists():
-        write_text(root / ".gitignore", "*\n")
-
-
-def _is_id(text: object) -> bool:
-    return isinstance(text, str) and bool(re.fullmatch(r"\w[\w.-]{0,199}", text, re.ASCII))
-
-
-def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
-    """The experiment with this id.
-
-    Raises:
-        InvalidNameError: This cannot be an id.
-        ExperimentNotFoundError: There is none; the message names similar ones.
-    """
-    if not _is_id(experiment_id):
-        raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment; see them: nemorun experiment list")
-    root = experiments_root(base)
-    match = _ID.match(experiment_id)
-    if match and (root / match["title"] / experiment_id).is_dir():
-        return ExperimentStore(root / match["title"] / experiment_id)
-    for path in root.glob(f"*/{experiment_id}"):
-        return ExperimentStore(path)
-    from difflib import get_close_matches
-
-    near = get_close_matches(experiment_id, ids(base=base), n=3, cutoff=0.7)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; see them: nemorun experiment list"
-    raise ExperimentNotFoundError(f"there is no experiment {experiment_id!r} in {root}{hint}")
-
-
-def latest(title: str, base: str | None = None) -> ExperimentStore:
-    """The newest experiment with this title.
-
-    Raises:
-        ExperimentNotFoundError: There is none.
-    """
-    found = ids(check_title(title), base)
-    if not found:
-        raise ExperimentNotFoundError(
-            f"there is no experiment with the title {title!r} in {experiments_root(base)}; "
-            "see those there are: nemorun experiment list"
-        )
-    return ExperimentStore(experiments_root(base) / folder_name(title) / found[-1])
-
-
-def ids(title: str = "", base: str | None = None) -> list[str]:
-    """Ids of all experiments that were launched, of one title or of all, the oldest first."""
-    return [name for name, _ in _launched(title, base)]
-
-
-def launched(title: str = "", base: str | None = None) -> list[ExperimentStore]:
-    """All experiments that were launched, of one title or of all, the oldest first."""
-    return [ExperimentStore(Path(path)) for _, path in _launched(title, base)]
-
-
-def _launched(title: str, base: str | None) -> list[tuple[str, str]]:
-    """Ids and folders, the oldest first."""
-    root = experiments_root(base)
-    try:
-        parents = [str(root / folder_name(title))] if title else [e.path for e in os.scandir(root) if e.is_dir()]
-    except FileNotFoundError:
-        return []
-    return sorted((found for parent in parents for found in _launched_in(parent)), key=lambda found: _age(found[0]))
-
-
-def _launched_in(folder: str) -> Iterator[tuple[str, str]]:
-    """Experiments in the folder of a title. One that is only being prepared has no definition yet."""
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and os.path.exists(f"{entry.path}/{DEFINITION}"):  # noqa: PTH110
-                yield entry.name, entry.path  # of thousands: no Path
-
-
-def _age(experiment_id: str) -> tuple[str, int, str]:
-    match = _ID.match(experiment_id)
-    return (match["time"], int(match["number"] or 1), experiment_id) if match else ("", 0, experiment_id)
-
-
-# --- one experiment ----------------------------------------------------------------------------------------------
 
 
 class ExperimentStore:

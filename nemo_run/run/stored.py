@@ -2,49 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_run.core.masking import MASK
 from nemo_run.run.job import Job, JobGroup, JobOwner
-from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
+from nemo_run.run.records import Definition, JobDefinition, TaskDefinition, TaskProgress
 from nemo_run.run.store import ExperimentStore
 
 
-class _Unloaded:
-    """Stands for a task or an executor that nobody has asked for yet."""
+class _Later:
+    """Stands for a value that is found out when it is read first."""
 
 
-_UNLOADED: Any = _Unloaded()
+_UNLOADED: Any = _Later()
+_UNKNOWN: Any = _Later()
 
 
-class StoredJob(Job):
-    """A job whose task and executor are loaded on demand."""
-
-    store: ExperimentStore
-    definition: JobDefinition
-
-    def __getattribute__(self, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if value is _UNLOADED:
-            self.task, self.executor = load_member(self.store, self.definition.tasks[0])
-            value = super().__getattribute__(name)
-        return value
-
-
-class StoredJobGroup(JobGroup):
-    """A group whose tasks and executors are loaded on demand."""
+class _Stored:
+    """A job whose state is asked for, and whose tasks and executors are loaded, when they are read first."""
 
     store: ExperimentStore
     definition: JobDefinition
+    id: str
+    experiment: JobOwner
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if value is _UNLOADED:
-            members = [load_member(self.store, task) for task in self.definition.tasks]
-            self.tasks, self.executors = [task for task, _ in members], [executor for _, executor in members]
+        if value is _UNKNOWN:
+            self.take_in(self.experiment.progress([self.id])[self.id].tasks)
+            value = super().__getattribute__(name)
+        elif value is _UNLOADED:
+            self._load([load_member(self.store, task) for task in self.definition.tasks])
             value = super().__getattribute__(name)
         return value
+
+    def take_in(self, tasks: Sequence[TaskProgress]) -> None:
+        raise NotImplementedError
+
+    def _load(self, members: list[tuple[Any, Any]]) -> None:
+        raise NotImplementedError
+
+
+class StoredJob(_Stored, Job):
+    """A job of a past experiment."""
+
+    take_in = Job.take_in
+
+    def _load(self, members: list[tuple[Any, Any]]) -> None:
+        self.task, self.executor = members[0]
+
+
+class StoredJobGroup(_Stored, JobGroup):
+    """A group of a past experiment."""
+
+    take_in = JobGroup.take_in
+
+    def _load(self, members: list[tuple[Any, Any]]) -> None:
+        self.tasks, self.executors = [task for task, _ in members], [executor for _, executor in members]
 
 
 def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobOwner) -> list[Job | JobGroup]:
@@ -57,12 +73,15 @@ def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobO
             "tail_logs": entry.tail_logs,
             "dependencies": list(entry.dependencies),
             "artifacts": list(entry.tasks[0].artifacts),
+            "launched": _UNKNOWN,
         }
         job: StoredJob | StoredJobGroup
         if entry.group:
-            job = StoredJobGroup(tasks=_UNLOADED, executors=_UNLOADED, end_group_on=entry.end_group_on, **common)
+            common |= {"tasks": _UNLOADED, "executors": _UNLOADED, "handles": _UNKNOWN, "states": _UNKNOWN}
+            job = StoredJobGroup(end_group_on=entry.end_group_on, **common)
         else:
-            job = StoredJob(task=_UNLOADED, executor=_UNLOADED, **common)
+            common |= {"task": _UNLOADED, "executor": _UNLOADED, "handle": _UNKNOWN, "state": _UNKNOWN}
+            job = StoredJob(**common)
         job.store, job.definition, job.experiment = store, entry, experiment
         jobs.append(job)
     return jobs

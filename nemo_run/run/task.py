@@ -18,7 +18,7 @@ def dryrun_fn(configured_fn: Partial[Any], executor: Executor | None = None, bui
         build: Also build the arguments, to see that it can be done. Nothing is called.
 
     Raises:
-        TypeError: It is no configuration.
+        InvalidJobError: It is no configuration.
 
     Example:
         >>> import nemo_run as run
@@ -36,9 +36,10 @@ def dryrun_fn(configured_fn: Partial[Any], executor: Executor | None = None, bui
 
     from nemo_run.config.document import to_document
     from nemo_run.config.names import get_type_namespace
+    from nemo_run.errors import InvalidJobError
 
     if not isinstance(configured_fn, fdl.Buildable):
-        raise TypeError(f"a dry run needs a run.Partial or a run.Config, not {configured_fn!r}")
+        raise InvalidJobError(f"a dry run needs a run.Partial or a run.Config, not {configured_fn!r}")
     print(f"# dry run of {get_type_namespace(configured_fn)}")
     print(json.dumps(to_document(configured_fn), indent=1, ensure_ascii=False))
     if executor is not None:

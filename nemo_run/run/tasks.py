@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
-from nemo_run.errors import ConfigError, DependencyError, ExperimentError, MissingArgumentError
+from nemo_run.errors import ConfigError, DependencyError, InvalidJobError, MissingArgumentError
 
 if TYPE_CHECKING:
     from nemo_run.run.job import Job, JobGroup
@@ -30,14 +30,14 @@ def as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
         return task.clone() if hasattr(task, "clone") else fdl.cast(Partial, task)
     if callable(task):
         return Partial(task, **arguments)
-    raise ExperimentError(
+    raise InvalidJobError(
         f"{task!r} cannot be a task; give a run.Partial, a run.Script, a function with keyword arguments, or a list"
     )
 
 
 def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
     if arguments:
-        raise ExperimentError(
+        raise InvalidJobError(
             f"exp.add() got {', '.join(map(repr, arguments))}, but only a plain function takes arguments there; "
             f"set them on the {type(task).__name__} itself"
         )

@@ -14,7 +14,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import JobState
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from tests.support import eventually, own_processes, states
 
 SLEEPER = """
@@ -80,7 +80,7 @@ run.run(run.Script(path="driver.py", entrypoint="python"), executor=run.LocalExe
 """
     text = output(driver(work, code), 1)
     assert "a task of experiment 'again' tried to launch 'again' again" in text
-    assert len(stores.ids()) == 1
+    assert len(catalog.ids()) == 1
 
 
 def test_a_task_may_launch_another_experiment(work: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_task_may_launch_another_experiment(work: Path) -> None:
     result = run.run(task, executor=run.LocalExecutor(), name="outer")
     assert result is not None
     assert result.ok
-    assert sorted(stores.ids("inner") + stores.ids("outer")) == sorted(stores.ids())
+    assert sorted(catalog.ids("inner") + catalog.ids("outer")) == sorted(catalog.ids())
 
 
 def test_a_task_runs_with_the_interpreter_that_launched_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

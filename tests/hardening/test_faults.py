@@ -23,7 +23,7 @@ import pytest
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import ExperimentBusyError, StoreError
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from nemo_run.run.experiment import Experiment
 from nemo_run.run.records import JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
@@ -93,9 +93,9 @@ class Campaign:
 
     def launched(self) -> bool:
         """Whether there is an experiment that can be resumed; a launcher may die before it has written one."""
-        found = stores.ids("campaign")
+        found = catalog.ids("campaign")
         if found:
-            self.store = stores.find(found[-1])
+            self.store = catalog.find(found[-1])
         return bool(found)
 
     def victims(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.errors import ExecutorError, InvalidNameError, ScriptError
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from tests.support import bash
 
 HOSTILE = [
@@ -78,7 +78,7 @@ def test_a_wrong_name_of_a_variable_is_an_error_before_anything_starts(name: str
         run.Experiment("x").add(bash("true"), executor=run.LocalExecutor(env_vars={name: "1"}))
     with pytest.raises(ScriptError):
         bash("true", env={name: "1"})
-    assert stores.ids() == []
+    assert catalog.ids() == []
 
 
 def test_names_of_variables_keep_their_case(work: Path) -> None:
@@ -108,7 +108,7 @@ def test_only_what_the_product_made_is_deleted(nemorun_home: Path, work: Path) -
         exp.add(bash("true"), name="t")
         exp.dryrun(log=False)
         exp.run()
-    stores.find(exp.id).delete()
+    catalog.find(exp.id).delete()
     assert not exp.directory.exists()
     for path in (mine / "notes.txt", nemorun_home / "notes.txt", work / "data"):
         assert path.read_text() == "keep"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.run.store import find
+from nemo_run.run.catalog import find
 from tests.launchers import ddp
 
 pytestmark = pytest.mark.needs("torch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,6 @@ def test_dryrun_then_run(work: Path) -> None:
 
 
 def test_direct_runs_here(work: Path) -> None:
-    import os
-
     with run.Experiment("direct") as exp:
         first = exp.add(run.Partial(write_pid, path="pid"), name="first")
         bad = exp.add(tasks.fail, message="broken", name="bad", dependencies=[first])
@@ -224,9 +223,31 @@ def test_direct_runs_here(work: Path) -> None:
     assert attempts(work) == []
 
 
-def write_pid(path: str) -> None:
-    import os
+def test_direct_tasks_find_the_variables_of_any_other_run(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMO_RUN_SERVICES", "of the launcher")
+    before = dict(os.environ)
+    text = 'echo "$NEMO_RUN_TASK $NEMO_RUN_ATTEMPT $MINE" > "$NEMO_RUN_ARTIFACTS/said"; echo 1 > kept.txt; exit 3'
+    with run.Experiment("direct", executor=run.LocalExecutor(env_vars={"MINE": "é x"})) as exp:
+        exp.add(run.Partial(leave_a_file, name="a.txt"), name="function")
+        exp.add(bash(text), name="script", artifacts=["*.txt"])
+        exp.run(direct=True)
+    assert dict(os.environ) == before
+    found = {(one.task, one.path): Path(one.file).read_text() for one in exp.artifacts()}
+    assert found == {
+        ("function", "a.txt"): f"{exp.id} function 1",
+        ("script", "said"): "script 1 é x\n",
+        ("script", "kept.txt"): "1\n",
+    }
+    assert states(exp) == {"function": "SUCCEEDED", "script": "FAILED"}
+    assert [job.launched for job in exp.jobs] == [True, True]
 
+
+def leave_a_file(name: str) -> None:
+    text = " ".join(os.environ[f"NEMO_RUN_{one}"] for one in ("EXPERIMENT_ID", "TASK", "ATTEMPT"))
+    Path(os.environ["NEMO_RUN_ARTIFACTS"], name).write_text(text)
+
+
+def write_pid(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
 
 

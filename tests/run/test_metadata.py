@@ -13,7 +13,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.errors import ExperimentError
-from nemo_run.run import artifacts, store as stores
+from nemo_run.run import artifacts, catalog
 from nemo_run.run.compare import compare
 from nemo_run.run.housekeeping import prune
 from nemo_run.run.store import ExperimentStore
@@ -26,7 +26,7 @@ mkdir -p ckpt/deep && echo one > ckpt/1.pt && echo two > ckpt/deep/2.pt && echo 
 
 
 def store_of(experiment: run.Experiment) -> ExperimentStore:
-    return stores.find(experiment.id)
+    return catalog.find(experiment.id)
 
 
 # ------------------------------------------------------------------------------------------------- artifacts
@@ -92,7 +92,7 @@ def test_the_code_of_a_script_that_is_beside_the_current_folder(work: Path) -> N
             "import nemo_run as run\nrun.run(run.Script(inline='true'), executor=run.LocalExecutor(), name='beside')\n"
         )
     subprocess.run([sys.executable, "../scripts/launch.py"], check=True, cwd=work)
-    store = stores.latest("beside")
+    store = catalog.latest("beside")
     (code,) = [entry for entry in store.read_provenance()["code"] if entry["kind"] == "files"]
     assert code["root"] == str(scripts)
     with tarfile.open(store.path / code["archive"]) as archive:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pytest
 import nemo_run as run
 from nemo_run.core import files
 from nemo_run.errors import ExperimentBusyError, InvalidNameError
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from nemo_run.run.records import Definition
+from nemo_run.run.store import ExperimentStore
 from tests.support import attempts, bash, eventually, states
 
 NAMES = ["plain", "../../etc/passwd", "/abs", "a b", "$(id)", "日本", "..", ".", "-", "x" * 300, "é/ü", "\udcff"]
@@ -39,8 +41,8 @@ def test_folders_and_files_are_for_their_owner_only(ended: run.Experiment, nemor
         assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
 
 
-def launched(title: str, **options: str) -> stores.ExperimentStore:
-    store = stores.create(title, **options)
+def launched(title: str, **options: str) -> ExperimentStore:
+    store = catalog.create(title, **options)
     store.write_definition(Definition(store.id, title, 0.0))
     return store
 
@@ -49,8 +51,8 @@ def launched(title: str, **options: str) -> stores.ExperimentStore:
 def test_any_title_stays_inside(title: str, nemorun_home: Path) -> None:
     store = launched(title)
     assert store.path.parent.parent == nemorun_home / "experiments"
-    assert stores.find(store.id).path == store.path
-    assert stores.ids(title) == [store.id]
+    assert catalog.find(store.id).path == store.path
+    assert catalog.ids(title) == [store.id]
 
 
 def test_different_names_are_different_folders() -> None:
@@ -75,21 +77,50 @@ def test_what_cannot_be_an_id(wrong: str, nemorun_home: Path) -> None:
 
 
 def test_an_id_is_taken_once() -> None:
-    assert stores.create("title", experiment_id="mine").id == "mine"
+    assert catalog.create("title", experiment_id="mine").id == "mine"
     with pytest.raises(InvalidNameError, match="mine"):
-        stores.create("title", experiment_id="mine")
+        catalog.create("title", experiment_id="mine")
 
 
 def test_ids_are_sorted_by_age() -> None:
     ids = ["t_20200101_000000", "t_20200101_000000_2", "t_20200101_000000_10", "t_20210101_000000", "s_20200601_000000"]
     for one in ids:
         launched(one[0], experiment_id=one)
-    assert stores.ids() == [ids[0], ids[1], ids[2], ids[4], ids[3]]
+    assert catalog.ids() == [ids[0], ids[1], ids[2], ids[4], ids[3]]
+
+
+def test_what_was_launched_within_one_second_is_in_the_order_of_its_launch(nemorun_home: Path) -> None:
+    """Titles and numbers say nothing of it: the definition's time of writing does."""
+    names = ["zeta_20200101_000000", "alpha_20200101_000000", "mine", "beta_20200101_000000_2", "beta_20200101_000000"]
+    begin = time.mktime((2020, 1, 1, 0, 0, 0, 0, 0, -1))
+    for index, name in enumerate(names):
+        store = launched(name.split("_")[0], experiment_id=name)
+        os.utime(store.path / "experiment.json", (begin + index / 100,) * 2)
+    assert catalog.ids() == names
+    assert [store.id for store in catalog.launched("beta")] == names[3:]
+
+
+def test_the_id_of_an_experiment_is_known_before_it_is_stored(nemorun_home: Path) -> None:
+    exp = run.Experiment("planned", clean_mode=True)
+    identity, folder = exp.id, exp.directory
+    assert repr(exp)
+    assert not list(nemorun_home.rglob("planned*"))
+    exp.add(bash("true"), name="a")
+    exp.run()
+    assert (exp.id, exp.directory) == (identity, folder)
+    assert folder.is_dir()
+    assert run.Experiment("mine", id="my-id").id == "my-id"
+    with pytest.raises(InvalidNameError):
+        _ = run.Experiment("mine", id="../my-id").id
+
+
+def test_ids_that_are_planned_at_once_differ() -> None:
+    assert len({run.Experiment("same").id for _ in range(50)}) == 50
 
 
 def test_a_title_of_the_store_itself() -> None:
-    store = stores.create("experiments")
-    assert stores.find(store.id).path == store.path
+    store = catalog.create("experiments")
+    assert catalog.find(store.id).path == store.path
 
 
 def test_eight_processes_with_one_title_at_once(work: Path) -> None:
@@ -104,8 +135,6 @@ def test_eight_processes_with_one_title_at_once(work: Path) -> None:
             print(exp.id)
         """)
     )
-    import time
-
     start = str(time.time() + 3)
     processes = [
         subprocess.Popen([sys.executable, driver, start, str(i)], stdout=subprocess.PIPE, text=True) for i in range(8)
@@ -127,11 +156,11 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     code = f"""
         import resource
         from pathlib import Path
-        from nemo_run.run import store
+        from nemo_run.core import files
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
-            store.write_json(Path({str(path)!r}), "x" * 5000)
-        except store.StoreError as e:
+            files.write_json(Path({str(path)!r}), "x" * 5000)
+        except OSError as e:
             print(e)
     """
     out = subprocess.run(
@@ -148,11 +177,11 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     files.write_json(path, ["0"] * 10)
     writer = textwrap.dedent(f"""
         from pathlib import Path
-        from nemo_run.run import store
+        from nemo_run.core import files
         n = 0
         while True:
             n += 1
-            store.write_json(Path({str(path)!r}), [str(n)] * 20_000)
+            files.write_json(Path({str(path)!r}), [str(n)] * 20_000)
     """)
     process = subprocess.Popen([sys.executable, "-c", writer])
     try:
@@ -291,7 +320,7 @@ def test_one_controller_at_a_time(work: Path) -> None:
 
 
 def test_looking_does_not_keep_a_controller_out(work: Path) -> None:
-    store = stores.create("looked at")
+    store = catalog.create("looked at")
     store.write_definition(Definition(store.id, "looked at", 0.0))
     looker = textwrap.dedent(f"""
         from pathlib import Path

@@ -56,10 +56,10 @@ def list_(
     """List experiments, the newest last."""
     from nemo_run.cli.commands.overview import COLUMNS, overview
     from nemo_run.cli.show import print_json, print_table
-    from nemo_run.run import store as stores
+    from nemo_run.run import catalog
     from nemo_run.run.display import STATE_STYLES
 
-    launched = stores.launched(title or "")
+    launched = catalog.launched(title or "")
     found = [overview(one) for one in launched[-limit:]]
     if json:
         print_json([dataclasses.asdict(entry) for entry in found])
@@ -79,9 +79,9 @@ def list_(
 
 def _nothing(title: str | None) -> str:
     from nemo_run.config.suggest import did_you_mean
-    from nemo_run.run import store as stores
+    from nemo_run.run import catalog
 
-    titles = sorted({one.path.parent.name for one in stores.launched()})
+    titles = sorted({one.path.parent.name for one in catalog.launched()})
     if title is None or not titles:
         return "there are no experiments yet"
     return f"there is no experiment with the title {title!r}{did_you_mean(title, titles)}"
@@ -253,10 +253,10 @@ def _report(experiment: Experiment, detached: bool) -> None:
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, in full.")], yes: Yes = False) -> None:
     """Delete experiments, with their logs and artifacts; never one that runs."""
     from nemo_run.cli.show import confirm
-    from nemo_run.run import store as stores
+    from nemo_run.run import catalog
     from nemo_run.run.housekeeping import delete as delete_one
 
-    found = [stores.find(one) for one in ids]
+    found = [catalog.find(one) for one in ids]
     if confirm(f"Delete {', '.join(ids)} with logs and artifacts?", yes=yes):
         for store in found:
             delete_one(store)

@@ -6,7 +6,7 @@ import re
 
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import CommandLineError, ExperimentNotFoundError, JobNotFoundError
-from nemo_run.run import store as stores
+from nemo_run.run import catalog
 from nemo_run.run.records import Definition, JobDefinition
 from nemo_run.run.store import ExperimentStore
 
@@ -20,22 +20,22 @@ def find_experiment(wanted: str | None = None) -> ExperimentStore:
     Raises:
         ExperimentNotFoundError: There is none, or there are several whose ids begin so.
     """
-    known = stores.ids()
+    known = catalog.ids()
     if wanted is None:
         if not known:
-            raise ExperimentNotFoundError(f"there are no experiments in {stores.experiments_root()} yet")
-        return stores.find(known[-1])
+            raise ExperimentNotFoundError(f"there are no experiments in {catalog.experiments_root()} yet")
+        return catalog.find(known[-1])
     if wanted in known:
-        return stores.find(wanted)
-    if wanted.strip() and (with_title := stores.ids(wanted)):
-        return stores.find(with_title[-1])
+        return catalog.find(wanted)
+    if wanted.strip() and (with_title := catalog.ids(wanted)):
+        return catalog.find(with_title[-1])
     begin_so = [one for one in known if one.startswith(wanted)] if wanted else []
     if len(begin_so) > 1:
         raise ExperimentNotFoundError(
             f"the ids of {len(begin_so)} experiments begin with {wanted!r}, the newest being "
             f"{', '.join(reversed(begin_so[-3:]))}; write more of the one you mean"
         )
-    return stores.find(begin_so[0] if begin_so else wanted)
+    return catalog.find(begin_so[0] if begin_so else wanted)
 
 
 def find_job(definition: Definition, wanted: str) -> JobDefinition:

@@ -27,7 +27,7 @@ from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import ExecutorError, ExecutorNotFoundError
 
 if TYPE_CHECKING:
     from nemo_run.core.tunnel.client import Tunnel
@@ -371,21 +371,21 @@ def import_executor(name: str, file_path: str | None = None, call: bool = True, 
         **kwargs: Arguments of that call.
 
     Raises:
-        ExecutorError: The file or the name is not there.
+        ExecutorNotFoundError: The file or the name is not there.
     """
     from nemo_run.config.home import get_nemorun_home
 
     path = Path(file_path) if file_path else Path(get_nemorun_home(), "executors.py")
     spec = importlib.util.spec_from_file_location("executors", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ExecutorError(f"{path}: no such Python file; write it, or name another one with file_path=")
+        raise ExecutorNotFoundError(f"{path}: no such Python file; write it, or name another one with file_path=")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     try:
         found = getattr(module, name)
     except AttributeError:
         names = sorted(key for key in vars(module) if not key.startswith("_"))
-        raise ExecutorError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
+        raise ExecutorNotFoundError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
     return cast("Executor", found(**kwargs) if call and callable(found) else found)
 
 

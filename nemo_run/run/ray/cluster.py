@@ -20,10 +20,10 @@ from nemo_run.core.ray.engine import (
 )
 from nemo_run.core.ray.pauses import Pauses
 from nemo_run.errors import EngineUnreachableError, ExecutorError
+from nemo_run.run.catalog import check_title
 from nemo_run.run.ray import records
 from nemo_run.run.ray.records import StoredCluster
 from nemo_run.run.ray.waiting import telling
-from nemo_run.run.store import check_title
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from nemo_run.core.files import folder_name
 from nemo_run.core.ray.engine import ClusterSpec, get_engine
 from nemo_run.core.ray.jobs_api import UNKNOWN, JobsApi, check_installed
 from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError
+from nemo_run.run.catalog import check_title
 from nemo_run.run.ray import records, runtime_env
 from nemo_run.run.ray.cluster import RayCluster, set_log_level
 from nemo_run.run.ray.records import StoredCluster, StoredJob
 from nemo_run.run.ray.watching import WatchedJob, in_words, is_final
-from nemo_run.run.store import check_title
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,190 @@
+"""All experiments: creating one, finding one, and listing those that were launched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.files import folder_name, make_folder, write_text
+from nemo_run.errors import ExperimentNotFoundError, InvalidNameError, StoreError
+from nemo_run.run.store import DEFINITION, ExperimentStore
+
+_ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
+
+
+def experiments_root(base: str | None = None) -> Path:
+    """Folder of all experiments, under ``base`` or the NeMo-Run home."""
+    return Path(base or get_nemorun_home(), "experiments").absolute()
+
+
+def check_title(title: str) -> str:
+    """The title, if it can be one.
+
+    Raises:
+        InvalidNameError: It is empty or has control characters.
+    """
+    if not isinstance(title, str) or not title.strip() or any(ord(c) < 32 or ord(c) == 127 for c in title):
+        raise InvalidNameError(
+            f"{title!r} cannot be the title of an experiment; give it a name of printable characters"
+        )
+    return title
+
+
+def create(title: str, base: str | None = None, experiment_id: str | None = None) -> ExperimentStore:
+    """A new, empty experiment with an id of its own, whoever else creates one at the same time.
+
+    Raises:
+        InvalidNameError: The title or the id is not acceptable.
+        StoreError: The folder cannot be created.
+    """
+    parent = make_folder(experiments_root(base) / folder_name(check_title(title)))
+    _keep_out_of_git(parent.parent)
+    stem = _check_id(experiment_id) if experiment_id is not None else _stem(parent.name, time.time())
+    number = 1
+    while True:
+        path = parent / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            if experiment_id is not None:
+                raise InvalidNameError(f"there is an experiment {experiment_id!r} already, in {path}") from None
+            number += 1
+        except OSError as e:
+            raise StoreError(f"{path}: cannot be created: {e.strerror}") from e
+        else:
+            return ExperimentStore(path)
+
+
+def planned(title: str, base: str | None = None, experiment_id: str | None = None) -> Path:
+    """The folder that an experiment will have; nothing is created.
+
+    An id that is made here ends in the microseconds, so that no other experiment gets the same one in the meantime.
+
+    Raises:
+        InvalidNameError: The title or the id is not acceptable.
+    """
+    parent = experiments_root(base) / folder_name(check_title(title))
+    now = time.time()
+    return parent / (
+        _check_id(experiment_id) if experiment_id is not None else f"{_stem(parent.name, now)}_{now % 1 * 1e6:06.0f}"
+    )
+
+
+def base_of(store: ExperimentStore) -> Path:
+    """The folder in place of the NeMo-Run home, or that home itself, in which an experiment is stored."""
+    return store.path.parents[2]
+
+
+def _stem(name: str, now: float) -> str:
+    return f"{name}_{_time_text(now)}"
+
+
+def _time_text(seconds: float) -> str:
+    return time.strftime("%Y%m%d_%H%M%S", time.localtime(seconds))
+
+
+def _check_id(text: str) -> str:
+    if not _is_id(text):
+        raise InvalidNameError(f"{text!r} cannot be the id of an experiment; use letters, digits, '.', '_', '-'")
+    return text
+
+
+def _keep_out_of_git(root: Path) -> None:
+    """Experiments in a checkout are no part of its code, and are not packaged with it."""
+    if not (root / ".gitignore").exists():
+        write_text(root / ".gitignore", "*\n")
+
+
+def _is_id(text: object) -> bool:
+    return isinstance(text, str) and bool(re.fullmatch(r"\w[\w.-]{0,199}", text, re.ASCII))
+
+
+def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
+    """The experiment with this id.
+
+    Raises:
+        InvalidNameError: This cannot be an id.
+        ExperimentNotFoundError: There is none; the message names similar ones.
+    """
+    if not _is_id(experiment_id):
+        raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment; see them: nemorun experiment list")
+    root = experiments_root(base)
+    match = _ID.match(experiment_id)
+    if match and (root / match["title"] / experiment_id).is_dir():
+        return ExperimentStore(root / match["title"] / experiment_id)
+    for path in root.glob(f"*/{experiment_id}"):
+        return ExperimentStore(path)
+    from difflib import get_close_matches
+
+    near = get_close_matches(experiment_id, ids(base=base), n=3, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; see them: nemorun experiment list"
+    raise ExperimentNotFoundError(f"there is no experiment {experiment_id!r} in {root}{hint}")
+
+
+def latest(title: str, base: str | None = None) -> ExperimentStore:
+    """The newest experiment with this title.
+
+    Raises:
+        ExperimentNotFoundError: There is none.
+    """
+    found = ids(check_title(title), base)
+    if not found:
+        raise ExperimentNotFoundError(
+            f"there is no experiment with the title {title!r} in {experiments_root(base)}; "
+            "see those there are: nemorun experiment list"
+        )
+    return ExperimentStore(experiments_root(base) / folder_name(title) / found[-1])
+
+
+def ids(title: str = "", base: str | None = None) -> list[str]:
+    """Ids of all experiments that were launched, of one title or of all, the oldest first."""
+    return [found.name for found in _launched(title, base)]
+
+
+def launched(title: str = "", base: str | None = None) -> list[ExperimentStore]:
+    """All experiments that were launched, of one title or of all, the oldest first."""
+    return [ExperimentStore(Path(found.path)) for found in _launched(title, base)]
+
+
+class _Found(NamedTuple):
+    name: str
+    path: str
+    defined: int  # when its definition was written, in nanoseconds
+
+    @property
+    def age(self) -> tuple[str, int, int, str]:
+        """Key that sorts by age; the time in an id has seconds only, and an id of the user's own has none."""
+        match = _ID.match(self.name)
+        if not match:
+            return (_time_text(self.defined / 1e9), self.defined, 0, self.name)
+        return (match["time"], self.defined, int(match["number"] or 1), self.name)
+
+
+def _launched(title: str, base: str | None) -> list[_Found]:
+    """Ids and folders, the oldest first."""
+    root = experiments_root(base)
+    try:
+        parents = [str(root / folder_name(title))] if title else [e.path for e in os.scandir(root) if e.is_dir()]
+    except FileNotFoundError:
+        return []
+    return sorted((found for parent in parents for found in _launched_in(parent)), key=lambda found: found.age)
+
+
+def _launched_in(folder: str) -> Iterator[_Found]:
+    """Experiments in the folder of a title. One that is only being prepared has no definition yet."""
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    defined = os.stat(f"{entry.path}/{DEFINITION}").st_mtime_ns  # noqa: PTH116  (of thousands)
+                    yield _Found(entry.name, entry.path, defined)
