@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.devspace.base import DevSpace as DevSpace
     from nemo_run.errors import (
         ConfigError as ConfigError,
+        ConfigTypeWarning as ConfigTypeWarning,
         ExecutorError as ExecutorError,
         ExperimentError as ExperimentError,
         JobFailedError as JobFailedError,
@@ -100,7 +101,14 @@ _NAMES = {
     "nemo_run.core.packaging.pattern": ("PatternPackager",),
     "nemo_run.core.tunnel.client": ("LocalTunnel", "SSHTunnel"),
     "nemo_run.devspace.base": ("DevSpace",),
-    "nemo_run.errors": ("ConfigError", "ExecutorError", "ExperimentError", "JobFailedError", "NemoRunError"),
+    "nemo_run.errors": (
+        "ConfigError",
+        "ConfigTypeWarning",
+        "ExecutorError",
+        "ExperimentError",
+        "JobFailedError",
+        "NemoRunError",
+    ),
     "nemo_run.run.experiment": ("Experiment",),
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
     "nemo_run.run.task": ("dryrun_fn",),

@@ -36,6 +36,9 @@ what they expect.
     │   └── OverrideError           an override such as model.size=3 cannot be read or applied
     └── JobFailedError              a job did not succeed
         └── RayJobFailedError       a job on a Ray cluster did not succeed
+
+    UserWarning
+    └── ConfigTypeWarning           a value does not fit the annotation, but may be meant
 """
 
 from __future__ import annotations
@@ -53,6 +56,10 @@ class ConfigError(NemoRunError):
 
 class ConfigTypeError(ConfigError, TypeError):
     """A value does not fit the annotation of the argument it is given for."""
+
+
+class ConfigTypeWarning(UserWarning):
+    """A value does not fit the annotation of its argument, but may be meant; see :func:`nemo_run.config.validation`."""
 
 
 class UnknownFieldError(ConfigError, TypeError, AttributeError):

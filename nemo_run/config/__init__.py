@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from nemo_run.config.paths import get_value as get_value, set_value as set_value
     from nemo_run.config.script import Script as Script
+    from nemo_run.config.strictness import validation as validation
 
 _MODULE_OF = {
     "Config": "buildable",
@@ -60,6 +61,7 @@ _MODULE_OF = {
     "get_value": "paths",
     "set_nemorun_home": "home",
     "set_value": "paths",
+    "validation": "strictness",
 }
 
 

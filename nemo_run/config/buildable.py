@@ -16,10 +16,11 @@ from fiddle.tagging import TaggedValueCls
 from nemo_run.config import kinds, tree
 from nemo_run.config.building import build
 from nemo_run.config.changes import ArgumentHistory, user_location
+from nemo_run.config.checking import bind, check_argument, check_complete, name_of, target_of_node, unknown
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.equality import equal
+from nemo_run.config.strictness import AsGiven
 from nemo_run.config.target import target_of
-from nemo_run.config.validation import bind, check_argument, check_complete, name_of, target_of_node, unknown
 from nemo_run.errors import ConfigError, UnsetArgumentError
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NOT_GIVEN: Any = object()
 
 
-class _UncheckedMetadata(BuildableTraverserMetadata):
-    """Metadata of a node with ``validate=False``, so that copies made by fiddle stay unchecked."""
+class _Metadata(BuildableTraverserMetadata):
+    """Metadata of a node that was not checked in full, so that copies made by fiddle are not checked either."""
 
-    __slots__ = ()
+    validate = True
+    accepted: frozenset[str | int] = frozenset()
 
 
 class _UnlessArgument:
@@ -63,6 +65,7 @@ class _Checked(fdl.Buildable[T]):
 
     __module__ = "nemo_run.config"
     __validate__ = True
+    __accepted__: frozenset[str | int] = frozenset()  # arguments whose values do not fit, and are not checked again
 
     def __init__(
         self,
@@ -113,19 +116,25 @@ class _Checked(fdl.Buildable[T]):
 
     def _arguments_set_value(self, key: str | int, value: Any, location: Location | None = None) -> None:
         """Every way to set an argument leads here."""
-        value = dataclasses_to_configs(value, Config)
+        checked = self.__validate__ and type(value) is not AsGiven
+        value = dataclasses_to_configs(value.value if type(value) is AsGiven else value, Config)
         if isinstance(value, TaggedValueCls):
             self._set_tagged(key, value)
             return
-        if self.__validate__:
-            check_argument(self, key, value)
+        fits = checked and check_argument(self, key, value, location)
+        if fits is (key in self.__accepted__):
+            self._accept(key, not fits)
         self.__arguments__[key] = value
         self.__argument_history__.add_new_value(key, value, location)
 
     def _set_tagged(self, key: str | int, tagged: TaggedValueCls[Any]) -> None:
         if self.__validate__ and "value" in tagged.__arguments__:
-            check_argument(self, key, tagged.__arguments__["value"])
+            self._accept(key, not check_argument(self, key, tagged.__arguments__["value"]))
         super()._arguments_set_value(key, tagged)  # sets the tags, and the value inside if there is one
+
+    def _accept(self, key: str | int, accepted: bool) -> None:
+        """Note whether a value was accepted that does not fit."""
+        self.__dict__["__accepted__"] = self.__accepted__ | {key} if accepted else self.__accepted__ - {key}
 
     def __getattr__(self, name: str) -> Any:
         arguments = self.__dict__.get("__arguments__", {})
@@ -148,14 +157,18 @@ class _Checked(fdl.Buildable[T]):
 
     def __flatten__(self) -> tuple[tuple[Any, ...], BuildableTraverserMetadata]:
         values, metadata = super().__flatten__()
-        return values, metadata if self.__validate__ else _UncheckedMetadata(*metadata)
+        if self.__validate__ and not self.__accepted__:
+            return values, metadata
+        marked = _Metadata(*metadata)
+        marked.validate, marked.accepted = self.__validate__, self.__accepted__
+        return values, marked
 
     @classmethod
     def __unflatten__(cls, values: Iterable[Any], metadata: BuildableTraverserMetadata) -> Self:
         node: Self = super().__unflatten__(values, metadata)
         node.__dict__["__argument_history__"] = ArgumentHistory(node.__argument_history__)
-        if isinstance(metadata, _UncheckedMetadata):
-            node.__dict__["__validate__"] = False
+        if isinstance(metadata, _Metadata):
+            node.__dict__.update(__validate__=metadata.validate, __accepted__=metadata.accepted)
         return node
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

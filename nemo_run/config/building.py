@@ -7,8 +7,8 @@ from typing import Any
 import fiddle as fdl
 from fiddle import daglish
 
+from nemo_run.config.checking import check_containers, name_of, target_of_node
 from nemo_run.config.tree import ATOMS, is_node, ordered_arguments, path_to
-from nemo_run.config.validation import check_containers, name_of, target_of_node
 from nemo_run.errors import ConfigError
 
 _UNFINISHED: Any = object()
@@ -54,8 +54,7 @@ class _Builder:
 
     def _build_node(self, node: fdl.Buildable[Any]) -> Any:
         try:
-            if getattr(type(node), "__validate__", False) and node.__validate__:
-                check_containers(node)
+            check_containers(node)
         except ConfigError as error:
             raise self._at(node, error) from None
         arguments: dict[Any, Any] = {name: self.visit(value) for name, value in ordered_arguments(node)}

@@ -10,7 +10,7 @@ from fiddle import history
 from fiddle._src import history as fiddle_history  # for its counter and location provider, which are not public
 
 # The line to be noted is the user's, not one of these files'.
-for _file in ("autoconfig", "buildable", "building", "changes", "convert", "mixin", "paths", "tree"):
+for _file in ("autoconfig", "buildable", "building", "changes", "checking", "convert", "mixin", "paths", "tree"):
     history.add_exclude_location(os.path.join("nemo_run", "config", f"{_file}.py"))  # noqa: PTH118  # a suffix
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 
 from nemo_run.config.hints import all_hints
 from nemo_run.config.names import get_underlying_types
+from nemo_run.config.strictness import AsGiven
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import ConfigError, MissingArgumentError, UnknownFieldError
 
@@ -139,7 +140,10 @@ def _convert_fields(value: Any, config_type: Callable[..., Any], done: _Done) ->
     names = _fields(kind)
     if names is None:
         return value
-    return config_type(kind, **{name: _convert(getattr(value, name), config_type, done) for name in names})
+    fields = {name: _convert(getattr(value, name), config_type, done) for name in names}
+    if hasattr(kind, "__post_init__"):  # it may have put something else there than the hints say
+        fields = {name: AsGiven(field) for name, field in fields.items()}
+    return config_type(kind, **fields)
 
 
 @functools.lru_cache(maxsize=512)

@@ -46,17 +46,17 @@ def to_yaml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
     Raises:
         SerializationError: If something in it cannot be stored.
     """
-    return write_document(_for_hydra(to_document(cfg)), "yaml", path)
+    return write_document(_for_hydra(to_document(cfg, mark=True)), "yaml", path)
 
 
 def to_json(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
     """Writes a configuration as JSON; see :func:`to_yaml`."""
-    return write_document(_for_hydra(to_document(cfg)), "json", path)
+    return write_document(_for_hydra(to_document(cfg, mark=True)), "json", path)
 
 
 def to_toml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
     """Writes a configuration as TOML; see :func:`to_yaml`. In each table, plain values come before tables."""
-    return write_document(_for_hydra(to_document(cfg)), "toml", path)
+    return write_document(_for_hydra(to_document(cfg, mark=True)), "toml", path)
 
 
 def write_document(document: Any, format: Format, path: str | os.PathLike[str] | None = None) -> str:

@@ -15,11 +15,13 @@ from typing import Any
 
 import fiddle as fdl
 
+from nemo_run.config.checking import is_mistake
 from nemo_run.config.document import to_document
 from nemo_run.config.document.symbols import name_of
 from nemo_run.config.document.values import MUTABLE, in_order, is_torch_dtype, value_type
 from nemo_run.config.document.writing import call_arguments, own_tags
 from nemo_run.config.kinds import registered
+from nemo_run.config.target import target_of
 
 _LINE_LENGTH = 100
 _RESULT = "config"
@@ -229,11 +231,12 @@ class _Writer:
             or own_tags(config)
             or isinstance(target, functools.partial)
             or _CONSTRUCTOR_ARGUMENTS & named.keys()
+            or ("validate" in target_of(target).keywords and not _is_accepted(config))
         ):
             return self.from_document(config)
         if head.startswith("fdl."):
             self.imports.modules.add("import fiddle as fdl")
-        checked = [] if getattr(config, "__validate__", True) else [("validate=", "False")]
+        checked = [] if _is_accepted(config) else [("validate=", "False")]
         arguments = [("", self.symbol(target)), *self.items(positional), *checked, *self.keywords(named)]
         return _Group(f"{head}(", arguments, ")")
 
@@ -267,6 +270,13 @@ class _Writer:
         """What has no short way to be written in Python: tags, say, or an object made without its constructor."""
         read = self.imports.symbol("nemo_run.config.document.from_document")
         return _Group(f"{read}(", self.items([to_document(value)]), ")")
+
+
+def _is_accepted(config: fdl.Buildable[Any]) -> bool:
+    """Whether its constructor accepts its arguments."""
+    if not getattr(config, "__validate__", True):
+        return False
+    return not any(is_mistake(config, key, config.__arguments__[key]) for key in getattr(config, "__accepted__", ()))
 
 
 def _head(kind: type) -> str:

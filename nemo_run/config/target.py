@@ -12,9 +12,11 @@ import fiddle as fdl
 from fiddle._src.signatures import SignatureInfo  # the type of what fiddle keeps in a node; it has no public name
 from fiddle.signatures import get_signature
 
+from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.hints import parameter_hints
+from nemo_run.config.kinds import kind_for
 from nemo_run.config.names import get_underlying_types
-from nemo_run.config.typecheck import Check, compile_check, unpacked_keywords
+from nemo_run.config.typecheck import Check, Mismatch, compile_check, unpacked_keywords
 
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -62,6 +64,23 @@ class Target(SignatureInfo):
         }
         self.checks = _Checks(self)
 
+    def parameter(self, key: str | int) -> inspect.Parameter | None:
+        """Return the parameter that takes an argument."""
+        parameters: Mapping[str, inspect.Parameter] = self.parameters
+        if isinstance(key, int):
+            star = self.var_positional_start
+            return [*parameters.values()][key if star is None else min(key, star)]
+        name = key if key in self.keywords else self.var_keyword_name
+        return parameters.get(name or "")
+
+    def hint_of(self, key: str | int) -> Any:
+        """Return the type hint of an argument; Any where there is none that can be resolved."""
+        parameter = self.parameter(key)
+        if parameter is None or parameter.name not in self.hints:
+            return Any
+        hint = self.hints[parameter.name]
+        return unpacked_keywords(hint).get(str(key), hint) if parameter.kind is parameter.VAR_KEYWORD else hint
+
 
 class _Checks(dict["str | int", "Check | None"]):
     """The checks of a target's arguments, each compiled when it is first needed."""
@@ -75,31 +94,40 @@ class _Checks(dict["str | int", "Check | None"]):
         return check
 
     def _compile(self, key: str | int) -> Check | None:
-        parameter = self._parameter(key)
-        if parameter is None or parameter.name not in self._target.hints:
+        parameter = self._target.parameter(key)
+        check = compile_check(self._target.hint_of(key))
+        if parameter is None or check is None:
             return None
-        hint = self._target.hints[parameter.name]
-        if parameter.kind is parameter.VAR_KEYWORD:
-            hint = unpacked_keywords(hint).get(str(key), hint)
-        check = compile_check(hint)
-        if check and parameter.name in self._target.default_configs:
+        if parameter.name in self._target.default_configs:
             check = _or_node(check, self._target.default_configs[parameter.name][0])
-        if check and parameter.default is not parameter.empty and check(parameter.default):
-            return _or_default(check, parameter.default)
+        if factory := self._target.factories.get(parameter.name):
+            return _or_default(check, factory)
+        if parameter.default is not parameter.empty and check(parameter.default):
+            return _or_default(check, lambda: parameter.default)
         return check
 
-    def _parameter(self, key: str | int) -> inspect.Parameter | None:
-        parameters: Mapping[str, inspect.Parameter] = self._target.parameters
-        if isinstance(key, int):
-            star = self._target.var_positional_start
-            return [*parameters.values()][key if star is None else min(key, star)]
-        name = key if key in self._target.keywords else self._target.var_keyword_name
-        return parameters.get(name or "")
+
+def _or_default(check: Check, default: Callable[[], Any]) -> Check:
+    """Accept what is equal to the default as well, whatever the hint says: ``size: int = None`` is common."""
+
+    def check_or_default(value: Any) -> Mismatch | None:
+        wrong = check(value)
+        return None if wrong and _is_default(value, default) else wrong
+
+    return check_or_default
 
 
-def _or_default(check: Check, default: Any) -> Check:
-    """Accept the default as well, whatever its hint says: ``size: int = None`` is common."""
-    return lambda value: None if value is default else check(value)
+def _is_default(value: Any, default: Callable[[], Any]) -> bool:
+    """Whether a value is equal to the default, which may be a dataclass instance where the value is its Config."""
+    try:
+        wanted = default()
+        if value is wanted:
+            return True
+        if isinstance(value, fdl.Buildable):
+            wanted = dataclasses_to_configs(wanted, kind_for(partial=False))
+        return type(value) is type(wanted) and bool(value == wanted)
+    except Exception:  # noqa: BLE001  # the class's own code, or a comparison that says neither yes nor no
+        return False
 
 
 def _or_node(check: Check, kind: type[fdl.Buildable[Any]]) -> Check:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
-from nemo_run.errors import ConfigError, DependencyError, InvalidJobError, MissingArgumentError
+from nemo_run.errors import ConfigError, DependencyError, InvalidJobError
 
 if TYPE_CHECKING:
     from nemo_run.run.job import Job, JobGroup
@@ -62,25 +62,29 @@ def check_task(task: Any, job_id: str) -> None:
 
 
 def check_arguments(task: Any) -> None:
-    """Find arguments without a value. A Partial inside the task may lack some: it gets them when it is called.
+    """Check the containers of a task again, and that no argument lacks a value.
+
+    A Partial inside the task may lack some: it gets them when it is called.
 
     Raises:
-        MissingArgumentError: There is one.
+        MissingArgumentError: An argument has no value.
+        ConfigTypeError: What was put into a list or dict does not fit.
     """
     import fiddle as fdl
 
     from nemo_run.config import tree
+    from nemo_run.config.checking import check_complete, check_containers
     from nemo_run.config.document.writing import call_arguments
-    from nemo_run.config.validation import check_complete
 
     for node in tree.nodes(task):
-        if node is task or isinstance(node, fdl.Config):
-            args, kwargs = call_arguments(node)
-            try:
+        try:
+            check_containers(node)
+            if node is task or isinstance(node, fdl.Config):
+                args, kwargs = call_arguments(node)
                 check_complete(node, tuple(args), kwargs)
-            except MissingArgumentError as e:
-                path = tree.path_to(task, node)
-                raise MissingArgumentError(f"{path}: {e}" if path else str(e)) from None
+        except ConfigError as e:
+            path = tree.path_to(task, node)
+            raise type(e)(f"{path}: {e}" if path else str(e)) from None
 
 
 def check_graph(jobs: Sequence[Job | JobGroup]) -> None:

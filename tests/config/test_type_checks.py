@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Annotated, Any, Optional, Protocol
@@ -14,6 +14,7 @@ import pytest
 from fiddle import selectors
 from typing_extensions import TypedDict, Unpack
 
+import nemo_run as run
 import tests.config.annotation_table as table
 from nemo_run.config import Config, Partial, set_value
 from nemo_run.errors import ConfigTypeError, MissingArgumentError, UnknownFieldError
@@ -36,6 +37,13 @@ def name_of(hint: object, value: object) -> str:
     return f"{hint}-{value_id(value)}"[:80]
 
 
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Refuse whatever does not fit, also what may be meant."""
+    with run.config.validation("strict"):
+        yield
+
+
 FITS = [pytest.param(row.hint, value, id=name_of(row.hint, value)) for row in table.TABLE for value in row.fits]
 REFUSED = [
     pytest.param(row.hint, value, message, id=name_of(row.hint, value))
@@ -49,6 +57,7 @@ def test_a_value_that_fits(hint, value):
     Config(function_with(hint), arg=value)
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize(("hint", "value", "message"), REFUSED)
 def test_a_value_that_does_not_fit(hint, value, message):
     with pytest.raises(ConfigTypeError) as caught:
@@ -130,6 +139,7 @@ def test_a_configuration_fits_where_what_it_builds_fits(arguments):
     assert isinstance(cfg.build(), Model)
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,15 +158,16 @@ def test_a_configuration_of_something_else(arguments, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_configuration_is_no_object_of_its_own_methods():
     class Buildable2(Protocol):
         def build(self) -> None: ...
 
-    def run(arg: Buildable2): ...
+    def build(arg: Buildable2): ...
 
-    run.__annotations__["arg"] = Buildable2
+    build.__annotations__["arg"] = Buildable2
     with pytest.raises(ConfigTypeError, match=r"expected Buildable2"):
-        Config(run, arg=Config(Layer))
+        Config(build, arg=Config(Layer))
     Config(takes_sized, sized=Config(Layer))  # a data member may be set in __init__
 
 
@@ -295,6 +306,7 @@ def with_everything(a: int, b: str = "b", /, *args: int, key: float = 1.0, **kwa
 def with_unpacked(**kwargs: Unpack[Options]): ...
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize(
     ("make", "where"),
     [
@@ -318,6 +330,7 @@ def test_positional_and_variadic_arguments_build():
     assert cfg.build() == fdl.build(cfg) == (1, "b", (4, 5), 2, {"other": "o"})
 
 
+@pytest.mark.usefixtures("strict")
 def test_names_that_only_a_type_checker_sees():
     cfg = Config(type_checking_only.train, path=object(), steps=1)
     with pytest.raises(ConfigTypeError, match=r"steps: expected int"):
@@ -329,6 +342,7 @@ def test_names_that_only_a_type_checker_sees():
         cfg.inner = "x"
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_class_inside_a_function_that_names_itself():
     @dataclass
     class Local:
@@ -340,6 +354,7 @@ def test_a_class_inside_a_function_that_names_itself():
         Config(Local, inner=1)
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_default_configuration_may_be_a_partial():
     def train(make: Annotated[Optional[Layer], Partial[Layer]] = None): ...
 
@@ -390,7 +405,7 @@ def test_checks_do_not_depend_on_assertions():
         "def f(a: int): ...\n"
         "attempts = [lambda: Config(f, a='x'), lambda: Config(f, b=1), lambda: Config(f).build(),"
         " lambda: Script(), lambda: Script(path='a', inline='b'), lambda: Script(inline='a', m=True),"
-        " lambda: Script(inline='a', env={'a b': '1'}), lambda: Script(path='no-such-file')]\n"
+        " lambda: Script(inline='a', env={'a b': '1'}), lambda: Script(path='a', args='b')]\n"
         "for attempt in attempts:\n"
         "    try:\n"
         "        attempt()\n"

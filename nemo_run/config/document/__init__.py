@@ -12,6 +12,8 @@ any text format can hold it. It follows the conventions of Hydra's ``instantiate
   Hydra is not needed to load it.
 * ``"_convert_": "object"`` marks what exists already: an instance of a dataclass or named tuple, a combined flag, a
   ``functools.partial``.
+* ``{"_target_": "nemo_run.config.document.as_given", "_args_": [value]}`` stands for an argument's value that does not
+  fit its type hint, and was accepted all the same.
 * A node that is used twice is written once; the other places say ``"${path.to.it}"``. (Hydra builds such a
   node once for each place.) A text that has ``${`` itself is the call of ``str.join`` that makes it.
 
@@ -27,12 +29,20 @@ from nemo_run.config.document.layout import path_text
 from nemo_run.config.document.reading import from_document
 from nemo_run.config.document.writing import check_storable, to_document
 
-__all__ = ["buildable", "check_storable", "from_document", "path_text", "to_document"]
+__all__ = ["as_given", "buildable", "check_storable", "from_document", "path_text", "to_document"]
 
 
 def buildable(value: Any, /, **about: Any) -> Any:  # noqa: ARG001  # what it is is for from_document
     """What stands around a configuration that has tags, or that is neither a Config nor a Partial.
 
     Only Hydra calls it, and gets what it has built from the configuration.
+    """
+    return value
+
+
+def as_given(value: Any, /) -> Any:
+    """What stands around an argument's value that is not checked when it is loaded.
+
+    Only Hydra calls it, and gets the value.
     """
     return value

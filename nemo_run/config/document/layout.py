@@ -19,7 +19,10 @@ EXISTING = "object"  # what `_convert_` says of an object that is stored as it i
 CLASS, CALLABLE, OBJECT = "hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object"
 REFERENCES = frozenset({CLASS, CALLABLE, OBJECT})
 BUILDABLE = "nemo_run.config.document.buildable"
-VALUES = REFERENCES | BY_TARGET.keys() | {BUILDABLE}  # targets that stand for a value, not for a configuration
+AS_GIVEN = "nemo_run.config.document.as_given"  # around an argument's value that does not fit its type hint
+VALUES = (
+    REFERENCES | BY_TARGET.keys() | {BUILDABLE, AS_GIVEN}
+)  # targets that stand for a value, not for a configuration
 
 _MISSING = "???"  # what Hydra takes for a value that is still to be given
 _SURROGATE = re.compile("[\ud800-\udfff]")

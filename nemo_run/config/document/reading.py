@@ -12,8 +12,10 @@ from typing import Any
 import fiddle as fdl
 from fiddle.config import BuildableTraverserMetadata
 
+from nemo_run.config.checking import check_strictly
 from nemo_run.config.document.layout import (
     ARGS,
+    AS_GIVEN,
     BUILDABLE,
     CALL,
     CONVERT,
@@ -31,6 +33,7 @@ from nemo_run.config.document.layout import (
 from nemo_run.config.document.symbols import resolve as resolve_name, type_name
 from nemo_run.config.document.values import BY_TARGET, ValueType, is_torch_dtype
 from nemo_run.config.kinds import kind_for
+from nemo_run.config.strictness import AsGiven
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.errors import ConfigError, SerializationError, UnknownFieldError
@@ -157,6 +160,8 @@ class _Decoder:
                 return self.referred(document["path"])
             if target == BUILDABLE and ARGS in document:
                 return self.wrapped(document)
+            if _is_marked(document):
+                return self.decode(document[ARGS][0])
         existing = self.existing(document) if document.get(CONVERT) == EXISTING else _NOWHERE
         return self.config(document) if existing is _NOWHERE else existing
 
@@ -211,21 +216,31 @@ class _Decoder:
     def config(self, document: dict[str, Any], kind: type[fdl.Buildable[Any]] | None = None) -> fdl.Buildable[Any]:
         name, target = document[TARGET], self.symbol(document[TARGET])
         known = self.signature(name, target)
-        arguments = self.bound(known, target, self.arguments(document), self.fields(document, RESERVED), name)
+        positional = [_marked(*pair) for pair in zip(document.get(ARGS, ()), self.arguments(document), strict=True)]
+        named = {key: _marked(document[key], value) for key, value in self.fields(document, RESERVED).items()}
+        arguments = self.bound(known, target, positional, named, name)
         if kind is None:
             kind = kind_for(partial=bool(document.get(PARTIAL)))
             for argument, (default_kind, default) in known.default_configs.items():
                 arguments.setdefault(argument, default_kind(default))
         tags = {argument: frozenset(found) for argument, found in known.tags.items()}
         if not self.validate:
-            return kind.__unflatten__(arguments.values(), BuildableTraverserMetadata(target, tuple(arguments), tags))
+            return _unchecked(kind, target, arguments, tags)
         config = kind.__unflatten__((), BuildableTraverserMetadata(target, (), tags))
         try:
             for argument, value in arguments.items():
-                config._arguments_set_value(argument, value)  # noqa: SLF001  # as fiddle's own setters do
+                self.put(config, argument, value)
         except ConfigError as error:
             raise RefusedError(str(error), type(error)) from error
         return config
+
+    def put(self, config: fdl.Buildable[Any], argument: str | int, value: Any) -> None:
+        """Set an argument, as fiddle's own setters do."""
+        if not isinstance(value, AsGiven):
+            check_strictly(config, argument, value)
+        elif not hasattr(config, "__accepted__"):
+            value = value.value
+        config._arguments_set_value(argument, value)  # noqa: SLF001
 
     def signature(self, name: str, target: Any) -> Target:
         if not callable(target):
@@ -252,6 +267,29 @@ class _Decoder:
             except TypeError as error:
                 raise RefusedError(str(error)) from error
         return arguments
+
+
+def _unchecked(
+    kind: type[fdl.Buildable[Any]], target: Any, arguments: dict[str | int, Any], tags: dict[str, frozenset[Any]]
+) -> fdl.Buildable[Any]:
+    """A configuration whose arguments were accepted when they were stored, and are not checked again."""
+    values = [value.value if isinstance(value, AsGiven) else value for value in arguments.values()]
+    config = kind.__unflatten__(values, BuildableTraverserMetadata(target, tuple(arguments), tags))
+    if hasattr(kind, "__accepted__"):
+        config.__dict__["__accepted__"] = frozenset(arguments)
+    return config
+
+
+def _is_marked(document: Any) -> bool:
+    """Whether it is a value that was accepted although it does not fit its type hint."""
+    if not isinstance(document, dict) or document.get(TARGET) != AS_GIVEN:
+        return False
+    arguments = document.get(ARGS)
+    return isinstance(arguments, list) and len(arguments) == 1
+
+
+def _marked(document: Any, value: Any) -> Any:
+    return AsGiven(value) if _is_marked(document) else value
 
 
 def _instance(kind: Any, fields: dict[str, Any]) -> Any:

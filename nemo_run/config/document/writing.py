@@ -14,8 +14,10 @@ from typing import Any
 
 import fiddle as fdl
 
+from nemo_run.config.checking import fits
 from nemo_run.config.document.layout import (
     ARGS,
+    AS_GIVEN,
     BUILDABLE,
     CALLABLE,
     CLASS,
@@ -43,13 +45,15 @@ from nemo_run.errors import SerializationError
 _SCALARS = frozenset({int, float, bool, type(None)})
 
 
-def to_document(value: Any, *, reference: Callable[[Any], str] = name_of) -> Any:
+def to_document(value: Any, *, reference: Callable[[Any], str] = name_of, mark: bool = False) -> Any:
     """Writes a configuration, or any value that one may hold, as a plain document.
 
     Args:
         value: The configuration.
         reference: Gives the name under which a class or function is stored; raises :class:`SerializationError` for one
             that has none.
+        mark: Mark the values that do not fit their type hints, so that they are accepted when the document is loaded
+            with ``validate=True``.
 
     Example:
         >>> import nemo_run as run
@@ -59,7 +63,7 @@ def to_document(value: Any, *, reference: Callable[[Any], str] = name_of) -> Any
     Raises:
         SerializationError: If something in it cannot be stored; the message has the path to it and what to do.
     """
-    encoder = _Encoder(reference)
+    encoder = _Encoder(reference, mark)
     try:
         document = encoder.encode(value)
     except RefusedError as refused:
@@ -82,8 +86,9 @@ class _Repeat:
 
 
 class _Encoder:
-    def __init__(self, reference: Callable[[Any], str]) -> None:
+    def __init__(self, reference: Callable[[Any], str], mark: bool) -> None:
         self.reference = reference
+        self.mark = mark
         self.names: dict[int, str] = {}
         self.nodes: dict[int, Any] = {}
         self.repeats: list[_Repeat] = []
@@ -243,6 +248,8 @@ class _Encoder:
         if positional:
             node[ARGS] = self.items(positional)
         self.fields(arguments.items(), node)
+        if self.mark:
+            _mark(node, config, positional, arguments)
         tags = own_tags(config)
         return node if plain and not tags else self.wrapped(node, None if plain else type(config), tags)
 
@@ -256,6 +263,18 @@ class _Encoder:
                 for argument, found in sorted(tags.items(), key=str)
             }
         return outer
+
+
+def _mark(node: dict[str, Any], config: fdl.Buildable[Any], positional: list[Any], named: dict[str, Any]) -> None:
+    """Put :data:`AS_GIVEN` around what does not fit its type hint."""
+    if isinstance(config.__fn_or_cls__, functools.partial):
+        return
+    for index, value in enumerate(positional):
+        if not fits(config, index, value):
+            node[ARGS][index] = {TARGET: AS_GIVEN, ARGS: [node[ARGS][index]]}
+    for name, value in named.items():
+        if not fits(config, name, value):
+            node[name] = {TARGET: AS_GIVEN, ARGS: [node[name]]}
 
 
 def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Are the arguments of a configuration right? What is wrong with them, in words."""
+"""Checks of the arguments of a configuration, and the messages that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import functools
 from typing import Any
 
 import fiddle as fdl
+from fiddle.history import Location
 
+from nemo_run.config.changes import user_location
+from nemo_run.config.leeway import find_mistake
+from nemo_run.config.strictness import current_mode, warn_once
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.config.typecheck import Mismatch, hint_name, show
@@ -54,18 +58,63 @@ def bind(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     return bound
 
 
-def check_argument(node: fdl.Buildable[Any], key: str | int, value: Any) -> None:
-    """Raise ConfigTypeError where a value does not fit."""
+def fits(node: fdl.Buildable[Any], key: str | int, value: Any) -> bool:
+    """Whether a value fits the type hint of an argument."""
+    check = target_of_node(node).checks[key]
+    return check is None or check(value) is None
+
+
+def check_argument(node: fdl.Buildable[Any], key: str | int, value: Any, location: Location | None = None) -> bool:
+    """Check a value that Python code sets, as strictly as :func:`nemo_run.config.validation` says.
+
+    Returns:
+        Whether it fits; where it does not, it is accepted all the same.
+
+    Raises:
+        ConfigTypeError: It is not accepted.
+    """
+    mode = current_mode()
+    check = None if mode == "off" else target_of_node(node).checks[key]
+    wrong = check(value) if check else None
+    if wrong is None:
+        return mode != "off"
+    mistake = wrong if mode == "strict" else find_mistake(value, target_of_node(node).hint_of(key))
+    if mistake:
+        raise _wrong_type(node, key, mistake)
+    message = f"{_misfit(node, key, wrong)}; it is accepted, as the type hint may be inexact"
+    place = (str(getattr(node.__fn_or_cls__, "__module__", "")), name_of(node), str(key))
+    warn_once(place, message, location or user_location())
+    return False
+
+
+def check_strictly(node: fdl.Buildable[Any], key: str | int, value: Any) -> None:
+    """Check a value that stands in a file.
+
+    Raises:
+        ConfigTypeError: It does not fit.
+    """
     check = target_of_node(node).checks[key]
     wrong = check(value) if check else None
     if wrong:
         raise _wrong_type(node, key, wrong)
 
 
+def is_mistake(node: fdl.Buildable[Any], key: str | int, value: Any) -> bool:
+    """Whether a value cannot be meant for an argument."""
+    return not fits(node, key, value) and bool(find_mistake(value, target_of_node(node).hint_of(key)))
+
+
 def check_containers(node: fdl.Buildable[Any]) -> None:
-    """Look again into the lists, dicts and other objects of a node: they may have changed since they were set."""
+    """Check the lists, dicts and other objects of a node again: they may have changed since they were set.
+
+    Raises:
+        ConfigTypeError: One does not fit any more.
+    """
+    if not getattr(node, "__validate__", False):
+        return
+    accepted = node.__accepted__
     for key, value in node.__arguments__.items():
-        if type(value) not in _SCALARS:
+        if type(value) not in _SCALARS and key not in accepted:
             check_argument(node, key, value)
 
 
@@ -92,8 +141,12 @@ def unknown(node: fdl.Buildable[Any], name: str) -> UnknownFieldError:
 
 
 def _wrong_type(node: fdl.Buildable[Any], key: str | int, wrong: Mismatch) -> ConfigTypeError:
-    where = f".{key}" if isinstance(key, str) else f"[{key}]"
-    return ConfigTypeError(
-        f"{name_of(node)}{where}{wrong.path}: expected {wrong.expected}, got {show(wrong.value)}"
-        f" (validate=False accepts any value)"
-    )
+    return ConfigTypeError(f"{_misfit(node, key, wrong)} (validate=False accepts any value)")
+
+
+def _misfit(node: fdl.Buildable[Any], key: str | int, wrong: Mismatch) -> str:
+    return f"{name_of(node)}{_step(key)}{wrong.path}: expected {wrong.expected}, got {show(wrong.value)}"
+
+
+def _step(key: str | int) -> str:
+    return f".{key}" if isinstance(key, str) else f"[{key}]"
