@@ -179,7 +179,7 @@ class _Reader:
         if PARTIAL not in document and name in REFERENCES and names == {"path"}:
             return Reference(source, str(document["path"]))
         if name == BUILDABLE or document.get(CONVERT) == EXISTING:
-            return Loaded(source, from_document(document))
+            return Loaded(source, from_document(document, validate=True))
         kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)
         return Configured(source, name, tuple(map(self.item, args)), kwargs, partial)
 

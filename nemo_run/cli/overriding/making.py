@@ -23,8 +23,10 @@ from nemo_run.cli.overriding.place import Place, Unresolved
 from nemo_run.cli.overriding.plain import is_plain
 from nemo_run.cli.overriding.values import convert
 from nemo_run.config.buildable import Config, Partial
+from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.names import get_type_namespace
+from nemo_run.config.strictness import validation
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.config.tree import clone, nodes
@@ -395,7 +397,14 @@ def _of_target(item: Configured, place: Place) -> Any:
 
 def check_calls(item: Item, place: Place) -> None:
     """Raise UnfitError where building a value would call something that may not be named here."""
-    for node in nodes(item.value) if isinstance(item, Loaded) else ():
+    if not isinstance(item, Loaded):
+        return
+    try:
+        with validation("strict"):
+            value = dataclasses_to_configs(item.value, Config)
+    except ConfigError as error:
+        raise place.unfit(item, str(error)) from None
+    for node in nodes(value):
         called = node.__fn_or_cls__
         if isinstance(node, fdl.Config) and not isinstance(called, type) and called not in place.trusted:
             raise place.unfit(item, _may_not_be_called(hint_name(called), called, place))
