@@ -18,7 +18,7 @@ import pytest
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.pods import streams
 from nemo_run.core.execution.pods.client import KubernetesClient, default_connection
-from nemo_run.core.execution.pods.log import PodLog
+from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.status import pod_status
 from nemo_run.errors import CommandError, ExecutorError
 from tests.services.kubernetes import IMAGE, KubernetesCluster
@@ -189,7 +189,7 @@ def test_a_log_is_whole_though_its_connections_break(
     server["server"], server["tls-server-name"] = f"https://127.0.0.1:{scissors.port}", host
     (tmp_path / "kubeconfig").write_text(json.dumps(document))
     cut = KubernetesClient(default_connection(kubeconfig=str(tmp_path / "kubeconfig")))
-    reader, pieces = PodLog(cut, namespace, "talker", "main"), b""
+    reader, pieces = ContainerLog(cut, namespace, "talker", "main"), b""
     deadline = time.monotonic() + 120
     while not pieces.endswith(b"end"):
         pieces += reader.read()

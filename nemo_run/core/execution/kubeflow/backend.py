@@ -218,22 +218,17 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         statuses = {rank: pod_status(pod, CONTAINER) for rank, pod in pods.items()}
         status = combined([statuses.get(rank) for rank in range(this.nodes)])
         condition = _condition(job)
-        ended = bool(pods) and all(entry.state.is_final for entry in statuses.values())
-        if this.cancelled and (ended or not pods):
-            return self._record(this, job, pods, status)
-        if condition.get("type") in _OVER and (ended or not pods):
-            return self._record(this, job, pods, _final(status, condition))
+        settled = all(entry.state.is_final for entry in statuses.values())
         if this.cancelled:
+            if settled:
+                return self._record(this, job, pods, status)
             self._end(this, pods)
             return replace(still(status), reason="it is being cancelled")
+        if settled and condition.get("type") in _OVER:
+            return self._record(this, job, pods, _final(status, condition))
         if reason := _hopeless(job, pods):
             return self._record(this, job, pods, TaskStatus(JobState.FAILED, None, reason))
-        if not pods:
-            words = condition.get("message", "") if condition.get("type") == "Suspended" else ""
-            return TaskStatus(JobState.PENDING if words else JobState.SUBMITTED, reason=words)
-        if len(pods) < this.nodes and status.state is not JobState.FAILED:
-            return replace(still(status), state=JobState.PENDING)
-        return still(status)
+        return _before_end(status, condition, len(pods), this.nodes)
 
     def _record(self, this: TrainJobHandle, job: Object, pods: Mapping[int, Pod], status: TaskStatus) -> TaskStatus:
         """Keep the logs of an attempt, write down how it ended, then delete its TrainJob."""
@@ -315,6 +310,16 @@ def _condition(job: Object) -> Mapping[str, Any]:
     conditions = (job.get("status") or {}).get("conditions") or []
     held = [entry for entry in conditions if entry["status"] == "True"]
     return next((entry for entry in held if entry["type"] in _OVER), held[0] if held else {})
+
+
+def _before_end(status: TaskStatus, condition: Mapping[str, Any], pods: int, nodes: int) -> TaskStatus:
+    """Return the status of an attempt that goes on, from that of its pods and the condition of its TrainJob."""
+    if not pods:
+        words = condition.get("message", "") if condition.get("type") == "Suspended" else ""
+        return TaskStatus(JobState.PENDING if words else JobState.SUBMITTED, reason=words)
+    if pods < nodes and status.state is not JobState.FAILED:
+        return replace(still(status), state=JobState.PENDING)
+    return still(status)
 
 
 def _final(status: TaskStatus, condition: Mapping[str, Any]) -> TaskStatus:

@@ -13,7 +13,8 @@ from pathlib import Path
 from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.train_job import API_VERSION, CONTAINER, KIND
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
-from nemo_run.core.execution.pods.log import PodLog
+from nemo_run.core.execution.pods.log import ContainerLog
+from nemo_run.core.execution.pods.objects import field_of
 from nemo_run.errors import ExecutorError
 
 _TRAIN_JOB = (API_VERSION, KIND)
@@ -30,7 +31,8 @@ class KubeflowJobState(Enum):
     UNKNOWN = "Unknown"
 
 
-OVER = (KubeflowJobState.SUCCEEDED, KubeflowJobState.FAILED)
+_ENDS = {"Complete": KubeflowJobState.SUCCEEDED, "Failed": KubeflowJobState.FAILED}
+OVER = tuple(_ENDS.values())
 
 
 @contextlib.contextmanager
@@ -75,15 +77,15 @@ def state_of(job: Object | None) -> KubeflowJobState | None:
     """Return the state of a TrainJob; ``None`` if there is none."""
     if job is None:
         return None
-    status = job.get("status") or {}
-    held = {entry["type"] for entry in status.get("conditions") or [] if entry["status"] == "True"}
-    if "Complete" in held:
-        return KubeflowJobState.SUCCEEDED
-    if "Failed" in held:
-        return KubeflowJobState.FAILED
-    counts = status.get("jobsStatus") or []
-    running = any(entry.get("active", 0) or entry.get("ready", 0) for entry in counts)
-    return KubeflowJobState.RUNNING if running else KubeflowJobState.UNKNOWN
+    for condition in field_of(job, "status", "conditions") or []:
+        if condition["status"] == "True" and condition["type"] in _ENDS:
+            return _ENDS[condition["type"]]
+    return KubeflowJobState.RUNNING if _is_active(job) else KubeflowJobState.UNKNOWN
+
+
+def _is_active(job: Object) -> bool:
+    counts = field_of(job, "status", "jobsStatus") or []
+    return any(entry.get("active") or entry.get("ready") for entry in counts)
 
 
 def delete(executor: KubeflowOptions, name: str) -> bool:
@@ -107,7 +109,7 @@ def last_lines(executor: KubeflowOptions, name: str, count: int) -> Iterator[str
     """Yield the last lines of every pod of a TrainJob."""
     with connected(executor) as client:
         for pod in _pods(client, executor, name):
-            with contextlib.closing(PodLog(client, executor.namespace, pod, CONTAINER, count)) as log:
+            with contextlib.closing(ContainerLog(client, executor.namespace, pod, CONTAINER, count)) as log:
                 *lines, rest = b"".join(iter(log.read, b"")).split(b"\n")
             yield from map(_text, [*lines, rest] if rest else lines)
 
@@ -115,13 +117,15 @@ def last_lines(executor: KubeflowOptions, name: str, count: int) -> Iterator[str
 def follow(executor: KubeflowOptions, name: str) -> Iterator[str]:
     """Yield the lines of all pods of a TrainJob as they come, until it has ended."""
     with connected(executor) as client, contextlib.ExitStack() as stack:
-        logs: dict[str, PodLog] = {}
+        logs: dict[str, ContainerLog] = {}
         rests: dict[str, bytes] = {}
         over = False
         while not over:
             over = state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) in (*OVER, None)
             for pod in set(_pods(client, executor, name)) - set(logs):
-                logs[pod] = stack.enter_context(contextlib.closing(PodLog(client, executor.namespace, pod, CONTAINER)))
+                logs[pod] = stack.enter_context(
+                    contextlib.closing(ContainerLog(client, executor.namespace, pod, CONTAINER))
+                )
             for pod, log in sorted(logs.items()):
                 *lines, rests[pod] = b"".join([rests.get(pod, b""), *iter(log.read, b"")]).split(b"\n")
                 yield from map(_text, lines)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_run.core.execution.pods.client import MANAGER, Object
-from nemo_run.core.execution.pods.objects import merged
+from nemo_run.core.execution.pods.objects import field_of, merged
 from nemo_run.errors import ExecutorError
 
 API_VERSION, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"
@@ -59,32 +59,35 @@ def for_version(field: str, described: Object, job_id: str = "") -> Object:
         ExecutorError: The version lacks a field.
     """
     pod = {"metadata": {}, "spec": {}, **described["pod"]}
-    known = _POD_FIELDS[field]
-    spec = {name: value for name, value in pod["spec"].items() if name not in _NICE_TO_HAVE or name in known}
-    lacking = [name for name in _OURS if name in spec and name not in known]
-    if pod["metadata"] and field == "podSpecOverrides":
-        lacking.append("labels and annotations of pods")
-    if lacking:
+    if lacking := _lacking(field, pod):
         raise ExecutorError(
             f"job {job_id!r}: the Kubeflow Trainer of this cluster is too old for {', '.join(lacking)} of pods "
             f"(it has {field}); leave that out, or have it updated"
         )
     if not any(pod.values()):
         return dict(described["job"])
-    targets = [{"name": CONTAINER}]
-    metadata = {"metadata": pod["metadata"]} if pod["metadata"] else {}
-    change: Object
-    if field == "podSpecOverrides":
-        change = {"targetJobs": targets, **spec}
-    elif field == "podTemplateOverrides":
-        change = {"targetJobs": targets, **metadata, "spec": spec}
-    else:
-        template = {"spec": {"template": {**metadata, "spec": spec}}}
-        jobs = [{"name": CONTAINER, "template": template}]
-        runtime = {"template": {"spec": {"replicatedJobs": jobs}}}
-        change = {"manager": f"{MANAGER}.io/executor", "trainingRuntimeSpec": runtime}
     job: Object = described["job"]
-    return {**job, "spec": {**job["spec"], field: [change]}}
+    return {**job, "spec": {**job["spec"], field: [_change(field, pod)]}}
+
+
+def _lacking(field: str, pod: Object) -> list[str]:
+    """Return what a version cannot change of pods, out of certain changes."""
+    fields = [name for name in _OURS if name in pod["spec"] and name not in _POD_FIELDS[field]]
+    return [*fields, "labels and annotations of pods"] if pod["metadata"] and field == "podSpecOverrides" else fields
+
+
+def _change(field: str, pod: Object) -> Object:
+    """Return changes of pods in the form of a version."""
+    known = _POD_FIELDS[field]
+    spec = {name: value for name, value in pod["spec"].items() if name not in _NICE_TO_HAVE or name in known}
+    template = {"metadata": pod["metadata"], "spec": spec} if pod["metadata"] else {"spec": spec}
+    if field == "podSpecOverrides":
+        return {"targetJobs": [{"name": CONTAINER}], **spec}
+    if field == "podTemplateOverrides":
+        return {"targetJobs": [{"name": CONTAINER}], **template}
+    jobs = [{"name": CONTAINER, "template": {"spec": {"template": template}}}]
+    runtime = {"template": {"spec": {"replicatedJobs": jobs}}}
+    return {"manager": f"{MANAGER}.io/executor", "trainingRuntimeSpec": runtime}
 
 
 def served_field(schema: Mapping[str, Any]) -> str | None:
@@ -105,11 +108,11 @@ def schema_of_definition(definition: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def schema_of_document(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the schema of the specification from a cluster's OpenAPI document (version 2 or 3)."""
-    schemas = document.get("definitions") or (document.get("components") or {}).get("schemas") or {}
+    schemas = document.get("definitions") or field_of(document, "components", "schemas") or {}
     for schema in schemas.values():
         kinds = schema.get("x-kubernetes-group-version-kind") or []
         if any(entry["kind"] == KIND and f"{entry['group']}/{entry['version']}" == API_VERSION for entry in kinds):
-            return (schema.get("properties") or {}).get("spec") or {}
+            return field_of(schema, "properties", "spec") or {}
     return {}
 
 
@@ -122,10 +125,10 @@ def dropped(sent: Any, kept: Any, path: str = "") -> Iterator[str]:
     if isinstance(sent, Mapping) and isinstance(kept, Mapping):
         for name, value in sent.items():
             where = f"{path}.{name}" if path else name
-            if name not in kept and value not in ({}, [], "", None):
-                yield where
-            elif name in kept:
+            if name in kept:
                 yield from dropped(value, kept[name], where)
+            elif value not in ({}, [], "", None):
+                yield where
     elif isinstance(sent, list) and isinstance(kept, list):
         for index, (one, other) in enumerate(zip(sent, kept, strict=False)):
             yield from dropped(one, other, f"{path}[{index}]")

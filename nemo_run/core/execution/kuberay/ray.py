@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.core import extras
@@ -33,7 +34,8 @@ from nemo_run.core.execution.pods.client import (
     default_connection,
     why_not_usable as why_no_pods,
 )
-from nemo_run.core.execution.pods.log import PodLog
+from nemo_run.core.execution.pods.log import ContainerLog
+from nemo_run.core.execution.pods.objects import field_of
 from nemo_run.core.execution.pods.status import container_status, is_gone, pod_status
 from nemo_run.core.execution.pods.streams import forwarded
 from nemo_run.core.ray import jobs_api
@@ -265,8 +267,8 @@ def _living(client: KubernetesClient, record: Record, owner: Object) -> ClusterS
     ray = _ray_cluster(client, record, owner)
     wanted = wanted_nodes(ray) if ray else record["nodes"]
     details = _details(owner, ray)
-    pods = [pod for pod in _pods(client, record, ray) if not is_gone(pod)]
-    ready = [pod for pod in pods if _is_ready(pod)]
+    pods = list(filterfalse(is_gone, _pods(client, record, ray)))
+    ready = list(filter(_is_ready, pods))
     why = _waiting_for(client, owner, ray, pods, wanted)
     if not ready or not _is_head(ready[0]):
         return ClusterStatus(ClusterState.STARTING, why, 0, wanted, details)
@@ -277,7 +279,7 @@ def _living(client: KubernetesClient, record: Record, owner: Object) -> ClusterS
         return ClusterStatus(ClusterState.STARTING, "its dashboard does not answer yet", 0, wanted, details)
     if joined >= wanted:
         return ClusterStatus(ClusterState.READY, "", joined, wanted, details)
-    was_ready = ((ray or {}).get("status") or {}).get("state") == "ready"
+    was_ready = field_of(ray, "status", "state") == "ready"
     state = ClusterState.READY if was_ready and why else ClusterState.STARTING
     return ClusterStatus(state, why or "its nodes have not joined yet", joined, wanted, details)
 
@@ -286,14 +288,22 @@ def _waiting_for(
     client: KubernetesClient, owner: Object, ray: Object | None, pods: Sequence[Object], wanted: int
 ) -> str:
     """Return what a cluster waits for; empty if all its pods are ready."""
-    waiting = [pod for pod in pods if not _is_ready(pod)]
-    found = [f"{pod['metadata']['name']} {_pod_summary(pod)}" for pod in waiting]
-    if missing := wanted - len(pods):
-        said = _status_reason(ray or owner) or _warning(client, ray or owner)
-        stage = "it is suspended" if _is_suspended(owner) or (ray and _is_suspended(ray)) else ""
-        made = f"{missing} of {wanted} pods are" if pods else "its pods are"
-        found.append(said or stage or f"{made} not made yet by the KubeRay operator")
+    found = [f"{pod['metadata']['name']} {_pod_summary(pod)}" for pod in filterfalse(_is_ready, pods)]
+    if len(pods) < wanted:
+        found.append(_why_missing(client, owner, ray) or _missing(wanted - len(pods), wanted))
     return "; ".join(found[:3])
+
+
+def _why_missing(client: KubernetesClient, owner: Object, ray: Object | None) -> str:
+    """Return why the operator has not created all pods; empty if it gives no reason."""
+    source = ray or owner
+    reason = _status_reason(source) or _warning(client, source)
+    return reason or ("it is suspended" if _is_suspended(owner) or _is_suspended(source) else "")
+
+
+def _missing(missing: int, wanted: int) -> str:
+    made = f"{missing} of {wanted} pods are" if missing < wanted else "its pods are"
+    return f"{made} not made yet by the KubeRay operator"
 
 
 def _is_suspended(obj: Object) -> bool:
@@ -325,7 +335,7 @@ def _warning(client: KubernetesClient, obj: Object) -> str:
 
 def _log(client: KubernetesClient, pod: Object, lines: int | None = None) -> str:
     container = pod["spec"]["containers"][0]["name"]
-    log = PodLog(client, pod["metadata"]["namespace"], pod["metadata"]["name"], container, lines)
+    log = ContainerLog(client, pod["metadata"]["namespace"], pod["metadata"]["name"], container, lines)
     with contextlib.closing(log):
         return b"".join(iter(log.read, b"")).decode(errors="replace")
 

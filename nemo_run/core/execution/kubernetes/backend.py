@@ -39,7 +39,7 @@ from nemo_run.core.execution.pods.spec import (
     job_folder,
     net_name,
 )
-from nemo_run.core.execution.pods.status import Pod, combined, container_status, pod_status, seconds, still
+from nemo_run.core.execution.pods.status import Pod, container_status, pod_status, seconds, still
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.masking import is_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -152,21 +152,24 @@ class KubernetesBackend(PodBackend[PodHandle]):
         if not snapshot.pods and not snapshot.jobs:
             return this.recorded() or self._missing(this)  # another process may have recorded its end meanwhile
         over = {rank: self._is_over(snapshot, pod) for rank, pod in snapshot.pods.items()}
-        status = combined([snapshot.statuses.get(rank) for rank in range(this.nodes)])
+        status = snapshot.status
         if snapshot.deleted and not snapshot.cancelled:
             return self._note_deletion(snapshot, over)
-        settled = bool(snapshot.started) and all(over[rank] or snapshot.is_hopeless(rank) for rank in snapshot.started)
-        if settled and (len(snapshot.started) == this.nodes or snapshot.cancelled or status.state is JobState.FAILED):
+        if snapshot.has_ended(status, over):
             return self._record(snapshot, status)
         if snapshot.cancelled:
             self._end(snapshot)
             return replace(still(status), reason="it is being cancelled")
+        return self._status_before_end(snapshot, status, over)
+
+    def _status_before_end(self, snapshot: Snapshot, status: TaskStatus, over: Mapping[int, bool]) -> TaskStatus:
+        """Return the status of an attempt that goes on; end it if it cannot start, or one of its nodes has failed."""
         if reason := snapshot.broken:
             return self._record(snapshot, TaskStatus(JobState.FAILED, None, reason))
         if any(over.values()) and status.state is JobState.FAILED:  # the others wait for the one that failed
             self._end(snapshot)
             return replace(still(status), reason=f"{status.reason}; the other nodes are being ended")
-        if len(snapshot.pods) < this.nodes:
+        if len(snapshot.pods) < snapshot.attempt.nodes:
             return replace(still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(snapshot))
         return still(status)
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nemo_run.core.execution.jobs import TaskStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.client import Object
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, KEEP, NODE_LABEL, START_TIMEOUT
 from nemo_run.core.execution.pods.spec import TASK
-from nemo_run.core.execution.pods.status import Pod, broken, is_gone, pod_status, seconds
+from nemo_run.core.execution.pods.status import Pod, broken, combined, is_gone, pod_status, seconds
 
 _KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
 
@@ -35,6 +35,23 @@ class Snapshot:
     def statuses(self) -> dict[int, TaskStatus]:
         """Statuses of its pods."""
         return {rank: pod_status(pod, TASK) for rank, pod in self.pods.items()}
+
+    @property
+    def status(self) -> TaskStatus:
+        """Status of the attempt, from those of its pods."""
+        statuses = self.statuses
+        return combined([statuses.get(rank) for rank in range(self.attempt.nodes)])
+
+    def has_ended(self, status: TaskStatus, over: Mapping[int, bool]) -> bool:
+        """Return whether every scheduled pod has ended, and the others need not start or are scheduled too.
+
+        Args:
+            status: The status of the attempt.
+            over: For each pod, whether it has ended.
+        """
+        if not self.started or not all(over[rank] or self.is_hopeless(rank) for rank in self.started):
+            return False
+        return len(self.started) == self.attempt.nodes or self.cancelled or status.state is JobState.FAILED
 
     @property
     def cancelled(self) -> bool:

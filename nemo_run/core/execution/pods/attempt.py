@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from nemo_run.core.execution.jobs import TaskStatus
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
-from nemo_run.core.execution.pods.log import PodLog
+from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
 from nemo_run.core.execution.pods.spec import KEEPER, TASK
 from nemo_run.core.execution.pods.status import Pod
@@ -161,7 +161,7 @@ def keep_log(client: KubernetesClient, attempt: PodHandle, node: int, pod: Pod, 
             than it reports that the task has ended.
     """
     metadata = pod["metadata"]
-    reader = PodLog(client, metadata["namespace"], metadata["name"], attempt.container)
+    reader = ContainerLog(client, metadata["namespace"], metadata["name"], attempt.container)
     target = attempt.log_file(node)
     part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -175,7 +175,7 @@ def keep_log(client: KubernetesClient, attempt: PodHandle, node: int, pod: Pod, 
         part.unlink(missing_ok=True)
 
 
-def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
+def _settled(reader: ContainerLog, seconds: float) -> Iterator[bytes]:
     while True:
         pieces = list(iter(reader.read, b""))
         yield from pieces
@@ -187,7 +187,7 @@ def _settled(reader: PodLog, seconds: float) -> Iterator[bytes]:
 def keeper_output(client: KubernetesClient, pod: Pod) -> list[bytes]:
     """Return the words that the keeper of a pod has written; the last one is ``end`` when the task has ended."""
     metadata = pod["metadata"]
-    reader = PodLog(client, metadata["namespace"], metadata["name"], KEEPER)
+    reader = ContainerLog(client, metadata["namespace"], metadata["name"], KEEPER)
     words = b"".join(iter(reader.read, b"")).split()
     reader.close()
     return words
@@ -256,7 +256,7 @@ class NodeLog:
         self._attempt = attempt
         self._node = node
         self._tail = tail
-        self._live: PodLog | None = None
+        self._live: ContainerLog | None = None
         self._kept: IO[bytes] | FileLog | None = None
         self._pending = b""
         self._seen = 0  # bytes of the log that were read
@@ -295,7 +295,7 @@ class NodeLog:
             if not pods:
                 return b""
             name = min(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
-            self._live = PodLog(self._client, attempt.namespace, name, attempt.container)
+            self._live = ContainerLog(self._client, attempt.namespace, name, attempt.container)
             if self._tail is not None:
                 data = b"".join(iter(self._live.read, b""))
                 self._note(data)

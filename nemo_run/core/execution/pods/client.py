@@ -39,15 +39,19 @@ def default_connection(context: str | None = None, kubeconfig: str | None = None
     """
     files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     contexts, current = _contexts(files)
-    if context is None and not contexts and "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT.is_dir():
-        return {}
-    if context is not None and context not in contexts:
+    if context is None:
+        return {} if not contexts and _is_in_pod() else {"kubeconfig": files, "context": current}
+    if context not in contexts:
         known = ", ".join(sorted(contexts)) or "none"
         raise ExecutorError(
             f"the kubeconfig {files} has no context {context!r} (there are: {known}); correct context=, or name "
             "another file with KUBECONFIG"
         )
-    return {"kubeconfig": files, "context": context or current}
+    return {"kubeconfig": files, "context": context}
+
+
+def _is_in_pod() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT.is_dir()
 
 
 def context_namespace(connection: Mapping[str, str]) -> str:

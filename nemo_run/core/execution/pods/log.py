@@ -16,7 +16,7 @@ _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]
 _LONGEST_STAMP = 36
 
 
-class PodLog:
+class ContainerLog:
     """The output of a container, byte for byte, as far as its node still has it.
 
     The node gives every line a time. The next piece is requested from the time of the last line that was read; as many
@@ -122,26 +122,32 @@ class _StampedLines:
         """Return what is new in the next piece of an answer."""
         data, out, at = self._rest + data, [], 0
         while at < len(data):
-            if self._column is None or (self._column and self._column % _CHUNK == 0):
-                stamp = _STAMP.match(data, at)
-                if stamp is None and len(data) - at < _LONGEST_STAMP:
-                    break  # it may be half a time
-                if stamp is not None:
-                    self._new_time(stamp)
-                    at = stamp.end()
-                elif self._column is None:
-                    self._seen = True  # this is not of the container, but a message of the node
-                self._column = self._column or 0
-                if at == len(data):
-                    break
-            end = data.find(b"\n", at) + 1
-            cut = at + _CHUNK - self._column % _CHUNK
+            start = self._read_time(data, at)
+            if start is None:
+                break
+            column = self._column or 0
+            end = data.find(b"\n", start) + 1
+            cut = start + _CHUNK - column % _CHUNK
             end, ended = (end, True) if 0 < end <= cut else (min(cut, len(data)), False)
-            out.append(self._emit(data[at:end]))
-            self._column = None if ended else self._column + end - at
+            out.append(self._emit(data[start:end]))
+            self._column = None if ended else column + end - start
             at = end
         self._rest = data[at:]
         return b"".join(out)
+
+    def _read_time(self, data: bytes, at: int) -> int | None:
+        """Read the time where a line begins or was cut; return where the text begins, ``None`` for half a time."""
+        if self._column is not None and (self._column == 0 or self._column % _CHUNK):
+            return at
+        stamp = _STAMP.match(data, at)
+        if stamp is None and len(data) - at < _LONGEST_STAMP:
+            return None
+        if stamp is not None:
+            self._new_time(stamp)
+        elif self._column is None:
+            self._seen = True  # this is not of the container, but a message of the node
+        self._column = self._column or 0
+        return stamp.end() if stamp is not None else at
 
     def _new_time(self, stamp: re.Match[bytes]) -> None:
         key = (stamp[1], (stamp[2] or b"").ljust(9, b"0"))

@@ -21,6 +21,18 @@ START_TIMEOUT, KEEP = f"{MANAGER}/start-timeout", f"{MANAGER}/keep"
 """Annotations: the ``start_timeout`` of an executor, and whether objects stay when the task has ended."""
 
 
+def field_of(obj: Mapping[str, Any] | None, *names: str) -> Any:
+    """Return a field of an object by its path; ``None`` if a part of the path is missing.
+
+    >>> field_of({"status": {"phase": "Running"}}, "status", "phase"), field_of({}, "status", "phase")
+    ('Running', None)
+    """
+    value: Any = obj
+    for name in names:
+        value = (value or {}).get(name)
+    return value
+
+
 def literal(text: str) -> str:
     """Return a text in which Kubernetes expands nothing.
 
@@ -37,8 +49,8 @@ def merged(base: Any, changes: Any) -> Any:
     {'a': {'b': 1, 'c': 2}, 'l': [{'name': 'x', 'v': 1, 'w': 2}]}
     """
     if isinstance(base, Mapping) and isinstance(changes, Mapping):
-        both = {name: merged(value, changes[name]) if name in changes else value for name, value in base.items()}
-        return both | {name: value for name, value in changes.items() if name not in base}
+        changed = {name: merged(base[name], value) if name in base else value for name, value in changes.items()}
+        return {**base, **changed}
     if _are_named(base) and _are_named(changes):
         by_name = {entry["name"]: entry for entry in base}
         for entry in changes:

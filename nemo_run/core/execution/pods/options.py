@@ -131,12 +131,15 @@ class PodOptions(Executor):
                 raise ExecutorError(f"{where}.{name} must be 1 or more, but is {getattr(self, name)}")
         if not self.workdir_pvc_path.startswith("/"):
             raise ExecutorError(f"{where}.workdir_pvc_path: {self.workdir_pvc_path!r} must begin with '/'")
+        self._check_json(where)
+        self._check_mounts(where)
+
+    def _check_json(self, where: str) -> None:
         for name in _JSON_FIELDS:
             try:
                 json.dumps(getattr(self, name))
             except (TypeError, ValueError) as e:
                 raise ExecutorError(f"{where}.{name} must be values that JSON can hold: {e}") from None
-        self._check_mounts(where)
 
     def _check_mounts(self, where: str) -> None:
         mounted = {volume.get("name") for volume in self.volumes}

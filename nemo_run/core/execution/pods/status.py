@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.core.execution.pods.objects import field_of
 
 Pod = Mapping[str, Any]
 
@@ -43,26 +44,34 @@ def pod_status(pod: Pod, container: str = "") -> TaskStatus:
         PENDING (2)
     """
     found = container_status(pod, container)
-    state = found.get("state") or {}
-    status = pod.get("status") or {}
-    if "terminated" in state and status.get("phase") != "Unknown":
-        return _ended_container(pod, container, state["terminated"])
-    if status.get("phase") in ("Failed", "Succeeded"):
-        return _ended_pod(pod, started=(state.get("running") or {}).get("startedAt"))
-    node = (pod.get("spec") or {}).get("nodeName") or ""
-    if "running" in state:
-        return TaskStatus(
-            JobState.RUNNING, reason=_concern(pod), started=seconds(state["running"]["startedAt"]), node=node
-        )
-    reason = broken(pod) or _waiting(pod, state.get("waiting") or {})
+    phase, node = field_of(pod, "status", "phase"), _node_name(pod)
+    terminated, running = field_of(found, "state", "terminated"), field_of(found, "state", "running")
+    if terminated is not None and phase != "Unknown":
+        return _ended_container(pod, container, terminated)
+    if phase in ("Failed", "Succeeded"):
+        return _ended_pod(pod, started=field_of(running, "startedAt"))
+    if running is not None:
+        return TaskStatus(JobState.RUNNING, reason=_concern(pod), started=seconds(running["startedAt"]), node=node)
+    reason = broken(pod) or _waiting(pod, field_of(found, "state", "waiting") or {})
     return TaskStatus(JobState.PENDING, reason=reason, node=node)
 
 
 def container_status(pod: Pod, container: str = "") -> Mapping[str, Any]:
     """Return the status of one container; empty if its node has not reported any yet."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    name = container or pod["spec"]["containers"][0]["name"]
+    statuses = field_of(pod, "status", "containerStatuses") or []
+    name = _container(pod, container)["name"]
     return next((entry for entry in statuses if entry["name"] == name), {})
+
+
+def _container(pod: Pod, name: str) -> Mapping[str, Any]:
+    """Return the specification of a container, by default of the first one."""
+    containers = pod["spec"]["containers"]
+    found: Mapping[str, Any] = next((entry for entry in containers if entry["name"] == name), containers[0])
+    return found
+
+
+def _node_name(pod: Pod) -> str:
+    return field_of(pod, "spec", "nodeName") or ""
 
 
 def broken(pod: Pod) -> str:
@@ -71,7 +80,7 @@ def broken(pod: Pod) -> str:
     The node keeps trying, so that the cause may be repaired meanwhile.
     """
     for entry in _all_containers(pod):
-        waiting = (entry.get("state") or {}).get("waiting") or {}
+        waiting = field_of(entry, "state", "waiting") or {}
         reason, words = waiting.get("reason", ""), waiting.get("message", "")
         if reason in _NO_IMAGE:
             return f"the image {entry['image']!r} cannot be pulled: {words or reason}"
@@ -101,75 +110,73 @@ def seconds(timestamp: str | None) -> float | None:
 
 
 def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:
-    conditions = (pod.get("status") or {}).get("conditions") or []
+    conditions = field_of(pod, "status", "conditions") or []
     return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
 def _waiting(pod: Pod, waiting: Mapping[str, Any]) -> str:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        return f"{(scheduled.get('reason') or 'Unschedulable').lower()}: {scheduled.get('message', '')}".rstrip(": ")
-    words = waiting.get("message", "")
+        return _joined((scheduled.get("reason") or "Unschedulable").lower(), scheduled.get("message"))
     reason = waiting.get("reason", "")
-    return "" if reason in ("ContainerCreating", "PodInitializing", "") else f"{reason}: {words}".rstrip(": ")
+    return "" if reason in ("ContainerCreating", "PodInitializing", "") else _joined(reason, waiting.get("message"))
+
+
+def _joined(cause: str, message: str | None) -> str:
+    return f"{cause}: {(message or '').strip()}".rstrip(": ")
 
 
 def _concern(pod: Pod) -> str:
     """Return what is unusual about a pod that runs; else empty."""
-    if (pod.get("status") or {}).get("reason") == "NodeLost" or _is_unheard(pod):
+    if field_of(pod, "status", "reason") == "NodeLost" or _is_unheard(pod):
         return "its node does not answer"
     return "it is being deleted" if is_gone(pod) else ""
 
 
 def _is_unheard(pod: Pod) -> bool:
     """Return whether containers are ready but the pod is not, which is the case when the node does not answer."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    statuses = field_of(pod, "status", "containerStatuses") or []
     ready = bool(statuses) and all(entry.get("ready") for entry in statuses)
     return ready and _condition(pod, "Ready").get("status") in ("False", "Unknown")
 
 
 def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> TaskStatus:
-    code = int(end["exitCode"])
-    evicted = _EVICTED.get((pod.get("status") or {}).get("reason", ""))
+    code, reason = int(end["exitCode"]), _end_reason(pod, container, end)
     lost = end.get("reason") in _LOST_CONTAINER
-    if evicted:
-        words = (pod["status"].get("message") or "").strip()
-        reason = f"{evicted}: {words}".rstrip(": ")
-    elif lost:
-        reason = "its node was lost, or restarted"
-    elif code == 0:
-        reason = ""
-    else:
-        reason = _why(pod, container, end)
     return TaskStatus(
         JobState.SUCCEEDED if code == 0 and not reason else JobState.FAILED,
         None if lost else code,
         reason,
         seconds(end.get("startedAt")),
         seconds(end.get("finishedAt")),
-        (pod.get("spec") or {}).get("nodeName") or "",
-        lost=bool(evicted) or lost,
+        _node_name(pod),
+        lost=lost or field_of(pod, "status", "reason") in _EVICTED,
     )
 
 
-def _why(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
-    if end.get("reason") == "OOMKilled":
-        name = container or pod["spec"]["containers"][0]["name"]
-        spec = next(entry for entry in pod["spec"]["containers"] if entry["name"] == name)
-        limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory")
+def _end_reason(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
+    if evicted := _EVICTED.get(field_of(pod, "status", "reason")):
+        return _joined(evicted, pod["status"].get("message"))
+    if end.get("reason") in _LOST_CONTAINER:
+        return "its node was lost, or restarted"
+    if end.get("reason") == "OOMKilled" and end["exitCode"]:
+        limit = field_of(_container(pod, container), "resources", "limits", "memory")
         return f"out of memory: it needed more than {limit}" if limit else "out of memory"
+    return _failure(end) if end["exitCode"] else ""
+
+
+def _failure(end: Mapping[str, Any]) -> str:
     words = str(end.get("message") or "").strip()
     return words if words or end.get("reason") in ("Error", "Completed", None) else str(end["reason"])
 
 
 def _ended_pod(pod: Pod, started: str | None) -> TaskStatus:
     """Return the status of a pod that ended as a whole, without a status of its container."""
-    status = pod["status"]
-    node = (pod.get("spec") or {}).get("nodeName") or ""
+    status, node = pod["status"], _node_name(pod)
     if status["phase"] == "Succeeded":
         return TaskStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
     cause = status.get("reason") or "it failed"
-    reason = f"{_EVICTED.get(cause, cause)}: {status.get('message') or ''}".rstrip(": ")
+    reason = _joined(_EVICTED.get(cause, cause), status.get("message"))
     return TaskStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED)
 
 
@@ -180,15 +187,20 @@ def combined(statuses: Sequence[TaskStatus | None]) -> TaskStatus:
     TaskStatus(state=FAILED (5), exit_code=3, reason='node 1', started=None, ended=None, node='', lost=False)
     """
     known = {rank: status for rank, status in enumerate(statuses) if status is not None}
-    started = min((status.started for status in known.values() if status.started), default=None)
-    ended = max((status.ended for status in known.values() if status.ended), default=None)
-    nodes = ",".join(dict.fromkeys(status.node for status in known.values() if status.node))
-    rank, worst = _decisive(known)
-    if len(statuses) > 1 and (worst.reason or worst.state is JobState.FAILED):
-        worst = replace(worst, reason=f"node {rank}: {worst.reason}".rstrip(": "))
-    if worst.state is JobState.SUCCEEDED and len(known) < len(statuses):
-        worst = TaskStatus(JobState.RUNNING)
-    return replace(worst, started=started, ended=ended if worst.state.is_final else None, node=nodes)
+    started = min(filter(None, (status.started for status in known.values())), default=None)
+    ended = max(filter(None, (status.ended for status in known.values())), default=None)
+    nodes = ",".join(dict.fromkeys(filter(None, (status.node for status in known.values()))))
+    status = _overall(known, len(statuses))
+    return replace(status, started=started, ended=ended if status.state.is_final else None, node=nodes)
+
+
+def _overall(known: Mapping[int, TaskStatus], nodes: int) -> TaskStatus:
+    rank, status = _decisive(known)
+    if status.state is JobState.SUCCEEDED and len(known) < nodes:
+        return TaskStatus(JobState.RUNNING)
+    if nodes > 1 and (status.reason or status.state is JobState.FAILED):
+        return replace(status, reason=f"node {rank}: {status.reason}".rstrip(": "))
+    return status
 
 
 def _decisive(known: Mapping[int, TaskStatus]) -> tuple[int, TaskStatus]:
