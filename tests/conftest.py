@@ -137,8 +137,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a folder in one process where they share services that start once a session."""
     for item in items:
-        folder = Path(item.path).relative_to(Path(__file__).parent).parts[0]
-        if group := GROUPS.get(folder):
+        group = next((GROUPS[folder.name] for folder in item.path.parents if folder.name in GROUPS), None)
+        if group and Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
