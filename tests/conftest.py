@@ -71,9 +71,8 @@ THINGS: dict[str, Thing] = {
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
     "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
 }
-GROUPS = {
-    folder: folder
-    for folder in (
+TOGETHER = frozenset(
+    [
         "benchmarks",
         "dgxcloud",
         "docker",
@@ -85,9 +84,9 @@ GROUPS = {
         "ray",
         "skypilot",
         "slurm",
-    )
-}
-"""By folder: the process in which its tests run, where several processes share the work."""
+    ]
+)
+"""Folders whose tests run in one process each, where several processes share the work: they share services."""
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()
@@ -137,8 +136,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a folder in one process where they share services that start once a session."""
     for item in items:
-        group = next((GROUPS[folder.name] for folder in item.path.parents if folder.name in GROUPS), None)
-        if group and Path(__file__).parent in item.path.parents:
+        group = next((folder.name for folder in item.path.parents if folder.name in TOGETHER), None)
+        if group:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
