@@ -71,21 +71,10 @@ THINGS: dict[str, Thing] = {
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
     "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
 }
-TOGETHER = frozenset(
-    [
-        "benchmarks",
-        "dgxcloud",
-        "docker",
-        "hardening",
-        "kubeflow",
-        "kuberay",
-        "kubernetes",
-        "lepton",
-        "ray",
-        "skypilot",
-        "slurm",
-    ]
-)
+TOGETHER = {
+    "benchmarks", "dgxcloud", "docker", "hardening", "kubeflow", "kuberay", "kubernetes", "lepton", "ray", "skypilot",
+    "slurm",
+}  # fmt: skip
 """Folders whose tests run in one process each, where several processes share the work: they share services."""
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
