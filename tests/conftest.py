@@ -122,8 +122,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of a folder in one process where they share services that start once a session."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return  # the environment with SkyPilot has none
     for item in items:
         group = next((folder.name for folder in item.path.parents if folder.name in TOGETHER), None)
         if group:

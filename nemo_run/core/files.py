@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nemo_run.errors import StoreError
 
@@ -26,19 +28,41 @@ def write_text(path: Path, text: str | bytes, *, durable: bool = False) -> None:
     Raises:
         StoreError: The file cannot be written; the message names it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as f:
+        with replacing(path) as f:
             f.write(text.encode() if isinstance(text, str) else text)
             if durable:
                 f.flush()
                 os.fsync(f.fileno())
-        temporary.replace(path)
     except OSError as e:
+        raise StoreError(f"{path}: cannot be written: {e.strerror}; nothing was changed") from e
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of another as a whole when the block ends without an error.
+
+    Args:
+        path: The file; its folder must exist.
+        mode: Its permissions, less those that the umask takes away.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as f:
+            yield f
+        temporary.replace(path)
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StoreError(f"{path}: cannot be written: {e.strerror}; nothing was changed") from e
+        raise
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file whose name tells its content, unless it is there already."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with replacing(path) as f:
+            f.write(content)
 
 
 def write_json(path: Path, doc: Any, *, durable: bool = False, indent: int | None = 1) -> None:
@@ -69,7 +93,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def _read_bytes(path: str | Path) -> bytes:
-    """All of a file. There are thousands of small ones, so nothing is asked about it first, as ``open`` would."""
+    """Read all of a file; nothing is asked about it first, as ``open`` would, for there are thousands."""
     fd = os.open(path, os.O_RDONLY)
     try:
         content = b""
@@ -105,7 +129,7 @@ def make_folder(path: Path) -> Path:
 
 
 def folder_name(name: str) -> str:
-    """A safe name of a folder for any name a user may give; different names give different folders.
+    """Return a safe name of a folder for any name a user may give; different names give different folders.
 
     >>> folder_name("my-job_1.a")
     'my-job_1.a'
@@ -123,8 +147,34 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:6]
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock of a file, which is created where it is missing, and hold it."""
+    fd = open_lock(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def open_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a file to lock it.
+
+    Raises:
+        FileNotFoundError: It is not there, and the flags do not create it.
+        StoreError: It cannot be opened; the message names it.
+    """
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise StoreError(f"{path}: cannot be opened: {e.strerror}") from e
+
+
 def try_lock(fd: int) -> bool:
-    """Lock a file for ourselves; give those a moment who hold it just to see whether it is locked."""
+    """Lock a file, with some patience for those who hold it just to see whether it is locked."""
     for _ in range(50):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

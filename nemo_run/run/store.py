@@ -39,6 +39,7 @@ from nemo_run.core.files import (
     digest,
     folder_name,
     make_folder,
+    open_lock,
     read_json,
     read_object,
     try_lock,
@@ -175,7 +176,7 @@ class ExperimentStore:
         Raises:
             ExperimentBusyError: Somebody else does.
         """
-        fd = self._open_lock(os.O_RDWR | os.O_CREAT)
+        fd = open_lock(self.path / "controller.lock")
         try:
             if not try_lock(fd):
                 who = self.controller()
@@ -193,7 +194,7 @@ class ExperimentStore:
     def is_driven(self) -> bool:
         """Whether a controller drives the experiment now."""
         try:
-            fd = self._open_lock(os.O_RDONLY)
+            fd = open_lock(self.path / "controller.lock", os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -203,15 +204,6 @@ class ExperimentStore:
         finally:
             os.close(fd)
         return False
-
-    def _open_lock(self, flags: int) -> int:
-        path = self.path / "controller.lock"
-        try:
-            return os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            raise
-        except OSError as e:
-            raise StoreError(f"{path}: cannot be opened: {e.strerror}") from e
 
     def controller(self) -> dict[str, Any]:
         """Who drives the experiment, or last did; empty where nobody ever did."""

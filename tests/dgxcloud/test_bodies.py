@@ -13,6 +13,7 @@ import pytest
 from nemo_run.core.execution.base import Command, JobState, TaskRequest
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor, DGXCloudState, spec as bodies
 from nemo_run.core.execution.shared.service_names import service_name
+from nemo_run.core.execution.shared.shipping import Package
 from nemo_run.errors import ExecutorError
 from tests.dgxcloud import server
 from tests.dgxcloud.executors import make_executor
@@ -51,8 +52,8 @@ CASES: list[dict[str, Any]] = [
 
 def test_bodies_are_as_the_models_of_the_service_say(runapy: str, tmp_path: Path) -> None:
     project = {"id": "4501", "clusterId": "cluster-1"}
-    blob = bodies.Blob.of("run", b"x" * 500, ".sh")
-    helper = bodies.helper("nemo-run-data-1", project, [server.CLAIM], bodies.put("/workspace/.packages", blob))
+    package = Package.of("run", b"x" * 500, ".sh")
+    helper = bodies.helper("nemo-run-data-1", project, [server.CLAIM], bodies.put("/workspace/.packages", package))
     sent = [(bodies.WORKSPACES, helper)]
     for options in CASES:
         executor = make_executor(**options)
@@ -67,10 +68,10 @@ def test_bodies_are_as_the_models_of_the_service_say(runapy: str, tmp_path: Path
     assert json.loads(done.stdout) == [[]] * len(sent)
 
 
-def test_a_large_blob_is_sent_in_pieces_that_are_short_enough() -> None:
-    blob = bodies.Blob.of("code", bytes(range(256)) * 400, ".tar.gz")
-    pieces = bodies.pieces("/workspace/.packages", blob, 9500)
-    assert max(map(len, [*pieces, bodies.join("/workspace/.packages", blob)])) <= 9500
+def test_a_large_package_is_sent_in_pieces_that_are_short_enough() -> None:
+    package = Package.of("code", bytes(range(256)) * 400, ".tar.gz")
+    pieces = bodies.pieces("/workspace/.packages", package, 9500)
+    assert max(map(len, [*pieces, bodies.join("/workspace/.packages", package)])) <= 9500
     assert min(map(len, pieces[:-1])) > 9400
     assert not any("'" in piece or "$$" in piece or "$(" in piece for piece in pieces)
 
@@ -113,8 +114,8 @@ def test_reasons() -> None:
         ({"kube_apiserver_url": "cluster:6443"}, "kube_apiserver_url"),
         ({"container_image": "two words"}, "container_image"),
         ({"container_image": ""}, "container_image"),
-        ({"nodes": 0}, "nodes=0"),
-        ({"gpus_per_node": -1}, "gpus_per_node=-1"),
+        ({"nodes": 0}, "nodes must be at least 1, but is 0"),
+        ({"gpus_per_node": -1}, "gpus_per_node must be at least 0, but is -1"),
         ({"MAX_ARGS_CHARS": 20_000}, "MAX_ARGS_CHARS"),
         ({"custom_spec": {"a": {1}}}, "custom_spec"),
         ({"pvcs": [{"path": Path("/workspace")}]}, "pvcs"),

@@ -151,8 +151,8 @@ def test_a_port_of_a_pod_is_reached_through_the_cluster(cloud: Server, kubernete
         experiment.run(detach=True)
         [workload] = eventually(lambda: [w for w in cloud.workloads.values() if w.pods and w.pods[0].started])
         with contextlib.closing(make_executor(**options(kubernetes_node)).backend()) as backend:
-            url = backend.service.pod_proxy_url(cloud.namespace, workload.pods[0].name, 8265)
-            client = RestClient(url, service="the pod", extra="dgxcloud", token=backend.service.token_source())
+            url = backend.client.pod_proxy_url(cloud.namespace, workload.pods[0].name, 8265)
+            client = RestClient(url, service="the pod", extra="dgxcloud", token=backend.client.token_source())
             with client.stream("/file") as pieces:
                 assert b"".join(pieces) == b"content\n"
             client.close()

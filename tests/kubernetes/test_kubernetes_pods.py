@@ -10,8 +10,8 @@ import pytest
 
 from nemo_run.core.execution.base import JobState, TaskStatus
 from nemo_run.core.execution.pods.client import context_namespace, default_connection
-from nemo_run.core.execution.pods.objects import literal, merged
 from nemo_run.core.execution.pods.status import broken, combined, pod_status
+from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.errors import ExecutorError
 
 TIME = "2030-01-01T00:00:00Z"
@@ -104,7 +104,7 @@ def test_the_first_node_that_failed_tells_why() -> None:
 def test_overrides_are_merged() -> None:
     base = {"containers": [{"name": "task", "env": [{"name": "A", "value": "1"}]}], "tolerations": [{"key": "a"}]}
     changes = {"containers": [{"name": "task", "tty": True}, {"name": "b"}], "tolerations": [{"key": "b"}], "c": 1}
-    assert merged(base, changes) == {
+    assert overlaid(base, changes) == {
         "containers": [{"name": "task", "env": [{"name": "A", "value": "1"}], "tty": True}, {"name": "b"}],
         "tolerations": [{"key": "b"}],
         "c": 1,

@@ -183,7 +183,7 @@ def test_somebody_else_ends_a_job(lepton: Lepton, mount: Path, stopped: bool) ->
         job.stop()
         end = (JobState.CANCELLED, "stopped on Lepton")
     else:
-        submitted = next(Path(exp.directory).rglob("submitted.json"))
+        submitted = next(Path(exp.directory).rglob("submission.json"))
         submitted.write_text('{"at": 0, "nodes": 1}')  # so that the service has had the time to know of it
         lepton.jobs.clear()
         end = (JobState.FAILED, "not on Lepton any more")

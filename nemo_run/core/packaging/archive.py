@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from nemo_run.core.files import replacing
 from nemo_run.errors import PackagingError
 
 if TYPE_CHECKING:
@@ -179,19 +180,14 @@ def write_archive(entries: Iterable[Entry], path: str | os.PathLike[str]) -> Non
     target = Path(path)
     entries = iter(entries)
     first = list(itertools.islice(entries, 1))  # what to package is found before our own file appears, perhaps there
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file, _Gzip(file) as out:
+        with replacing(target, 0o666) as file, _Gzip(file) as out:
             for entry in itertools.chain(first, entries):
                 _write(out, entry)
             out.write(bytes(2 * _BLOCK))
-        temporary.replace(target)
     except OSError as error:
         raise PackagingError(f"{target}: the package cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _write(out: _Gzip, entry: Entry) -> None:

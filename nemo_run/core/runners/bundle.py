@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
+from nemo_run.core.files import replacing
 from nemo_run.errors import MissingExtraError
 
 RUNNER = "nemo_run.core.runners.fdl_runner"
@@ -71,16 +71,11 @@ def runner_bundle(folder: Path) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(prefix=".runner-", dir=folder)
-    try:
-        with os.fdopen(fd, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as f:
+        with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files:
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-        Path(temporary).chmod(0o644)  # it holds no secret, and a task may run as another user
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.fchmod(f.fileno(), 0o644)  # it holds no secret, and a task may run as another user
     return path
 
 

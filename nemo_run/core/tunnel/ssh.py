@@ -8,7 +8,6 @@ hosts) holds here too.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import socket
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_run.core.files import locked
 from nemo_run.errors import ExecutorError, TunnelError
 
 _IDLE = 600  # seconds that an unused connection stays open
@@ -97,8 +97,7 @@ class Connection:
         """
         if self.is_alive():
             return
-        with open(f"{self._socket()}.lock", "w") as lock:  # noqa: PTH123  (two processes must not open it at once)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(Path(f"{self._socket()}.lock")):  # two processes must not open it at once
             if not self.is_alive():
                 self._start()
 

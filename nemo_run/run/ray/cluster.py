@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
     ClusterSpec,
@@ -18,7 +19,6 @@ from nemo_run.core.ray.engine import (
     RayEngine,
     get_engine,
 )
-from nemo_run.core.ray.pauses import Pauses
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from nemo_run.run.catalog import check_title
 from nemo_run.run.ray import records

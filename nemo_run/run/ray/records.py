@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.files import folder_name, make_folder, read_json, write_json, write_text
+from nemo_run.core.files import folder_name, make_folder, open_lock, read_json, try_lock, write_json, write_text
 from nemo_run.errors import ExecutorError, StoreError
 
 
@@ -103,15 +102,10 @@ def starting(engine: str, place: str, name: str) -> Iterator[None]:
     """
     path = _path(StoredCluster, engine, place, name).with_suffix(".lock")
     _make_room(path)
+    fd = open_lock(path)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as e:
-        raise StoreError(f"{path}: cannot be opened: {e.strerror}") from e
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ExecutorError(f"the Ray cluster {name!r} is being started by another process; wait for that") from None
-    else:
+        if not try_lock(fd):
+            raise ExecutorError(f"the Ray cluster {name!r} is being started by another process; wait for that")
         yield
     finally:
         os.close(fd)

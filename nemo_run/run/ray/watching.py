@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.ray.engine import ClusterState, KeptJob, get_engine
 from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, UNKNOWN, JobsApi
-from nemo_run.core.ray.pauses import Pauses
 from nemo_run.errors import EngineUnreachableError, ExecutorError, RayJobFailedError
 from nemo_run.run.ray.records import StoredJob
 from nemo_run.run.ray.waiting import telling

@@ -87,7 +87,7 @@ class TestSkypilotCluster(SkypilotContract):
         plan = self.plan("echo too far", cluster_name="slow", autodown=True)
         handle = self.submit(plan)
         if not known:  # we were killed before it was written down
-            Handle.parse(handle).folder.joinpath("launch.json").unlink()
+            Handle.parse(handle).folder.joinpath("submission.json").unlink()
         other = get_backend(plan.engine, plan.connection)
         assert other.recover(plan, 1) == handle
         status = self.status(handle, other)
@@ -99,7 +99,7 @@ class TestSkypilotCluster(SkypilotContract):
         plan = self.plan("sleep 300")
         handle = self.submit(plan)
         self.until(handle, JobState.RUNNING)
-        Handle.parse(handle).folder.joinpath("launch.json").unlink()
+        Handle.parse(handle).folder.joinpath("submission.json").unlink()
         other = get_backend(plan.engine, plan.connection)
         assert other.recover(plan, 1) == handle
         assert self.status(handle, other).state is JobState.RUNNING

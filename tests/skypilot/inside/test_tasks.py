@@ -13,7 +13,7 @@ import yaml
 
 import nemo_run as run
 from nemo_run.core.execution.base import Command, TaskRequest
-from nemo_run.core.execution.sky.backend import as_yaml
+from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.services.skypilot import Double

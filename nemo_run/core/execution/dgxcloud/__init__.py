@@ -60,17 +60,17 @@ class DGXCloudExecutor(DGXCloudOptions):
     engine: ClassVar[str] = "dgxcloud"
 
     def backend(self) -> DGXCloudBackend:
-        """The engine behind this executor."""
+        """Return the engine behind this executor."""
         return backend_of(self)
 
     # without an experiment
 
     def get_auth_token(self) -> str | None:
-        """A bearer token of the service."""
+        """Return a bearer token of the service."""
         return standalone.token_of(self)
 
     def get_project_and_cluster_id(self, token: str) -> tuple[str | None, str | None]:
-        """Ids of the project and of its cluster."""
+        """Return the ids of the project and of its cluster."""
         project = standalone.project_of(self)
         return project["id"], project["clusterId"]
 
@@ -93,7 +93,7 @@ class DGXCloudExecutor(DGXCloudOptions):
         standalone.move_folder(self, self.job_dir, self.pvc_job_dir)
 
     def copy_directory_data_command(self, local_dir_path: str, dest_path: str) -> str:
-        """A shell command that makes, where it is run, a folder like one of this machine."""
+        """Return a shell command that makes, where it is run, a folder like one of this machine."""
         return standalone.copy_command(local_dir_path, dest_path)
 
     def deploy_script_to_pvc(
@@ -108,7 +108,7 @@ class DGXCloudExecutor(DGXCloudOptions):
         standalone.move_text(self, script_content, dest_path)
 
     def status(self, job_id: str) -> DGXCloudState | None:
-        """Phase of a workload; ``None`` where it is gone."""
+        """Return the phase of a workload; ``None`` where it is gone."""
         with standalone.opened(self) as backend:
             workload = backend.client.get(standalone.kind_of(self), job_id)
         return DGXCloudState(bodies.phase_name(workload)) if workload else None
@@ -116,7 +116,7 @@ class DGXCloudExecutor(DGXCloudOptions):
     def fetch_logs(
         self, job_id: str, stream: bool, stderr: bool | None = None, stdout: bool | None = None
     ) -> Iterable[str]:
-        """Lines that a workload has written; with ``stream``, until it ends."""
+        """Return the lines that a workload has written; with ``stream``, until it ends."""
         return standalone.follow(self, job_id, stream=stream)
 
     def cancel(self, job_id: str) -> None:

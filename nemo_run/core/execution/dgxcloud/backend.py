@@ -24,18 +24,17 @@ from nemo_run.core.execution.dgxcloud.client import (
     keep_secret,
     namespace_of,
     remember_secret,
-    seconds,
 )
 from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, which_nodes
-from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions, volume_folder
+from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions
 from nemo_run.core.execution.dgxcloud.shipping import HelperTransfer, MountedTransfer, VolumeTransfer
-from nemo_run.core.execution.dgxcloud.spec import Blob
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
-from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, rank_logs
+from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
-from nemo_run.core.execution.shared.service_names import mark_in, service_name
-from nemo_run.core.execution.shared.shipping import job_archive, packages
-from nemo_run.core.files import read_object, write_json
+from nemo_run.core.execution.shared.service_names import folder_there, mark_in, service_name
+from nemo_run.core.execution.shared.shipping import Package, job_packages, shared_packages
+from nemo_run.core.execution.shared.timestamps import seconds
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.rest import Pieces
 from nemo_run.errors import ExecutorError
@@ -84,68 +83,62 @@ class DGXCloudBackend:
             raise ExecutorError(
                 f"job {request.job_id!r}: the dgxcloud engine needs a DGXCloudExecutor, not {executor!r}"
             )
-        folder = volume_folder(executor.pvc_nemo_run_dir, get_nemorun_home(), request.directory)
+        folder = folder_there(executor.pvc_nemo_run_dir, get_nemorun_home(), request.directory)
         if not PLAIN_PATH.match(folder):
             raise ExecutorError(f"job {request.job_id!r}: its folder {folder!r} must be a path of plain characters")
         spec = bodies.job_spec(executor, request, folder)
         return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
 
     def describe(self, plan: Plan) -> str:
-        """The request that creates the workload, and the script that it runs; values of secrets masked."""
+        """Return the request that creates the workload, and the script that it runs; values of secrets masked."""
         return bodies.describe(plan.connection["base_url"], _name(plan, 1), plan.spec)
 
     def handle(self, plan: Plan, attempt: int) -> str:
-        """Kind and name of the attempt's workload, and the attempt's folder here."""
+        """Return kind and name of the attempt's workload, and the attempt's folder here."""
         return f"{_SCHEME}{plan.spec['kind']}/{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
     # submitting
 
     def preflight(self, plans: Sequence[Plan]) -> None:
-        """See to it that the service knows us and the project, and that code is on the volume."""
+        """Check that the service knows the client and the project, and bring code to the volume."""
         extras.require(("httpx",), "dgxcloud", "DGXCloudExecutor")
         find_secret(self._base_url, self._client_id)
         self.client.project()
         keep_secret(self._base_url, self._client_id)
         for plan in plans:
-            self.volume.provide(plan.spec["base"], list(_shared(plan).values()))
+            self.volume.provide(plan.spec["base"], list(shared_packages(plan).values()))
 
     def submit(self, plan: Plan, attempt: int) -> str:
         """Create the workload of an attempt."""
         spec, handle = plan.spec, self.handle(plan, attempt)
-        script, blobs = _own(plan)
-        shared = _shared(plan)
-        self.volume.provide(spec["base"], list(shared.values()))
-        first = self.volume.inline(spec["base"], blobs)
+        script, own = _own(plan)
+        self.volume.provide(spec["base"], list(shared_packages(plan).values()))
+        first = self.volume.inline(spec["base"], own)
         if not first:
-            self.volume.provide(spec["base"], blobs)
+            self.volume.provide(spec["base"], own)
         path = f"{bodies.packages_folder(spec['base'])}/{script.name}"
         command, args = bodies.run_command(path, attempt, first)
         project = self.client.project()
         body = bodies.creation(_name(plan, attempt), project, spec["workload"], command, args, spec["env"])
-        self._submitted(plan, handle, self.client.create(spec["kind"], body))
+        _note_submission(plan, attempt, self.client.create(spec["kind"], body))
         return handle
 
-    def _submitted(self, plan: Plan, handle: str, workload: Mapping[str, Any]) -> None:
-        """Write down what is to be known of an attempt that the service has."""
-        workload_id = workload.get("workloadId") or workload.get("id")
-        _write(handle, {"folder": plan.spec["folder"], "nodes": plan.spec["nodes"], "id": workload_id})
-
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if the service has its workload; if not, nobody is left who would create it."""
+        """Return the attempt's handle if the service has its workload."""
         handle = self.handle(plan, attempt)
-        if _exit_file(handle).exists():
+        if AttemptFolder.of(plan, attempt).has_ended:
             return handle
         workload = self.client.find(_name_in(handle))
         if workload is None:
             return None
-        self._submitted(plan, handle, workload)
+        _note_submission(plan, attempt, workload)
         return handle
 
     # following
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
-        found = {handle: _recorded(handle) for handle in handles}
+        """Return the status of all these attempts; the engine is asked, once, for those that have not ended."""
+        found = {handle: _folder(handle).recorded() for handle in handles}
         marks = {mark_in(_name_in(handle)) for handle, status in found.items() if status is None}
         there = {name: workload for mark in marks for name, workload in self.client.listed(mark).items()}
         for handle in [handle for handle, status in found.items() if status is None]:
@@ -164,7 +157,7 @@ class DGXCloudBackend:
         return TaskStatus(state, reason=reason, started=started, node=node)
 
     def _where(self, handle: str, workload: Mapping[str, Any]) -> tuple[float | None, str]:
-        """Since when an attempt runs, and on which node its first pod."""
+        """Return since when an attempt runs, and on which node its first pod."""
         if handle not in self._running:
             started, node = _start(self.client.pods(workload["id"]))
             if started is None:
@@ -173,29 +166,22 @@ class DGXCloudBackend:
         return self._running[handle]
 
     def _record_end(self, handle: str, workload: Mapping[str, Any], state: JobState, reason: str) -> TaskStatus:
-        """Write down how an attempt ended; whoever asks later need not ask the service."""
-        folder, asked = _folder(handle), (_folder(handle) / "cancel").exists()
+        """Write down how an attempt ended, so that the service need not be asked later."""
+        folder = _folder(handle)
         started, node = self._where(handle, workload)
         ended = seconds(workload.get("completedAt") or workload.get("phaseUpdatedAt")) or time.time()
         code, why = (0, "") if state is JobState.SUCCEEDED else self._exit_code(handle, workload)
-        cancelled = state is JobState.CANCELLED or (asked and state is JobState.FAILED)
-        if cancelled:
-            reason = "cancelled" if asked else "; ".join(filter(None, ["stopped by somebody else", reason]))
-        end = {
-            "exit_code": code,
-            "reason": reason if cancelled else why or ("" if code else reason),
-            "cancelled": cancelled,
-            "started": started if started is not None else ended,
-            "ended": max(ended, started or ended),
-            "node": node,
-        }
-        if folder.is_dir():
-            write_json(_exit_file(handle), end)
-        return final_status(end)
+        if state is JobState.CANCELLED or (folder.is_cancelled and state is JobState.FAILED):
+            said = "; ".join(filter(None, ["stopped by somebody else", reason]))
+            state, reason = JobState.CANCELLED, "cancelled" if folder.is_cancelled else said
+        else:
+            reason = why or ("" if code else reason)
+        begun = ended if started is None else started
+        return folder.write_end(TaskStatus(state, code, reason, begun, max(ended, begun), node))
 
     def _exit_code(self, handle: str, workload: Mapping[str, Any]) -> tuple[int | None, str]:
-        """Exit code of the node that failed first, for which the others were ended; and why, where that is known."""
-        known = _submission(handle)
+        """Return the exit code of the node that failed first, and why, where that is known."""
+        known = _folder(handle).submission()
         if self._mounted and known:
             ends = [_end_of_node(self._files(handle, known), node) for node in range(known["nodes"])]
         else:
@@ -209,27 +195,28 @@ class DGXCloudBackend:
         return first.code, first.why
 
     def _missing(self, handle: str) -> TaskStatus:
-        if recorded := _recorded(handle):  # somebody else has recorded its end meanwhile
+        folder = _folder(handle)
+        if recorded := folder.recorded():  # somebody else has recorded its end meanwhile
             return recorded
-        known = _submission(handle)
+        known = _folder(handle).submission()
         if not known:
             return TaskStatus(JobState.UNKNOWN, reason="DGX Cloud has not heard of it")
         if workload := self.client.get(_kind_in(handle), known["id"]):  # which the list has not got yet
             return self._status(handle, {"id": known["id"], **workload})
-        asked = (_folder(handle) / "cancel").exists()
+        asked = folder.is_cancelled
         reason = "cancelled, and its workload was deleted" if asked else "its workload was deleted by somebody else"
         state = JobState.CANCELLED if asked else JobState.FAILED
         return TaskStatus(state, reason=reason, ended=time.time(), lost=not asked)
 
     def cancel(self, handles: Iterable[str]) -> None:
-        """Suspend the workloads that have not ended: their tasks are asked to end, and have the time that pods have."""
-        handles = [handle for handle in handles if _folder(handle).is_dir() and not _exit_file(handle).exists()]
-        for handle in handles:
+        """Suspend the workloads that have not ended, which asks their tasks to end."""
+        for handle, folder in ((handle, _folder(handle)) for handle in handles):
+            if folder.has_ended or not folder.path.is_dir():
+                continue
             workload = self.client.find(_name_in(handle))
             if workload is None or bodies.phase_state(workload)[0].is_final:
                 continue
-            if not (_folder(handle) / "cancel").exists():
-                write_json(_folder(handle) / "cancel", {"at": time.time()})
+            folder.request_cancel()
             self.client.suspend(_kind_in(handle), workload["id"])
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
@@ -240,8 +227,8 @@ class DGXCloudBackend:
     # logs and files
 
     def ranks(self, handle: str) -> list[int]:
-        """Ranks, or nodes where there are several, that have a log of their own."""
-        known = _submission(handle)
+        """Return the ranks, or nodes where there are several, that have a log of their own."""
+        known = _folder(handle).submission()
         if not known:
             return []
         if known["nodes"] > 1:
@@ -249,13 +236,14 @@ class DGXCloudBackend:
         return sorted(rank_logs(self._files(handle, known)))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one rank or node of it."""
-        if _submission(handle):
+        """Return the log of an attempt, or of one rank or node of it."""
+        folder = _folder(handle)
+        if folder.submission():
             return self._open_log(handle, rank, tail)
-        return LogToCome(lambda: self._open_log(handle, rank, tail) if _submission(handle) else None)
+        return LogToCome(lambda: self._open_log(handle, rank, tail) if folder.submission() else None)
 
     def _open_log(self, handle: str, rank: int | None, tail: int | None) -> LogReader:
-        known = _submission(handle)
+        known = _folder(handle).submission()
         nodes, files = known["nodes"], self._files(handle, known)
         if self._mounted or (files / "fetched").exists():
             return open_files(files, nodes, rank, tail)
@@ -263,12 +251,13 @@ class DGXCloudBackend:
         return merged({node: PodLog(source, node, tail) for node in which_nodes(nodes, rank)})
 
     def _files(self, handle: str, known: Mapping[str, Any]) -> Path:
-        """Where the files of an attempt are on this machine, or will be."""
-        return Path(known["folder"], "attempts", _folder(handle).name) if self._mounted else _folder(handle)
+        """Return where the files of an attempt are on this machine, or will be."""
+        folder = _folder(handle).path
+        return Path(known["folder"], "attempts", folder.name) if self._mounted else folder
 
     def fetch_files(self, handle: str, *others: str) -> Path:
         """Bring what an ended attempt left in its folder on the volume here, and ``others`` of its job's folder."""
-        folder, known = _folder(handle), _submission(handle)
+        folder, known = _folder(handle).path, _folder(handle).submission()
         if known and (others or not (folder / "fetched").exists()):
             self.volume.fetch(known["folder"], [f"attempts/{folder.name}", *others], folder.parent.parent)
             (folder / "fetched").touch(mode=0o600)
@@ -306,7 +295,7 @@ class _Source:
         self._namespace = ""
 
     def pod(self, node: int) -> str | None:
-        """Name of the pod of a node; nodes are in the order of their pods."""
+        """Return the name of the pod of a node; nodes are in the order of their pods."""
         client = self._backend.client
         workload = client.find(_name_in(self._handle))
         if workload is None:
@@ -315,36 +304,34 @@ class _Source:
         pods = client.pods(workload["id"])
         return str(pods[node]["name"]) if node < len(pods) else None
 
-    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
-        """What a pod has written."""
-        return self._backend.client.pod_log(self._namespace, pod, follow=follow)
+    def so_far(self, pod: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod has written."""
+        return self._backend.client.pod_log(self._namespace, pod)
+
+    def follow(self, pod: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod writes, until it ends."""
+        return self._backend.client.follow_pod_log(self._namespace, pod)
 
     def has_ended(self) -> bool:
-        """Whether the attempt has ended."""
+        """Return whether the attempt has ended."""
         return self._backend.states([self._handle])[self._handle].state.is_final
 
     def files(self) -> Path:
-        """The files of the attempt, which has ended."""
+        """Return the files of the attempt, which has ended."""
         return self._backend.fetch_files(self._handle)
 
 
 # --- names, folders and records ----------------------------------------------------------------------------------
 
 
-def _own(plan: Plan) -> tuple[Blob, list[Blob]]:
-    """The script of a job, and all that has to be on the volume for this job alone."""
-    spec, shared = plan.spec, _shared(plan)
-    folder = bodies.packages_folder(spec["base"])
-    blobs = {} if spec["folder"] == plan.directory else {"job": Blob.of("job", job_archive(plan.directory), ".tar.gz")}
-    files = {name: f"{folder}/{blob.name}" for name, blob in {**blobs, **shared}.items()}
-    script = Blob.of("run", bodies.run_script(spec, files).encode("utf-8", "surrogateescape"), ".sh")
-    return script, [*blobs.values(), script]
-
-
-def _shared(plan: Plan) -> dict[str, Blob]:
-    """What a job shares with others."""
-    found = packages(plan.spec["code_archive"], runner=plan.spec["runner"])
-    return {name: Blob(package.name, package.path.read_bytes()) for name, package in found.items()}
+def _own(plan: Plan) -> tuple[Package, list[Package]]:
+    """Return the script of a job, and all that has to be on the volume for this job alone."""
+    spec, found = plan.spec, job_packages(plan)
+    if spec["folder"] == plan.directory:  # its files are there
+        del found["job"]
+    files = {what: f"{bodies.packages_folder(spec['base'])}/{package.name}" for what, package in found.items()}
+    script = Package.of("run", bodies.run_script(spec, files).encode("utf-8", "surrogateescape"), ".sh")
+    return script, [*(package for what, package in found.items() if what == "job"), script]
 
 
 def _name(plan: Plan, attempt: int) -> str:
@@ -359,26 +346,14 @@ def _name_in(handle: str) -> str:
     return handle.removeprefix(_SCHEME).split("/", 2)[1]
 
 
-def _folder(handle: str) -> Path:
-    return Path("/" + handle.removeprefix(_SCHEME).split("/", 2)[2])
+def _folder(handle: str) -> AttemptFolder:
+    return AttemptFolder(Path("/" + handle.removeprefix(_SCHEME).split("/", 2)[2]))
 
 
-def _exit_file(handle: str) -> Path:
-    return _folder(handle) / "exit.json"
-
-
-def _write(handle: str, doc: dict[str, Any]) -> None:
-    _folder(handle).mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(_folder(handle) / "workload.json", doc)
-
-
-def _submission(handle: str) -> dict[str, Any]:
-    return read_object(_folder(handle) / "workload.json") or {}
-
-
-def _recorded(handle: str) -> TaskStatus | None:
-    end = read_object(_exit_file(handle))
-    return final_status(end) if end else None
+def _note_submission(plan: Plan, attempt: int, workload: Mapping[str, Any]) -> None:
+    workload_id = workload.get("workloadId") or workload.get("id")
+    folder = AttemptFolder.of(plan, attempt)
+    folder.note_submission(folder=plan.spec["folder"], nodes=plan.spec["nodes"], id=workload_id)
 
 
 def _start(pods: Iterable[Mapping[str, Any]]) -> tuple[float | None, str]:
@@ -399,7 +374,7 @@ class _End:
 
 
 def _end_of_node(attempt: Path, node: int) -> _End | None:
-    """How a node ended, from the file that it left."""
+    """Return how a node ended, from the file that it left."""
     try:
         code, _, when = (attempt / (f"end.{node}" if node else "end")).read_text().split()
     except (OSError, ValueError):
@@ -408,7 +383,7 @@ def _end_of_node(attempt: Path, node: int) -> _End | None:
 
 
 def _end_of_pod(pod: Mapping[str, Any] | None) -> _End | None:
-    """How a node ended, from what the cluster says of its pod."""
+    """Return how a node ended, from what the cluster says of its pod."""
     for status in ((pod or {}).get("status") or {}).get("containerStatuses", []):
         if ended := (status.get("state") or {}).get("terminated"):
             why = str(ended.get("message") or "").strip()

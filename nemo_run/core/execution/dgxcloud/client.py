@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -42,7 +41,7 @@ def remember_secret(base_url: str, client_id: str, secret: str) -> None:
 
 
 def keep_secret(base_url: str, client_id: str) -> None:
-    """Keep the secret for processes that look after the jobs later, in a file that only its owner can read."""
+    """Keep the secret for later processes, in a file that only its owner can read."""
     secret = _secrets.get((base_url, client_id))
     path = _secrets_file()
     kept = _kept_secrets(path)
@@ -53,7 +52,7 @@ def keep_secret(base_url: str, client_id: str) -> None:
 
 
 def find_secret(base_url: str, client_id: str) -> str:
-    """The secret of a client: from its executor, the environment, or the file of an earlier process.
+    """Return the secret of a client: from its executor, the environment, or the file of an earlier process.
 
     Raises:
         ExecutorError: It is not known.
@@ -117,7 +116,7 @@ class DGXCloudClient:
     # who we are
 
     def token_source(self) -> Callable[[], str]:
-        """Gives bearer tokens that are good for a while; never again one that it gave before."""
+        """Return a function that gives bearer tokens, never again one that it gave before."""
         given = ""
 
         def token() -> str:
@@ -144,7 +143,7 @@ class DGXCloudClient:
         self._token_end = time.monotonic() + max(lifetime - _EARLY, lifetime / 2)
 
     def project(self) -> dict[str, Any]:
-        """The project, with its ``id`` and ``clusterId``.
+        """Return the project, with its ``id`` and ``clusterId``.
 
         Raises:
             ExecutorError: There is none of this name.
@@ -176,13 +175,13 @@ class DGXCloudClient:
         return dict(made or self.find(name) or {})
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """A workload by its name."""
+        """Return a workload by its name."""
         found = self._list(filter_by=f"name=={name}")
         same = [workload for workload in found if workload["name"] == name]
         return same[-1] if same else None
 
     def listed(self, mark: str) -> dict[str, dict[str, Any]]:
-        """All workloads with this mark in their names, by name; the answer may be some seconds old."""
+        """Return all workloads with this mark in their names, by name; the answer may be some seconds old."""
         with self._lock:
             known = self._lists.setdefault(mark, _List())
             if known.is_old():
@@ -190,7 +189,7 @@ class DGXCloudClient:
             return known.workloads
 
     def forget_lists(self) -> None:
-        """Something was changed: ask again."""
+        """Forget the lists, as something was changed."""
         with self._lock:
             for known in self._lists.values():
                 known.forget()
@@ -201,7 +200,7 @@ class DGXCloudClient:
         return [workload for page in pages for workload in (page or {}).get("workloads", [])]
 
     def get(self, kind: str, workload_id: str) -> dict[str, Any] | None:
-        """One workload as it is now; ``None`` where it is gone."""
+        """Return one workload as it is now; ``None`` where it is gone."""
         answer = self._api.get(f"workloads/{kind}/{workload_id}", absent=(404, 410))
         return dict(answer) if answer else None
 
@@ -216,19 +215,19 @@ class DGXCloudClient:
         self.forget_lists()
 
     def pods(self, workload_id: str) -> list[dict[str, Any]]:
-        """The pods of a workload, in the order of their names."""
+        """Return the pods of a workload, in the order of their names."""
         answer = self._api.get(f"workloads/{workload_id}/pods", absent=(404, 410)) or {}
         return sorted(answer.get("pods", []), key=lambda pod: _natural(pod["name"]))
 
     def namespace(self, workload_id: str) -> str:
-        """The namespace of a workload's pods."""
+        """Return the namespace of a workload's pods."""
         workload = self._api.get(f"workloads/{workload_id}", absent=(404, 410)) or {}
         return namespace_of(workload, self.project())
 
     # pods, as the cluster knows them
 
     def pod(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """A pod with its status; ``None`` where it is gone, or cannot be asked for."""
+        """Return a pod with its status; ``None`` where it is gone, or cannot be asked for."""
         if not self.has_cluster_api:
             return None
         try:
@@ -237,21 +236,28 @@ class DGXCloudClient:
             return None
         return dict(answer) if answer else None
 
-    def pod_log(self, namespace: str, name: str, *, follow: bool) -> AbstractContextManager[Pieces]:
-        """What a pod has written, byte for byte; with ``follow``, as it comes, until the pod ends."""
+    def pod_log(self, namespace: str, name: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod has written so far, byte for byte."""
+        return self._kube.stream(self._log_path(namespace, name))
+
+    def follow_pod_log(self, namespace: str, name: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod writes, byte for byte, as it comes, until the pod ends."""
+        return self._kube.stream(self._log_path(namespace, name), {"follow": "true"})
+
+    def _log_path(self, namespace: str, name: str) -> str:
         if not self.has_cluster_api:
             raise ExecutorError("logs are read through kube_apiserver_url of the DGXCloudExecutor, which is not given")
-        return self._kube.stream(f"{_pod_path(namespace, name)}/log", {"follow": "true"} if follow else None)
+        return f"{_pod_path(namespace, name)}/log"
 
     def pod_proxy_url(self, namespace: str, name: str, port: int) -> str:
-        """Where the cluster passes on what is for a port of a pod; wants a token of :meth:`token_source`."""
+        """Return where the cluster passes on what is for a port of a pod; wants a token of :meth:`token_source`."""
         return f"{self._kube.base_url}/{_pod_path(namespace, name)}:{port}/proxy"
 
     def whole_log(self, namespace: str, name: str) -> bytes:
-        """All that a pod that has ended has written; not much."""
+        """Return all that a pod that has ended has written; not much."""
         for again in (True, True, False):
             try:
-                with self.pod_log(namespace, name, follow=False) as pieces:
+                with self.pod_log(namespace, name) as pieces:
                     return b"".join(pieces)
             except EngineUnreachableError:  # it broke off in the middle
                 if not again:
@@ -286,7 +292,7 @@ def _phases(workloads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _next_page(page: Any) -> dict[str, Any] | None:
-    """What asks for the page after this one: ``next`` is its offset, or, of some services, its address."""
+    """Return what asks for the page after this one: ``next`` is its offset, or, of some services, its address."""
     following = (page or {}).get("next")
     if following in (None, "", 0):
         return None
@@ -308,28 +314,12 @@ def _pod_path(namespace: str, name: str) -> str:
 
 
 def namespace_of(workload: Mapping[str, Any], project: Mapping[str, Any]) -> str:
-    """The namespace of a workload's pods."""
+    """Return the namespace of a workload's pods."""
     return str(workload.get("namespace") or f"runai-{project['name']}")
 
 
-def seconds(timestamp: str | None) -> float | None:
-    """Seconds since the epoch of a time stamp.
-
-    >>> seconds("1970-01-01T00:00:01.5Z"), seconds(None)
-    (1.5, None)
-    """
-    if not timestamp:
-        return None
-    text = timestamp.replace("Z", "+00:00")
-    head, dot, rest = text.partition(".")
-    if dot:  # Python 3.10 reads six digits only
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        text = f"{head}.{digits[:6]:0<6}{rest[len(digits) :]}"
-    return datetime.fromisoformat(text).timestamp()
-
-
 def in_parallel(work: Callable[[str], T], on: Iterable[str], at_once: int) -> list[T]:
-    """Do the same with several things, so many at once; the first error is raised when none is worked on any more."""
+    """Do the same with several things, so many at once; the first error is raised at the end."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="nemo-run dgxcloud") as pool:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from nemo_run.core.execution.shared.attempt_files import open_log
+from nemo_run.core.execution.shared.follower import Follower
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, tail_offset
 from nemo_run.core.rest import Pieces
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -22,25 +20,24 @@ from nemo_run.errors import EngineUnreachableError, ExecutorError
 _WAIT = 0.2  # seconds in which something new may come from a pod that runs
 _FIRST = 60.0  # seconds in which the answer begins, or the rest comes of what has ended
 _AGAIN = 1.0  # seconds before a pod is looked for, or a broken connection is made, again
-_PIECES = 64  # that wait to be read; the pod's log is read no faster than we are
 _BLOCK = 1 << 18
 _NOT_THERE = re.compile(r": (400|404) ")  # it waits to start, or is gone
 
 
 def node_log(attempt: Path, node: int) -> Path:
-    """The file with what one node wrote."""
+    """Return the file with what one node wrote."""
     return attempt / (f"log.{node}" if node else "log")
 
 
 def open_files(attempt: Path, nodes: int, rank: int | None, tail: int | None) -> LogReader:
-    """The log of an attempt, or of one rank or node of it, from its files."""
+    """Return the log of an attempt, or of one rank or node of it, from its files."""
     if nodes == 1:
         return open_log(attempt, rank, tail)
     return merged({node: FileLog(node_log(attempt, node), tail) for node in which_nodes(nodes, rank)})
 
 
 def which_nodes(nodes: int, rank: int | None) -> Sequence[int]:
-    """The nodes whose logs are wanted.
+    """Return the nodes whose logs are wanted.
 
     Raises:
         ExecutorError: There is no such node.
@@ -60,7 +57,7 @@ class LogToCome:
         self._log: LogReader | None = None
 
     def read(self) -> bytes:
-        """The next piece; empty while there is no log."""
+        """Return the next piece; empty while there is no log."""
         if self._log is None:
             self._log = self._opened()
         return self._log.read() if self._log else b""
@@ -75,15 +72,19 @@ class Source(Protocol):
     """An attempt whose log is read."""
 
     def pod(self, node: int) -> str | None:
-        """Name of the pod of a node, where there is one now."""
+        """Return the name of the pod of a node, where there is one now."""
         ...
 
-    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
-        """What a pod has written; with ``follow``, until it ends."""
+    def so_far(self, pod: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod has written."""
+        ...
+
+    def follow(self, pod: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod writes, until it ends."""
         ...
 
     def has_ended(self) -> bool:
-        """Whether the attempt has ended."""
+        """Return whether the attempt has ended."""
         ...
 
     def files(self) -> Path:
@@ -91,23 +92,10 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _End:
-    """The end of what a pod tells.
-
-    Attributes:
-        complete: It is all that the pod has written.
-        error: Why it could not be asked.
-    """
-
-    complete: bool = False
-    error: Exception | None = None
-
-
 class PodLog:
     """What one node writes: from its pod while that is there, then from the files of the attempt.
 
-    A thread follows the pod. Where its connection breaks, another is made, and what came before is passed over.
+    Where the connection to the pod breaks, another is made, and what came before is passed over.
     """
 
     def __init__(self, source: Source, node: int, tail: int | None) -> None:
@@ -119,118 +107,103 @@ class PodLog:
             tail: Begin with the last so many lines.
         """
         self._source, self._node, self._tail = source, node, tail
-        self._arrived: queue.Queue[bytes | _End] = queue.Queue(_PIECES)
-        self._thread: threading.Thread | None = None
-        self._closed, self._connected = threading.Event(), threading.Event()
+        self._follower: Follower | None = None
+        self._connected = threading.Event()
+        self._is_whole = False  # all that the pod has written was received
         self._offsets: dict[str, int] = {}  # by pod: how much of it has arrived here
         self._pieces: Pieces | None = None
         self._rest: LogReader | None = None
         self._again = 0.0
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
+        """Return the next piece; empty where there is nothing new now."""
         if self._rest is not None:
             return self._rest.read()
-        if self._thread is None:
+        if self._follower is None:
             if time.monotonic() < self._again and not self._source.has_ended():
                 return b""
-            self._thread = threading.Thread(target=self._follow, name=f"log of node {self._node}", daemon=True)
-            self._thread.start()
-        arrived = self._next()
-        if isinstance(arrived, bytes):
-            return arrived
-        self._thread, self._again = None, time.monotonic() + _AGAIN
-        if arrived.error:
-            raise arrived.error
+            self._follower = Follower(self._receive, f"log of node {self._node}")
+        follower = self._follower
+        piece = self._next(follower)
+        if piece or not follower.is_over:
+            return piece
+        self._follower, self._again = None, time.monotonic() + _AGAIN
+        if follower.error:
+            raise follower.error
         if not self._source.has_ended():
             return b""  # it has not begun, or is going to begin again
-        self._rest = _Nothing() if arrived.complete else self._files()
+        self._rest = _Nothing() if self._is_whole else self._files()
         return self._rest.read()
 
     def close(self) -> None:
         """Follow no longer."""
-        self._closed.set()
+        if self._follower is not None:
+            self._follower.close()
         if self._pieces is not None:
             self._pieces.cut()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._arrived.get_nowait()
         if self._rest is not None:
             self._rest.close()
 
-    def _next(self) -> bytes | _End:
-        """What arrives next; the thread has time to connect, and to bring the rest where the attempt has ended."""
+    def _next(self, follower: Follower) -> bytes:
+        """Return what arrives next; leave the thread time to connect, and to bring the rest of an ended attempt."""
         deadline = time.monotonic() + _FIRST
         while True:
             connected = self._connected.is_set()
-            try:
-                return self._arrived.get(timeout=_WAIT)
-            except queue.Empty:
-                if time.monotonic() > deadline or (connected and not self._source.has_ended()):
-                    return b""
+            piece = follower.read(_WAIT)
+            if piece or follower.is_over or time.monotonic() > deadline:
+                return piece
+            if connected and not self._source.has_ended():
+                return b""
 
     def _files(self) -> LogReader:
-        """What the pods did not tell before they were gone."""
+        """Return what the pods did not tell before they were gone."""
         path, at = node_log(self._source.files(), self._node), sum(self._offsets.values())
         return FileLog(path, self._tail) if not at and self._tail is not None else _FileFrom(path, at)
 
     # in the thread
 
-    def _follow(self) -> None:
-        while not self._closed.is_set():
-            end = _End()
+    def _receive(self, closed: threading.Event) -> Generator[bytes, None, None]:
+        while not closed.is_set():
             try:
-                end = _End(complete=self._follow_pod())
-            except EngineUnreachableError as e:
-                if self._connected.is_set():
-                    self._closed.wait(_AGAIN)
-                    continue
-                end = _End(error=e)
+                self._is_whole = yield from self._receive_from_pod()
+            except EngineUnreachableError:
+                if not self._connected.is_set():
+                    raise
+                closed.wait(_AGAIN)
             except ExecutorError as e:
                 if not _NOT_THERE.search(str(e)):
-                    end = _End(error=e)
-            self._put(end)
-            return
+                    raise
+                return
+            else:
+                return
 
-    def _follow_pod(self) -> bool:
-        """Pass on all that the pod writes; whether that is all that there is."""
+    def _receive_from_pod(self) -> Generator[bytes, None, bool]:
+        """Give all that the pod writes; whether there was a pod."""
         pod = self._source.pod(self._node)
         if pod is None:
             return False
         if self._tail is not None and pod not in self._offsets:
-            self._pass_tail(pod, self._tail)
-        with self._source.stream(pod, follow=True) as pieces:
+            yield from self._receive_tail(pod, self._tail)
+        with self._source.follow(pod) as pieces:
             self._pieces = pieces
             skip = self._offsets.setdefault(pod, 0)
             self._connected.set()
             for piece in pieces:
                 new, skip = piece[skip:], max(skip - len(piece), 0)
-                if new and not self._put(new):
-                    return False
                 self._offsets[pod] += len(new)
+                yield new
         return True
 
-    def _pass_tail(self, pod: str, lines: int) -> None:
+    def _receive_tail(self, pod: str, lines: int) -> Generator[bytes, None, None]:
         with tempfile.TemporaryFile() as file:
-            with self._source.stream(pod, follow=False) as pieces:
+            with self._source.so_far(pod) as pieces:
                 for piece in pieces:
                     file.write(piece)
             file.flush()
-            size = file.tell()
+            self._offsets[pod] = file.tell()
             file.seek(tail_offset(file.fileno(), lines))
             while piece := file.read(_BLOCK):
-                self._put(piece)
-        self._offsets[pod] = size
-
-    def _put(self, what: bytes | _End) -> bool:
-        """Hand something over, once there is room; not when nobody wants it any more."""
-        while not self._closed.is_set():
-            try:
-                self._arrived.put(what, timeout=_WAIT)
-            except queue.Full:
-                continue
-            return True
-        return False
+                yield piece
 
 
 class _FileFrom:
@@ -242,7 +215,7 @@ class _FileFrom:
             self._file.seek(at)
 
     def read(self) -> bytes:
-        """The next piece."""
+        """Return the next piece."""
         return self._file.read(_BLOCK) if self._file else b""
 
     def close(self) -> None:
@@ -255,8 +228,8 @@ class _Nothing:
     """A log of which all has been read."""
 
     def read(self) -> bytes:
-        """Nothing."""
+        """Return nothing."""
         return b""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Executor
-from nemo_run.core.execution.shared.service_names import experiment_mark
+from nemo_run.core.execution.shared.checks import check_at_least, check_image, check_json
+from nemo_run.core.execution.shared.service_names import folder_there
 from nemo_run.errors import ExecutorError
 
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.,+@=/-]*\Z")
@@ -60,7 +59,7 @@ class DGXCloudOptions(Executor):
     MAX_ARGS_CHARS: int = 9500
 
     def connection(self) -> dict[str, Any]:
-        """How to reach the service, as plain JSON values and without the secret."""
+        """Return how to reach the service, as plain JSON values and without the secret."""
         return {
             "base_url": self.base_url.rstrip("/"),
             "kube_apiserver_url": self.kube_apiserver_url,
@@ -72,11 +71,11 @@ class DGXCloudOptions(Executor):
         }
 
     def nnodes(self) -> int:
-        """Number of nodes."""
+        """Return the number of nodes."""
         return self.nodes
 
     def nproc_per_node(self) -> int:
-        """Processes on each node: one for each GPU, where there are any."""
+        """Return the processes on each node: one for each GPU, where there are any."""
         return self.gpus_per_node or self.nprocs_per_node or 1
 
     def check(self) -> None:
@@ -87,17 +86,13 @@ class DGXCloudOptions(Executor):
             value = getattr(self, name)
             if not re.match(r"https?://[^\s/]+", value) and (value or name == "base_url"):
                 raise ExecutorError(f"{where}.{name}={value!r} is not an address; write https://HOST/…")
-        if not self.container_image or self.container_image.split() != [self.container_image]:
-            raise ExecutorError(f"{where}.container_image: {self.container_image!r} is not the name of an image")
-        if self.nodes < 1 or self.gpus_per_node < 0:
-            raise ExecutorError(f"{where}: nodes={self.nodes} and gpus_per_node={self.gpus_per_node} cannot be had")
+        check_image(f"{where}.container_image", self.container_image)
+        check_at_least(f"{where}.nodes", self.nodes, 1)
+        check_at_least(f"{where}.gpus_per_node", self.gpus_per_node, 0)
         if not 1000 <= self.MAX_ARGS_CHARS <= 10_000:
             raise ExecutorError(f"{where}.MAX_ARGS_CHARS={self.MAX_ARGS_CHARS}; it is from 1000 to 10000")
-        for name, value in (("custom_spec", self.custom_spec), ("pvcs", self.pvcs)):
-            try:
-                json.dumps(value)
-            except (TypeError, ValueError) as e:
-                raise ExecutorError(f"{where}.{name} must be values that JSON can hold: {e}") from None
+        check_json(f"{where}.custom_spec", self.custom_spec)
+        check_json(f"{where}.pvcs", self.pvcs)
         self._check_volume()
 
     def _check_volume(self) -> None:
@@ -112,20 +107,11 @@ class DGXCloudOptions(Executor):
             )
 
     def get_launcher_prefix(self) -> list[str] | None:
-        """Profiler arguments that the launcher wants before the command; its files go to the job's folder."""
+        """Return the profiler arguments that go before the command; its files go to the job's folder."""
         return self.get_launcher().get_nsys_prefix(profile_dir=self.pvc_job_dir or "/nemo_run")
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
-        """Tell the executor which job it is for."""
+        """Note which job the executor is for."""
         super().assign(exp_id, exp_dir, task_id, task_dir)
         self._check_volume()
-        self.pvc_job_dir = volume_folder(self.pvc_nemo_run_dir, get_nemorun_home(), self.job_dir)
-
-
-def volume_folder(base: str, home: str, directory: str) -> str:
-    """The folder on the volume of a job, by its folder in the store."""
-    path = Path(directory)
-    try:
-        return posixpath.join(base, path.relative_to(home).as_posix())
-    except ValueError:  # a store elsewhere
-        return posixpath.join(base, "experiments", experiment_mark(path.parent.as_posix()), path.parent.name, path.name)
+        self.pvc_job_dir = folder_there(self.pvc_nemo_run_dir, get_nemorun_home(), self.job_dir)

@@ -20,6 +20,7 @@ from nemo_run.core.execution.dgxcloud.client import namespace_of
 from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
+from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.core.files import folder_name, make_folder, read_json, write_text
 from nemo_run.core.ray import follower
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from nemo_run.core.execution.jobs import Plan
 
 _GONE_WITHIN = 300.0  # seconds for a workload to end or to be gone
-_PAUSE = 0.5
 _END = {
     JobState.SUCCEEDED: ClusterState.STOPPED,
     JobState.CANCELLED: ClusterState.STOPPED,
@@ -88,12 +88,12 @@ class DGXCloudRay:
     """Clusters on DGX Cloud."""
 
     def place(self, executor: ClusterExecutor) -> str:
-        """The service and the project."""
+        """Return the service and the project."""
         executor = _executor(ClusterSpec("", executor))
         return f"{executor.base_url.rstrip('/')} {executor.project_name}"
 
     def describe(self, spec: ClusterSpec) -> str:
-        """The request that creates the workload, and the scripts that it runs."""
+        """Return the request that creates the workload, and the scripts that it runs."""
         with _backend(_executor(spec).connection(), spec) as backend:
             return f"{backend.describe(_plan(spec, backend))}\n\n# node.sh\n{_node_script(spec)}"
 
@@ -106,27 +106,18 @@ class DGXCloudRay:
             write_text(scripts / "node.sh", _node_script(spec))
             write_text(scripts / "follower.py", Path(follower.__file__).read_text())
             backend.preflight([plan])
-            self._make_room(backend, plan)
+            _make_room(backend, plan)
             attempt = int(time.time())  # no other machine's, on the volume that they share
             try:
                 handle = backend.submit(plan, attempt)
             except BaseException:
                 with contextlib.suppress(ExecutorError):
-                    self._make_room(backend, plan, also_living=True)
+                    _delete(backend, plan)
                 raise
             return _record(plan, handle)
 
-    @staticmethod
-    def _make_room(backend: DGXCloudBackend, plan: Plan, *, also_living: bool = False) -> None:
-        """See to it that the name is free where it was that of a cluster which has ended."""
-        name, kind, client = plan.spec["name"], plan.spec["kind"], backend.client
-        found = client.find(name)
-        if found is not None and (also_living or bodies.phase_state(found)[0].is_final):
-            client.delete(kind, found["id"])
-            _wait(lambda: client.find(name) is None, name)
-
     def find(self, spec: ClusterSpec) -> Record | None:
-        """A living workload of that name."""
+        """Return a living workload of that name."""
         with _backend(_executor(spec).connection(), spec) as backend:
             plan = _plan(spec, backend)
             found = backend.client.find(plan.spec["name"])
@@ -140,7 +131,7 @@ class DGXCloudRay:
             return _record(plan, handle) if handle else None
 
     def status(self, record: Record) -> ClusterStatus:
-        """How the cluster is: what the service says, and then what Ray says."""
+        """Return how the cluster is: what the service says, and then what Ray says."""
         with _backend(record["connection"]) as backend:
             job = backend.states([record["handle"]])[record["handle"]]
             wanted, details = record["nodes"], {"workload": record["name"]}
@@ -159,24 +150,24 @@ class DGXCloudRay:
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
-        """Through the Kubernetes API, which passes on what is for a port of a pod."""
+        """Give the dashboard, through the Kubernetes API, which passes on what is for a port of a pod."""
         with _backend(record["connection"]) as backend:
             yield _dashboard(backend, record)
 
     def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[None]:
-        """Not to be had: the service forwards no ports."""
+        """Raise :class:`~nemo_run.errors.ExecutorError`: the service forwards no ports."""
         raise ExecutorError(
             f"DGX Cloud forwards no ports to this machine; with kubectl: kubectl port-forward -n NAMESPACE "
             f"{record['name']}{'-worker-0' if record['nodes'] > 1 else '-0-0'} {port}:{target_port}"
         )
 
     def tail(self, record: Record, lines: int) -> str:
-        """What the head has written."""
+        """Return what the head has written."""
         with _backend(record["connection"]) as backend:
             return _log(backend, record["handle"], lines)
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
-        """What the head has left of its job on the volume, or :meth:`stop` of any."""
+        """Return what the head has left of its job on the volume, or :meth:`stop` of any."""
         folder = _attempt(record)
         stopped = folder / JOBS / f"{job}.json"
         details = read_json(stopped) if stopped.exists() else None
@@ -255,6 +246,22 @@ def _record(plan: Plan, handle: str) -> Record:
     }
 
 
+def _make_room(backend: DGXCloudBackend, plan: Plan) -> None:
+    """Delete the workload of a cluster of this name that has ended."""
+    found = backend.client.find(plan.spec["name"])
+    if found is not None and bodies.phase_state(found)[0].is_final:
+        _delete(backend, plan)
+
+
+def _delete(backend: DGXCloudBackend, plan: Plan) -> None:
+    """Delete the workload of a cluster, and wait until it is gone."""
+    name, client = plan.spec["name"], backend.client
+    found = client.find(name)
+    if found is not None:
+        client.delete(plan.spec["kind"], found["id"])
+        _wait(lambda: client.find(name) is None, name)
+
+
 # --- what runs -----------------------------------------------------------------------------------------------------
 
 
@@ -305,10 +312,8 @@ def _keep_jobs(backend: DGXCloudBackend, record: Record) -> None:
 
 
 def _wait(until: Callable[[], bool], name: str) -> None:
-    give_up = time.monotonic() + _GONE_WITHIN
-    while not until():
-        if time.monotonic() > give_up:
-            raise ExecutorError(
-                f"the workload {name} is not gone after {_GONE_WITHIN:g} s; see the service's own pages"
-            )
-        time.sleep(_PAUSE)
+    wait_until(
+        until,
+        lambda within: f"the workload {name} is not gone after {within:g} s; see the service's own pages",
+        within=_GONE_WITHIN,
+    )

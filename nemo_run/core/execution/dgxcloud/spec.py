@@ -11,15 +11,15 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.shared.manifests import literal
 from nemo_run.core.execution.shared.shell_words import word
-from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
+from nemo_run.core.execution.shared.shipping import Package, layout_script, needs_runner, relocated
 from nemo_run.core.masking import masked, masked_arguments
 
 TRAININGS, DISTRIBUTED, WORKSPACES = "trainings", "distributed", "workspaces"
@@ -53,33 +53,11 @@ PHASES = {
 }
 
 
-@dataclass(frozen=True)
-class Blob:
-    """Bytes that are to be on the volume; equal names mean equal content.
-
-    Attributes:
-        name: Name of the file, made from what is in it.
-        content: What is in it.
-    """
-
-    name: str
-    content: bytes
-
-    @classmethod
-    def of(cls, kind: str, content: bytes, suffix: str) -> Blob:
-        """A blob, named by its content.
-
-        >>> Blob.of("run", b"exit 0", ".sh").name
-        'run-c22995adc29757a99bc9242926a5d5b5.sh'
-        """
-        return cls(f"{kind}-{hashlib.sha256(content).hexdigest()[:32]}{suffix}", content)
-
-
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
 def helper_name(what: str, unique: str) -> str:
-    """Name of a short helper workload."""
+    """Return the name of a short helper workload."""
     return f"nemo-run-{what}-{unique}"[:LONGEST_NAME]
 
 
@@ -87,7 +65,7 @@ def helper_name(what: str, unique: str) -> str:
 
 
 def job_spec(options: DGXCloudOptions, request: TaskRequest, folder: str) -> dict[str, Any]:
-    """A job, less what is only known when it is submitted.
+    """Return a job, less what is only known when it is submitted.
 
     Args:
         options: Where it runs.
@@ -113,7 +91,7 @@ def job_spec(options: DGXCloudOptions, request: TaskRequest, folder: str) -> dic
 
 
 def command_inside(options: DGXCloudOptions, request: TaskRequest, folder: str) -> Command:
-    """The command as it is run there: its paths, its Python, its launcher."""
+    """Return the command as it is run there: its paths, its Python, its launcher."""
     command = relocated(request.command, request.directory, folder)
     several = options.nodes > 1
     layout = Layout(
@@ -129,7 +107,7 @@ def command_inside(options: DGXCloudOptions, request: TaskRequest, folder: str) 
 
 
 def workload_spec(options: DGXCloudOptions) -> dict[str, Any]:
-    """The ``spec`` of a workload, less its command and variables; ``custom_spec`` has the last word."""
+    """Return the ``spec`` of a workload, less its command and variables; ``custom_spec`` has the last word."""
     spec: dict[str, Any] = {
         "image": options.container_image,
         "compute": {"gpuDevicesRequest": options.gpus_per_node, "largeShmRequest": True},
@@ -149,9 +127,9 @@ def workload_spec(options: DGXCloudOptions) -> dict[str, Any]:
 def creation(
     name: str, project: Mapping[str, Any], spec: Mapping[str, Any], command: str, args: str, env: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The body that creates a workload."""
+    """Return the body that creates a workload."""
     given = spec.get("environmentVariables", [])
-    variables = [{"name": key, "value": as_pod_value(value)} for key, value in env.items()]
+    variables = [{"name": key, "value": literal(value)} for key, value in env.items()]
     return {
         "name": name,
         "useGivenNameAsPrefix": False,  # so that a second request of the same name is refused
@@ -161,25 +139,16 @@ def creation(
     }
 
 
-def as_pod_value(value: str) -> str:
-    """A value that arrives at a process as it is: Kubernetes expands ``$(NAME)`` and makes one of two dollars.
-
-    >>> as_pod_value("$(HOME) $$ $")
-    '$$(HOME) $$$$ $$'
-    """
-    return value.replace("$", "$$")
-
-
 # --- scripts -------------------------------------------------------------------------------------------------------
 
 
 def packages_folder(base: str) -> str:
-    """Where the blobs lie on the volume."""
+    """Return where the packages lie on the volume."""
     return f"{base}/.packages"
 
 
 def run_script(spec: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """The script that runs a job on each of its nodes; its argument is the number of the attempt.
+    """Return the script that runs a job on each of its nodes; its argument is the number of the attempt.
 
     Args:
         spec: The job, as :func:`job_spec` describes it.
@@ -260,7 +229,7 @@ exit "$code"
 
 
 def run_command(script: str, attempt: int, before: str = "") -> tuple[str, str]:
-    """Command and arguments of a workload that runs a script of :func:`run_script`.
+    """Return the command and arguments of a workload that runs a script of :func:`run_script`.
 
     Args:
         script: Its path.
@@ -272,29 +241,29 @@ def run_command(script: str, attempt: int, before: str = "") -> tuple[str, str]:
     return "/bin/sh", f"{script} {attempt}"
 
 
-def put(folder: str, blob: Blob) -> str:
-    """Shell command that writes a small blob, unless it is there already.
+def put(folder: str, package: Package) -> str:
+    """Return a shell command that writes a small package, unless it is there already.
 
     Neither it nor :func:`join` has quotes, or a ``$`` that Kubernetes would expand.
     """
-    path = f"{folder}/{blob.name}"
-    text = base64.b64encode(blob.content).decode()
+    path = f"{folder}/{package.name}"
+    text = base64.b64encode(package.content).decode()
     return (
         f"umask 077 && mkdir -p {folder} && {{ [ -e {path} ] || "
         f"{{ echo {text} | base64 -d > {path}.$HOSTNAME && mv -f {path}.$HOSTNAME {path}; }}; }}"
     )
 
 
-def pieces(folder: str, blob: Blob, limit: int) -> list[str]:
-    """Shell commands, none longer than the limit, that write the pieces of a large blob, in any order or at once."""
-    room = (limit - len(put(folder, Blob(f"{blob.name}.00000", b"")))) // 4 * 3
-    parts = [blob.content[start : start + room] for start in range(0, len(blob.content), room)]
-    return [put(folder, Blob(f"{blob.name}.{number:05}", part)) for number, part in enumerate(parts)]
+def pieces(folder: str, package: Package, limit: int) -> list[str]:
+    """Return shell commands within the limit that write the pieces of a large package, in any order or at once."""
+    room = (limit - len(put(folder, Package(f"{package.name}.00000", b"")))) // 4 * 3
+    parts = [package.content[start : start + room] for start in range(0, len(package.content), room)]
+    return [put(folder, Package(f"{package.name}.{number:05}", part)) for number, part in enumerate(parts)]
 
 
-def join(folder: str, blob: Blob) -> str:
-    """Shell command that succeeds where a blob is there, or can be joined from all of its pieces."""
-    path, digest = f"{folder}/{blob.name}", hashlib.sha256(blob.content).hexdigest()
+def join(folder: str, package: Package) -> str:
+    """Return a shell command that succeeds where a package is there, or can be joined from all of its pieces."""
+    path, digest = f"{folder}/{package.name}", hashlib.sha256(package.content).hexdigest()
     return (
         f"umask 077; [ -e {path} ] || {{ cat {path}.[0-9][0-9][0-9][0-9][0-9] > {path}.$HOSTNAME && "
         f"echo {digest}  {path}.$HOSTNAME | sha256sum -c - && mv -f {path}.$HOSTNAME {path} && rm -f {path}.[0-9]*; }} "
@@ -303,7 +272,7 @@ def join(folder: str, blob: Blob) -> str:
 
 
 def helper(name: str, project: Mapping[str, Any], pvcs: Sequence[Mapping[str, Any]], script: str) -> dict[str, Any]:
-    """The body of a workspace that runs a short shell command, which has no single quotes, on the volume."""
+    """Return the body of a workspace that runs a short shell command, which has no single quotes, on the volume."""
     spec = {
         "image": MOVER_IMAGE,
         "storage": {"pvc": list(pvcs)},
@@ -318,12 +287,12 @@ def helper(name: str, project: Mapping[str, Any], pvcs: Sequence[Mapping[str, An
 
 
 def phase_name(workload: Mapping[str, Any]) -> str:
-    """Phase of a workload, as any of the service's answers has it."""
+    """Return the phase of a workload, as any of the service's answers has it."""
     return str(workload.get("phase") or workload.get("actualPhase") or "")
 
 
 def phase_state(workload: Mapping[str, Any]) -> tuple[JobState, str]:
-    """State of a workload as the service describes it, and why it is in it."""
+    """Return the state of a workload as the service describes it, and why it is in it."""
     phase = phase_name(workload)
     state, note = PHASES.get(phase, (JobState.UNKNOWN, f"the service says {phase or 'nothing'!r} of it"))
     if state is JobState.SUCCEEDED:
@@ -336,7 +305,7 @@ def phase_state(workload: Mapping[str, Any]) -> tuple[JobState, str]:
 
 
 def describe(base_url: str, name: str, spec: Mapping[str, Any]) -> str:
-    """The request that creates the workload, and the script that it runs, to be read; values of secrets masked."""
+    """Return the request that creates the workload, and its script, to be read; secrets are masked."""
     folder = packages_folder(spec["base"])
     suffixes = {
         "job": "tar.gz",

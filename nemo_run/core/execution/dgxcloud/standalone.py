@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 import posixpath
 import shlex
-import tarfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -18,8 +16,9 @@ from nemo_run.core.execution.dgxcloud.backend import DGXCloudBackend, backend_of
 from nemo_run.core.execution.dgxcloud.client import DGXCloudClient
 from nemo_run.core.execution.dgxcloud.log import PodLog
 from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions
-from nemo_run.core.execution.dgxcloud.spec import Blob
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged
+from nemo_run.core.execution.shared.shipping import Package
+from nemo_run.core.execution.shared.small_tar import folder_archive, tar_of, zipped
 from nemo_run.core.rest import Pieces
 from nemo_run.errors import ExecutorError
 
@@ -31,13 +30,13 @@ _PAUSE = 1.0  # seconds between two looks at a log
 
 @contextmanager
 def opened(options: DGXCloudOptions) -> Iterator[DGXCloudBackend]:
-    """The backend of an options, for a short while."""
+    """Give the backend that options name, for a short while."""
     with closing(backend_of(options)) as backend:
         yield backend
 
 
 def kind_of(options: DGXCloudOptions) -> str:
-    """Kind of the workloads that an executor creates."""
+    """Return the kind of the workloads that an executor creates."""
     return bodies.DISTRIBUTED if options.nodes > 1 else bodies.TRAININGS
 
 
@@ -55,7 +54,7 @@ def create(options: DGXCloudOptions, project_id: str, cluster_id: str, name: str
 
 
 def launch_script(options: DGXCloudOptions, cmd: list[str]) -> str:
-    """The script that runs a command in the job's folder on the volume."""
+    """Return the script that runs a command in the job's folder on the volume."""
     folder = shlex.quote(options.pvc_job_dir)
     here = options.job_dir or options.pvc_job_dir
     words = [word.replace(here, options.pvc_job_dir) for word in cmd]
@@ -67,43 +66,31 @@ def launch_script(options: DGXCloudOptions, cmd: list[str]) -> str:
 
 
 def copy_command(source: str, target: str) -> str:
-    """A shell command that makes a folder like one of this machine."""
-    text, folder = base64.b64encode(_archive(source)).decode(), shlex.quote(target)
+    """Return a shell command that makes a folder like one of this machine."""
+    text, folder = base64.b64encode(folder_archive(source)).decode(), shlex.quote(target)
     return f"rm -rf {folder} && mkdir -p {folder} && echo {text} | base64 -d | tar -xzf - -C {folder}"
 
 
 def move_folder(options: DGXCloudOptions, source: str, target: str) -> None:
     """Bring the files of a folder of this machine to a folder on the volume."""
-    _unpack(options, _archive(source), target)
-
-
-def _archive(folder: str) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        tar.add(folder, arcname=".")
-    return out.getvalue()
+    _unpack(options, folder_archive(source), target)
 
 
 def move_text(options: DGXCloudOptions, text: str, target: str) -> None:
     """Write an executable file on the volume."""
-    content = text.encode()
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        entry = tarfile.TarInfo(posixpath.basename(target))
-        entry.mode, entry.size = 0o755, len(content)
-        tar.addfile(entry, io.BytesIO(content))
-    _unpack(options, out.getvalue(), posixpath.dirname(target))
+    archive = zipped(tar_of({posixpath.basename(target): text.encode()}, mode=0o755))
+    _unpack(options, archive, posixpath.dirname(target))
 
 
 def _unpack(options: DGXCloudOptions, archive: bytes, target: str) -> None:
     if not PLAIN_PATH.match(target):
         raise ExecutorError(f"{target!r} must be an absolute path of plain characters")
     with opened(options) as backend:
-        backend.volume.unpack(options.pvc_nemo_run_dir, Blob.of("files", archive, ".tar.gz"), target)
+        backend.volume.unpack(options.pvc_nemo_run_dir, Package.of("files", archive, ".tar.gz"), target)
 
 
 def follow(options: DGXCloudOptions, workload_id: str, *, stream: bool) -> Iterable[str]:
-    """Lines of the log of a workload; with ``stream``, until it ends."""
+    """Return the lines of the log of a workload; with ``stream``, until it ends."""
     with opened(options) as backend:
         source = _Workload(backend.client, kind_of(options), workload_id)
         with closing(_reader(options, source)) as reader:
@@ -136,31 +123,35 @@ class _Workload:
         self.client, self._kind, self._id = client, kind, workload_id
 
     def pod(self, node: int) -> str | None:
-        """Name of the pod of a node."""
+        """Return the name of the pod of a node."""
         pods = self.client.pods(self._id)
         return str(pods[node]["name"]) if node < len(pods) else None
 
-    def stream(self, pod: str, *, follow: bool) -> AbstractContextManager[Pieces]:
-        """What a pod has written."""
-        return self.client.pod_log(self.client.namespace(self._id), pod, follow=follow)
+    def so_far(self, pod: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod has written."""
+        return self.client.pod_log(self.client.namespace(self._id), pod)
+
+    def follow(self, pod: str) -> AbstractContextManager[Pieces]:
+        """Return what a pod writes, until it ends."""
+        return self.client.follow_pod_log(self.client.namespace(self._id), pod)
 
     def has_ended(self) -> bool:
-        """Whether the workload has ended."""
+        """Return whether the workload has ended."""
         workload = self.client.get(self._kind, self._id)
         return workload is None or bodies.phase_state(workload)[0].is_final
 
     def files(self) -> Path:
-        """Nothing of it is kept."""
+        """Return a path where nothing is: no file of it is kept."""
         return Path("/nonexistent")
 
 
 def token_of(options: DGXCloudOptions) -> str:
-    """A bearer token."""
+    """Return a bearer token."""
     with opened(options) as backend:
         return backend.client.token_source()()
 
 
 def project_of(options: DGXCloudOptions) -> dict[str, Any]:
-    """The project."""
+    """Return the project."""
     with opened(options) as backend:
         return backend.client.project()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,12 +24,12 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
     copy_matching,
-    final_status,
     open_log,
     rank_logs,
 )
+from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import FileLog
-from nemo_run.core.files import write_json
+from nemo_run.core.execution.shared.timestamps import seconds
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.errors import ExecutorError
@@ -124,12 +121,11 @@ class DockerBackend:
         options["mounts"] = [*options.get("mounts", []), *_mounts(plan)]
         self._engine.provide_network(options.get("network", ""))
         self._engine.run(_name(plan, attempt), spec["image"], options)
-        _submitted_file(handle).touch(mode=0o600)
+        AttemptFolder.of(plan, attempt).note_submission()
         return handle
 
     def _prepare_folder(self, plan: Plan, attempt: int, image: Mapping[str, Any], options: dict[str, Any]) -> None:
-        folder = attempt_folder(plan, attempt)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = AttemptFolder.of(plan, attempt).make()
         (folder / "log").touch(mode=0o600)
         if plan.spec["code_archive"]:
             extract(plan.spec["code_archive"], Path(plan.directory, "code"))
@@ -140,14 +136,14 @@ class DockerBackend:
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if its container was started; if it was only created, it never will be."""
-        handle = self.handle(plan, attempt)
-        if _exit_file(handle).exists():
+        handle, folder = self.handle(plan, attempt), AttemptFolder.of(plan, attempt)
+        if folder.has_ended:
             return handle
         found = self._engine.inspect(_name(plan, attempt))
         if found is None:
             return None
         if found["State"]["Status"] not in _NOT_STARTED:
-            _submitted_file(handle).touch(mode=0o600)
+            folder.note_submission()
             return handle
         self._engine.remove(_name(plan, attempt))
         return None
@@ -156,7 +152,7 @@ class DockerBackend:
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
-        found = {handle: _recorded(handle) for handle in handles}
+        found = {handle: _folder(handle).recorded() for handle in handles}
         if None in found.values():
             there = self._engine.containers()
             for handle in [handle for handle, status in found.items() if status is None]:
@@ -165,7 +161,7 @@ class DockerBackend:
 
     def _status(self, handle: str, entry: Mapping[str, Any] | None) -> TaskStatus:
         if entry is None:
-            return _recorded(handle) or _missing(handle)  # somebody else may have recorded its end meanwhile
+            return _folder(handle).recorded() or _missing(handle)  # somebody else may have recorded its end meanwhile
         state = entry["State"]
         if state in _ENDED:
             return self._record_end(handle)
@@ -178,7 +174,7 @@ class DockerBackend:
     def _start_time(self, handle: str) -> float | None:
         if handle not in self._started:
             found = self._engine.inspect(_name_in(handle))
-            started = _seconds(found["State"]["StartedAt"]) if found else None
+            started = seconds(found["State"]["StartedAt"]) if found else None
             if started is None:
                 return None
             self._started[handle] = started
@@ -189,45 +185,32 @@ class DockerBackend:
         name, folder = _name_in(handle), _folder(handle)
         found = self._engine.inspect(name)
         if found is None:
-            return _recorded(handle) or _missing(handle)
-        cancelled = (folder / "cancel").exists()
-        if not cancelled and _may_lack_memory(found):
+            return folder.recorded() or _missing(handle)
+        if not folder.is_cancelled and _may_lack_memory(found):
             time.sleep(_OOM_LAG)
             found = self._engine.inspect(name) or found
-        state = found["State"]
-        end = {
-            "exit_code": state["ExitCode"],
-            "reason": "cancelled" if cancelled else _reason(state, found["HostConfig"]),
-            "cancelled": cancelled,
-            "started": _seconds(state["StartedAt"]),
-            "ended": _seconds(state["FinishedAt"]),
-            "node": os.uname().nodename,
-        }
         if words := self._engine.output(name, lines=1000):  # of the image's entry point, or why nothing could be run
-            with (folder / "log").open("ab") as log:
+            with (folder.path / "log").open("ab") as log:
                 log.write(words)
-        write_json(_exit_file(handle), end)
+        status = folder.write_end(_end_of(found, folder))
         if _KEEP not in found["Config"]["Labels"]:
             self._engine.remove(name)
-        return final_status(end)
+        return status
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the tasks to end (SIGTERM). Who does not within the grace is killed, by whoever looks at it then."""
-        handles = [handle for handle in handles if _folder(handle).is_dir() and not _exit_file(handle).exists()]
-        if not handles:
-            return
-        there = self._engine.containers()
-        for handle in handles:
+        folders = {handle: _folder(handle) for handle in handles}
+        folders = {name: folder for name, folder in folders.items() if folder.path.is_dir() and not folder.has_ended}
+        there = self._engine.containers() if folders else {}
+        for handle, folder in folders.items():
             entry = there.get(_name_in(handle))
             if entry is None or entry["State"] in _ENDED:
                 continue
-            if not (_folder(handle) / "cancel").exists():
-                kill_at = time.time() + float(entry["Labels"][_GRACE])
-                write_json(_folder(handle) / "cancel", {"kill_at": kill_at})
+            folder.request_cancel(kill_at=time.time() + float(entry["Labels"][_GRACE]))
             self._engine.kill(entry["Id"], signal.SIGTERM)
 
     def _enforce_cancel(self, handle: str, entry: Mapping[str, Any]) -> None:
-        cancel = _read(_folder(handle) / "cancel")
+        cancel = _folder(handle).cancel_request()
         if cancel and cancel["kill_at"] <= time.time():
             self._engine.kill(entry["Id"], signal.SIGKILL)
 
@@ -240,11 +223,11 @@ class DockerBackend:
 
     def ranks(self, handle: str) -> list[int]:
         """Ranks that have a log of their own."""
-        return sorted(rank_logs(_folder(handle)))
+        return sorted(rank_logs(_folder(handle).path))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
         """The log of an attempt, or of one rank of it."""
-        return open_log(_folder(handle), rank, tail)
+        return open_log(_folder(handle).path, rank, tail)
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
@@ -276,35 +259,15 @@ def _name_in(handle: str) -> str:
     return handle.removeprefix(_SCHEME).partition("/")[0]
 
 
-def _folder(handle: str) -> Path:
-    return Path("/" + handle.removeprefix(_SCHEME).partition("/")[2])
-
-
-def _exit_file(handle: str) -> Path:
-    return _folder(handle) / "exit.json"
-
-
-def _submitted_file(handle: str) -> Path:
-    return _folder(handle) / "submitted"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        doc: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    return doc
-
-
-def _recorded(handle: str) -> TaskStatus | None:
-    end = _read(_exit_file(handle))
-    return final_status(end) if end else None
+def _folder(handle: str) -> AttemptFolder:
+    return AttemptFolder(Path("/" + handle.removeprefix(_SCHEME).partition("/")[2]))
 
 
 def _missing(handle: str) -> TaskStatus:
-    if not _submitted_file(handle).exists():
+    folder = _folder(handle)
+    if not folder.is_submitted:
         return TaskStatus(JobState.UNKNOWN, reason="the Docker engine has not heard of it")
-    if (_folder(handle) / "cancel").exists():
+    if folder.is_cancelled:
         return TaskStatus(JobState.CANCELLED, reason="cancelled, and its container was removed", ended=time.time())
     reason = "its container was removed by somebody else; how the task ended is not known"
     return TaskStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
@@ -316,6 +279,21 @@ def _may_lack_memory(found: Mapping[str, Any]) -> bool:
     return bool(state["ExitCode"] == 137 and found["HostConfig"].get("Memory") and not state.get("OOMKilled"))
 
 
+def _end_of(found: Mapping[str, Any], folder: AttemptFolder) -> TaskStatus:
+    """Return how a container ended."""
+    state, is_cancelled = found["State"], folder.is_cancelled
+    reason = "cancelled" if is_cancelled else _reason(state, found["HostConfig"])
+    failed = JobState.FAILED if state["ExitCode"] or reason else JobState.SUCCEEDED
+    return TaskStatus(
+        JobState.CANCELLED if is_cancelled else failed,
+        state["ExitCode"],
+        reason,
+        seconds(state["StartedAt"]),
+        seconds(state["FinishedAt"]),
+        os.uname().nodename,
+    )
+
+
 def _reason(state: Mapping[str, Any], host_config: Mapping[str, Any]) -> str:
     if state["ExitCode"] == 0:
         return ""
@@ -323,19 +301,6 @@ def _reason(state: Mapping[str, Any], host_config: Mapping[str, Any]) -> str:
         limit = host_config.get("Memory")
         return f"out of memory: it needed more than {limit / (1 << 20):g} MiB" if limit else "out of memory"
     return str(state.get("Error") or "")
-
-
-def _seconds(timestamp: str) -> float | None:
-    """Seconds since the epoch of an engine's time stamp; ``None`` for its year 1.
-
-    >>> _seconds("1970-01-01T00:00:01.5Z"), _seconds("0001-01-01T00:00:00Z")
-    (1.5, None)
-    """
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", timestamp)
-    if not match or timestamp.startswith("0001-"):
-        return None
-    whole, fraction, zone = match.groups()
-    return datetime.fromisoformat(whole + zone.replace("Z", "+00:00")).timestamp() + float(fraction or 0)
 
 
 def _mounts(plan: Plan) -> Iterator[dict[str, Any]]:

@@ -30,12 +30,13 @@ from nemo_run.core.execution.pods.objects import (
     fill,
     placeholders_of,
     secret_object,
-    text_of,
 )
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, inbox_volumes, job_folder
-from nemo_run.core.execution.pods.status import Pod, broken, combined, pod_status, seconds, still
+from nemo_run.core.execution.pods.status import Pod, broken, combined, pod_status, still
+from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.execution.shared.shipping import needs_runner
+from nemo_run.core.execution.shared.timestamps import seconds
 from nemo_run.core.masking import MASK, masked_arguments
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
@@ -118,7 +119,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         if plan.spec["secrets"]:
             masked = dict.fromkeys(plan.spec["secrets"], MASK)
             objects.insert(0, secret_object(plan, placeholders, masked))
-        return text_of(objects)
+        return as_yaml(*objects)
 
     # submitting
 
@@ -194,7 +195,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if its TrainJob was created."""
         this = self._attempt(plan, attempt)
-        if this.recorded() or self._client.get(*_TRAIN_JOB, this.namespace, this.name):
+        if this.journal.recorded() or self._client.get(*_TRAIN_JOB, this.namespace, this.name):
             (this.folder / "submitted").touch(mode=0o600)
             return this.handle
         return None
@@ -219,7 +220,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         status = combined([statuses.get(rank) for rank in range(this.nodes)])
         condition = _condition(job)
         settled = all(entry.state.is_final for entry in statuses.values())
-        if this.cancelled:
+        if this.journal.is_cancelled:
             if settled:
                 return self._record(this, job, pods, status)
             self._end(this, pods)
@@ -232,8 +233,8 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     def _record(self, this: TrainJobHandle, job: Object, pods: Mapping[int, Pod], status: TaskStatus) -> TaskStatus:
         """Keep the logs of an attempt, write down how it ended, then delete its TrainJob."""
-        with this.locked():
-            if recorded := this.recorded():
+        with this.journal.locked():
+            if recorded := this.journal.recorded():
                 return recorded
             try:
                 for rank, pod in pods.items():
@@ -251,12 +252,12 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     def cancel(self, handles: Iterable[str]) -> None:
         """Request the tasks to end (SIGTERM); their nodes kill those that do not within the grace period."""
         for this in map(TrainJobHandle.parse, handles):
-            if not this.folder.is_dir() or this.recorded():
+            if not this.folder.is_dir() or this.journal.recorded():
                 continue
             pods = {TrainJobHandle.node_of(pod): pod for pod in self._client.pods(this.namespace, this.selector)}
             if pods and all(pod_status(pod, CONTAINER).state.is_final for pod in pods.values()):
                 continue
-            (this.folder / "cancel").touch(mode=0o600)
+            this.journal.request_cancel()
             self._end(this, pods)
 
     def _end(self, this: TrainJobHandle, pods: Mapping[int, Pod]) -> None:

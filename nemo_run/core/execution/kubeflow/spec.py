@@ -8,7 +8,7 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.kubeflow.options import KubeflowOptions
 from nemo_run.core.execution.kubeflow.train_job import CONTAINER, train_job
 from nemo_run.core.execution.pods.client import Object
-from nemo_run.core.execution.pods.objects import KEEP, NAME, RANK, START_TIMEOUT, fill, literal, merged
+from nemo_run.core.execution.pods.objects import KEEP, NAME, RANK, START_TIMEOUT, fill
 from nemo_run.core.execution.pods.spec import (
     attempt_name,
     command_inside,
@@ -19,6 +19,7 @@ from nemo_run.core.execution.pods.spec import (
     resources,
     standard_labels,
 )
+from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.masking import is_secret
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -56,7 +57,7 @@ def described_job(executor: KubeflowOptions, request: TaskRequest, namespace: st
     metadata = {"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations}
     mounts = {"name": CONTAINER, "volumeMounts": own.pop("volumeMounts")}
     changes = {key: value for key, value in pod.items() if key not in _OF_THE_RUNTIME}
-    job = described(executor, metadata, own, merged(changes, {"containers": [mounts]}))
+    job = described(executor, metadata, own, overlaid(changes, {"containers": [mounts]}))
     values = environment(executor, request, command_inside(executor, request))
     return fill(job, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
 
@@ -95,8 +96,8 @@ def described_body(executor: KubeflowOptions, name: str, command: list[str]) -> 
     return described(
         executor,
         {key: value for key, value in metadata.items() if value},
-        merged(given, executor.container_kwargs),
-        merged(pod, executor.pod_spec_overrides),
+        overlaid(given, executor.container_kwargs),
+        overlaid(pod, executor.pod_spec_overrides),
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_run.core.execution.pods.client import MANAGER, Object
-from nemo_run.core.execution.pods.objects import field_of, merged
+from nemo_run.core.execution.pods.objects import field_of
+from nemo_run.core.execution.shared.manifests import overlaid
 from nemo_run.errors import ExecutorError
 
 API_VERSION, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"
@@ -43,7 +44,7 @@ def train_job(metadata: Object, runtime: str, trainer: Object, pod: Object, spec
         spec: Merged into its specification.
     """
     own = {"runtimeRef": {"name": runtime}, "trainer": trainer}
-    job = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": merged(own, spec)}
+    job = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": overlaid(own, spec)}
     return {"job": job, "pod": {name: value for name, value in pod.items() if value}}
 
 

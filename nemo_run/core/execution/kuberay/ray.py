@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator, Sequence
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,11 @@ from nemo_run.core.execution.kuberay.spec import (
     API,
     CLUSTER,
     JOB,
-    as_yaml,
     cluster_spec,
     kuberay_executor,
     object_name,
     object_of,
+    shown,
     wanted_nodes,
 )
 from nemo_run.core.execution.pods.client import (
@@ -38,6 +37,7 @@ from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import field_of
 from nemo_run.core.execution.pods.status import container_status, is_gone, pod_status
 from nemo_run.core.execution.pods.streams import forwarded
+from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.ray import jobs_api
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
@@ -73,7 +73,7 @@ class KubeRay:
 
     def describe(self, spec: ClusterSpec) -> str:
         """Return the object in YAML."""
-        return as_yaml(object_of(spec))
+        return shown(object_of(spec))
 
     def start(self, spec: ClusterSpec) -> Record:
         """Create the object."""
@@ -200,13 +200,11 @@ def _delete_ended(client: KubernetesClient, obj: Object) -> None:
 
 
 def _wait_until_gone(find: Any, name: str) -> None:
-    give_up = time.monotonic() + _GONE_WITHIN
-    while find():
-        if time.monotonic() > give_up:
-            raise ExecutorError(
-                f"{name!r} was deleted, but is not gone after {_GONE_WITHIN:g} s; see: kubectl get pods"
-            )
-        time.sleep(0.3)
+    wait_until(
+        lambda: not find(),
+        lambda within: f"{name!r} was deleted, but is not gone after {within:g} s; see: kubectl get pods",
+        within=_GONE_WITHIN,
+    )
 
 
 def _owner(client: KubernetesClient, record: Record) -> Object | None:

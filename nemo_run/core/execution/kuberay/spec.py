@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from nemo_run.core.execution.kuberay import (
     check_object_name,
 )
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
+from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.masking import MASK, is_secret
 from nemo_run.core.ray import follower
 from nemo_run.core.ray.engine import ClusterSpec
@@ -133,11 +133,9 @@ def cluster_spec(obj: Object) -> Object:
     return {"spec": obj["spec"]["rayClusterSpec"]} if obj["kind"] == JOB else obj
 
 
-def as_yaml(obj: Object) -> str:
+def shown(obj: Object) -> str:
     """Return an object as YAML for ``kubectl apply -f -``, with the values of secrets masked."""
-    import yaml
-
-    return str(yaml.safe_dump(_masked(deepcopy(obj)), sort_keys=False))
+    return as_yaml(_masked(obj))
 
 
 def _masked(value: Any) -> Any:

@@ -39,8 +39,9 @@ from nemo_run.core.execution.pods.spec import (
     job_folder,
     net_name,
 )
-from nemo_run.core.execution.pods.status import Pod, container_status, pod_status, seconds, still
+from nemo_run.core.execution.pods.status import Pod, container_status, pod_status, still
 from nemo_run.core.execution.shared.shipping import needs_runner
+from nemo_run.core.execution.shared.timestamps import seconds
 from nemo_run.core.masking import is_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
@@ -125,7 +126,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if all its Jobs were created; delete them if only some were."""
         this = self._attempt(plan, attempt)
-        if this.recorded():
+        if this.journal.recorded():
             return this.handle
         jobs = self._client.objects(*_JOB, this.namespace, f"{ATTEMPT_LABEL}={this.name}")
         if len(jobs) == this.nodes:
@@ -150,7 +151,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     def _status(self, snapshot: Snapshot) -> TaskStatus:
         this = snapshot.attempt
         if not snapshot.pods and not snapshot.jobs:
-            return this.recorded() or self._missing(this)  # another process may have recorded its end meanwhile
+            return this.journal.recorded() or self._missing(this)  # another process may have recorded its end meanwhile
         over = {rank: self._is_over(snapshot, pod) for rank, pod in snapshot.pods.items()}
         status = snapshot.status
         if snapshot.deleted and not snapshot.cancelled:
@@ -176,7 +177,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
     def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> TaskStatus:
         """Delete the Jobs of an attempt when one of its pods is deleted; another pod would run the task again."""
         this = snapshot.attempt
-        if recorded := this.recorded():  # it is deleted because it has ended
+        if recorded := this.journal.recorded():  # it is deleted because it has ended
             return recorded
         (this.folder / "taken").touch(mode=0o600)
         if snapshot.pods and all(over.values()):
@@ -217,8 +218,8 @@ class KubernetesBackend(PodBackend[PodHandle]):
     def _record(self, snapshot: Snapshot, status: TaskStatus) -> TaskStatus:
         """Keep logs and artifacts of an attempt, write down how it ended, then delete its objects."""
         this = snapshot.attempt
-        with this.locked():
-            if recorded := this.recorded():
+        with this.journal.locked():
+            if recorded := this.journal.recorded():
                 return recorded
             if not self._keep_logs(snapshot) and not status.lost and time.time() - (status.ended or 0) < _KEEPER_TIME:
                 return replace(still(status), reason="it has ended; its node does not answer for its log")
@@ -243,7 +244,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         """Request the tasks to end (SIGTERM); their nodes kill those that do not within the grace period."""
         by_namespace: dict[str, list[PodHandle]] = {}
         for this in map(PodHandle.parse, handles):
-            if this.folder.is_dir() and not this.recorded():
+            if this.folder.is_dir() and not this.journal.recorded():
                 by_namespace.setdefault(this.namespace, []).append(this)
         for namespace, those in by_namespace.items():
             pods = by_attempt(self._client.pods(namespace, _selector(those)))
@@ -251,7 +252,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
                 snapshot = Snapshot(this, pods.get(this.name, {}), {})
                 if snapshot.pods and all(status.state.is_final for status in snapshot.statuses.values()):
                     continue
-                (this.folder / "cancel").touch(mode=0o600)
+                this.journal.request_cancel()
                 self._end(snapshot)
 
     def _end(self, snapshot: Snapshot) -> None:

@@ -18,9 +18,9 @@ from nemo_run.core.execution.pods.objects import (
     fill,
     placeholders_of,
     secret_object,
-    text_of,
 )
 from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, TASK, inbox_volumes, pod_spec, standard_labels
+from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.masking import MASK, masked_arguments
 
 
@@ -87,4 +87,4 @@ def manifest(plan: Plan) -> str:
         objects.append(service_object(plan, placeholders))
     task = objects[1 if plan.spec["secrets"] else 0]["spec"]["template"]["spec"]["containers"][0]
     task["args"] = masked_arguments(task["args"])
-    return text_of(objects)
+    return as_yaml(*objects)

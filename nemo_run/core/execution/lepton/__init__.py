@@ -15,8 +15,9 @@ from nemo_run.core.execution.lepton.backend import LeptonBackend, name_in
 from nemo_run.core.execution.lepton.client import LeptonClient, default_connection
 from nemo_run.core.execution.lepton.log import print_log
 from nemo_run.core.execution.lepton.options import LeptonOptions
-from nemo_run.core.execution.lepton.shipping import MountTransfer, archive_of
+from nemo_run.core.execution.lepton.shipping import MountTransfer
 from nemo_run.core.execution.lepton.spec import LeptonJobState
+from nemo_run.core.execution.shared.small_tar import folder_archive
 from nemo_run.errors import ExecutorError
 
 
@@ -56,7 +57,7 @@ class LeptonExecutor(LeptonOptions):
             backend.close()
 
     def status(self, job_id: str) -> LeptonJobState:
-        """State of a job as Lepton names it; ``Running`` only where all its replicas run."""
+        """Return the state of a job as Lepton names it; ``Running`` only where all its replicas run."""
         with _connected() as client:
             job = client.job(job_id) or {}
         said = LeptonJobState((job.get("status") or {}).get("state") or "UNK")
@@ -101,8 +102,8 @@ class LeptonExecutor(LeptonOptions):
             mount.send_folder(Path(self.job_dir), self.lepton_job_dir, timeout)
 
     def copy_directory_data_command(self, local_dir_path: str, dest_path: str) -> list[str]:
-        """The command that unpacks a small folder of this machine somewhere else."""
-        return bodies.unpack_command(dest_path, archive_of(Path(local_dir_path)))
+        """Return the command that unpacks a small folder of this machine somewhere else."""
+        return bodies.unpack_command(dest_path, folder_archive(Path(local_dir_path)))
 
 
 def _connected() -> closing[LeptonClient]:

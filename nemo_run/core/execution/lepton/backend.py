@@ -21,13 +21,14 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, node_of
 from nemo_run.core.execution.lepton.log import ReplicaLog, save
-from nemo_run.core.execution.lepton.options import LeptonOptions, job_folder
+from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import End, run_script
 from nemo_run.core.execution.lepton.shipping import MountTransfer
-from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status
+from nemo_run.core.execution.shared.attempt_files import attempt_folder
+from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
-from nemo_run.core.execution.shared.service_names import mark_in
-from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.core.execution.shared.service_names import folder_there, mark_in
+from nemo_run.core.execution.shared.shipping import job_packages
 from nemo_run.core.files import read_object, write_json
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
@@ -64,7 +65,7 @@ class LeptonBackend:
     def __init__(self, **connection: str) -> None:
         self._client = LeptonClient(connection or default_connection())
         self._groups: dict[str, str] = {}
-        self._sent: dict[str, tuple[str, str]] = {}
+        self._sent: dict[str, str] = {}  # SHA-256 of packages that are on their mounts
         self._reasons: dict[str, tuple[float, str]] = {}
         self._answers: dict[str, _Answer] = {}
 
@@ -85,22 +86,22 @@ class LeptonBackend:
         executor = request.executor
         if not isinstance(executor, LeptonOptions):
             raise ExecutorError(f"job {request.job_id!r}: the lepton engine needs a LeptonExecutor, not {executor!r}")
-        folder = job_folder(executor.nemo_run_dir, get_nemorun_home(), request.directory)
+        folder = folder_there(executor.nemo_run_dir, get_nemorun_home(), request.directory)
         spec = bodies.job_spec(executor, request, folder)
         return Plan(self.name, request.job_id, request.directory, spec, default_connection())
 
     def describe(self, plan: Plan) -> str:
-        """The request that creates the job, and the script; values of secrets masked."""
+        """Return the request that creates the job, and the script; values of secrets masked."""
         return bodies.shown(_name(plan, 1), plan.spec)
 
     def handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt's job, and its folder here."""
+        """Return the name of the attempt's job, and its folder here."""
         return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
     # submitting
 
     def preflight(self, plans: Sequence[Plan]) -> None:
-        """See to it that the workspace answers, has the node groups, and has large files on the mount."""
+        """Check that the workspace answers and has the node groups, and bring large files to the mount."""
         if plans:
             self._client.check()
         for plan in plans:
@@ -118,59 +119,55 @@ class LeptonBackend:
         command = bodies.run_command({"run.sh": script.encode("utf-8", "surrogateescape"), **inline})
         envs = bodies.variables(plan.spec["env"], plan.spec["secrets"])
         body = bodies.creation(name, plan.spec["job"], command, envs, self._group(plan))
-        attempt_folder(plan, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
+        AttemptFolder.of(plan, attempt).make()
         self._client.create(body)
         self._answers.pop(mark_in(name), None)
-        _note_submission(handle, plan)
+        _note_submission(plan, attempt)
         return handle
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if its job was created."""
+        """Return the attempt's handle if its job was created."""
         handle = self.handle(plan, attempt)
-        if _exit_file(handle).exists():
+        if AttemptFolder.of(plan, attempt).has_ended:
             return handle
         with _as_outage():
             if self._client.job(_name(plan, attempt)) is None:
                 return None
-        attempt_folder(plan, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
-        _note_submission(handle, plan)
+        _note_submission(plan, attempt)
         return handle
 
     def _group(self, plan: Plan) -> str:
-        """Id of the node group of a plan; empty where it has none."""
+        """Return the id of the node group of a plan; empty where it has none."""
         name = plan.spec["node_group"]
         if name and name not in self._groups:
             self._groups[name] = self._client.node_group_id(name)
         return self._groups.get(name, "")
 
     def _send(self, plan: Plan) -> tuple[dict[str, bytes], dict[str, tuple[str, str]]]:
-        """The files of a job that are small, and those that are on the mount, by what they are."""
+        """Return the files of a job that are small, and those that are on the mount, by what they are."""
         spec = plan.spec
-        files = {"job": job_archive(plan.directory)}
-        shared = packages(spec["code_archive"], runner=spec["runner"])
-        files |= {what: package.path.read_bytes() for what, package in shared.items()}
+        found = job_packages(plan)
         inline: dict[str, bytes] = {}
         sent: dict[str, tuple[str, str]] = {}
         room = bodies.INLINE
-        for what, content in sorted(files.items(), key=lambda item: len(item[1])):
-            if len(content) <= room:
-                inline[what] = content
-                room -= len(content)
+        for what, package in sorted(found.items(), key=lambda item: len(item[1].content)):
+            if len(package.content) <= room:
+                inline[what] = package.content
+                room -= len(package.content)
                 continue
-            sha256 = hashlib.sha256(content).hexdigest()
-            package = shared[what].name if what in shared else f"{what}-{sha256[:32]}.tar.gz"
             mount = MountTransfer(self._client, spec, self._group(plan))
-            if mount.key(package) not in self._sent:
-                mount.send(package, content)
-                self._sent[mount.key(package)] = (package, sha256)
-            sent[what] = (package, sha256)
+            key = mount.key(package.name)
+            if key not in self._sent:
+                mount.send(package)
+                self._sent[key] = hashlib.sha256(package.content).hexdigest()
+            sent[what] = (package.name, self._sent[key])
         return inline, sent
 
     # following
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
-        found = {handle: _recorded(handle) for handle in handles}
+        """Return the status of all these attempts; the engine is asked, once, for those that have not ended."""
+        found = {handle: _folder(handle).recorded() for handle in handles}
         unknown = {handle: name_in(handle) for handle, status in found.items() if status is None}
         there: dict[str, dict[str, Any]] = {}
         with _as_outage():
@@ -181,7 +178,7 @@ class LeptonBackend:
         return {handle: status for handle, status in found.items() if status is not None}
 
     def _jobs(self, mark: str) -> dict[str, dict[str, Any]]:
-        """The jobs of an experiment; the last answer will do the longer, the longer nothing has changed."""
+        """Return the jobs of an experiment; an answer is used for longer, the longer nothing has changed."""
         now = time.monotonic()
         last = self._answers.get(mark) or _Answer(float("-inf"), now, {})
         if now - last.asked < min(_LONGEST, _SHARE * (now - last.changed)):
@@ -195,11 +192,11 @@ class LeptonBackend:
 
     def _status(self, handle: str, job: Mapping[str, Any] | None) -> TaskStatus:
         if job is None:
-            return _recorded(handle) or self._missing(handle)
+            return _folder(handle).recorded() or self._missing(handle)
         state, reason = bodies.job_state(job)
         if state.is_final:
             return self._record_end(handle, state, reason)
-        if (_folder(handle) / "cancel").exists() and not (job.get("spec") or {}).get("stopped"):
+        if _folder(handle).is_cancelled and not (job.get("spec") or {}).get("stopped"):
             self._client.stop(name_in(handle))  # it was not known yet when it was cancelled
         if state is JobState.RUNNING:
             seen = self._seen_running(handle)
@@ -209,8 +206,8 @@ class LeptonBackend:
         return TaskStatus(state, reason=reason)
 
     def _seen_running(self, handle: str) -> dict[str, Any]:
-        """When an attempt was first seen running, and where; written down, as the service does not tell."""
-        path = _folder(handle) / "running.json"
+        """Return when an attempt was first seen running, and where; noted, as the service does not tell."""
+        path = _folder(handle).path / "running.json"
         seen = read_object(path)
         if seen is None:
             first = self._client.replicas(name_in(handle)).get(0)
@@ -226,10 +223,11 @@ class LeptonBackend:
         return reason
 
     def _missing(self, handle: str) -> TaskStatus:
-        submitted = _submission(handle)
+        folder = _folder(handle)
+        submitted = folder.submission()
         if not submitted:
             return TaskStatus(JobState.UNKNOWN, reason="Lepton has not heard of it")
-        if (_folder(handle) / "cancel").exists():
+        if folder.is_cancelled:
             return self._record(handle, JobState.CANCELLED, "cancelled, and deleted on Lepton", [])
         if time.time() - submitted["at"] < _NEW:
             return TaskStatus(JobState.SUBMITTED)
@@ -240,7 +238,7 @@ class LeptonBackend:
         """Save the logs of an attempt that has ended, and write down how."""
         name = name_in(handle)
         ends = [save(self._client, name, rank, path) for rank, path in _logs(handle).items()]
-        cancelled = (_folder(handle) / "cancel").exists()
+        cancelled = _folder(handle).is_cancelled
         if cancelled and state is not JobState.SUCCEEDED:
             state, reason = JobState.CANCELLED, "cancelled"
         elif state is JobState.FAILED:
@@ -252,19 +250,12 @@ class LeptonBackend:
         code = next(filter(None, codes), 0 if state is JobState.SUCCEEDED else None)
         if state is JobState.FAILED and code is None and not reason:
             reason = "Lepton says that it failed, and its log does not say why"
-        end = {
-            "exit_code": code,
-            "reason": reason,
-            "cancelled": state is JobState.CANCELLED,
-            "started": min((end.started for end in ends), default=None),
-            "ended": max((end.ended for end in ends), default=None) or time.time(),
-            "node": "",
-            "artifacts": not ends or any(end.left_artifacts for end in ends),
-        }
-        seen = read_object(_folder(handle) / "running.json") or {}
-        end |= {key: value for key, value in seen.items() if not end[key]}
-        write_json(_exit_file(handle), end)
-        return final_status(end)
+        folder = _folder(handle)
+        seen = read_object(folder.path / "running.json") or {}
+        started = min((end.started for end in ends), default=seen.get("started"))
+        ended = max((end.ended for end in ends), default=None)
+        status = TaskStatus(state, code, reason, started, ended, seen.get("node", ""))
+        return folder.write_end(status, artifacts=not ends or any(end.left_artifacts for end in ends))
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the jobs that have not ended to end."""
@@ -272,7 +263,7 @@ class LeptonBackend:
         for handle, status in self.states(list(handles)).items():
             if status.state.is_final or status.state is JobState.UNKNOWN:
                 continue
-            write_json(_folder(handle) / "cancel", {"at": time.time()})
+            _folder(handle).request_cancel()
             with _as_outage():
                 self._client.stop(name_in(handle))
         self._answers.clear()
@@ -285,12 +276,12 @@ class LeptonBackend:
     # logs and files
 
     def ranks(self, handle: str) -> list[int]:
-        """Ranks that have a log of their own: the replicas, where there are several."""
+        """Return the ranks that have a log of their own: the replicas, where there are several."""
         ranks = list(_logs(handle))
         return ranks if len(ranks) > 1 else []
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one replica of it."""
+        """Return the log of an attempt, or of one replica of it."""
         paths = _logs(handle)
         if rank is not None and rank not in paths:
             raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, paths))}")
@@ -299,13 +290,13 @@ class LeptonBackend:
 
     def _log(self, handle: str, rank: int, path: Path, tail: int | None) -> LogReader:
         def saved() -> Path | None:
-            return path if _exit_file(handle).exists() else None
+            return path if _folder(handle).has_ended else None
 
         return ReplicaLog(self._client, name_in(handle), rank, saved, tail)
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Fetch what the task left in its folder of artifacts, and what matches below its working directory."""
-        left = (read_object(_exit_file(handle)) or {"artifacts": False})["artifacts"]
+        left = _folder(handle).end().get("artifacts", False)
         if not left and not patterns:
             return
         if not plan.spec["is_on_mount"] and not plan.spec["is_here"]:
@@ -325,7 +316,7 @@ class LeptonBackend:
 
 @contextlib.contextmanager
 def _as_outage() -> Iterator[None]:
-    """A refusal to answer, for want of a token or a right, says as little of jobs as an outage does."""
+    """Raise a refusal as an outage: one for want of a token or a right says as little of jobs."""
     try:
         yield
     except EngineUnreachableError:
@@ -346,29 +337,17 @@ def name_in(handle: str) -> str:
     return handle.removeprefix(_SCHEME).partition("/")[0]
 
 
-def _folder(handle: str) -> Path:
-    return Path("/" + handle.removeprefix(_SCHEME).partition("/")[2])
+def _folder(handle: str) -> AttemptFolder:
+    return AttemptFolder(Path("/" + handle.removeprefix(_SCHEME).partition("/")[2]))
 
 
-def _exit_file(handle: str) -> Path:
-    return _folder(handle) / "exit.json"
-
-
-def _note_submission(handle: str, plan: Plan) -> None:
-    write_json(_folder(handle) / "submitted.json", {"at": time.time(), "nodes": plan.spec["nodes"]})
-
-
-def _submission(handle: str) -> dict[str, Any]:
-    return read_object(_folder(handle) / "submitted.json") or {}
+def _note_submission(plan: Plan, attempt: int) -> None:
+    AttemptFolder.of(plan, attempt).note_submission(nodes=plan.spec["nodes"])
 
 
 def _logs(handle: str) -> dict[int, Path]:
-    """Where the logs of all replicas are saved, by their ranks."""
-    nodes = _submission(handle).get("nodes", 1)
+    """Return where the logs of all replicas are saved, by their ranks."""
+    folder = _folder(handle)
+    nodes = folder.submission().get("nodes", 1)
     names = ["log"] if nodes == 1 else [f"log.{rank}" for rank in range(nodes)]
-    return {rank: _folder(handle) / name for rank, name in enumerate(names)}
-
-
-def _recorded(handle: str) -> TaskStatus | None:
-    end = read_object(_exit_file(handle))
-    return final_status(end) if end else None
+    return {rank: folder.path / name for rank, name in enumerate(names)}

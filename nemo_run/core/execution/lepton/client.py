@@ -27,7 +27,7 @@ _EVERYTHING = {"job_query_mode": "alive_and_archive"}
 
 
 def default_connection() -> dict[str, str]:
-    """How to reach the workspace that the ``lep`` command would use; values are empty where nothing says it.
+    """Return how to reach the workspace that the ``lep`` command would use; values are empty where nothing says it.
 
     That is, in this order: the variables ``LEPTON_WORKSPACE_ID``, ``_URL`` and ``_ORIGIN_URL``, and what ``lep login``
     has left. The token is no part of it.
@@ -46,7 +46,7 @@ def _origin(url: str) -> str:
 
 
 def _records() -> dict[str, Any]:
-    """What ``lep login`` has left of workspaces."""
+    """Return what ``lep login`` has left of workspaces."""
     import yaml
 
     folder = os.environ.get("LEPTON_CACHE_DIR") or Path.home() / ".cache" / "lepton"
@@ -61,7 +61,7 @@ def _records() -> dict[str, Any]:
 
 
 def find_token(workspace: str) -> str:
-    """The token for a workspace; looked up whenever it is needed, as it may be renewed meanwhile.
+    """Return the token for a workspace; looked up whenever it is needed, as it may be renewed meanwhile.
 
     Raises:
         ExecutorError: There is none.
@@ -118,7 +118,7 @@ class LeptonClient:
         self.rest.close()
 
     def jobs(self, part_of_name: str) -> dict[str, dict[str, Any]]:
-        """All jobs with this part in their names, also those that have ended."""
+        """Return all jobs with this part in their names, also those that have ended."""
         found: dict[str, dict[str, Any]] = {}
         number = 0
         while True:
@@ -131,7 +131,7 @@ class LeptonClient:
                 return found
 
     def job(self, name: str) -> dict[str, Any] | None:
-        """One job; ``None`` where there is none of this name."""
+        """Return one job; ``None`` where there is none of this name."""
         found: dict[str, Any] | None = self.rest.get(_job(name), _EVERYTHING, absent=(404,))
         return found
 
@@ -148,7 +148,7 @@ class LeptonClient:
         self.rest.delete(_job(name), {"job_query_mode": "alive_only"})
 
     def replicas(self, name: str) -> dict[int, dict[str, Any]]:
-        """Replicas of a job by their ranks; of one that was restarted the newest."""
+        """Return the replicas of a job by their ranks; of one that was restarted the newest."""
         found: dict[int, dict[str, Any]] = {}
         answer = self.rest.get(f"{_job(name)}/replicas", _EVERYTHING, absent=(404,)) or []
         for replica in sorted(answer, key=lambda one: one["metadata"].get("created_at") or 0):
@@ -157,7 +157,7 @@ class LeptonClient:
         return found
 
     def log(self, name: str, replica: str, silence: float = _SILENCE) -> AbstractContextManager[Pieces]:
-        """The log of a replica, from its beginning, as it grows, until nothing comes for so many seconds."""
+        """Return the log of a replica, from its beginning, as it grows, until nothing comes for so many seconds."""
         return self.rest.stream(f"{_job(name)}/replicas/{quote(replica, safe='')}/log", timeout=silence)
 
     def whole_log(self, name: str, rank: int, is_complete: Callable[[], bool]) -> Iterator[bytes]:
@@ -182,14 +182,14 @@ class LeptonClient:
             in_vain = in_vain + 1 if got == before else 0
 
     def warnings(self, name: str) -> str:
-        """What the events of a job warn of, in words; empty where they do not."""
+        """Return what the events of a job warn of, in words; empty where they do not."""
         events = self.rest.get(f"{_job(name)}/events", absent=(403, 404)) or []
         warned = [event for event in events if event.get("type") == "Warning" and event.get("reason")]
         texts = (": ".join(filter(None, [event["reason"], event.get("message")])) for event in warned[-3:])
         return "; ".join(dict.fromkeys(texts))
 
     def node_group_id(self, name: str) -> str:
-        """Id of a node group by its name or id.
+        """Return the id of a node group by its name or id.
 
         Raises:
             ExecutorError: There is none.
@@ -217,12 +217,12 @@ def after(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
 
 
 def replica_id(replica: Mapping[str, Any]) -> str:
-    """Id of a replica."""
+    """Return the id of a replica."""
     return str(replica["metadata"].get("id") or replica.get("id"))
 
 
 def node_of(replica: Mapping[str, Any]) -> str:
-    """Name of the node that a replica runs on; empty where it is not told."""
+    """Return the name of the node that a replica runs on; empty where it is not told."""
     node = (replica.get("status") or {}).get("node") or {}
     return str(node.get("name") or node.get("id") or "")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.shared.checks import check_at_least, check_image, check_json
+from nemo_run.core.execution.shared.service_names import folder_there
 from nemo_run.errors import ExecutorError
 
 RESERVED = (
@@ -79,44 +78,39 @@ class LeptonOptions(Executor):
     mover_resource_shape: str = "cpu.small"
 
     def nnodes(self) -> int:
-        """Number of replicas."""
+        """Return the number of replicas."""
         return self.nodes
 
     def nproc_per_node(self) -> int:
-        """Processes in each replica: one for each GPU, where there are any."""
+        """Return the processes in each replica: one for each GPU, where there are any."""
         return self.gpus_per_node or self.nprocs_per_node or 1
 
     def is_on_mount(self) -> bool:
-        """Whether ``nemo_run_dir`` is on one of the mounts, so that what is written there stays."""
+        """Return whether ``nemo_run_dir`` is on one of the mounts, so that what is written there stays."""
         folders = [str(mount.get("mount_path", "")).rstrip("/") for mount in self.mounts]
         return any(f"{self.nemo_run_dir}/".startswith(f"{folder}/") for folder in folders if folder)
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
-        """Tell the executor which job it is for."""
+        """Note which job the executor is for."""
         super().assign(exp_id, exp_dir, task_id, task_dir)
         self.job_name = task_id
-        self.lepton_job_dir = job_folder(self.nemo_run_dir, get_nemorun_home(), self.job_dir)
+        self.lepton_job_dir = folder_there(self.nemo_run_dir, get_nemorun_home(), self.job_dir)
 
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
         super().check()
-        if not re.fullmatch(r"[A-Za-z0-9]\S*", self.container_image):
-            raise ExecutorError(f"LeptonExecutor.container_image: {self.container_image!r} is not the name of an image")
+        check_image("LeptonExecutor.container_image", self.container_image)
+        check_at_least("LeptonExecutor.nodes", self.nodes, 1)
+        check_at_least("LeptonExecutor.nprocs_per_node", self.nprocs_per_node, 1)
         if not self.nemo_run_dir.startswith("/"):
             raise ExecutorError(f"LeptonExecutor.nemo_run_dir={self.nemo_run_dir!r} must be an absolute path")
-        for name in ("nodes", "nprocs_per_node"):
-            if getattr(self, name) < 1:
-                raise ExecutorError(f"LeptonExecutor.{name} must be at least 1, but is {getattr(self, name)}")
         for mount in self.mounts:
             if not isinstance(mount, Mapping) or not {"path", "mount_path"} <= mount.keys():
                 raise ExecutorError(
                     f"LeptonExecutor.mounts: {mount!r} must have 'path' and 'mount_path', and 'from', "
                     "e.g. {'path': '/', 'mount_path': '/mnt', 'from': 'node-nfs:shared'}"
                 )
-        try:
-            json.dumps([self.mounts, self.custom_spec])
-        except (TypeError, ValueError) as e:
-            raise ExecutorError(f"LeptonExecutor.mounts and custom_spec must be values that JSON can hold: {e}") from e
+        check_json("LeptonExecutor.mounts and custom_spec", [self.mounts, self.custom_spec])
         for name in [*self.env_vars, *self.secret_vars]:
             if name in RESERVED:
                 raise ExecutorError(f"LeptonExecutor.env_vars: {name!r} is set by Lepton itself; use another name")
@@ -131,14 +125,3 @@ def _check_secrets(options: LeptonOptions) -> None:
             )
         if name in options.env_vars:
             raise ExecutorError(f"LeptonExecutor.secret_vars: {name!r} is in env_vars, too; give it once")
-
-
-def job_folder(nemo_run_dir: str, home: str, directory: str) -> str:
-    """The folder on the mount of a job, by its folder in the store.
-
-    >>> job_folder("/mnt/nemo", "/home/me/.nemo_run", "/home/me/.nemo_run/experiments/x/x_1/job")
-    '/mnt/nemo/experiments/x/x_1/job'
-    """
-    path = Path(directory)
-    inside = path.relative_to(home) if path.is_relative_to(home) else Path("experiments", path.parent.name, path.name)
-    return posixpath.join(nemo_run_dir, inside.as_posix())

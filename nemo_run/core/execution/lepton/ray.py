@@ -20,6 +20,8 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, find_token
 from nemo_run.core.execution.lepton.options import LeptonOptions
+from nemo_run.core.execution.lepton.script import ENCODED
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.execution.shared.service_names import digest
 from nemo_run.core.files import folder_name, make_folder, read_json, write_json, write_text
 from nemo_run.core.masking import masked
@@ -34,7 +36,6 @@ from nemo_run.core.ray.engine import (
     KeptJob,
     Record,
 )
-from nemo_run.core.ray.pauses import Pauses
 from nemo_run.core.ray.proxy import serving
 from nemo_run.core.runners.detached import start_detached
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -51,7 +52,7 @@ class LeptonRay:
         return default_connection()["workspace"]
 
     def describe(self, spec: ClusterSpec) -> str:
-        """The request that creates the cluster; values of secrets masked."""
+        """Return the request that creates the cluster; values of secrets masked."""
         executor = _executor_of(spec)
         body = cluster_body(spec.name, executor, f"(the id of {executor.node_group})" if executor.node_group else "")
         for group in (body["spec"]["head_group_spec"], *body["spec"]["worker_group_specs"]):
@@ -85,13 +86,13 @@ class LeptonRay:
         return record
 
     def find(self, spec: ClusterSpec) -> Record | None:
-        """A living cluster of that name in the workspace."""
+        """Return a living cluster of that name in the workspace."""
         with _connected(default_connection()) as client:
             found = _get(client, cluster_name(spec.name))
         return None if found is None or _state(found) in _ENDING else _record(found)
 
     def status(self, record: Record) -> ClusterStatus:
-        """How the cluster is: what Lepton says, and then what Ray says."""
+        """Return how the cluster is: what Lepton says, and then what Ray says."""
         with _connected(record["connection"]) as client:
             found = _same(client, record)
         wanted = record["nodes"]
@@ -115,7 +116,7 @@ class LeptonRay:
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
-        """Through the address of the workspace."""
+        """Give the dashboard, through the address of the workspace."""
         yield _dashboard(record)
 
     @contextlib.contextmanager
@@ -129,11 +130,11 @@ class LeptonRay:
             yield
 
     def tail(self, record: Record, lines: int) -> str:
-        """Nothing: Lepton has no logs of clusters."""
+        """Return nothing: Lepton has no logs of clusters."""
         return ""
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
-        """What was kept of the job that the cluster was for."""
+        """Return what was kept of the job that the cluster was for."""
         details, log = _folder(record) / f"{job}.json", _folder(record) / f"{job}.log"
         if not details.exists():
             return None
@@ -191,7 +192,7 @@ def _keep(record: Record) -> bool:
 
 
 def is_submitted(record: Record) -> bool | None:
-    """Whether the job that a cluster is for is there; ``None`` where the cluster is gone.
+    """Return whether the job that a cluster is for is there; ``None`` where the cluster is gone.
 
     Raises:
         EngineUnreachableError: Lepton, or the cluster, does not answer.
@@ -208,7 +209,7 @@ def is_submitted(record: Record) -> bool | None:
 
 
 def cluster_name(name: str) -> str:
-    """Name of a cluster on Lepton.
+    """Return the name of a cluster on Lepton.
 
     >>> cluster_name("my-cluster"), cluster_name("My cluster")
     ('my-cluster', 'my-cluster-1b5364')
@@ -221,7 +222,7 @@ def cluster_name(name: str) -> str:
 
 
 def cluster_body(name: str, executor: LeptonOptions, node_group_id: str) -> dict[str, Any]:
-    """The body that creates a cluster: a head, and a worker for each of the executor's nodes."""
+    """Return the body that creates a cluster: a head, and a worker for each of the executor's nodes."""
     spec = bodies.lepton_spec(executor)
     # Values that Kubernetes would change are left out: jobs get all of them from their runtime environment.
     envs = [env for env in bodies.variables(executor.env_vars, executor.secret_vars) if _arrives(env)]
@@ -247,7 +248,7 @@ def cluster_body(name: str, executor: LeptonOptions, node_group_id: str) -> dict
 
 
 def _arrives(env: Mapping[str, Any]) -> bool:
-    return not env["name"].startswith("NEMO_RUN_ENCODED_")
+    return not env["name"].startswith(ENCODED)
 
 
 def _given(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,7 +294,7 @@ def _create(client: LeptonClient, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same(client: LeptonClient, record: Record) -> dict[str, Any] | None:
-    """The cluster, unless it is another one that has the name now."""
+    """Return the cluster, unless it is another one that has the name now."""
     found = _get(client, record["name"])
     return found if found is not None and _created(found) == record["created"] else None
 
@@ -324,7 +325,7 @@ def _record(cluster: Mapping[str, Any], until_job: str = "") -> Record:
 
 
 def _folder(record: Record) -> Path:
-    """Where it is kept what is left of a cluster."""
+    """Return where it is kept what is left of a cluster."""
     workspace = record["connection"]["workspace"]
     return Path(get_nemorun_home(), "ray", "lepton", folder_name(workspace), f"{record['name']}-{record['created']}")
 
@@ -339,7 +340,7 @@ def _dashboard(record: Record) -> Dashboard:
 
 
 def page_of(url: str) -> str:
-    """The page of a workspace in Lepton's own dashboard, where requests to those of Ray are expected to come from.
+    """Return the page of a workspace in Lepton's own dashboard, the expected origin of requests to those of Ray.
 
     >>> page_of("https://gateway.dgxc-lepton.nvidia.com/api/v2/workspaces/ws1")
     'https://dashboard.dgxc-lepton.nvidia.com/workspace/ws1'

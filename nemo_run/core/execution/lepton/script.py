@@ -20,24 +20,24 @@ _END = re.compile(rb"(\d+) (\d+) (\d+) (\d+)\]")
 
 
 def end_mark(name: str) -> bytes:
-    """How the last line of a replica's log begins, by the name of its job."""
+    """Return how the last line of a replica's log begins, by the name of its job."""
     return f"[{name} ended: ".encode()
 
 
 def part_name(package: str, number: int) -> str:
-    """Name of a part of a package on the mount."""
+    """Return the name of a part of a package on the mount."""
     return f"{package}.part-{number:05}"
 
 
 def packages_folder(base: str) -> str:
-    """Where packages lie on the mount."""
+    """Return where packages lie on the mount."""
     return f"{base}/.packages"
 
 
 def run_script(
     spec: Mapping[str, Any], name: str, attempt: int, inline: Iterable[str], sent: Mapping[str, tuple[str, str]]
 ) -> str:
-    """The script that every replica runs; its argument is the folder with the small files.
+    """Return the script that every replica runs; its argument is the folder with the small files.
 
     Args:
         spec: The job, as :func:`job_spec` describes it.
@@ -174,7 +174,7 @@ class Output:
         return End(code, started, ended, bool(left))
 
     def feed(self, data: bytes) -> bytes:
-        """What is the task's own of the next piece."""
+        """Return what is the task's own of the next piece."""
         if self._last is not None:
             self._last += data
             return b""
@@ -191,6 +191,6 @@ class Output:
         return data[: len(data) - keep]
 
     def rest(self) -> bytes:
-        """What was held back, when nothing more comes."""
+        """Return what was held back, when nothing more comes."""
         held, self._held = self._held, b""
         return held

@@ -9,11 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import os
 import secrets
 import tarfile
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,11 @@ from nemo_run.core.execution.lepton.client import LeptonClient
 from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import End, Output, packages_folder, part_name
 from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.execution.shared.service_names import digest
+from nemo_run.core.execution.shared.shipping import Package
+from nemo_run.core.execution.shared.small_tar import folder_archive
+from nemo_run.core.files import write_once
 from nemo_run.core.packaging.archive import unpack
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
@@ -62,18 +63,19 @@ class MountTransfer:
         return cls(client, spec, client.node_group_id(options.node_group) if options.node_group else "")
 
     def key(self, package: str) -> str:
-        """Equal for a package on the same mount."""
+        """Return what is equal for a package on the same mount."""
         return digest(f"{package} {self._packages} {self._group} {self._spec['helper'].get('mounts')}")[:16]
 
     # to the mount
 
-    def send(self, package: str, content: bytes) -> None:
-        """See to it that a package is there, once and for all, whoever needs it.
+    def send(self, package: Package) -> None:
+        """Send a package that is not there.
 
         What a job has written is not written again; so the jobs are left for the service to tidy up.
         """
+        content = package.content
         if self._spec["is_here"]:
-            _write_once(Path(self._packages, package), content)
+            write_once(Path(self._packages, package.name), content)
             return
         if not self._spec["is_on_mount"]:
             raise ExecutorError(
@@ -81,18 +83,18 @@ class MountTransfer:
                 "bytes have to be sent there; give mounts= one with a mount_path above it"
             )
         parts = [content[start : start + bodies.PART] for start in range(0, len(content), bodies.PART)]
-        mark = f"nr-put-{self.key(package)}"
+        mark = f"nr-put-{self.key(package.name)}"
         there = self._client.jobs(mark)
         commands = {}
         for number, part in enumerate(parts):
             name = _next_name(f"{mark}-{number}", there)
-            commands[name] = bodies.put_command(self._packages, part_name(package, number), part)
+            commands[name] = bodies.put_command(self._packages, part_name(package.name, number), part)
         self._run(mark, {name: command for name, command in commands.items() if name not in there}, list(commands))
 
     def send_folder(self, source: Path, target: str, patience: float) -> None:
         """Copy a small folder of this machine to a folder on the mount."""
         name = f"nr-dir-{secrets.token_hex(8)}"
-        self._run(name, {name: bodies.unpack_command(target, archive_of(source))}, [name], patience)
+        self._run(name, {name: bodies.unpack_command(target, folder_archive(source))}, [name], patience)
         self._client.delete(name)
 
     # from the mount
@@ -112,7 +114,7 @@ class MountTransfer:
                 unpack(tar, target, target)
 
     def _output(self, source: str, names: Sequence[str] | None) -> bytes:
-        """Names of all files below a folder, or an archive of some, as a job prints it."""
+        """Return the names of all files below a folder, or an archive of some, as a job prints it."""
         name = f"nr-get-{secrets.token_hex(8)}"
         listing = bodies.list_command(name, source)
         command = listing if names is None else bodies.get_command(name, source, names)
@@ -138,14 +140,16 @@ class MountTransfer:
         """Create jobs, and wait until all of these have succeeded."""
         for name, command in commands.items():
             self._client.create(bodies.creation(name, self._spec["helper"], command, [], self._group))
-        until, pause = time.monotonic() + patience, 0.1
-        while waiting := self._unfinished(mark, names):
-            if time.monotonic() > until:
-                job = waiting[0]
-                why = self._client.warnings(job)
-                raise ExecutorError(f"the job {job}, which moves files, has not ended in {patience:g} s: {why}")
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        wait_until(
+            lambda: not self._unfinished(mark, names),
+            lambda within: self._why_late(self._unfinished(mark, names), within),
+            within=patience,
+            pause=_LONGEST_PAUSE,
+        )
+
+    def _why_late(self, waiting: Sequence[str], within: float) -> str:
+        why = self._client.warnings(waiting[0]) if waiting else ""
+        return f"the job {', '.join(waiting[:1])}, which moves files, has not ended in {within:g} s: {why}"
 
     def _unfinished(self, mark: str, names: Sequence[str]) -> list[str]:
         jobs = self._client.jobs(mark)
@@ -167,7 +171,7 @@ class MountTransfer:
 
 
 def _next_name(base: str, there: Mapping[str, Any]) -> str:
-    """Name of the job that has, or is to have, done something: the first that has not failed."""
+    """Return the name of the job that has, or is to have, done something: the first that has not failed."""
     for number in range(_TRIES):
         name = f"{base}-{number}"
         if name not in there or bodies.job_state(there[name])[0] not in (JobState.FAILED, JobState.CANCELLED):
@@ -175,19 +179,3 @@ def _next_name(base: str, there: Mapping[str, Any]) -> str:
     raise ExecutorError(
         f"the jobs {base}-*, which move files, have failed {_TRIES} times; see why, and delete them on Lepton"
     )
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    with os.fdopen(fd, "wb") as f:
-        f.write(content)
-    Path(temporary).replace(path)
-
-
-def archive_of(folder: Path) -> bytes:
-    """A folder as a gzipped tar file."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return bodies.tar_of({str(path.relative_to(folder)): path.read_bytes() for path in files})

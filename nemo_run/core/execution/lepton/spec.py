@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import enum
-import io
 import json
 import posixpath
-import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +19,10 @@ from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import ENCODED, EXACT, run_script
+from nemo_run.core.execution.shared.manifests import overlaid
 from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.core.execution.shared.shipping import needs_runner, relocated
+from nemo_run.core.execution.shared.small_tar import tar_of, zipped
 from nemo_run.core.masking import masked
 
 LONGEST_NAME = 36
@@ -79,7 +79,7 @@ _STATES = {
 
 
 def job_state(job: Mapping[str, Any]) -> tuple[JobState, str]:
-    """State of a job as the service describes it, and why it is in it."""
+    """Return the state of a job as the service describes it, and why it is in it."""
     status = job.get("status") or {}
     said = LeptonJobState(status.get("state") or "UNK")
     if said is LeptonJobState.Archived:
@@ -104,12 +104,12 @@ def _archived(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[JobSt
 
 
 def attempt_name(job_id: str, directory: str, attempt: int) -> str:
-    """Name of an attempt's job."""
+    """Return the name of an attempt's job."""
     return service_name(job_id, directory, attempt, LONGEST_NAME)
 
 
 def job_spec(options: LeptonOptions, request: TaskRequest, folder: str) -> dict[str, Any]:
-    """A job, less what is only known when it is submitted.
+    """Return a job, less what is only known when it is submitted.
 
     Args:
         options: Where it runs.
@@ -153,7 +153,7 @@ def _command_inside(options: LeptonOptions, request: TaskRequest, folder: str) -
 
 
 def lepton_spec(options: LeptonOptions) -> dict[str, Any]:
-    """The ``spec`` of a job, less its command, variables and node group; ``custom_spec`` has the last word."""
+    """Return the ``spec`` of a job, less its command, variables and node group; ``custom_spec`` has the last word."""
     spec: dict[str, Any] = {
         "resource_shape": options.resource_shape,
         "container": {"image": options.container_image},
@@ -166,11 +166,12 @@ def lepton_spec(options: LeptonOptions) -> dict[str, Any]:
         "queue_config": queue_config(options),
         "reservation_config": {"reservation_id": options.node_reservation} if options.node_reservation else None,
     }
-    return _merged(_without_empty(spec), options.custom_spec)
+    described: dict[str, Any] = overlaid(_without_empty(spec), options.custom_spec)
+    return described
 
 
 def queue_config(options: LeptonOptions) -> dict[str, Any] | None:
-    """Priority in the queue; a job that may take or give up nodes must have one."""
+    """Return the priority in the queue; a job that may take or give up nodes must have one."""
     preempting = {
         name: True for name in ("can_be_preempted", "can_preempt") if getattr(options, name)
     }  # absent, not false: that is how the service tells them apart
@@ -180,7 +181,7 @@ def queue_config(options: LeptonOptions) -> dict[str, Any] | None:
 
 
 def helper_spec(options: LeptonOptions) -> dict[str, Any]:
-    """The ``spec`` of a job of ours that moves files, less its command and node group."""
+    """Return the ``spec`` of a job of ours that moves files, less its command and node group."""
     spec = {
         "resource_shape": options.mover_resource_shape,
         "container": {"image": options.mover_image},
@@ -198,26 +199,13 @@ def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in doc.items() if value not in (None, "", [], {})}
 
 
-def _merged(spec: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """The other's values over those of a spec; objects are merged, ``None`` takes a value away.
-
-    >>> _merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": None})
-    {'a': {'b': 4, 'c': 2}}
-    """
-    result = dict(spec)
-    for name, value in other.items():
-        inner = result.get(name)
-        result[name] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
-    return {name: value for name, value in result.items() if value is not None}
-
-
 # --- bodies --------------------------------------------------------------------------------------------------------
 
 
 def creation(
     name: str, spec: Mapping[str, Any], command: Sequence[str], envs: Iterable[Any], node_group_id: str
 ) -> dict[str, Any]:
-    """The body that creates a job."""
+    """Return the body that creates a job."""
     doc: dict[str, Any] = json.loads(json.dumps(spec))
     doc["container"]["command"] = list(command)
     doc["envs"] = [*envs, *doc.get("envs", [])]
@@ -227,10 +215,10 @@ def creation(
 
 
 def variables(env: Mapping[str, str], secrets: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The variables of a job; a value that might not arrive as it is goes encoded.
+    """Return the variables of a job; a value that might not arrive as it is goes encoded.
 
     >>> variables({"A": "1", "B": "$x"}, {"C": "my-secret"})  # doctest: +NORMALIZE_WHITESPACE
-    [{'name': 'A', 'value': '1'}, {'name': 'NEMO_RUNENCODED_B', 'value': 'JHg='},
+    [{'name': 'A', 'value': '1'}, {'name': 'NEMO_RUN_ENCODED_B', 'value': 'JHg='},
      {'name': 'C', 'value_from': {'secret_name_ref': 'my-secret'}}]
     """
     plain = [{"name": name, "value": value} for name, value in env.items() if EXACT.match(value)]
@@ -248,7 +236,7 @@ def _base64(content: bytes) -> str:
 
 
 def arguments(content: bytes) -> list[str]:
-    """Bytes in base64, cut into arguments of a command."""
+    """Return bytes in base64, cut into arguments of a command."""
     text = _base64(content)
     return [text[start : start + LONGEST_ARGUMENT] for start in range(0, len(text), LONGEST_ARGUMENT)]
 
@@ -260,8 +248,8 @@ _START = (
 
 
 def run_command(files: Mapping[str, bytes]) -> list[str]:
-    """The command that unpacks small files, ``run.sh`` among them, and runs that."""
-    return ["/bin/sh", "-c", _START, "nemo-run", *arguments(tar_of(files))]
+    """Return the command that unpacks small files, ``run.sh`` among them, and runs that."""
+    return ["/bin/sh", "-c", _START, "nemo-run", *arguments(zipped(tar_of(files)))]
 
 
 _PUT = (
@@ -271,7 +259,7 @@ _PUT = (
 
 
 def put_command(folder: str, name: str, content: bytes) -> list[str]:
-    """The command that writes a file on the mount."""
+    """Return the command that writes a file on the mount."""
     return ["/bin/sh", "-c", _PUT, "nemo-run", folder, name, *arguments(content)]
 
 
@@ -279,7 +267,7 @@ _UNPACK = 'd=$1; shift; mkdir -p "$d" && printf %s "$@" | base64 -d | tar -xzf -
 
 
 def unpack_command(folder: str, archive: bytes) -> list[str]:
-    """The command that unpacks a small archive on the mount."""
+    """Return the command that unpacks a small archive on the mount."""
     return ["/bin/sh", "-c", _UNPACK, "nemo-run", folder, *arguments(archive)]
 
 
@@ -292,12 +280,12 @@ _OUTPUT = (
 
 
 def list_command(name: str, folder: str) -> list[str]:
-    """The command that prints, in base64, the names of all files below a folder, each with a zero byte after it."""
+    """Return the command that prints, in base64, the names of all files below a folder, each with a zero byte."""
     return _output_command(name, _LIST, folder)
 
 
 def get_command(name: str, folder: str, names: Sequence[str]) -> list[str]:
-    """The command that prints, in base64, an archive of files of a folder."""
+    """Return the command that prints, in base64, an archive of files of a folder."""
     return _output_command(name, _GET, folder, *names)
 
 
@@ -306,27 +294,11 @@ def _output_command(name: str, work: str, *args: str) -> list[str]:
     return ["/bin/sh", "-c", script, "nemo-run", *args]
 
 
-def tar_of(files: Mapping[str, bytes]) -> bytes:
-    """Files as a gzipped tar file; the same files give the same bytes."""
-    import gzip
-
-    out = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as tar,
-    ):
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.mode, entry.size = 0o600, len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
-
-
 # --- showing -------------------------------------------------------------------------------------------------------
 
 
 def shown(name: str, spec: Mapping[str, Any]) -> str:
-    """The request that creates a job, and what its replicas run, to be read; values of secrets masked."""
+    """Return the request that creates a job, and what its replicas run, to be read; values of secrets masked."""
     envs = [
         {**env, "value": masked({env["name"]: env["value"]})[env["name"]]} if "value" in env else env
         for env in variables(spec["env"], spec["secrets"])

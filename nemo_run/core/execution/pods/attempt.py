@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import io
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, ClassVar
 
 from typing_extensions import Self
 
-from nemo_run.core.execution.jobs import TaskStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
 from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
 from nemo_run.core.execution.pods.spec import KEEPER, TASK
 from nemo_run.core.execution.pods.status import Pod
 from nemo_run.core.execution.pods.streams import unpack
-from nemo_run.core.execution.shared.attempt_files import final_status
+from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, split_lines
-from nemo_run.core.files import write_json
+from nemo_run.core.files import read_object, write_json
 from nemo_run.errors import ExecutorError
 
 _PIECE = 1 << 18
@@ -82,12 +79,10 @@ class PodHandle:
 
     # files of the attempt
 
-    def recorded(self) -> TaskStatus | None:
-        """Return how it ended; ``None`` if that is not written down."""
-        try:
-            return final_status(json.loads((self.folder / "exit.json").read_bytes()))
-        except FileNotFoundError:
-            return None
+    @property
+    def journal(self) -> AttemptFolder:
+        """What is written down of the attempt."""
+        return AttemptFolder(self.folder)
 
     def note_shared(self, objects: Iterable[Object]) -> None:
         """Write down which objects it shares with other attempts: Secrets with packages, the Service of a group."""
@@ -96,16 +91,8 @@ class PodHandle:
 
     def shared(self) -> list[tuple[str, str]]:
         """Return kinds and names of the objects that it shares with other attempts."""
-        try:
-            doc = json.loads((self.folder / "shared.json").read_bytes())
-        except FileNotFoundError:
-            return []
+        doc = read_object(self.folder / "shared.json") or {"shared": []}
         return [(kind, name) for kind, name in doc["shared"]]
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether its cancellation was requested."""
-        return (self.folder / "cancel").exists()
 
     def log_file(self, node: int) -> Path:
         """Return the file in which the log of a pod is kept."""
@@ -115,31 +102,12 @@ class PodHandle:
         """Return the file in which the artifacts of a pod are kept."""
         return self.folder / f"artifacts-{node}"
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing down how the attempt ended, until the block ends."""
-        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
 
 def record(attempt: PodHandle, status: TaskStatus) -> TaskStatus:
-    """Write down how an attempt ended, and return it. Its log has to be kept before."""
-    cancelled = attempt.cancelled
-    end = {
-        "exit_code": status.exit_code,
-        "reason": "cancelled" if cancelled else status.reason,
-        "cancelled": cancelled,
-        "started": status.started,
-        "ended": status.ended or time.time(),
-        "node": status.node,
-        "lost": status.lost and not cancelled,
-    }
-    write_json(attempt.folder / "exit.json", end)
-    return final_status(end)
+    """Write down how an attempt ended. Its log has to be kept before."""
+    if attempt.journal.is_cancelled:
+        status = replace(status, state=JobState.CANCELLED, reason="cancelled", lost=False)
+    return attempt.journal.write_end(status)
 
 
 def end_pod(client: KubernetesClient, pod: Pod) -> None:
@@ -269,7 +237,7 @@ class NodeLog:
         if self._pending:
             piece, self._pending = self._pending[:_PIECE], self._pending[_PIECE:]
             return piece
-        if self._kept is None and (self._attempt.folder / "exit.json").exists():
+        if self._kept is None and self._attempt.journal.has_ended:
             self._kept = self._open_kept()
         if self._kept is not None:
             return self._kept.read(_PIECE) if not isinstance(self._kept, FileLog) else self._kept.read()

@@ -108,7 +108,7 @@ class PodBackend(Generic[A]):
         found: dict[str, TaskStatus] = {}
         open_: dict[str, list[A]] = {}
         for this in map(self.kind_of_attempt.parse, handles):
-            if status := this.recorded():
+            if status := this.journal.recorded():
                 found[this.handle] = status
             else:
                 open_.setdefault(this.namespace, []).append(this)
@@ -124,8 +124,8 @@ class PodBackend(Generic[A]):
         """Return the status of an attempt that the cluster does not have."""
         if not (this.folder / "submitted").exists():
             return TaskStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
-        with this.locked():
-            return this.recorded() or attempts.record(this, self._lost(this))
+        with this.journal.locked():
+            return this.journal.recorded() or attempts.record(this, self._lost(this))
 
     def _lost(self, this: PodHandle) -> TaskStatus:
         reason = f"its {self.what_makes_pods} was deleted; how the task ended is not known"

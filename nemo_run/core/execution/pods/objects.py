@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from nemo_run.core.execution.jobs import Plan
@@ -31,36 +31,6 @@ def field_of(obj: Mapping[str, Any] | None, *names: str) -> Any:
     for name in names:
         value = (value or {}).get(name)
     return value
-
-
-def literal(text: str) -> str:
-    """Return a text in which Kubernetes expands nothing.
-
-    >>> literal("$(HOME) costs $5")
-    '$$(HOME) costs $$5'
-    """
-    return text.replace("$", "$$")
-
-
-def merged(base: Any, changes: Any) -> Any:
-    """Merge changes into a specification: dictionaries by key, lists by the names of their entries; replace all else.
-
-    >>> merged({"a": {"b": 1}, "l": [{"name": "x", "v": 1}]}, {"a": {"c": 2}, "l": [{"name": "x", "w": 2}]})
-    {'a': {'b': 1, 'c': 2}, 'l': [{'name': 'x', 'v': 1, 'w': 2}]}
-    """
-    if isinstance(base, Mapping) and isinstance(changes, Mapping):
-        changed = {name: merged(base[name], value) if name in base else value for name, value in changes.items()}
-        return {**base, **changed}
-    if _are_named(base) and _are_named(changes):
-        by_name = {entry["name"]: entry for entry in base}
-        for entry in changes:
-            by_name[entry["name"]] = merged(by_name.get(entry["name"], {}), entry)
-        return list(by_name.values())
-    return changes
-
-
-def _are_named(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(e, Mapping) and "name" in e for e in value)
 
 
 def fill(value: T, placeholders: Mapping[str, str]) -> T:
@@ -92,19 +62,3 @@ def placeholders_of(plan: Plan, attempt: int, rank: int | None = None) -> dict[s
     """Return the values of the placeholders for an attempt, or for one node of it."""
     placeholders = {NAME: f"{plan.spec['name']}-{attempt}", ATTEMPT: str(attempt)}
     return placeholders if rank is None else {**placeholders, RANK: str(rank)}
-
-
-def text_of(objects: Sequence[Object]) -> str:
-    """Return objects as YAML for ``kubectl apply``."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        pass
-
-    Dumper.add_representer(str, _text)
-    return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, width=1 << 20, allow_unicode=True))
-
-
-def _text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text.rstrip("\n") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)

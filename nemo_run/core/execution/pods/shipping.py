@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import shlex
 import tempfile
 import time
@@ -23,7 +22,7 @@ from nemo_run.core.execution.pods.spec import package_placeholder
 from nemo_run.core.execution.pods.status import broken, pod_status
 from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
 from nemo_run.core.execution.shared.attempt_files import copy_matching
-from nemo_run.core.execution.shared.shipping import job_archive, packages
+from nemo_run.core.execution.shared.shipping import job_packages
 from nemo_run.errors import CommandError, ExecutorError
 
 _PIECE = 768 << 10
@@ -76,11 +75,7 @@ class VolumeClaim:
 
 def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
     """Return the packages of a job: for each purpose (job, code, runner) the name and the bytes."""
-    archive = job_archive(plan.directory)
-    found = {"job": (f"job-{hashlib.sha256(archive).hexdigest()[:32]}.tar.gz", archive)}
-    for name, package in packages(plan.spec["code_archive"], runner=plan.spec["runner"]).items():
-        found[name] = (package.name, package.path.read_bytes())
-    return found
+    return {what: (package.name, package.content) for what, package in job_packages(plan).items()}
 
 
 def for_volumes(plans: Iterable[Plan]) -> dict[VolumeClaim, dict[str, bytes]]:

@@ -16,8 +16,9 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
-from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK, literal, merged
+from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK
 from nemo_run.core.execution.pods.options import RUN_FOLDER, PodOptions
+from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
 from nemo_run.core.masking import is_secret
 
@@ -274,7 +275,7 @@ def pod_spec(executor: PodOptions, request: TaskRequest) -> Object:
             *executor.volume_mounts,
         ],
     }
-    task = merged(task, executor.container_kwargs)
+    task = overlaid(task, executor.container_kwargs)
     work = {"persistentVolumeClaim": {"claimName": executor.workdir_pvc}} if executor.workdir_pvc else {"emptyDir": {}}
     shm = {"emptyDir": {"medium": "Memory", "sizeLimit": executor.shm_size}}
     spec = {
@@ -294,7 +295,7 @@ def pod_spec(executor: PodOptions, request: TaskRequest) -> Object:
     if executor.num_nodes > 1 or request.group:
         spec |= {"hostname": host_name(request.member, RANK), "subdomain": net_name(request)}
     given = {name: value for name, value in spec.items() if value not in (None, "", [], {})}
-    pod: Object = merged(given, executor.pod_spec_overrides)
+    pod: Object = overlaid(given, executor.pod_spec_overrides)
     return pod
 
 

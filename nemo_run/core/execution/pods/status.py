@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.objects import field_of
+from nemo_run.core.execution.shared.timestamps import seconds
 
 Pod = Mapping[str, Any]
 
@@ -98,15 +98,6 @@ def _all_containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
 def is_gone(pod: Pod) -> bool:
     """Return whether a pod was deleted; it may still be ending."""
     return "deletionTimestamp" in pod["metadata"]
-
-
-def seconds(timestamp: str | None) -> float | None:
-    """Return seconds since the epoch; ``None`` for no timestamp.
-
-    >>> seconds("1970-01-01T00:00:01Z")
-    1.0
-    """
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None
 
 
 def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:

@@ -15,12 +15,12 @@ from nemo_run.errors import ExecutorError
 
 
 def attempt_folder(plan: Plan, attempt: int) -> Path:
-    """The folder of an attempt, in that of its job."""
+    """Return the folder of an attempt, in that of its job."""
     return Path(plan.directory, "attempts", str(attempt))
 
 
 def final_status(end: Mapping[str, Any]) -> TaskStatus:
-    """How an attempt ended, from what ``exit.json`` says."""
+    """Return how an attempt ended, from what ``exit.json`` says."""
     if end["cancelled"]:
         state = JobState.CANCELLED
     else:
@@ -30,13 +30,13 @@ def final_status(end: Mapping[str, Any]) -> TaskStatus:
 
 
 def rank_logs(attempt: Path) -> dict[int, Path]:
-    """Logs of single ranks that a launcher left."""
+    """Return the logs of single ranks that a launcher left."""
     paths = sorted((attempt / RANK_LOGS).glob("*/attempt_*/*/stdout.log"), key=os.path.getmtime)
     return {int(path.parent.name): path for path in paths}  # of a restarted rank the newest counts
 
 
 def open_log(attempt: Path, rank: int | None = None, tail: int | None = None) -> FileLog:
-    """The log of an attempt, or of one rank of it; from its last ``tail`` lines on.
+    """Return the log of an attempt, or of one rank of it; from its last ``tail`` lines on.
 
     Raises:
         ExecutorError: There is no such rank.

@@ -15,11 +15,11 @@ class LogReader(Protocol):
     """A log, read from where the last read ended."""
 
     def read(self) -> bytes:
-        """The next piece, at most a few hundred kilobytes; empty where there is nothing new now."""
+        """Return the next piece, at most a few hundred kilobytes; empty where there is nothing new now."""
         ...
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         ...
 
 
@@ -40,7 +40,7 @@ class FileLog:
         self._fd: int | None = None
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
+        """Return the next piece; empty where there is nothing new now."""
         if self._fd is None:
             try:
                 self._fd = os.open(self._path, os.O_RDONLY)
@@ -58,7 +58,7 @@ class FileLog:
 
 
 def merged(logs: Mapping[int, LogReader]) -> LogReader:
-    """The logs of nodes as one, each line with the number of its node; the log of a single node is as it is."""
+    """Return the logs of nodes as one, each line with the number of its node; the log of a single node is as it is."""
     return MergedLog(logs) if len(logs) != 1 else next(iter(logs.values()))
 
 
@@ -71,7 +71,7 @@ class MergedLog:
         self._rests = dict.fromkeys(logs, b"")
 
     def read(self) -> bytes:
-        """The next lines of one of them; those of each come in turn."""
+        """Return the next lines of one of them; those of each come in turn."""
         for turn, (node, log) in enumerate(self._logs):
             if lines := self._lines_of(node, log):
                 self._logs = self._logs[turn + 1 :] + self._logs[: turn + 1]
@@ -99,7 +99,7 @@ class MergedLog:
 
 
 def split_lines(data: bytes) -> list[bytes]:
-    r"""The lines of a log, each with its end.
+    r"""Return the lines of a log, each with its end.
 
     >>> split_lines(b"a\r\nb")
     [b'a\r\n', b'b']
@@ -109,7 +109,7 @@ def split_lines(data: bytes) -> list[bytes]:
 
 
 def tail_offset(fd: int, lines: int) -> int:
-    """Where the last so many lines of a file begin. Reads from its end, a block at a time."""
+    """Return where the last so many lines of a file begin. Reads from its end, a block at a time."""
     position = os.fstat(fd).st_size
     wanted = lines + 1
     if lines <= 0:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
+from pathlib import PurePosixPath
 
 
 def service_name(job_id: str, directory: str, attempt: int, longest: int) -> str:
-    """Name of an attempt: the same whenever it is asked for, and no other attempt's in the workspace.
+    """Return the name of an attempt: the same whenever it is asked for, and no other attempt's in the workspace.
 
     It begins with a letter and consists of lowercase letters, digits and dashes.
 
@@ -28,13 +29,26 @@ def service_name(job_id: str, directory: str, attempt: int, longest: int) -> str
     return slug[: longest - len(end)].strip("-") + end
 
 
+def folder_there(base: str, home: str, directory: str) -> str:
+    """Return the folder of a job below a folder that jobs share, by its folder in the store.
+
+    >>> folder_there("/mnt/nemo", "/home/me/.nemo_run", "/home/me/.nemo_run/experiments/x/x_1/job")
+    '/mnt/nemo/experiments/x/x_1/job'
+    """
+    path = PurePosixPath(directory)
+    if path.is_relative_to(home):
+        return posixpath.join(base, path.relative_to(home))
+    experiment = path.parent  # in a store elsewhere
+    return posixpath.join(base, "experiments", experiment_mark(str(experiment.parent)), experiment.name, path.name)
+
+
 def experiment_mark(experiment_folder: str) -> str:
-    """What stands in the names of all attempts of one experiment, and in no other's."""
+    """Return what stands in the names of all attempts of one experiment, and in no other's."""
     return digest(experiment_folder)[:8]
 
 
 def mark_in(name: str) -> str:
-    """The mark of the experiment in a name.
+    """Return the mark of the experiment in a name.
 
     >>> mark_in("train-model-v2-7d128cdc-31e5a-1")
     '7d128cdc'
@@ -43,5 +57,5 @@ def mark_in(name: str) -> str:
 
 
 def digest(text: str) -> str:
-    """A digest of a text, in hexadecimal."""
+    """Return a digest of a text, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -9,7 +9,7 @@ _VARIABLE = re.compile("\0([A-Za-z_][A-Za-z0-9_]*)\0")
 
 
 def word(text: str) -> str:
-    r"""A word of a shell command; the variables that zero bytes stand around are expanded, and nothing else.
+    r"""Return a word of a shell command; the variables that zero bytes stand around are expanded, and nothing else.
 
     >>> word("a $b"), word("\0head_node_ip\0:29500")
     ("'a $b'", '"$head_node_ip":29500')

@@ -6,16 +6,17 @@ packaged, in which the task runs) and ``runner.zip``.
 
 from __future__ import annotations
 
-import io
+import functools
+import hashlib
 import sys
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.jobs import Command
+from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.shared.shell_words import word
+from nemo_run.core.execution.shared.small_tar import tar_of, zipped
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 
@@ -24,19 +25,33 @@ _SHIPPED = ("task.json", "main.pkl", "scripts", "configs")
 
 @dataclass(frozen=True)
 class Package:
-    """A file that many jobs share; equal names mean equal content, so that it need be sent only once.
+    """Bytes that go along with jobs; equal names mean equal content, so that they are sent only once.
 
     Attributes:
-        name: Name of the file, made from what is in it.
-        path: Where it lies on this machine.
+        name: Name of the file with them, made from what is in it.
+        source: The file on this machine, or the bytes.
     """
 
     name: str
-    path: Path
+    source: Path | bytes
+
+    @classmethod
+    def of(cls, kind: str, content: bytes, suffix: str = ".tar.gz") -> Package:
+        """Return a package that is named by its content.
+
+        >>> Package.of("run", b"exit 0", ".sh").name
+        'run-c22995adc29757a99bc9242926a5d5b5.sh'
+        """
+        return cls(f"{kind}-{hashlib.sha256(content).hexdigest()[:32]}{suffix}", content)
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """The bytes."""
+        return self.source.read_bytes() if isinstance(self.source, Path) else self.source
 
 
 def relocated(command: Command, directory: str, folder: str, runner: str = "") -> Command:
-    """The command as it is run elsewhere: paths into the job's folder, its Python, its runner. Pure.
+    """Return the command as it is run elsewhere: paths into the job's folder, its Python, its runner. Pure.
 
     Args:
         command: A command, not yet wrapped by a launcher.
@@ -58,12 +73,12 @@ def relocated(command: Command, directory: str, folder: str, runner: str = "") -
 
 
 def needs_runner(command: Command) -> bool:
-    """Whether a command, not yet relocated, is that of a function task."""
+    """Return whether a command, not yet relocated, is that of a function task."""
     return command.argv[1:3] == ("-m", RUNNER)
 
 
 def job_files(directory: str) -> dict[str, Path]:
-    """The files of a job that it needs where it runs, by their names in its folder."""
+    """Return the files of a job that it needs where it runs, by their names in its folder."""
     found: dict[str, Path] = {}
     for name in _SHIPPED:
         source = Path(directory, name)
@@ -73,35 +88,28 @@ def job_files(directory: str) -> dict[str, Path]:
 
 
 def job_archive(directory: str) -> bytes:
-    """Those files as a gzipped tar file; the same files give the same bytes."""
-    import gzip
-
-    out = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as tar,
-    ):
-        for name, path in job_files(directory).items():
-            content = path.read_bytes()
-            entry = tarfile.TarInfo(name)
-            entry.mode, entry.size = 0o600, len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
+    """Return those files as a gzipped tar file; the same files give the same bytes."""
+    return zipped(tar_of(job_files(directory)))
 
 
-def packages(code_archive: str, *, runner: bool) -> dict[str, Package]:
-    """What a job shares with others: ``code`` and ``runner``, as far as it needs them."""
+def job_packages(plan: Plan) -> dict[str, Package]:
+    """Return all that goes with a job: its own files (``job``), and what it shares with others."""
+    return {"job": Package.of("job", job_archive(plan.directory)), **shared_packages(plan)}
+
+
+def shared_packages(plan: Plan) -> dict[str, Package]:
+    """Return what a job shares with others: ``code`` and ``runner``, as far as it needs them."""
     found = {}
-    if code_archive:
-        found["code"] = Package(f"code-{package_digest(code_archive)[:32]}.tar.gz", Path(code_archive))
-    if runner:
+    if code := plan.spec["code_archive"]:
+        found["code"] = Package(f"code-{package_digest(code)[:32]}.tar.gz", Path(code))
+    if plan.spec["runner"]:
         bundle = runner_bundle(Path(get_nemorun_home(), "runners"))
         found["runner"] = Package(bundle.name, bundle)
     return found
 
 
 def layout_script(folder: str, files: Mapping[str, str]) -> str:
-    """Lines for ``sh`` that lay out a job's folder from files that have arrived. Pure.
+    """Return the lines for ``sh`` that lay out a job's folder from files that have arrived. Pure.
 
     Paths may have shell variables in them, as :func:`~nemo_run.core.execution.shared.shell_words.word` takes them.
 
@@ -121,7 +129,7 @@ def layout_script(folder: str, files: Mapping[str, str]) -> str:
 
 
 def run_by_bundle(command: Command, bundle: str) -> Command:
-    """The command with a bundle in place of this package's runner; any other command is left as it is. Pure.
+    """Return the command with a bundle in place of this package's runner; any other command is left as it is. Pure.
 
     Args:
         command: A command, not yet wrapped by a launcher.

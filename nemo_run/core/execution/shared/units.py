@@ -10,7 +10,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_size(value: float | str | None) -> int | None:
-    """Bytes of a size given as a number or as ``"2GB"``, ``"500M"``.
+    """Return bytes of a size given as a number or as ``"2GB"``, ``"500M"``.
 
     >>> parse_size("2GB")
     2147483648

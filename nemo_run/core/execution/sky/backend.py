@@ -8,26 +8,25 @@ attempt ended is written down there by whoever sees it first, with its log: the 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
-from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, rank_logs
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, rank_logs
+from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import LogReader
-from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, packages
+from nemo_run.core.execution.shared.manifests import as_yaml
+from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, shared_packages
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.client import asking, make_task, optimize, plain, sdk
 from nemo_run.core.execution.sky.log import SkypilotLog
 from nemo_run.core.execution.sky.options import SkypilotOptions, job_name
-from nemo_run.core.files import read_object, write_json
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
 _FRESH, _LONGEST = 2.0, 15.0  # seconds between two questions: while jobs change, and when they have not for long
@@ -55,26 +54,26 @@ class Handle:
 
     @classmethod
     def parse(cls, text: str) -> Handle:
-        """The handle that :meth:`__str__` wrote."""
+        """Return the handle that :meth:`__str__` wrote."""
         engine, _, rest = text.partition("://")
         cluster, _, rest = rest.partition("/")
         name, _, path = rest.partition("/")
         return cls(engine, cluster, name, Path(f"/{path}"))
 
     @property
-    def launch(self) -> dict[str, Any]:
-        """What was noted of its launch; empty where there was none."""
-        return read_object(self.folder / "launch.json") or {}
+    def journal(self) -> AttemptFolder:
+        """What is written down of the attempt."""
+        return AttemptFolder(self.folder)
 
     @property
-    def cancel_file(self) -> Path:
-        """It is there when the attempt was cancelled."""
-        return self.folder / "cancel"
+    def launch(self) -> dict[str, Any]:
+        """What was noted of its launch; empty where there was none."""
+        return self.journal.submission()
 
-    def recorded(self) -> TaskStatus | None:
-        """How it ended, if that is written down."""
-        end = read_object(self.folder / "exit.json")
-        return final_status(end) if end else None
+    @property
+    def sent_cancel(self) -> Path:
+        """The file that exists once SkyPilot was asked to cancel its job."""
+        return self.folder / "cancel-sent"
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,11 @@ class SkypilotBackend(ABC):
 
     @abstractmethod
     def cluster_of(self, executor: SkypilotOptions, request: TaskRequest) -> str:
-        """Name of the cluster on which a job will run; empty where SkyPilot makes one for it."""
+        """Return the name of the cluster on which a job will run; empty where SkyPilot makes one for it."""
 
     @abstractmethod
     def command_line(self, spec: Mapping[str, Any]) -> str:
-        """The command that launches the same."""
+        """Return the command that launches the same."""
 
     @abstractmethod
     def launch(self, sky: Any, task: Any, spec: Mapping[str, Any]) -> str:
@@ -123,7 +122,7 @@ class SkypilotBackend(ABC):
 
     @abstractmethod
     def list_jobs(self, cluster: str) -> dict[str, Job] | None:
-        """All jobs of a cluster by their names; ``None`` where there is no such cluster, or it is stopped."""
+        """Return all jobs of a cluster by their names; ``None`` where there is no such cluster, or it is stopped."""
 
     @abstractmethod
     def stop(self, sky: Any, cluster: str, ids: list[int]) -> None:
@@ -131,11 +130,11 @@ class SkypilotBackend(ABC):
 
     @abstractmethod
     def give_up(self, sky: Any, handle: Handle) -> None:
-        """Let go of what a launch that was cancelled had made."""
+        """Remove what a cancelled launch had made."""
 
     @abstractmethod
     def follow(self, sky: Any, cluster: str, job: int, tail: int) -> Iterator[str | None]:
-        """What SkyPilot says of a running job, as it comes."""
+        """Return what SkyPilot says of a running job, as it comes."""
 
     @abstractmethod
     def keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
@@ -163,7 +162,7 @@ class SkypilotBackend(ABC):
         return Plan(self.name, request.job_id, request.directory, spec)
 
     def describe(self, plan: Plan) -> str:
-        """The task as SkyPilot's YAML, and what its optimiser says; values of secrets masked."""
+        """Return the task as SkyPilot's YAML, and what its optimiser says; values of secrets masked."""
         config = plan.spec["task"]
         text = as_yaml(sky_task.as_shown(config))
         try:
@@ -185,7 +184,7 @@ class SkypilotBackend(ABC):
         return ""
 
     def preflight(self, plans: Sequence[Plan]) -> None:
-        """See to it that SkyPilot takes the tasks and finds machines for them."""
+        """Check that SkyPilot takes the tasks and finds machines for them."""
         for plan in plans:
             make_task(plan.spec["task"])
         there = self._existing({plan.spec["cluster"] for plan in plans if plan.spec["cluster"]})
@@ -208,7 +207,7 @@ class SkypilotBackend(ABC):
             return {record["name"] for record in sky.get(sky.status(sorted(clusters)))}
 
     def handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt's job and its cluster, and the attempt's folder."""
+        """Return the name of the attempt's job and its cluster, and the attempt's folder."""
         return str(self._handle(plan, attempt))
 
     def _handle(self, plan: Plan, attempt: int) -> Handle:
@@ -229,18 +228,17 @@ class SkypilotBackend(ABC):
         archive = folder / "job.tar.gz"
         archive.touch(mode=0o600)
         archive.write_bytes(job_archive(plan.directory))
-        shared = packages(plan.spec["code_archive"], runner=plan.spec["runner"])
+        shared = shared_packages(plan)
         return sky_task.for_attempt(plan.spec["task"], attempt, archive, shared)
 
     @staticmethod
     def _note(handle: Handle, plan: Plan, request: str) -> None:
-        handle.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(handle.folder / "launch.json", {"request": request, "down": plan.spec["down"]})
+        handle.journal.note_submission(request=request, down=plan.spec["down"])
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if SkyPilot was asked to launch it."""
+        """Return the attempt's handle if SkyPilot was asked to launch it."""
         handle = self._handle(plan, attempt)
-        if handle.launch or handle.recorded():
+        if handle.launch or handle.journal.has_ended:
             return str(handle)
         with asking(f"job {plan.job_id!r}") as sky:
             requests = sky.api_status(cluster_name=handle.cluster or None)
@@ -256,9 +254,9 @@ class SkypilotBackend(ABC):
     # following
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others from SkyPilot."""
+        """Return the status of all these attempts; SkyPilot is asked for those that have not ended."""
         parsed = {text: Handle.parse(text) for text in handles}
-        found = {text: handle.recorded() for text, handle in parsed.items()}
+        found = {text: handle.journal.recorded() for text, handle in parsed.items()}
         open_handles = [parsed[text] for text, status in found.items() if status is None]
         launches = self._launches([handle for handle in open_handles if handle.name not in self._listed])
         launched = [handle for handle in open_handles if launches.get(handle.name) not in _IN_FLIGHT]
@@ -277,7 +275,7 @@ class SkypilotBackend(ABC):
         return {text: status for text, status in found.items() if status is not None}
 
     def _launches(self, handles: Sequence[Handle]) -> dict[str, str]:
-        """States of the requests to launch these attempts, by their names."""
+        """Return the states of the requests to launch these attempts, by their names."""
         launched = [handle for handle in handles if handle.launch]
         requests = {handle.launch["request"]: handle.name for handle in launched if handle.launch["request"]}
         states = dict.fromkeys((handle.name for handle in launched), "GONE")
@@ -302,33 +300,32 @@ class SkypilotBackend(ABC):
         return found
 
     def _with_job(self, handle: Handle, job: Job) -> TaskStatus:
-        cancel = handle.cancel_file
-        if cancel.exists() and not cancel.read_bytes():  # it was cancelled before it was there
+        if handle.journal.is_cancelled and not handle.sent_cancel.exists():  # it was cancelled before it was there
             with asking(f"job {handle.name!r}") as sky:
                 self.stop(sky, handle.cluster, [job.id])
-            cancel.write_text("sent")
+            handle.sent_cancel.touch(mode=0o600)
         return job.status
 
     def _without_job(self, handle: Handle, launch: str) -> TaskStatus:
-        cancelled = handle.cancel_file.exists()
+        cancelled = handle.journal.is_cancelled
         if launch in _IN_FLIGHT:
             return TaskStatus(JobState.PENDING, reason="SkyPilot makes a machine ready for it")
         if launch == "CANCELLED" or (launch == "FAILED" and cancelled):
-            return self._record(handle, {"cancelled": True, "reason": "cancelled before it began"})
+            return _record(handle, TaskStatus(JobState.CANCELLED, reason="cancelled before it began"))
         if launch == "FAILED":
-            return self._record(handle, {"reason": self._why(handle)})
+            return _record(handle, TaskStatus(JobState.FAILED, reason=self._why(handle)))
         if not launch and handle.name not in self._listed:
             return TaskStatus(JobState.UNKNOWN, reason="SkyPilot has not heard of it")
         if cancelled:
-            return self._record(handle, {"cancelled": True, "reason": "cancelled, and its cluster is gone"})
+            return _record(handle, TaskStatus(JobState.CANCELLED, reason="cancelled, and its cluster is gone"))
         reason = "SkyPilot has it no more, and how it ended is not known"
         if handle.cluster:
             reason += f": see whether its cluster {handle.cluster!r} is stopped or gone"
-        return self._record(handle, {"reason": reason, "lost": True})
+        return _record(handle, TaskStatus(JobState.FAILED, reason=reason, lost=True))
 
     @staticmethod
     def _why(handle: Handle) -> str:
-        """Why a launch failed."""
+        """Return why a launch failed."""
         try:
             with asking(f"job {handle.name!r}") as sky:
                 sky.get(handle.launch["request"])
@@ -342,12 +339,12 @@ class SkypilotBackend(ABC):
         """Write down how jobs ended, once their logs are here. Only one process at a time does so for a job."""
         with contextlib.ExitStack() as locks:
             for handle in sorted(jobs, key=str):
-                locks.enter_context(_locked(handle.folder / "end.lock"))
-            recorded = {handle: handle.recorded() for handle in jobs}
+                locks.enter_context(handle.journal.locked())
+            recorded = {handle: handle.journal.recorded() for handle in jobs}
             fresh = {job.id: handle for handle, job in jobs.items() if recorded[handle] is None}
             said = self._keep_logs(cluster, fresh) if fresh else {}
             return {
-                str(handle): recorded[handle] or self._record_job(handle, job, said.get(job.id, ""))
+                str(handle): recorded[handle] or _record_job(handle, job, said.get(job.id, ""))
                 for handle, job in jobs.items()
             }
 
@@ -361,38 +358,14 @@ class SkypilotBackend(ABC):
                 (handle.folder / "log").write_text(f"the log could not be had: {e}\n")
             return {}
 
-    def _record_job(self, handle: Handle, job: Job, said: str) -> TaskStatus:
-        code = 0 if job.status.state is JobState.SUCCEEDED else sky_log.exit_code(said)
-        cancelled = job.status.state is JobState.CANCELLED
-        reason = job.status.reason
-        return self._record(
-            handle,
-            {
-                "exit_code": None if cancelled else code if code is not None else 1,
-                "cancelled": cancelled,
-                "reason": reason or ("cancelled" if cancelled else ""),
-                "started": job.status.started,
-                "ended": job.status.ended or time.time(),
-                "node": job.status.node,
-            },
-        )
-
-    @staticmethod
-    def _record(handle: Handle, end: Mapping[str, Any]) -> TaskStatus:
-        """Write down how an attempt ended."""
-        whole = {"exit_code": None, "cancelled": False, "reason": "", "started": None, "ended": time.time(), **end}
-        (handle.folder / "log").touch(mode=0o600)
-        write_json(handle.folder / "exit.json", whole)
-        return final_status(whole)
-
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel attempts: their launches while these go on, their jobs."""
         waiting = [Handle.parse(text) for text in handles]
-        waiting = [handle for handle in waiting if handle.launch and not handle.recorded()]
+        waiting = [handle for handle in waiting if handle.launch and not handle.journal.has_ended]
         if not waiting:
             return
         for handle in waiting:
-            handle.cancel_file.touch(mode=0o600)
+            handle.journal.request_cancel()
         launches = self._launches(waiting)
         for handle in waiting:
             if launches.get(handle.name) in _IN_FLIGHT:
@@ -404,7 +377,7 @@ class SkypilotBackend(ABC):
         for handle in waiting:
             if handle.name in jobs and not jobs[handle.name].status.state.is_final:
                 running.setdefault(handle.cluster, []).append(jobs[handle.name].id)
-                handle.cancel_file.write_text("sent")
+                handle.sent_cancel.touch(mode=0o600)
         for cluster, ids in running.items():
             with asking("its jobs") as sky:
                 self.stop(sky, cluster, ids)
@@ -418,11 +391,11 @@ class SkypilotBackend(ABC):
     # logs and files
 
     def ranks(self, handle: str) -> list[int]:
-        """Nodes that have a log of their own, once the attempt has ended."""
+        """Return the nodes that have a log of their own, once the attempt has ended."""
         return sorted(rank_logs(Handle.parse(handle).folder))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one node of it."""
+        """Return the log of an attempt, or of one node of it."""
         parsed = Handle.parse(handle)
 
         def stream() -> Iterator[str | None] | None:
@@ -439,29 +412,20 @@ class SkypilotBackend(ABC):
         """Bring in what an ended attempt left."""
 
     def close(self) -> None:
-        """Forget what is known: the next question goes to SkyPilot. There is no connection to let go of."""
+        """Forget what is known, so that the next question goes to SkyPilot."""
         self._asked.clear()
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+def _record_job(handle: Handle, job: Job, said: str) -> TaskStatus:
+    """Write down how the job of an attempt ended, from what SkyPilot says of it."""
+    status = job.status
+    if status.state is JobState.CANCELLED:
+        return _record(handle, replace(status, exit_code=None, reason=status.reason or "cancelled"))
+    code = 0 if status.state is JobState.SUCCEEDED else sky_log.exit_code(said)
+    return _record(handle, replace(status, exit_code=1 if code is None else code))
 
 
-def as_yaml(doc: Mapping[str, Any]) -> str:
-    """A task as YAML, with scripts as they are."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        pass
-
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-    Dumper.add_representer(str, text)
-    return str(yaml.dump(dict(doc), Dumper=Dumper, sort_keys=False, allow_unicode=True))
+def _record(handle: Handle, status: TaskStatus) -> TaskStatus:
+    """Write down how an attempt ended."""
+    (handle.folder / "log").touch(mode=0o600)
+    return handle.journal.write_end(status)

@@ -16,7 +16,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def sdk() -> Any:
-    """SkyPilot's SDK. It takes a second to import, so this is done when it is first needed."""
+    """Import SkyPilot's SDK, which takes a second."""
     os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
     sky = extras.load("sky", "skypilot", "a SkyPilot executor")
     extras.load("sky.jobs", "skypilot", "a SkyPilot executor")
@@ -25,7 +25,7 @@ def sdk() -> Any:
 
 @contextlib.contextmanager
 def refusals_in_words(what: str) -> Iterator[None]:
-    """SkyPilot's errors as ours: it is not reached, or it refuses and says why."""
+    """Raise SkyPilot's errors as ours: it is not reached, or it refuses and says why."""
     try:
         yield
     except NemoRunError:
@@ -54,7 +54,7 @@ def _is_unreachable(error: BaseException) -> bool:
 
 
 def is_a(error: BaseException, *names: str) -> bool:
-    """Whether an error, or what it came from, is one of SkyPilot's errors of these names."""
+    """Return whether an error, or what it came from, is one of SkyPilot's errors of these names."""
     while True:
         if {cls.__name__ for cls in type(error).__mro__} & set(names):
             return True
@@ -64,7 +64,7 @@ def is_a(error: BaseException, *names: str) -> bool:
 
 
 def plain(text: object) -> str:
-    r"""What SkyPilot says, without colours, in one paragraph.
+    r"""Return what SkyPilot says, without colours, in one paragraph.
 
     >>> plain("Catalog has\x1b[33m nothing\x1b[0m.\nHint: relax")
     'Catalog has nothing. Hint: relax'
@@ -74,14 +74,14 @@ def plain(text: object) -> str:
 
 @contextlib.contextmanager
 def asking(what: str) -> Iterator[Any]:
-    """The SDK, quiet, for a question; its errors in words."""
+    """Give the SDK, quiet, for a question; its errors in words."""
     sky = sdk()
     with refusals_in_words(what), sky.sky_logging.silent():
         yield sky
 
 
 def make_task(config: Mapping[str, Any]) -> Any:
-    """SkyPilot's own object for a task."""
+    """Return SkyPilot's own object for a task."""
     with refusals_in_words(f"task {config['name']!r}"):
         task = sdk().Task.from_yaml_config(dict(config))
         task.expand_and_validate_file_mounts()
@@ -89,7 +89,7 @@ def make_task(config: Mapping[str, Any]) -> Any:
 
 
 def optimize(config: Mapping[str, Any]) -> str:
-    """What SkyPilot's optimiser says of a task: the choices, their prices, the one it takes.
+    """Return what SkyPilot's optimiser says of a task: the choices, their prices, the one it takes.
 
     Raises:
         ExecutorError: It finds nothing; the message has its reasons.

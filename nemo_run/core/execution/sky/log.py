@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
-import queue
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.shared.attempt_files import open_log
+from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
+from nemo_run.core.execution.shared.follower import Follower
 from nemo_run.core.execution.shared.log_reader import FileLog
 
 _LINE = re.compile(r"\x1b\[36m\((?P<whose>[^)\n]*)\)\x1b\[0m ?(?P<text>.*)", re.DOTALL)
 _RANK = re.compile(r"\brank=(\d+)")
 _GLUED = re.compile(r"(?:\x1b\[0m)?\x1b\[32m✓ Job finished \(|ERROR: (?:\x1b\[31m)?Job \d+")
 _CODES = re.compile(r"failed with return code(?: list)?:?(?:\x1b\[0m)? *\[?(?P<codes>\d+(?:, *\d+)*)")
-_PIECE = 1 << 18
 _PATIENCE = 30.0  # seconds in which the rest of a log comes, once its job has ended
 _FIRST = 3.0  # seconds in which the part of a log that is there begins to come
 _RETRY = 1.0  # seconds between two questions whether a job has a log yet
@@ -29,7 +28,7 @@ Stream = Callable[[], Iterator[str | None] | None]
 
 
 def task_line(line: str, rank: int | None = None) -> str | None:
-    r"""What the tasks, or one node's task, wrote in a line of SkyPilot's; ``None`` where it is a line of its own.
+    r"""Return what the tasks, or one node's task, wrote in a line; ``None`` where it is SkyPilot's own.
 
     >>> task_line("\x1b[36m(train, pid=7)\x1b[0m loss 3"), task_line("Job started. Streaming logs...")
     ('loss 3', None)
@@ -45,20 +44,20 @@ def task_line(line: str, rank: int | None = None) -> str | None:
 
 
 def task_text(said: str, rank: int | None = None) -> str:
-    """All that the tasks, or one node's task, wrote."""
+    """Return all that the tasks, or one node's task, wrote."""
     lines = (task_line(line, rank) for line in io.StringIO(said, newline="\n"))
     return "".join(line for line in lines if line is not None)
 
 
 def ranks_in(said: str) -> list[int]:
-    """The nodes that wrote something, where there are several."""
+    """Return the nodes that wrote something, where there are several."""
     matches = (_LINE.match(line) for line in said.splitlines())
     found = (_RANK.search(match["whose"]) for match in matches if match)
     return sorted({int(rank.group(1)) for rank in found if rank})
 
 
 def exit_code(said: str) -> int | None:
-    r"""The exit code that SkyPilot tells at the end of a log; of several nodes that of the one that failed first.
+    r"""Return the exit code that SkyPilot tells at the end of a log: that of the node that failed first.
 
     >>> exit_code("ERROR: Job 2 failed with return code list:\x1b[0m [0, 3] "), exit_code("done")
     (3, None)
@@ -109,69 +108,43 @@ class SkypilotLog:
         """
         self._attempt, self._stream, self._rank, self._tail = attempt, stream, rank, tail
         self._file: FileLog | None = None
-        self._pieces: queue.Queue[bytes] | None = None
-        self._left = b""
+        self._follower: Follower | None = None
         self._asked = float("-inf")
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
-        ended = (self._attempt / "exit.json").exists()
-        if self._thread is None and self._file is None:
-            if ended:
-                self._file = open_log(self._attempt, self._rank, self._tail)
-            elif not self._begin():
-                return b""
-        if self._file is not None:
-            return self._file.read()
-        piece = self._next()
-        if not piece and ended and self._thread is not None:
-            self._thread.join(_PATIENCE)
-            piece = self._next()
-        return piece
+        """Return the next piece; empty where there is nothing new now."""
+        ended = AttemptFolder(self._attempt).has_ended
+        if self._follower is not None:
+            return self._follower.read(_PATIENCE if ended else 0)
+        if self._file is None and ended:
+            self._file = open_log(self._attempt, self._rank, self._tail)
+        return self._file.read() if self._file else self._begin()
 
-    def _wait_for_first(self, pieces: queue.Queue[bytes]) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._left = pieces.get(timeout=_FIRST)
-
-    def _begin(self) -> bool:
+    def _begin(self) -> bytes:
+        """Ask for the log, and return what there is of it already."""
         now = time.monotonic()
         if now - self._asked < _RETRY:
-            return False
+            return b""
         self._asked = now
         chunks = self._stream()
         if chunks is None:
-            return False
-        self._pieces = queue.Queue()
-        self._thread = threading.Thread(target=self._receive, args=(chunks, self._pieces), daemon=True)
-        self._thread.start()
-        self._wait_for_first(self._pieces)
-        return True
+            return b""
+        self._follower = Follower(lambda _: self._receive(chunks), f"log of {self._attempt}", at_most=1000)
+        return self._follower.read(_FIRST)
 
-    def _receive(self, chunks: Iterator[str | None], pieces: queue.Queue[bytes]) -> None:
+    def _receive(self, chunks: Iterator[str | None]) -> Generator[bytes, None, None]:
         left = ""
         with contextlib.closing(chunks) if hasattr(chunks, "close") else contextlib.nullcontext():  # type: ignore[type-var]
             for chunk in chunks:
-                if chunk is None or self._closed.is_set():
+                if chunk is None:
                     break
                 *lines, left = (left + chunk).split("\n")
                 written = (task_line(f"{line}\n", self._rank) for line in lines)
-                if text := "".join(line for line in written if line is not None):
-                    pieces.put(text.encode("utf-8", "surrogateescape"))
-
-    def _next(self) -> bytes:
-        data = [self._left]
-        size = len(self._left)
-        while self._pieces is not None and size < _PIECE and not self._pieces.empty():
-            data.append(self._pieces.get_nowait())
-            size += len(data[-1])
-        whole = b"".join(data)
-        self._left = whole[_PIECE:]
-        return whole[:_PIECE]
+                yield "".join(line for line in written if line is not None).encode("utf-8", "surrogateescape")
 
     def close(self) -> None:
-        """Let go of the log."""
-        self._closed.set()
+        """Follow no longer."""
+        if self._follower is not None:
+            self._follower.close()
         if self._file is not None:
             self._file.close()

@@ -93,15 +93,15 @@ class SkypilotOptions(Executor):
         return str(Path(self.job_dir, "workdir"))
 
     def nnodes(self) -> int:
-        """Number of nodes."""
+        """Return the number of nodes."""
         return self.num_nodes
 
     def nproc_per_node(self) -> int:
-        """Processes that a launcher starts on each node."""
+        """Return the processes that a launcher starts on each node."""
         return self.torchrun_nproc_per_node or self.gpus_per_node or 1
 
     def macro_values(self) -> ExecutorMacros:
-        """Variables in which a task is told of its nodes."""
+        """Return the variables in which a task is told of its nodes."""
         return ExecutorMacros(
             head_node_ip_var=self.HEAD_NODE_IP_VAR,
             nproc_per_node_var=self.NPROC_PER_NODE_VAR,
@@ -111,13 +111,13 @@ class SkypilotOptions(Executor):
         )
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
-        """Tell the executor which job it is for."""
+        """Note which job the executor is for."""
         super().assign(exp_id, exp_dir, task_id, task_dir)
         self.job_name = task_id
 
 
 def image_id(image: str) -> str:
-    """An image as SkyPilot names it; that of a machine stays as it is.
+    """Return an image as SkyPilot names it; that of a machine stays as it is.
 
     >>> image_id("nvcr.io/nvidia/nemo:dev"), image_id("ami-0868a20f5a3bf9702")
     ('docker:nvcr.io/nvidia/nemo:dev', 'ami-0868a20f5a3bf9702')
@@ -127,13 +127,13 @@ def image_id(image: str) -> str:
 
 
 def job_name(request: TaskRequest) -> str:
-    """Name of a job: the same whenever it is asked for, and no other job's."""
+    """Return the name of a job: the same whenever it is asked for, and no other job's."""
     digest = hashlib.sha256(request.directory.encode()).hexdigest()[:8]
     return f"{safe_name(request.experiment_id)[:40]}-{safe_name(request.job_id)[:40]}-{digest}"
 
 
 def safe_name(name: str) -> str:
-    """A name as SkyPilot takes it: letters, digits and hyphens, a letter first.
+    """Return a name as SkyPilot takes it: letters, digits and hyphens, a letter first.
 
     >>> safe_name("my experiment_1"), safe_name("7b")
     ('my-experiment-1', 'x7b')

@@ -41,17 +41,14 @@ _NODE_VARIABLE = re.compile(r"\$\{?(head_node_ip|num_nodes|SKYPILOT_[A-Z_]+)\}?"
 
 
 def resources_config(options: SkypilotOptions) -> dict[str, Any]:
-    """The ``resources`` of a task as in SkyPilot's YAML."""
-    config: dict[str, Any] = {}
-    choices: list[dict[str, Any]] = []
-    for name in _ALTERNATIVES:
-        value = getattr(options, name)
-        if isinstance(value, list):
-            choices += [{} for _ in range(len(value) - len(choices))]
-            for choice, one in zip(choices, value, strict=False):
-                choice.update({} if _is_open(one) else {name: one})
-        elif value is not None and not _is_open(value):
-            config[name] = value
+    """Return the ``resources`` of a task as in SkyPilot's YAML."""
+    values = {name: getattr(options, name) for name in _ALTERNATIVES}
+    config = {
+        name: value
+        for name, value in values.items()
+        if value is not None and not isinstance(value, list) and not _is_open(value)
+    }
+    choices = _choices({name: value for name, value in values.items() if isinstance(value, list)})
     if options.gpus:
         kinds = [options.gpus] if isinstance(options.gpus, str) else options.gpus
         config["accelerators"] = dict.fromkeys(kinds, options.gpus_per_node or 1)
@@ -66,6 +63,19 @@ def resources_config(options: SkypilotOptions) -> dict[str, Any]:
     return config
 
 
+def _choices(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return the choices that lists of values make: the first ones of all, the second ones, and so on.
+
+    >>> _choices({"cloud": ["aws", "gcp"], "use_spot": [True]})
+    [{'cloud': 'aws', 'use_spot': True}, {'cloud': 'gcp'}]
+    """
+    count = max(map(len, lists.values()), default=0)
+    return [
+        {name: values[i] for name, values in lists.items() if i < len(values) and not _is_open(values[i])}
+        for i in range(count)
+    ]
+
+
 def _is_open(value: Any) -> bool:
     return isinstance(value, str) and value.lower() == "none"
 
@@ -77,7 +87,7 @@ def task_config(
     environment: Mapping[str, str] | None = None,
     mounts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A task as in SkyPilot's YAML. Variables with names like those of secrets are its ``secrets``."""
+    """Return a task as in SkyPilot's YAML. Variables with names like those of secrets are its ``secrets``."""
     values = environment or {}
     config: dict[str, Any] = {
         "name": name,
@@ -93,7 +103,7 @@ def task_config(
 
 
 def as_shown(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The task with the values of secrets masked."""
+    """Return the task with the values of secrets masked."""
     shown = {**config, "secrets": masked(config.get("secrets", {}))}
     shown["run"] = "\n".join(map(_masked_line, config.get("run", "").splitlines()))
     return {key: value for key, value in shown.items() if value}
@@ -140,7 +150,7 @@ done"""
 
 
 def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[str, Any]:
-    """The task of a job as in SkyPilot's YAML, without what differs from attempt to attempt."""
+    """Return the task of a job as in SkyPilot's YAML, without what differs from attempt to attempt."""
     command = _command(options, request)
     variables = {name: value for name, value in {**options.env_vars, **command.env}.items() if name != "PYTHONPATH"}
     inside = {key: value for key, value in variables.items() if _FOLDER in value}
@@ -168,7 +178,7 @@ def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[
 
 
 def absolute(source: str, cwd: str) -> str:
-    """A path of this machine, which may be relative or begin with ``~``, as an absolute one; URLs stay."""
+    """Return a path of this machine, which may be relative or begin with ``~``, as an absolute one; URLs stay."""
     if "://" in source:
         return source
     return os.path.normpath(os.path.join(cwd, os.path.expanduser(source)))  # noqa: PTH111, PTH118
@@ -185,10 +195,10 @@ CODE, RUNNER = "\0code_file\0", "\0runner_file\0"
 def for_attempt(
     config: Mapping[str, Any], attempt: int, job_archive: Path, shared: Mapping[str, Package]
 ) -> dict[str, Any]:
-    """The task of an attempt of a job: with its number, and with the files that SkyPilot is to bring to the nodes."""
+    """Return the task of an attempt: with its number, and the files that SkyPilot brings to the nodes."""
     variables = [f"attempt={attempt}", *(f"{kind}_file={package.name}" for kind, package in shared.items())]
     run = "\n".join([*variables, config["run"]])
-    files = {f"{config['name']}.tar.gz": job_archive, **{one.name: one.path for one in shared.values()}}
+    files = {f"{config['name']}.tar.gz": job_archive, **{one.name: one.source for one in shared.values()}}
     mounts = {f"~/{_FILES}/{name}": str(path) for name, path in files.items()}
     return {
         **config,
@@ -199,7 +209,7 @@ def for_attempt(
 
 
 def collecting_task(config: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, Any]:
-    """A task that writes the files of an ended job that may match one of the patterns, as text, to its own log."""
+    """Return a task that writes files of an ended job that may match a pattern, as text, to its own log."""
     wanted = " -o ".join(f"-path {shlex.quote(path)}" for pattern in patterns for path in _paths_like(pattern))
     run = (
         f'cd "$HOME/.{RUNDIR_NAME}/jobs/{config["name"]}/0/code" || exit\n'
@@ -209,7 +219,7 @@ def collecting_task(config: Mapping[str, Any], patterns: Sequence[str]) -> dict[
 
 
 def _paths_like(pattern: str) -> list[str]:
-    """Patterns for ``find``, whose ``*`` goes over folders, that match all that a pattern of ours matches.
+    """Return patterns for ``find``, whose ``*`` goes over folders, that match all that a pattern of ours matches.
 
     >>> _paths_like("*.txt"), _paths_like("out/**/a")
     (['./*.txt', './*.txt/*', '*/*.txt', '*/*.txt/*'], ['./out/**/a', './out/**/a/*', './out/a', './out/a/*'])
@@ -221,12 +231,12 @@ def _paths_like(pattern: str) -> list[str]:
 
 
 def attempt_name(name: str, attempt: int) -> str:
-    """Name of an attempt of a job, by which SkyPilot knows it."""
+    """Return the name of an attempt of a job, by which SkyPilot knows it."""
     return f"{name}-{attempt}"
 
 
 def _command(options: SkypilotOptions, request: TaskRequest) -> Command:
-    """The command as it is on a node: its paths, its Python, its launcher, the variables of its macros."""
+    """Return the command as it is on a node: its paths, its Python, its launcher, the variables of its macros."""
     command = relocated(request.command, request.directory, _FOLDER)
     layout = Layout(
         nodes=options.num_nodes,
@@ -254,7 +264,7 @@ def _command(options: SkypilotOptions, request: TaskRequest) -> Command:
 
 
 def cluster_name(options: SkypilotOptions, request: TaskRequest) -> str:
-    """Name of the cluster on which a job runs: one for all of an experiment that want the same resources."""
+    """Return the name of the cluster on which a job runs: one for all of an experiment that want the same resources."""
     if options.cluster_name:
         return options.cluster_name
     wanted = json.dumps([resources_config(options), options.num_nodes, options.setup], sort_keys=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.config.home import RUNDIR_NAME
+from nemo_run.core.execution.shared.checks import check_at_least, check_json
 from nemo_run.core.execution.sky.client import make_task, refusals_in_words, sdk
 from nemo_run.core.execution.sky.options import NODES, SkypilotOptions, safe_name
 from nemo_run.core.execution.sky.spec import resources_config, task_config
@@ -28,20 +28,16 @@ class StandaloneSkypilot(SkypilotOptions):
             for name in ("cloud", "region", "zone"):
                 if getattr(self, name) is not None:
                     raise ExecutorError(f"{where}: infra={self.infra!r} says it all; leave {name}= out")
-        if self.num_nodes < 1:
-            raise ExecutorError(f"{where}.num_nodes must be at least 1, but is {self.num_nodes}")
+        check_at_least(f"{where}.num_nodes", self.num_nodes, 1)
         if self.gpus_per_node and not self.gpus:
             raise ExecutorError(f"{where}.gpus_per_node={self.gpus_per_node}, but gpus= must say which, e.g. 'A100'")
         twice = sorted(set(self.file_mounts or {}) & set(self.storage_mounts or {}))
         if twice:
             raise ExecutorError(f"{where}: {twice[0]!r} is in file_mounts and in storage_mounts")
-        try:
-            json.dumps(task_config(self, "check"))
-        except (TypeError, ValueError) as e:
-            raise ExecutorError(f"{where}: its options must be values that JSON can hold: {e}") from None
+        check_json(f"{where}: its options", task_config(self, "check"))
 
     def to_resources(self) -> Any:
-        """The resources as SkyPilot's own objects: a set of choices, or a list in order of preference.
+        """Return the resources as SkyPilot's own objects: a set of choices, or a list in order of preference.
 
         Raises:
             ExecutorError: SkyPilot refuses them; its reason is in the message.
@@ -51,7 +47,7 @@ class StandaloneSkypilot(SkypilotOptions):
             return sky.Resources.from_yaml_config(resources_config(self))
 
     def to_task(self, name: str, cmd: list[str] | None = None, env_vars: dict[str, str] | None = None) -> Any:
-        """A task as SkyPilot's own object: this executor's resources, mounts and setup, and one command.
+        """Return a task as SkyPilot's own object: this executor's resources, mounts and setup, and one command.
 
         Args:
             name: Name of the task.

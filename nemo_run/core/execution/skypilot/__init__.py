@@ -28,7 +28,7 @@ class SkypilotExecutor(StandaloneSkypilot):
 
     @classmethod
     def parse_app(cls, app_id: str) -> tuple[str, str, int]:
-        """Cluster, name and number of a job, from ``experiment___cluster___name___number``.
+        """Return the cluster, name and number of a job, from ``experiment___cluster___name___number``.
 
         >>> SkypilotExecutor.parse_app("exp_1___my-cluster___train___3")
         ('my-cluster', 'train', 3)
@@ -40,7 +40,7 @@ class SkypilotExecutor(StandaloneSkypilot):
 
     @classmethod
     def status(cls, app_id: str) -> tuple[Any, dict[str, Any] | None]:
-        """What SkyPilot says of a job's cluster, and of the job; ``None`` for what is not there."""
+        """Return what SkyPilot says of a job's cluster, and of the job; ``None`` for what is not there."""
         cluster, _, number = cls.parse_app(app_id)
         with asking(f"cluster {cluster!r}") as sky:
             clusters = sky.get(sky.status([cluster]))

@@ -32,11 +32,11 @@ class SkypilotClusterBackend(SkypilotBackend):
     executor_name: ClassVar[str] = "SkypilotExecutor"
 
     def cluster_of(self, executor: SkypilotOptions, request: TaskRequest) -> str:
-        """The cluster that the executor names, or one for all jobs of the experiment with the same resources."""
+        """Return the cluster that the executor names, or one for all jobs of the experiment with the same resources."""
         return sky_task.cluster_name(executor, request)
 
     def command_line(self, spec: Mapping[str, Any]) -> str:
-        """``sky launch``."""
+        """Return the ``sky launch`` command."""
         words = ["sky", "launch", "--cluster", spec["cluster"], "--fast"]
         words += ["--down"] if spec["down"] else []
         words += ["--retry-until-up"] if spec["retry_until_up"] else []
@@ -58,7 +58,7 @@ class SkypilotClusterBackend(SkypilotBackend):
         )
 
     def list_jobs(self, cluster: str) -> dict[str, Job] | None:
-        """The queue of a cluster."""
+        """Return the queue of a cluster."""
         with asking(f"cluster {cluster!r}") as sky:
             found = records(sky, cluster)
         return None if found is None else {record["job_name"]: job_of(record, cluster) for record in found}
@@ -74,7 +74,7 @@ class SkypilotClusterBackend(SkypilotBackend):
                 sky.get(sky.down(handle.cluster))
 
     def follow(self, sky: Any, cluster: str, job: int, tail: int) -> Iterator[str | None]:
-        """The log of a running job."""
+        """Return the log of a running job."""
         chunks: Iterator[str | None] = sky.tail_logs(cluster, job, follow=True, tail=tail, preload_content=False)
         return chunks
 
@@ -95,7 +95,7 @@ class SkypilotClusterBackend(SkypilotBackend):
         return said
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """What the task left in its folder of artifacts came with its log; the rest a job on the cluster brings."""
+        """Move the artifacts that came with the log, and let a job on the cluster bring what matches the patterns."""
         parsed = Handle.parse(handle)
         left = parsed.folder / "artifacts"
         if left.is_dir():

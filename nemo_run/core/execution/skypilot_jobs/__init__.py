@@ -27,7 +27,7 @@ class SkypilotJobsExecutor(StandaloneSkypilot):
 
     @classmethod
     def parse_app(cls, app_id: str) -> tuple[str, str, int]:
-        """Cluster, name and number of a job, from ``cluster___name___number``.
+        """Return the cluster, name and number of a job, from ``cluster___name___number``.
 
         >>> SkypilotJobsExecutor.parse_app("my-cluster___train___3")
         ('my-cluster', 'train', 3)
@@ -39,7 +39,7 @@ class SkypilotJobsExecutor(StandaloneSkypilot):
 
     @classmethod
     def status(cls, app_id: str) -> dict[str, Any] | None:
-        """What SkyPilot says of a job; ``None`` where it is not there."""
+        """Return what SkyPilot says of a job; ``None`` where it is not there."""
         number = cls.parse_app(app_id)[2]
         with asking(f"job {number}") as sky:
             found = records(sky, [number])

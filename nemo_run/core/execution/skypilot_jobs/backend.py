@@ -26,11 +26,11 @@ class SkypilotJobsBackend(SkypilotBackend):
     executor_name: ClassVar[str] = "SkypilotJobsExecutor"
 
     def cluster_of(self, executor: SkypilotOptions, request: TaskRequest) -> str:
-        """None: SkyPilot makes one for every job."""
+        """Return nothing: SkyPilot makes a cluster for every job."""
         return ""
 
     def command_line(self, spec: Mapping[str, Any]) -> str:
-        """``sky jobs launch``."""
+        """Return the ``sky jobs launch`` command."""
         return shlex.join(["sky", "jobs", "launch", "--name", spec["task"]["name"], "task.yaml"])
 
     def launch(self, sky: Any, task: Any, spec: Mapping[str, Any]) -> str:
@@ -38,7 +38,7 @@ class SkypilotJobsBackend(SkypilotBackend):
         return str(sky.jobs.launch(task, name=task.name, job_group=None))
 
     def list_jobs(self, cluster: str) -> dict[str, Job] | None:
-        """All managed jobs."""
+        """Return all managed jobs."""
         with asking("managed jobs") as sky:
             found = records(sky, None)
         return {record["job_name"]: job_of(record) for record in found}
@@ -48,17 +48,17 @@ class SkypilotJobsBackend(SkypilotBackend):
         sky.get(sky.jobs.cancel(job_ids=ids))
 
     def give_up(self, sky: Any, handle: Handle) -> None:
-        """Nothing was made: the controller makes machines only for jobs that it has."""
+        """Do nothing: the controller makes machines only for jobs that it has."""
 
     def follow(self, sky: Any, cluster: str, job: int, tail: int) -> Iterator[str | None]:
-        """The log of a running job."""
+        """Return the log of a running job."""
         chunks: Iterator[str | None] = sky.jobs.tail_logs(
             job_id=job, follow=True, tail=tail or None, preload_content=False
         )
         return chunks
 
     def keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
-        """The logs of ended jobs, which the jobs controller has kept."""
+        """Return the logs of ended jobs, which the jobs controller has kept."""
         said = {}
         for number, handle in jobs.items():
             out = io.StringIO()
@@ -69,7 +69,7 @@ class SkypilotJobsBackend(SkypilotBackend):
         return said
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Nothing is left: the machine of a managed job is gone when the job has ended."""
+        """Raise an error where patterns are given: the machine of a managed job is gone when the job has ended."""
         if patterns:
             raise ExecutorError(
                 "the machine of a managed job is gone when it has ended; let the task write to a bucket, with "

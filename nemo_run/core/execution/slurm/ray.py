@@ -16,6 +16,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.execution.slurm.handle import Handle
@@ -33,7 +34,6 @@ from nemo_run.core.ray.engine import (
     Record,
 )
 from nemo_run.core.ray.jobs_api import PATIENCE
-from nemo_run.core.ray.pauses import Pauses
 from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
 from nemo_run.errors import ExecutorError
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from nemo_run.errors import ExecutorError
+
+T = TypeVar("T")
 
 
 class Pauses:
@@ -28,3 +34,23 @@ class Pauses:
         rest = self._longest if self._until is None else self._until - time.monotonic()
         time.sleep(max(min(self._pause, rest), 0))
         self._pause = min(self._pause * 1.5, self._longest)
+
+
+def wait_until(ready: Callable[[], T], late: Callable[[float], str], *, within: float, pause: float = 0.5) -> T:
+    """Ask again and again until the answer is true, and return that.
+
+    Args:
+        ready: What is asked.
+        late: Says what is wrong where it takes longer than so many seconds.
+        within: How many seconds it may take.
+        pause: Seconds of the longest pause between two questions.
+
+    Raises:
+        ExecutorError: It takes longer.
+    """
+    pauses = Pauses(min(0.1, pause), pause, until=time.monotonic() + within)
+    while not (answer := ready()):
+        if pauses.over:
+            raise ExecutorError(late(within))
+        pauses.sleep()
+    return answer
