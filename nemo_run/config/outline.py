@@ -132,17 +132,25 @@ def _of_document(document: dict[str, Any]) -> Leaf | Branch:
     named = {name: value for name, value in document.items() if name not in RESERVED and name != CALL}
     arguments = document.get(ARGS, [])
     if PARTIAL not in document and isinstance(arguments, list):
-        if target in REFERENCES and isinstance(named.get("path"), str):
-            return Leaf(Symbol(named["path"]), Symbol(named["path"]))
-        if document.get(CALL) is False:
-            return Leaf(Symbol(target), Symbol(target))
-        if target in BY_TARGET and not named:
-            return _of_value(target, arguments, document)
-        if target == BUILDABLE and arguments:
-            return outline(arguments[0])
+        found = _other_than_buildable(document, named, arguments)
+        if found is not None:
+            return found
     kind = "Partial" if document.get(PARTIAL) else "Config"
     positional = dict(enumerate(arguments)) if isinstance(arguments, list) else {ARGS: arguments}
     return Branch("object" if document.get(CONVERT) == EXISTING else kind, target, {**positional, **named})
+
+
+def _other_than_buildable(
+    document: dict[str, Any], named: dict[str, Any], arguments: list[Any]
+) -> Leaf | Branch | None:
+    target = document[TARGET]
+    if target in REFERENCES and isinstance(named.get("path"), str):
+        return Leaf(Symbol(named["path"]), Symbol(named["path"]))
+    if document.get(CALL) is False:
+        return Leaf(Symbol(target), Symbol(target))
+    if target in BY_TARGET and not named:
+        return _of_value(target, arguments, document)
+    return outline(arguments[0]) if target == BUILDABLE and arguments else None
 
 
 def _of_value(target: str, arguments: list[Any], document: dict[str, Any]) -> Leaf | Branch:

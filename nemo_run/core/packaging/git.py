@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +71,7 @@ class GitArchivePackager(ArchivePackager):
         self, repo: Path, tree: str | None, under: str, stack: contextlib.ExitStack
     ) -> Iterator[Iterator[Entry]]:
         """The content of a tree, or of the working tree where it is ``None``, and of each repository inside."""
-        env: dict[str, str] = {}
-        inside: dict[str, str | None] = {}
-        if tree is None:
-            state = repository.status(repo, under=under)
-            inside = {change.path.rstrip("/"): None for change in state.changes if change.path.endswith("/")}
-            tree, env = stack.enter_context(repository.snapshot(repo, state.commit, state.changes))
-            inside |= {link.path: None for link in repository.links_of(repo, tree, env)}
-        else:
-            inside = {link.path: link.commit for link in repository.links_of(repo, tree)}
+        tree, env, inside = _with_repositories_inside(repo, tree, under, stack)
         if under and not repository.has_folder(repo, tree, under, env):
             raise PackagingError(
                 f"{repo}: there is no folder {under!r} in what is packaged: commit it, or correct subpath="
@@ -131,7 +123,9 @@ class GitArchivePackager(ArchivePackager):
             under="" if checking else subpath,
             submodules=self.include_submodules,
         )
-        left_out = [change for change in state.changes if str(repo / change.path) not in packaged]
+        self._tell_left_out(repo, [change for change in state.changes if str(repo / change.path) not in packaged])
+
+    def _tell_left_out(self, repo: Path, left_out: Sequence[repository.TreeChange]) -> None:
         untracked = [change.path for change in left_out if change.kind == "untracked"]
         changed = [change.path for change in left_out if change.kind != "untracked"]
         ways_out = "commit them, or package them too with include_uncommitted=True"
@@ -144,6 +138,18 @@ class GitArchivePackager(ArchivePackager):
                 "%s: %d uncommitted and %d untracked files are not packaged: %s; %s",
                 repo, len(changed), len(untracked), some(changed + untracked), ways_out,
             )  # fmt: skip
+
+
+def _with_repositories_inside(
+    repo: Path, tree: str | None, under: str, stack: contextlib.ExitStack
+) -> tuple[str, dict[str, str], dict[str, str | None]]:
+    """A tree, how git finds it, and by path the commits of the repositories inside; ``None``: as they are now."""
+    if tree is not None:
+        return tree, {}, {link.path: link.commit for link in repository.links_of(repo, tree)}
+    state = repository.status(repo, under=under)
+    inside: dict[str, str | None] = {c.path.rstrip("/"): None for c in state.changes if c.path.endswith("/")}
+    tree, env = stack.enter_context(repository.snapshot(repo, state.commit, state.changes))
+    return tree, env, inside | {link.path: None for link in repository.links_of(repo, tree, env)}
 
 
 def _recorded_tree(repo: Path, submodule: str, commit: str) -> str:

@@ -34,17 +34,8 @@ def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
     """
     if not path:
         return {}
-    import yaml
-
     file = Path(path).expanduser()
-    try:
-        doc = yaml.safe_load(file.read_text()) or {}
-    except OSError as e:
-        raise ConfigError(f"runtime_env_yaml={str(path)!r} cannot be read: {e.strerror}") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{file} is not YAML: {e}") from e
-    if not isinstance(doc, dict):
-        raise ConfigError(f"{file}: a runtime environment is a mapping (env_vars, pip, …), not {type(doc).__name__}")
+    doc = _load(file)
     variables = doc.get("env_vars") or {}
     if not isinstance(variables, dict):
         raise ConfigError(f"{file}: env_vars is a mapping of names to values, not {type(variables).__name__}")
@@ -52,11 +43,29 @@ def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
         doc["env_vars"] = {str(name): _as_variable(value) for name, value in variables.items()}
     for name in ("pip", "uv"):
         if isinstance(doc.get(name), str):
-            lines = _read_beside(file, doc[name]).splitlines()
-            doc[name] = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+            doc[name] = _requirements(_read_beside(file, doc[name]))
     if isinstance(doc.get("conda"), str) and doc["conda"].endswith((".yaml", ".yml")):
-        doc["conda"] = yaml.safe_load(_read_beside(file, doc["conda"]))
+        doc["conda"] = _load(file.parent / Path(doc["conda"]).expanduser())
     return doc
+
+
+def _load(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        doc = yaml.safe_load(file.read_text()) or {}
+    except OSError as e:
+        raise ConfigError(f"{str(file)!r} cannot be read: {e.strerror}; name another file in runtime_env_yaml") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{file} is not YAML: {e}") from e
+    if not isinstance(doc, dict):
+        raise ConfigError(f"{file}: a runtime environment is a mapping (env_vars, pip, …), not {type(doc).__name__}")
+    return doc
+
+
+def _requirements(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _as_variable(value: Any) -> str:

@@ -238,6 +238,8 @@ class Attempt:
         self.pid = 0
         self.ending = ""  # why the task is being ended by us
         self.kill_at: float | None = None
+        self.deadline: float | None = None
+        self.memory_poll = _MEMORY_POLL
         self.started: float | None = None
 
     def base_environment(self) -> dict[str, str]:
@@ -335,31 +337,40 @@ class Attempt:
 
     def supervise(self) -> tuple[int, bool]:
         """Wait for the task, minding signals and limits; its wait status, and whether it has left processes behind."""
-        limit, memory = self.spec.get("timeout"), self.spec.get("memory")
-        deadline = time.monotonic() + limit if limit else None
-        memory_poll = _MEMORY_POLL
+        if limit := self.spec.get("timeout"):
+            self.deadline = time.monotonic() + limit
         while True:
             status, left = reap(self.pid)
             if status is not None:
                 return status, left
-            now = time.monotonic()
-            if deadline is not None and now >= deadline and not self.ending:
-                self.end(f"time limit of {limit:g} s reached")
-            if memory and not self.ending:
-                processes = members(self.folder, self.pid)
-                if sum(processes.values()) > memory and (used := memory_of(processes)) > memory:
-                    self.end(f"out of memory: {used} bytes in use, the limit is {memory}", now=True)
-                memory_poll = max(_MEMORY_POLL, 10 * (time.monotonic() - now))  # a look is dear on a crowded machine
-            if self.kill_at is not None and now >= self.kill_at:
-                end_members(self.folder, self.pid)
-                self.kill_at = None
-            wakeups = [t for t in (deadline if not self.ending else None, self.kill_at) if t is not None]
-            pause = min([max(t - now, 0) for t in wakeups] + [memory_poll if memory else 3600.0])
-            got = signal.sigtimedwait(_SIGNALS, pause)
-            if got is not None and got.si_signo == signal.SIGHUP:
-                continue  # a terminal that goes away takes nothing along
-            if got is not None and got.si_signo != signal.SIGCHLD and not self.ending:
-                self.end(self.ending_reason())
+            self.mind_limits()
+            got = signal.sigtimedwait(_SIGNALS, self.pause())
+            if got is not None and got.si_signo not in (signal.SIGCHLD, signal.SIGHUP) and not self.ending:
+                self.end(self.ending_reason())  # a terminal that goes away (SIGHUP) takes nothing along
+
+    def mind_limits(self) -> None:
+        """End the task where it is over a limit, and what is left of it after the grace period."""
+        now = time.monotonic()
+        if self.deadline is not None and now >= self.deadline and not self.ending:
+            self.end(f"time limit of {self.spec['timeout']:g} s reached")
+        if self.spec.get("memory") and not self.ending:
+            self.mind_memory(now)
+        if self.kill_at is not None and now >= self.kill_at:
+            end_members(self.folder, self.pid)
+            self.kill_at = None
+
+    def mind_memory(self, now: float) -> None:
+        """End the task where it uses more memory than it may."""
+        memory, processes = self.spec["memory"], members(self.folder, self.pid)
+        if sum(processes.values()) > memory and (used := memory_of(processes)) > memory:
+            self.end(f"out of memory: {used} bytes in use, the limit is {memory}", now=True)
+        self.memory_poll = max(_MEMORY_POLL, 10 * (time.monotonic() - now))  # counting is slow among many processes
+
+    def pause(self) -> float:
+        """Return for how many seconds nothing is to be done."""
+        now = time.monotonic()
+        wakeups = [t for t in (None if self.ending else self.deadline, self.kill_at) if t is not None]
+        return min([max(t - now, 0) for t in wakeups] + [self.memory_poll if self.spec.get("memory") else 3600.0])
 
     def ending_reason(self) -> str:
         """Return why this supervisor ends the task."""

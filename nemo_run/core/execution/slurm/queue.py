@@ -114,22 +114,30 @@ def job_status(records: Sequence[Record]) -> TaskStatus:
     if len(records) == 1:
         return _status(records[0])
     each = {record.name: _status(record) for record in records}
-    states = [status.state for status in each.values()]
-    order = (JobState.RUNNING, JobState.PENDING, JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN)
-    state = next((state for state in order if state in states), JobState.SUCCEEDED)
-    if state is JobState.PENDING and any(other.is_final for other in states):
-        state = JobState.RUNNING
-    deciding = [(name, status) for name, status in each.items() if status.state is state]
-    first = deciding[0][1] if deciding else next(iter(each.values()))
-    ends = [status.ended for status in each.values()]
+    state = _state_of_all([status.state for status in each.values()])
+    deciding = [name for name, status in each.items() if status.state is state]
+    first = each[deciding[0]] if deciding else next(iter(each.values()))
     return TaskStatus(
         state,
         first.exit_code,
-        _together([name for name, _ in deciding], first, len(records)),
-        min((status.started for status in each.values() if status.started), default=None),
-        max((end for end in ends if end is not None), default=None) if state.is_final else None,
+        _together(deciding, first, len(records)),
+        min(_known(status.started or None for status in each.values()), default=None),
+        max(_known(status.ended for status in each.values()), default=None) if state.is_final else None,
         ",".join(dict.fromkeys(record.nodes for record in records if record.nodes)),
     )
+
+
+_DECIDING = (JobState.RUNNING, JobState.PENDING, JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN)
+
+
+def _state_of_all(states: Sequence[JobState]) -> JobState:
+    state = next((state for state in _DECIDING if state in states), JobState.SUCCEEDED)
+    has_begun = any(other.is_final for other in states)
+    return JobState.RUNNING if state is JobState.PENDING and has_begun else state
+
+
+def _known(times: Iterable[float | None]) -> list[float]:
+    return [time for time in times if time is not None]
 
 
 def _together(names: Sequence[str], first: TaskStatus, count: int) -> str:
