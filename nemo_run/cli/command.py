@@ -14,6 +14,7 @@ from typer import core
 
 from nemo_run.cli.overriding.parse import is_override
 from nemo_run.cli.show import in_terminal
+from nemo_run.errors import CommandLineError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -91,7 +92,12 @@ def add_command(
             autocompletion=factories,
         ),
         yaml: Annotated[
-            Text, typer.Option("--yaml", metavar="FILE", help="File with arguments, in YAML, TOML or JSON.")
+            list[str] | None,
+            typer.Option(
+                "--yaml",
+                metavar="FILE",
+                help="File with arguments, in YAML, TOML or JSON; - is standard input. Of several, the last one wins.",
+            ),
         ] = None,
         direct: Annotated[Flag, typer.Option("--direct/--no-direct", help="Run in this process.")] = None,
         dryrun: Annotated[Flag, typer.Option("--dryrun", help="Only show what would be launched.")] = None,
@@ -119,7 +125,7 @@ def add_command(
     ) -> None:
         typed = {
             "direct": direct, "dryrun": dryrun, "detach": detach, "skip_confirmation": skip_confirmation,
-            "tail_logs": tail_logs, "repl": repl, "yaml": yaml, "load": load,
+            "tail_logs": tail_logs, "repl": repl, "yaml": one_or_all(yaml), "load": load,
             "to_yaml": to_yaml, "to_toml": to_toml, "to_json": to_json, "to_python": to_python,
             "rich_exceptions": rich_exceptions, "verbose": verbose,
         }  # fmt: skip
@@ -128,10 +134,17 @@ def add_command(
         del rich_traceback, rich_locals, rich_theme
         of_arguments = [one for one in factory if is_override(one) and not one.startswith("@")]
         whole = [one for one in factory if one not in of_arguments]
-        context = _context(spec, run_name or name, whole[-1] if whole else spec.factory, options)
-        _execute(spec, context, [*of_arguments, *ctx.args], lazy=lazy)
+        if len(whole) > 1:
+            raise CommandLineError(f"--factory is given {len(whole)} times: {', '.join(whole)}; say one")
+        context = _context(spec, run_name or name, whole[0] if whole else spec.factory, options)
+        _execute(spec, context, of_arguments, ctx.args, lazy=lazy)
 
     return command
+
+
+def one_or_all(given: list[str] | None) -> str | list[str] | None:
+    """Return what an option was given: by itself where it was given once, None where it was not given."""
+    return given[0] if given and len(given) == 1 else given or None
 
 
 def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> Context:
@@ -143,14 +156,18 @@ def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]
     return context
 
 
-def _execute(spec: CommandSpec, context: Context, args: list[str], *, lazy: bool) -> None:
+def _execute(spec: CommandSpec, context: Context, factories: list[str], args: list[str], *, lazy: bool) -> None:
     from nemo_run.cli.lazy import LazyEntrypoint
+    from nemo_run.cli.recipe import let_be_factory
 
+    args = [*factories, *args]
     if lazy and not isinstance(spec.fn, LazyEntrypoint):
         context.execute_lazy(LazyEntrypoint.of_script(sys.argv[0]), args, context.name)
     elif isinstance(spec.fn, LazyEntrypoint):
         context.execute_lazy(spec.fn, args, context.name)
     else:
+        for one in factories:
+            let_be_factory(spec.fn, one)
         context.cli_execute(spec.fn, args, spec.kind)
 
 

@@ -38,7 +38,7 @@ class RunContext:
         detach: Return once it is launched.
         skip_confirmation: Do not ask.
         tail_logs: Show logs.
-        yaml: File with arguments.
+        yaml: File with arguments; or several, the later ones winning.
         to_yaml: Write the configuration to this file, and run nothing.
         to_toml: The same in TOML.
         to_json: The same in JSON.
@@ -62,7 +62,7 @@ class RunContext:
     detach: bool = False
     skip_confirmation: bool = False
     tail_logs: bool = False
-    yaml: str | None = None
+    yaml: str | list[str] | None = None
     to_yaml: str | None = None
     to_toml: str | None = None
     to_json: str | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 from nemo_run.cli import registry
 from nemo_run.cli.context import RunContext
+from nemo_run.cli.script import name_main
 from nemo_run.errors import CommandLineError
 
 if TYPE_CHECKING:
@@ -277,6 +278,7 @@ def main(
     """
     from nemo_run.cli import lazy
 
+    name_main()
     if lazy.is_lazy_object(fn):
         fn = lazy.imported(fn)
     if not hasattr(fn, "cli_entrypoint"):

@@ -158,7 +158,7 @@ def argument_rows(
         return
     docs = argument_docs(entity)
     for name, parameter in target.parameters.items():
-        if name == "ctx" and depth == 0:
+        if (name == "ctx" and depth == 0) or parameter.kind is parameter.VAR_POSITIONAL:  # which no override can set
             continue
         hint = making.hint_of(entity, name)
         shown = f"**{name}" if parameter.kind is parameter.VAR_KEYWORD else name

@@ -135,7 +135,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
         target: A function; its dotted name; a command such as ``"nemorun llm pretrain"``; or a script. A command and a
             script may be followed by overrides.
         factory: What its configuration begins with: a factory, its name, or ``@file``.
-        yaml: A file with arguments, or what such a file holds.
+        yaml: A file with arguments, or what such a file holds; or a list of these, the later ones winning.
         overwrites: Overrides.
 
     Example:
@@ -304,7 +304,13 @@ def _document(source: Any) -> Any:
     """What a file holds, so that it need not be there where the task runs."""
     from nemo_run.config.export import load_document
 
+    if isinstance(source, list):
+        return [_document(one) for one in source]
     if isinstance(source, (str, os.PathLike)):
+        from nemo_run.cli.overriding.files import piped
+
+        if (piped_text := piped(str(source))) is not None:
+            return load_document(piped_text)
         text = str(source).removeprefix("@")
         return load_document(Path(text) if Path(text).suffix and "\n" not in text else text)
     return dict(source) if isinstance(source, Mapping) else source

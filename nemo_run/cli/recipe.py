@@ -9,16 +9,19 @@ from typing import Any, get_origin
 
 import fiddle as fdl
 
+from nemo_run.cli import registry
 from nemo_run.cli.overriding import making
 from nemo_run.cli.overriding.arguments import as_overrides, overrider_for
-from nemo_run.cli.overriding.files import is_file, item_of, load, operator_of, split_section
+from nemo_run.cli.overriding.files import is_file, item_of, load, operator_of, piped, split_section
 from nemo_run.cli.overriding.items import Configured, Item, Made, Pairs
 from nemo_run.cli.overriding.overrides import MAKER
-from nemo_run.cli.overriding.parse import Override, parse_value
+from nemo_run.cli.overriding.parse import Override, is_override, parse_value
 from nemo_run.cli.overriding.place import Place, UnfitError
+from nemo_run.cli.script import function_of
 from nemo_run.config.buildable import Partial
+from nemo_run.config.building import build
 from nemo_run.config.document.symbols import resolve
-from nemo_run.config.export import load_document, to_json, to_python, to_toml, to_yaml
+from nemo_run.config.export import load_words, to_json, to_python, to_toml, to_yaml
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.paths import get_value
 from nemo_run.config.typecheck import bare
@@ -64,7 +67,7 @@ def configure(
         fn: The function.
         args: Values by position and overrides; they have the last word.
         factory: What it begins with: a factory, its name, or ``@file``.
-        file: A file with arguments, or what such a file holds.
+        file: A file with arguments, or what such a file holds; or a list of these, the later ones winning.
         changes: Changes made in Python, before ``args``.
 
     Raises:
@@ -87,7 +90,7 @@ def run_options(fn: Callable[..., Any], factory: Any = None, file: Any = None) -
 
 
 def _task_files(fn: Callable[..., Any], factory: Any, file: Any) -> list[_TaskFile]:
-    sources = [factory if _is_task_file(factory) else None, file]
+    sources = [factory if _is_task_file(factory) else None, *(file if isinstance(file, list) else [file])]
     return [_TaskFile(fn, source) for source in sources if source]
 
 
@@ -98,6 +101,7 @@ def _is_task_file(factory: Any) -> bool:
 def _made(fn: Callable[..., Any], factory: Callable[..., Any] | str) -> Partial[Any]:
     """What a factory makes, as a Partial of the function."""
     if isinstance(factory, str):
+        let_be_factory(fn, factory)
         try:
             made = making.make(parse_value(factory), Place("--factory", fn, maker=MAKER))
         except UnfitError as error:
@@ -109,6 +113,24 @@ def _made(fn: Callable[..., Any], factory: Callable[..., Any] | str) -> Partial[
         raise OverrideError(f"--factory {factory}: it gives {made!r}, which is no configuration of {fn.__name__}")
     partial: Partial[Any] = fdl.cast(Partial, made.clone() if hasattr(made, "clone") else made)
     return partial
+
+
+def let_be_factory(fn: Callable[..., Any], named: str) -> None:
+    """Register the function of the script that ``--factory`` names, where no factory has this name.
+
+    Args:
+        fn: The function that is configured.
+        named: ``NAME``, ``NAME(...)`` or ``ARGUMENT=NAME``.
+    """
+    argument, equals, text = named.partition("=") if is_override(named) else ("", "", named)
+    call = making.as_call(parse_value(text))
+    own = function_of(fn, call.name) if call else None
+    if call is None or own is None or any(name == call.name for _, name in registry.factories()):
+        return
+    if not equals:
+        registry.factory(own, target=fn)
+    elif argument in inspect.signature(fn).parameters:
+        registry.factory(own, target=fn, target_arg=argument)
 
 
 class _TaskFile:
@@ -146,12 +168,22 @@ def _read(source: Any) -> Item:
     if isinstance(source, Path) or (isinstance(source, str) and is_file(f"@{source.removeprefix('@')}")):
         return load(f"@{str(source).removeprefix('@')}")
     if isinstance(source, str):
-        return item_of(load_document(source))
+        return _of_text(source)
     if hasattr(source, "_get_node"):  # of OmegaConf, which nobody here needs otherwise
         from omegaconf import OmegaConf
 
         return item_of(OmegaConf.to_container(source))
     return item_of(source)
+
+
+def _of_text(source: str) -> Item:
+    text = piped(source)
+    if text is None:
+        return item_of(load_words(source))
+    try:
+        return item_of(load_words(text))
+    except SerializationError as error:
+        raise CommandLineError(f"what comes from {source} cannot be used: {error}") from None
 
 
 def _changes_in(fn: Callable[..., Any], item: Item, source: Any) -> list[Change]:
@@ -184,7 +216,7 @@ def built_arguments(config: Partial[Any]) -> dict[str, Any]:
     """The arguments that are set, built; those that are wanted as configurations stay as they are."""
     fn = config.__fn_or_cls__
     return {
-        str(name): value if _wants_configuration(making.hint_of(fn, str(name))) else fdl.build(value)
+        str(name): value if _wants_configuration(making.hint_of(fn, str(name))) else build(value)
         for name, value in config.__arguments__.items()
     }
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin, overload
 
+from nemo_run.cli.script import is_loaded, name_main
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.names import get_type_namespace, get_underlying_types
 from nemo_run.errors import CommandLineError
@@ -304,8 +305,10 @@ def workspace_file() -> Path | None:
 def _load_workspace_once() -> list[Path]:
     path = workspace_file()
     spec = importlib.util.spec_from_file_location("workspace", path) if path else None
-    if path is None or spec is None or spec.loader is None:
+    if path is None or spec is None or spec.loader is None or is_loaded(path):
         return []
+    name_main()  # as the file may import the script
+    sys.path.insert(1, str(path.parent))  # it imports its neighbours, as a script does; those of the script come first
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault("workspace", module)  # what it defines can then be stored by name
     try:

@@ -15,8 +15,9 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from nemo_run.config.document import from_document, to_document
@@ -219,19 +220,36 @@ def load_document(path_or_text: str | os.PathLike[str], *, format: Format | None
     return _read(path_or_text, format)[0]
 
 
-def _read(path_or_text: str | os.PathLike[str], format: Format | None) -> tuple[Any, str | None]:
+def load_words(path_or_text: str | os.PathLike[str]) -> Any:
+    r"""Reads what :func:`load_document` reads, but of YAML a word such as ``off`` as one that may be just a name.
+
+    Example:
+        >>> load_words("mode: off\n")["mode"].meant
+        False
+    """
+    from nemo_run.config import export_yaml
+
+    return _read(path_or_text, None, {"yaml": export_yaml.load_words})[0]
+
+
+def _read(
+    path_or_text: str | os.PathLike[str],
+    format: Format | None,
+    parsers: Mapping[Format, Callable[[str], Any]] = MappingProxyType({}),
+) -> tuple[Any, str | None]:
     """The document, and the file that it is from."""
     if format is not None and format not in get_args(Format):
         raise SerializationError(f"unknown format {format!r}; it is one of {', '.join(get_args(Format))}")
     file = _file(path_or_text)
     if file is None:
         text = os.fspath(path_or_text)
-        return _parse(text, format or _format_of(text), "the text"), None
+        return _parse(text, format or _format_of(text), "the text", parsers), None
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise SerializationError(f"cannot read {str(file)!r}: {error}") from error
-    return _parse(text, format or _FORMAT_OF_SUFFIX.get(file.suffix) or _format_of(text), str(file)), str(file)
+    found = format or _FORMAT_OF_SUFFIX.get(file.suffix) or _format_of(text)
+    return _parse(text, found, str(file), parsers), str(file)
 
 
 def _file(path_or_text: str | os.PathLike[str]) -> Path | None:
@@ -267,9 +285,10 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _parse(text: str, format: Format, source: str) -> Any:
+def _parse(text: str, format: Format, source: str, parsers: Mapping[Format, Callable[[str], Any]]) -> Any:
+    parse = parsers.get(format) or _parser(format)
     try:
-        document = _parser(format)(text)
+        document = parse(text)
     except ValueError as error:
         raise SerializationError(f"cannot read {source} as {format.upper()}: {error}") from error
     except RecursionError:

@@ -42,6 +42,33 @@ class _Loader(SafeLoader):
         return mapping
 
 
+class Switchable(str):
+    """A word that YAML takes for true or false, and that may also be a name: ``on``, ``off``, ``yes``, ``no``.
+
+    Attributes:
+        meant: True or false.
+    """
+
+    __slots__ = ("meant",)
+
+    meant: bool
+
+
+class _WordLoader(_Loader):
+    """Keeps words that are not plainly true or false."""
+
+    def construct_yaml_bool(self, node: Any) -> Any:
+        meant = super().construct_yaml_bool(node)
+        if node.value.lower() in ("true", "false"):
+            return meant
+        word = Switchable(node.value)
+        word.meant = meant
+        return word
+
+
+_WordLoader.add_constructor("tag:yaml.org,2002:bool", _WordLoader.construct_yaml_bool)
+
+
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
@@ -70,8 +97,17 @@ def dump(document: Any) -> str:
 
 def load(text: str) -> Any:
     """Reads a document; ``ValueError`` if it is not YAML, or has tags that make objects."""
+    return _loaded(text, _Loader)
+
+
+def load_words(text: str) -> Any:
+    """Reads a document in which words such as ``off`` are :class:`Switchable`."""
+    return _loaded(text, _WordLoader)
+
+
+def _loaded(text: str, loader: type[_Loader]) -> Any:
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe loader
+        document = yaml.load(text, Loader=loader)  # noqa: S506  # a safe loader
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     if "*" in text:

@@ -47,6 +47,7 @@ def shell(tmp_path: Path) -> Shell:
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it, and nothing is remembered of its folder."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a workspace adds its folder
     monkeypatch.setattr(registry, "_factories", dict(registry._factories))
     monkeypatch.setattr(registry, "_entrypoints", dict(registry._entrypoints))
     for remembered in (
@@ -95,11 +96,20 @@ def script(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
             runpy.run_path(argv[0], run_name="__main__")
         except SystemExit as end:
             found = end.code
+        finally:
+            forget_scripts()
         done = Done(*capfd.readouterr())
         assert found == code, f"exit code {found}\n{done.stdout}\n{done.stderr}"
         return done
 
     return run
+
+
+def forget_scripts() -> None:
+    """Forget the modules that scripts run as, which go by their own names, too."""
+    scripts = [name for name, module in sys.modules.items() if getattr(module, "__name__", "") == "__main__" != name]
+    for name in scripts:
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -11,10 +11,23 @@ import functools
 import operator
 import re
 import reprlib
+import sys
 from pathlib import Path
 from typing import Any
 
-from nemo_run.cli.overriding.items import Configured, Given, Item, Loaded, Made, Pairs, Reference, Several, Shared, Text
+from nemo_run.cli.overriding.items import (
+    Configured,
+    Given,
+    Item,
+    Loaded,
+    Made,
+    Pairs,
+    Reference,
+    Several,
+    Shared,
+    Switch,
+    Text,
+)
 from nemo_run.cli.overriding.parse import parse_value
 from nemo_run.config.document import from_document
 from nemo_run.config.document.layout import (
@@ -30,7 +43,8 @@ from nemo_run.config.document.layout import (
     unescape,
 )
 from nemo_run.config.document.values import BY_TARGET
-from nemo_run.config.export import load_document
+from nemo_run.config.export import load_words
+from nemo_run.config.export_yaml import Switchable
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import CommandLineError, SerializationError
 
@@ -82,16 +96,29 @@ def load(text: str, named_in: tuple[Path, ...] = ()) -> Item:
     return _Reader(document, (*named_in, path.resolve())).item(_section(document, section, path))
 
 
+def piped(name: str) -> str | None:
+    """Return the text that comes through a pipe: ``-`` and ``/dev/stdin``, or ``/dev/fd/3``; None for other names."""
+    is_pipe = name == "-" or ("\n" not in name and Path(name).is_fifo())
+    return _piped(name) if is_pipe else None
+
+
+@functools.cache
+def _piped(name: str) -> str:
+    """What came through a pipe, which can be read only once; it ends with a newline, and so is no name of a file."""
+    text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    return f"{text}\n"
+
+
 def read(text: str) -> Any:
     """What is in a file, as a plain document; see :func:`load`."""
     path, section = split_section(text)
-    return _section(_document(path.expanduser()), section, path)
+    return _meant(_section(_document(path.expanduser()), section, path))
 
 
 def _document(path: Path) -> Any:
     if not path.is_file():
         raise CommandLineError(f"there is no file {str(path)!r}{_files_near(path)}")
-    return load_document(path)
+    return load_words(path)
 
 
 def _files_near(path: Path) -> str:
@@ -133,6 +160,9 @@ class _Reader:
             return None
 
     def item(self, document: Any) -> Item:
+        if isinstance(document, Switchable):
+            text = str(document)
+            return Switch(text, document.meant, Text(text, text, self.files))
         if isinstance(document, str):
             found = self.referred(document)
             return Text(document, unescape(document), self.files) if found is None else self.item(found)
@@ -175,11 +205,11 @@ class _Reader:
         if not isinstance(name, str) or not isinstance(args, list) or not isinstance(partial, bool):
             raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
         if PARTIAL not in document and name in BY_TARGET and not names:
-            return Given(source, from_document(document, resolve=_nothing))
+            return Given(source, from_document(_meant(document), resolve=_nothing))
         if PARTIAL not in document and name in REFERENCES and names == {"path"}:
             return Reference(source, str(document["path"]))
         if name == BUILDABLE or document.get(CONVERT) == EXISTING:
-            return Loaded(source, from_document(document, validate=True))
+            return Loaded(source, from_document(_meant(document), validate=True))
         kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)
         return Configured(source, name, tuple(map(self.item, args)), kwargs, partial)
 
@@ -204,6 +234,15 @@ def _strings(document: Any) -> list[str]:
         elif isinstance(one, (dict, list)):
             todo.extend(one.values() if isinstance(one, dict) else one)
     return found
+
+
+def _meant(document: Any) -> Any:
+    """A document with the values that YAML's words for true and false stand for."""
+    if isinstance(document, Switchable):
+        return document.meant
+    if isinstance(document, list):
+        return [_meant(one) for one in document]
+    return {key: _meant(one) for key, one in document.items()} if isinstance(document, dict) else document
 
 
 def _nothing(name: str) -> Any:

@@ -81,6 +81,19 @@ class Text(Item):
 
 
 @dataclass(frozen=True)
+class Switch(Item):
+    """A word that YAML takes for true or false: ``off`` is a name as well.
+
+    Attributes:
+        value: True or false.
+        word: The word as text, where no such value is wanted.
+    """
+
+    value: bool
+    word: Text
+
+
+@dataclass(frozen=True)
 class Configured(Item):
     """A configuration: ``_target_`` with arguments."""
 

@@ -27,6 +27,7 @@ from nemo_run.cli.overriding.items import (
     Quoted,
     Several,
     Shared,
+    Switch,
     Text,
     Word,
 )
@@ -63,6 +64,11 @@ def convert(item: Item, place: Place) -> Any:
     """
     if isinstance(item, Shared):
         return item.value(lambda inner: convert(inner, place))
+    if isinstance(item, Switch):
+        try:
+            return convert(Given(item.source, item.value), place)
+        except UnfitError:
+            return convert(item.word, place)
     place.maker.check_calls(item, place)
     return _converter(place.hint)(item, place)
 
@@ -191,7 +197,9 @@ def _has_names(item: Item) -> bool:
         return any(map(_has_names, item.items))
     if isinstance(item, Pairs):
         return any(_has_names(value) for _, value in item.pairs)
-    return not isinstance(item, (Quoted, Given)) and (not isinstance(item, Word) or isinstance(word(item.source), str))
+    if isinstance(item, Word):
+        return isinstance(word(item.source), str)
+    return not isinstance(item, (Quoted, Given, Switch))
 
 
 # ---------------------------------------------------------------- containers
