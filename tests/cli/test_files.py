@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.cli.overriding.files import is_file, split_section
-from nemo_run.errors import CommandLineError, ConfigError, NemoRunError
+from nemo_run.cli.overriding.files import is_file, item_of, split_section
+from nemo_run.errors import CommandLineError, ConfigError, NemoRunError, SerializationError
 from tests.cli import samples
 from tests.cli.samples import Adam, Deep, Net, adam, everything, small
 
@@ -106,6 +106,14 @@ def test_what_a_file_says_of_a_configuration_changes_it() -> None:
     assert (found.i, found.li, found.di) == (7, [7], {"z": 1})
 
 
+def test_a_reference_in_a_value_of_python_may_not_lead_back_to_itself() -> None:
+    with pytest.raises(SerializationError, match="leads back to itself"):
+        item_of({"net": "${deep}", "deep": "${net}"})
+    looped: dict[str, Any] = {"deep": {"net": "${deep}"}}
+    with pytest.raises(SerializationError, match="leads back to itself"):
+        item_of(looped)
+
+
 def test_text_stays_text() -> None:
     Path("task.yaml").write_text(
         "s: '@nothing.yaml'\na: '3'\nun: yes it is\nls: [small, '1']\np: x\nwhen: '2024-01-02'\nlit: b\n"
@@ -135,7 +143,8 @@ def test_text_stays_text() -> None:
         ("net: {_target_: nowhere.Net}", "cannot find 'nowhere.Net'"),
         ("net: '@gone.yaml'", "there is no file"),
         ("net: '@task.yaml'", "leads back to itself"),
-        ("net: '${on}'\non: '${net}'", "net"),
+        ("net: '${on}'\non: '${net}'", "leads back to itself"),
+        ("net: '${net}'", "leads back to itself"),
         ("- 1\n- 2", "which are no arguments of everything"),
         (
             "_target_: tests.cli.samples.half\nx: 1",

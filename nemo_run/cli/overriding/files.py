@@ -148,6 +148,7 @@ class _Reader:
     def __init__(self, document: Any, files: tuple[Path, ...]) -> None:
         self.document = document
         self.files = files
+        self.where = f"{files[-1]}: " if files else ""
         self.shared = {id(found): found for text in _strings(document) if (found := self.referred(text)) is not None}
         self.done: dict[int, Shared | None] = {}
 
@@ -159,13 +160,23 @@ class _Reader:
         except (KeyError, IndexError, TypeError):
             return None
 
+    def followed(self, document: Any) -> Any:
+        """What a reference leads to, which may be another reference; anything else as it is."""
+        passed = []
+        while isinstance(document, str) and (found := self.referred(document)) is not None:
+            if document in passed:
+                raise SerializationError(f"{self.where}the reference {document!r} leads back to itself")
+            passed.append(document)
+            document = found
+        return document
+
     def item(self, document: Any) -> Item:
+        document = self.followed(document)
         if isinstance(document, Switchable):
             text = str(document)
             return Switch(text, document.meant, Text(text, text, self.files))
         if isinstance(document, str):
-            found = self.referred(document)
-            return Text(document, unescape(document), self.files) if found is None else self.item(found)
+            return Text(document, unescape(document), self.files)
         if id(document) not in self.shared or not isinstance(document, (dict, list)):
             return self.plain(document)
         if id(document) not in self.done:
@@ -174,7 +185,7 @@ class _Reader:
             self.done[id(document)] = Shared(item.source, item)
         shared = self.done[id(document)]
         if shared is None:
-            raise SerializationError(f"{self.files[-1]}: a reference in {reprlib.repr(document)} leads back to itself")
+            raise SerializationError(f"{self.where}a reference in {reprlib.repr(document)} leads back to itself")
         return shared
 
     def plain(self, document: Any) -> Item:
