@@ -75,6 +75,8 @@ def configure(
     """
     files = _task_files(fn, factory, file)
     named = [factory] if factory and not _is_task_file(factory) else [one.factory for one in files if one.factory]
+    if named and isinstance(factory, str) and factory is named[0]:  # what a file names has to be registered
+        let_be_factory(fn, factory)
     config = _made(fn, named[0]) if named else Partial(fn)
     overrider = overrider_for(config, known=fn)
     for one in files:
@@ -101,7 +103,6 @@ def _is_task_file(factory: Any) -> bool:
 def _made(fn: Callable[..., Any], factory: Callable[..., Any] | str) -> Partial[Any]:
     """What a factory makes, as a Partial of the function."""
     if isinstance(factory, str):
-        let_be_factory(fn, factory)
         try:
             made = making.make(parse_value(factory), Place("--factory", fn, maker=MAKER))
         except UnfitError as error:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from nemo_run.config.words import Switchable
+
 try:
     from yaml import CSafeDumper as SafeDumper, CSafeLoader as SafeLoader
 except ImportError:  # PyYAML without libyaml
@@ -40,18 +42,6 @@ class _Loader(SafeLoader):
             seen.add(name)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
-
-
-class Switchable(str):
-    """A word that YAML takes for true or false, and that may also be a name: ``on``, ``off``, ``yes``, ``no``.
-
-    Attributes:
-        meant: True or false.
-    """
-
-    __slots__ = ("meant",)
-
-    meant: bool
 
 
 class _WordLoader(_Loader):

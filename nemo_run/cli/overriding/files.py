@@ -44,8 +44,8 @@ from nemo_run.config.document.layout import (
 )
 from nemo_run.config.document.values import BY_TARGET
 from nemo_run.config.export import load_words
-from nemo_run.config.export_yaml import Switchable
 from nemo_run.config.suggest import did_you_mean
+from nemo_run.config.words import Switchable
 from nemo_run.errors import CommandLineError, SerializationError
 
 FACTORY = "_factory_"
