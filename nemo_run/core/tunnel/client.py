@@ -3,63 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import posixpath
 import shlex
 import subprocess
-import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core import extras
 from nemo_run.core.tunnel import copying
+from nemo_run.core.tunnel.result import RunResult, as_text, run_shown
 from nemo_run.core.tunnel.ssh import Address, Connection, free_port
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
-_BLOCK = 1 << 16
 _DISCONNECTED = 255  # exit code of ssh where the connection failed; the command's own may be the same
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a command said, and how it ended.
-
-    Attributes:
-        command: The command.
-        exited: Its exit code.
-        stdout: What it wrote to its standard output.
-        stderr: What it wrote to its standard error.
-    """
-
-    command: str
-    exited: int
-    stdout: str = ""
-    stderr: str = ""
-
-    @property
-    def return_code(self) -> int:
-        """The exit code."""
-        return self.exited
-
-    @property
-    def ok(self) -> bool:
-        """Whether the exit code is 0."""
-        return self.exited == 0
-
-    @property
-    def failed(self) -> bool:
-        """Whether the exit code is not 0."""
-        return self.exited != 0
-
-    def __bool__(self) -> bool:
-        return self.ok
 
 
 @dataclass(kw_only=True)
@@ -210,7 +172,7 @@ class Tunnel(ConfigurableMixin, ABC):
         if env:
             command = f"export {' '.join(f'{name}={shlex.quote(value)}' for name, value in env.items())}; {command}"
         code, out, err = self._communicate(command, show=not hide, timeout=timeout, tty=pty)
-        result = RunResult(command, code, _text(out), _text(err))
+        result = RunResult(command, code, as_text(out), as_text(err))
         if result.failed and not warn:
             raise CommandError(_explain(self.key, result), result)
         return result
@@ -224,7 +186,7 @@ class Tunnel(ConfigurableMixin, ABC):
         """
         code, out, err = self._communicate(command, stdin=stdin, timeout=timeout)
         if code != 0:
-            result = RunResult(command, code, _text(out), _text(err))
+            result = RunResult(command, code, as_text(out), as_text(err))
             raise CommandError(_explain(self.key, result), result)
         return out
 
@@ -249,14 +211,14 @@ class Tunnel(ConfigurableMixin, ABC):
             if tty:
                 code, out, err = subprocess.run(argv, check=False, timeout=timeout).returncode, b"", b""
             elif show:
-                code, out, err = _run_shown(argv, timeout)
+                code, out, err = run_shown(argv, timeout)
             else:
                 done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=timeout)
                 code, out, err = done.returncode, done.stdout, done.stderr
         except subprocess.TimeoutExpired:
             raise TunnelError(f"{self.key}: no answer within {timeout:g} s to: {command}") from None
         if code == _DISCONNECTED and not self.is_connected:
-            said = _text(err).strip()
+            said = as_text(err).strip()
             raise TunnelError(f"the connection to {self.key} was lost{f': {said}' if said else ''}")
         return (code if code >= 0 else 128 - code), out, err
 
@@ -479,44 +441,7 @@ def posix(script: str, *args: str) -> str:
     return shlex.join(["/bin/sh", "-c", script, "sh", *args])
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
 def _explain(where: str, result: RunResult) -> str:
     said = (result.stderr.strip() or result.stdout.strip())[-2000:]
     command = result.command if len(result.command) < 500 else f"{result.command[:500]} …"
     return f"{where}: exit code {result.exited} of: {command}" + (f"\n{said}" if said else "")
-
-
-def _run_shown(argv: list[str], timeout: float | None) -> tuple[int, bytes, bytes]:
-    """Run a process and show what it writes while it does."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
-    kept: list[bytearray] = [bytearray(), bytearray()]
-
-    def copy(source: IO[bytes], shown: Any, keep: bytearray) -> None:
-        while data := os.read(source.fileno(), _BLOCK):
-            keep += data
-            shown.write(data.decode(errors="replace"))
-            shown.flush()
-
-    threads = [
-        threading.Thread(target=copy, args=(source, shown, keep), daemon=True)
-        for source, shown, keep in zip((process.stdout, process.stderr), (sys.stdout, sys.stderr), kept, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        code = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
-    finally:
-        for thread in threads:
-            thread.join()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-    return code, bytes(kept[0]), bytes(kept[1])
