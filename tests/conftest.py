@@ -24,7 +24,7 @@ import pytest
 pytest.register_assert_rewrite("tests.execution.contract", "tests.kubernetes.contract")
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import docker, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402
+from tests.services import compat, docker, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
@@ -59,6 +59,7 @@ THINGS: dict[str, Thing] = {
     "git": Thing(lambda: _answers("git", "--version"), "apt-get install git"),
     "ray": Thing(_package("ray"), "pip install '.[ray]'"),
     "leptonai": Thing(leptonai.available, _ENVIRONMENT),
+    "compat": Thing(compat.available, _ENVIRONMENT),
     "kubernetes api": Thing(kubernetes.available, _AS_ROOT),
     "kubernetes node": Thing(kubernetes.node_available, _AS_ROOT),
     "kubernetes for SkyPilot": Thing(skypilot.can_see_kubernetes, _AS_ROOT),

@@ -117,6 +117,22 @@ def test_the_commands_say_what_does_not_work_and_how_to_get_it(python: Path, hom
     assert {name: said[name] for name in reasons} == {name: f"no: {why}" for name, why in reasons.items()}
 
 
+@pytest.mark.parametrize(
+    ("code", "extra"),
+    [
+        ("run.SSHTunnel(host='h', user='u', job_dir='/j').session", "compat"),
+        ("packaging.merge_executables([], 'app')", "compat"),
+        ("run.ray.job.RayJob('x', run.LocalExecutor()).start('true', '')", "ray-jobs"),
+    ],
+)
+def test_other_parts_name_their_extra_too(python: Path, home: Path, code: str, extra: str) -> None:
+    program = (
+        "import nemo_run as run\nfrom nemo_run.run.torchx_backend import packaging\n"
+        f"try:\n    {code}\nexcept run.errors.MissingExtraError as error:\n    print(error)"
+    )
+    assert f"pip install 'nemo-run[{extra}]'" in run_python(python, home, "-c", program)
+
+
 def test_what_goes_wrong_unexpectedly_is_never_told_as_working(tmp_path: Path) -> None:
     (tmp_path / "sky").mkdir()
     (tmp_path / "sky" / "__init__.py").write_text("1 / 0\n")

@@ -33,6 +33,7 @@ def create_cli(
     """
     from nemo_run.cli.commands import (
         configs,
+        devspace,
         doctor,
         experiment,
         ray,  # a script of yours does without them
@@ -48,6 +49,7 @@ def create_cli(
     app.add_typer(experiment.create(), name="experiment", help="Look at experiments, and manage them.")
     app.add_typer(configs.create(), name="config", help="Look at configuration files, compare, convert, check them.")
     app.add_typer(ray.create(), name="ray", help="Start Ray clusters, and run jobs on them.")
+    app.add_typer(devspace.create(), name="devspace", help="Start development spaces, and connect to them.")
     app.command("executors")(doctor.executors)
     app.command("doctor")(doctor.doctor)
     return app

@@ -40,4 +40,6 @@ def _task(store: ExperimentStore, task: TaskDefinition) -> dict[str, Any]:
     # Where the experiment put the executor is no difference that anybody made.
     own = ("experiment_id", "job_dir", "experiment_dir")
     executor = {name: value for name, value in document["executor"].items() if name not in own}
+    if isinstance(executor.get("tunnel"), dict):
+        executor["tunnel"] = {name: value for name, value in executor["tunnel"].items() if name != "packaging_jobs"}
     return {"config": document["config"], "executor": executor}

@@ -34,6 +34,7 @@ from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
     from nemo_run.config import Config, Partial
+    from nemo_run.core.tunnel.client import Tunnel
     from nemo_run.run.plugin import ExperimentPlugin
 
 logger = logging.getLogger(__name__)
@@ -167,6 +168,15 @@ class Experiment(LaunchedExperiment):
     @jobs.setter
     def jobs(self, jobs: list[Job | JobGroup]) -> None:
         self._jobs = jobs
+
+    @property
+    def tunnels(self) -> dict[str, Tunnel]:
+        """The ways to the clusters that the jobs run on, by their keys; where code lies there is noted in them."""
+        found: dict[str, Tunnel] = {}
+        for tunnel in (getattr(executor, "tunnel", None) for job in self.jobs for _, executor in job.members):
+            if tunnel is not None:
+                found.setdefault(tunnel.key, tunnel).packaging_jobs.update(tunnel.packaging_jobs)
+        return found
 
     @property
     def tasks(self) -> list[Any]:

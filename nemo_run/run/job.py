@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import Executor
@@ -14,6 +14,8 @@ from nemo_run.run.records import JobProgress, TaskProgress, overall
 if TYPE_CHECKING:
     from nemo_run.config import Partial, Script
     from nemo_run.run.plugin import ExperimentPlugin
+
+AppState = JobState  # its name in existing code
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,29 @@ class _Common(ConfigurableMixin):
     name: str
     dependencies: list[str]
     experiment: JobOwner
+    _TASKS: ClassVar[str]
+
+    def serialize(self) -> tuple[str, str]:
+        """Return the job without its tasks, and the tasks, both as text of ``ZlibJSONSerializer``."""
+        from nemo_run.core.serialization.zlib_json import ZlibJSONSerializer
+
+        config = self.to_config()
+        tasks = getattr(config, self._TASKS)
+        setattr(config, self._TASKS, [None] * len(tasks) if isinstance(tasks, list) else None)
+        serializer = ZlibJSONSerializer()
+        return serializer.serialize(config), serializer.serialize(tasks)
+
+    def cleanup(self) -> None:
+        """Let the executors tidy up, where the job was launched and has ended."""
+        handles = getattr(self, "handles", None) or [getattr(self, "handle", "")]
+        if all(handles) and getattr(self, "state", JobState.UNSUBMITTED).is_final:
+            for (_, executor), handle in zip(self.members, handles, strict=False):
+                executor.cleanup(handle)
+
+    @property
+    def members(self) -> list[tuple[Partial[Any] | Script, Executor]]:
+        """Every task with its executor."""
+        raise NotImplementedError
 
     def status(self, runner: Any = None) -> JobState:
         """State of the job now. ``runner`` is accepted for compatibility and not used."""
@@ -104,6 +129,8 @@ class Job(_Common):
         name: The name it was given.
         artifacts: Patterns of files to collect from its working directory when it has ended.
     """
+
+    _TASKS: ClassVar[str] = "task"
 
     id: str
     task: Partial[Any] | Script
@@ -146,6 +173,8 @@ class JobGroup(_Common):
         artifacts: Patterns of files to collect from the working directory of every member when it has ended.
         end_group_on: Whose end ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
     """
+
+    _TASKS: ClassVar[str] = "tasks"
 
     id: str
     tasks: list[Partial[Any] | Script]

@@ -105,6 +105,7 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
         folder = store.folder(where)
         executor.assign(store.id, str(store.path), job.id, where)
         archive = packages.archive(executor)
+        executor.note_package(archive, name.replace("/", "-"))
         request = TaskRequest(
             experiment_id=store.id,
             job_id=name,

@@ -13,7 +13,9 @@ def main() -> None:
     update = parser.parse_args().update
     found = surface.problems()
     if update:
-        surface.MISSING.write_text("".join(f"{entry}\n" for entry in sorted(found)), encoding="utf-8")
+        reasons = surface.known_missing()
+        lines = [f"{entry}: {reasons.get(entry, why)}\n" for entry, why in sorted(found.items())]
+        surface.MISSING.write_text("".join(lines), encoding="utf-8")
     else:
         for entry, why in sorted(found.items()):
             print(f"{entry}: {why}")

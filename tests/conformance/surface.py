@@ -13,7 +13,7 @@ from typing import Any
 from tests.conformance import signatures
 
 HERE = Path(__file__).parent
-MISSING = HERE / "missing.txt"
+MISSING = HERE / "missing.txt"  # entries and, after a colon, why they are missing
 
 # Dataclasses whose fields may be given by position; those of all others are given by name.
 POSITIONAL = {
@@ -35,6 +35,12 @@ def surface() -> dict[str, dict[str, Any]]:
     return loaded
 
 
+def commands() -> dict[str, list[str]]:
+    """The expected commands of ``nemorun``, and what each takes: arguments by their number, options by their names."""
+    loaded: dict[str, list[str]] = json.loads((HERE / "commands.json").read_text(encoding="utf-8"))
+    return loaded
+
+
 def entries(name: str, expected: dict[str, Any]) -> list[str]:
     """All entries that one public name stands for."""
     parts = [f"{name}.{part}" for part in (*expected.get("fields", ()), *expected.get("methods", ()))]
@@ -45,12 +51,38 @@ def entries(name: str, expected: dict[str, Any]) -> list[str]:
 
 def problems() -> dict[str, str]:
     """Every entry that is missing or wrong, and why."""
-    return {entry: why for name, expected in surface().items() for entry, why in _problems_of(name, expected)}
+    found = {entry: why for name, expected in surface().items() for entry, why in _problems_of(name, expected)}
+    return found | dict(_problems_of_commands())
 
 
-def known_missing() -> list[str]:
-    """The lines of ``missing.txt``."""
-    return MISSING.read_text(encoding="utf-8").splitlines()
+def known_missing() -> dict[str, str]:
+    """Entries of ``missing.txt``, with the reasons."""
+    lines = MISSING.read_text(encoding="utf-8").splitlines()
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def _problems_of_commands() -> Iterator[Problem]:
+    for command, wanted in commands().items():
+        found = _find_command(command.split())
+        arguments = [parameter for parameter in getattr(found, "params", ()) if parameter.param_type_name == "argument"]
+        options = {name for parameter in getattr(found, "params", ()) for name in parameter.opts}
+        if found is None:
+            yield f"nemorun {command}", "is missing"
+        elif sum(not name.startswith("--") for name in wanted) > len(arguments):
+            yield f"nemorun {command}", f"takes the arguments {[argument.name for argument in arguments]} only"
+        elif lacking := {name for name in wanted if name.startswith("--")} - options:
+            yield f"nemorun {command}", f"has no {', '.join(sorted(lacking))}"
+
+
+def _find_command(words: list[str]) -> Any:
+    import typer
+
+    from nemo_run.cli import create_cli
+
+    found: Any = typer.main.get_command(create_cli())
+    for word in words:
+        found = getattr(found, "commands", {}).get(word)
+    return found
 
 
 def find(dotted: str) -> object:
@@ -69,6 +101,10 @@ def _problems_of(name: str, expected: dict[str, Any]) -> Iterator[Problem]:
     found = find(name)
     if found is _NOT_THERE:
         yield from ((entry, "is missing") for entry in entries(name, expected))
+        return
+    if "same_as" in expected and find(expected["same_as"]) is not found:
+        yield name, f"is not the same object as {expected['same_as']}"
+    if "name_only" in expected or "same_as" in expected:
         return
     if "also_at" in expected and find(expected["also_at"]) is not found:
         yield expected["also_at"], f"is not the same object as {name}"

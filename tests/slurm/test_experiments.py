@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution.slurm import SlurmExecutor
+from nemo_run.core.execution.slurm import SlurmExecutor, get_packaging_job_key
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
@@ -103,6 +104,28 @@ def test_code_is_sent_once(executor: SlurmExecutor, project: Path, jobs_folder: 
     assert len(packages) == 1
     assert "x\n" not in (packages[0] / "src" / "slurm_work.py").read_text().splitlines(keepends=True)
     assert len(list(base.glob("packages/*/*/code/src/slurm_work.py"))) == 4
+
+
+def test_code_that_lies_on_the_cluster_is_found_and_linked_to(
+    executor: SlurmExecutor, project: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    executor.packager = GitArchivePackager()
+    first = run.Experiment("first", executor=executor, clean_mode=True)
+    first.add(script("ls src"), name="nemo-run")
+    first.add(script("true"), name="other")
+    assert launch(first)["nemo-run"].ok
+    (project / "src" / "slurm_work.py").unlink()
+
+    for past in (first, run.Experiment.from_title("first")):  # as it was held, and as it is stored
+        jobs = past.tunnels[executor.tunnel.key].packaging_jobs
+        folder = jobs[get_packaging_job_key(past._id, "nemo-run")].dst_path
+        assert Path(folder, "src", "slurm_work.py").is_file()
+        again = copy.deepcopy(executor)
+        again.packager = GitArchivePackager(symlink_from_remote_dir=folder)
+        second = run.Experiment("second", executor=again, clean_mode=True)
+        second.add(script("ls src"), name="nemo-run")
+        assert launch(second)["nemo-run"].ok
+        assert b"slurm_work.py" in log_of(second, "nemo-run", capfdbinary)
 
 
 def test_nothing_on_the_cluster_is_for_others(executor: SlurmExecutor) -> None:

@@ -19,7 +19,7 @@ from nemo_run.cli import registry
 from nemo_run.cli.overriding.files import operator_of
 from nemo_run.cli.overriding.items import Call, Configured, Given, Item, Loaded, Made, Pairs, Reference, Text, Word
 from nemo_run.cli.overriding.parse import parse_value
-from nemo_run.cli.overriding.place import Place, Unresolved
+from nemo_run.cli.overriding.place import NoArgumentError, Place, Unresolved
 from nemo_run.cli.overriding.plain import is_plain
 from nemo_run.cli.overriding.values import convert
 from nemo_run.config.buildable import Config, Partial
@@ -356,7 +356,7 @@ def check_argument(signature: Target, name: str, prefix: str) -> None:
     """Raise an error where there is no argument of this name."""
     if name not in signature.keywords and not signature.takes_any_keyword:
         known = [known for known in signature.parameters if known in signature.keywords]
-        raise OverrideError(f"{prefix} has no argument {name!r}{did_you_mean(name, known)}")
+        raise NoArgumentError(f"{prefix} has no argument {name!r}{did_you_mean(name, known)}")
 
 
 def argument_place(target: Any, name: str, place: Place) -> Place:

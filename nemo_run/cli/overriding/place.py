@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from nemo_run.cli.overriding.items import Item, Word
 from nemo_run.config.typecheck import hint_name
+from nemo_run.errors import OverrideError
 
 
 class Maker(Protocol):
@@ -84,11 +85,16 @@ class Place:
         return UnfitError(self, item, why)
 
 
+class NoArgumentError(OverrideError):
+    """A function or class has no argument of this name."""
+
+
 class UnfitError(Exception):
     """An item does not fit where it stands."""
 
     def __init__(self, place: Place, item: Item, why: str = "") -> None:
         problem = item.problem if isinstance(item, Word) else ""
+        self.place, self.item = place, item
         self.why = why or problem
         reason = f" ({self.why})" if self.why else ""
         source = item.source if len(item.source) <= 200 else f"{item.source[:200]}…"

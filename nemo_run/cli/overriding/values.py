@@ -49,6 +49,13 @@ from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.typecheck import LITERALS, UNIONS, bare, compile_check
 
 Converter = Callable[[Item, Place], Any]
+READERS_OF_USERS: dict[Any, Callable[[str, Any], Any]] = {}
+
+
+def use_reader(kind: Any, reader: Callable[[str, Any], Any]) -> None:
+    """Make a function the reader of a type. It takes the text and the type."""
+    READERS_OF_USERS[kind] = reader
+    _cached.cache_clear()
 
 
 def convert(item: Item, place: Place) -> Any:
@@ -89,6 +96,8 @@ def _compile(hint: Any) -> Converter:
     hint = bare(hint)
     origin = get_origin(hint)
     kind = origin or hint
+    if isinstance(hint, type) and hint in READERS_OF_USERS:
+        return functools.partial(_of_user, reader=READERS_OF_USERS[hint])
     if hint is Any or hint is object:
         return natural
     if origin in UNIONS:
@@ -120,6 +129,16 @@ def _compile_class(hint: Any, kind: type) -> Converter:
         if kind is wanted:
             return functools.partial(_mapping, make=make, hints=(get_args(hint) or (Any, Any)))
     return _configured
+
+
+def _of_user(item: Item, place: Place, reader: Callable[[str, Any], Any]) -> Any:
+    """What a user's own reader makes of a text; objects are made as for any other type."""
+    if not isinstance(item, (Word, Quoted, Text, Call)):
+        return _configured(item, place)
+    try:
+        return reader(item.source, place.hint)
+    except ValueError as error:
+        raise place.unfit(item, str(error)) from None
 
 
 # ---------------------------------------------------------------- any type

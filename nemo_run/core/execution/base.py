@@ -263,6 +263,14 @@ class Executor(ConfigurableMixin):
         if archive:
             extract(archive, Path(self.job_dir, "code"))
 
+    def note_package(self, archive: str, job_name: str) -> None:
+        """Called when a job's code is packaged; an executor that others ask for the place of code overrides it.
+
+        Args:
+            archive: The archive; empty where no code is sent.
+            job_name: Id of the job.
+        """
+
     def nnodes(self) -> int:
         """Number of nodes."""
         raise NotImplementedError(f"{type(self).__name__} does not say its number of nodes")

@@ -89,5 +89,8 @@ def main() -> None:
         call(function)
 
 
+fdl_runner_app = main  # its name in existing code
+
+
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import ClassVar
 
 from nemo_run.core.execution.base import Backend, get_backend
@@ -13,6 +14,7 @@ from nemo_run.core.execution.slurm.options import (
     SlurmJobDetails as SlurmJobDetails,
     get_packaging_job_key as get_packaging_job_key,
 )
+from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import PackagingJob
 from nemo_run.errors import ExecutorError
@@ -48,6 +50,15 @@ class SlurmExecutor(InteractiveSlurm):
         self.tunnel.packaging_jobs[key] = PackagingJob(
             symlink=bool(source), src_path=source, dst_path=f"{self.tunnel.job_dir}/{job_name}/code" if source else None
         )
+
+    def note_package(self, archive: str, job_name: str) -> None:
+        """Note in the tunnel where the cluster has a job's code, for those who link to it instead of sending it."""
+        self.package(self.packager, job_name)
+        if archive:
+            key = get_packaging_job_key(str(self.experiment_id), job_name)
+            base = self.tunnel.job_dir.rstrip("/") or str(Path(self.experiment_dir).parents[1])
+            code = f"{base}/.packages/{package_digest(archive)[:32]}"
+            self.tunnel.packaging_jobs[key] = PackagingJob(dst_path=code)
 
     @classmethod
     def merge(cls, executors: list[SlurmExecutor], num_tasks: int) -> SlurmExecutor:

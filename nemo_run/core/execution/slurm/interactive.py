@@ -108,8 +108,7 @@ class InteractiveSlurm(SlurmOptions):
         """
         folder = space_folder(self.tunnel, self.job_dir, space.name)
         inside = f"/workspaces/{space.name}" if self.container_image else folder
-        note = json.dumps({"name": space.name, "job_name": f"{self.job_name_prefix or ''}{job_name}"})
-        self.slurm.execute(posix('umask 077; mkdir -p -- "$1" && cat > "$1/$2"', folder, SPACE_FILE), note.encode())
+        note_space(self.slurm, folder, space.name, f"{self.job_name_prefix or ''}{job_name}")
         env = {"NEMO_DEVSPACE": space.name, **(env_vars or {})}
         if add_workspace_to_pythonpath:
             env["PYTHONPATH"] = ":".join(filter(None, [inside, env.get("PYTHONPATH", "")]))
@@ -178,6 +177,12 @@ def space_name(name: str) -> str:
 def space_folder(tunnel: Tunnel, job_dir: str, name: str) -> str:
     """Folder of a development space on the cluster."""
     return posixpath.join(tunnel.job_dir or job_dir or str(Path.cwd()), "devspaces", space_name(name))
+
+
+def note_space(tunnel: Tunnel, folder: str, name: str, job_name: str) -> None:
+    """Note in the folder of a development space which one it is, and the job that it runs in."""
+    note = json.dumps({"name": name, "job_name": job_name})
+    tunnel.execute(posix('umask 077; mkdir -p -- "$1" && cat > "$1/$2"', folder, SPACE_FILE), note.encode())
 
 
 def read_space(tunnel: Tunnel, folder: str) -> dict[str, str]:

@@ -1,0 +1,44 @@
+"""``nemorun devspace``: start development spaces, and connect to them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nemo_run.cli.running import app_options
+from nemo_run.devspace.base import DevSpace
+
+
+def create() -> typer.Typer:
+    """Return the app."""
+    from nemo_run.cli.entrypoints import Entrypoint
+
+    app = typer.Typer(name="devspace", no_args_is_help=True, **app_options())
+    Entrypoint(launch, "devspace", enable_executor=False).cli(app)
+    app.command("connect")(connect)
+    app.command("sshserver")(sshserver)
+    return app
+
+
+def launch(space: DevSpace) -> None:
+    """Start a development space, and stay with it until it ends."""
+    space.launch()
+
+
+def connect(
+    host: Annotated[str, typer.Argument(help="user@host of the cluster's login node.")],
+    path: Annotated[str, typer.Argument(help="The folder of the space there.")],
+) -> None:
+    """Say how to connect to a space that runs, and wait until it has ended."""
+    DevSpace.connect(host, path)
+
+
+def sshserver(
+    space_zlib: Annotated[str, typer.Argument(help="The space, as ZlibJSONSerializer writes it.")],
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the server says.")] = False,
+) -> None:
+    """Run an SSH server for a development space, inside of its job."""
+    from nemo_run.devspace.server import serve
+
+    serve(space_zlib, verbose=verbose)

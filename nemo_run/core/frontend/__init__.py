@@ -1,0 +1,1 @@
+"""What is shown; here for existing code that imports it."""

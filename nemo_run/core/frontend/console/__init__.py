@@ -1,0 +1,1 @@
+"""The console that existing code prints with."""
