@@ -16,7 +16,7 @@ from nemo_run.core.execution.slurm.options import (
 )
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.packaging.base import Packager
-from nemo_run.core.tunnel.client import PackagingJob
+from nemo_run.core.tunnel.client import LocalTunnel as LocalTunnel, PackagingJob, SSHTunnel as SSHTunnel
 from nemo_run.errors import ExecutorError
 
 
