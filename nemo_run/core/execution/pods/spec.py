@@ -42,10 +42,12 @@ cd {cwd} || exit 126
 {path}{start}
 """
 
-# Kubernetes before 1.22 may start a container again whose pod is deleted right after its end, on the same volume.
+# Kubernetes before 1.22 may start a container again whose pod is deleted right after its end, on the same volume. It
+# writes its process number all the same: the one of the first start may be that of another process of this pod, for
+# whose end the keeper would wait.
 _ONCE = """\
 if ! (set -C; echo $$ > "$folder"/.pid) 2>/dev/null; then
-  [ -e "$folder"/.pid ] && echo "this attempt has run before, and does not run again" >&2
+  [ -e "$folder"/.pid ] && { echo "this attempt has run before, and does not run again" >&2; echo $$ > "$folder"/.pid; }
   exit 125
 fi"""
 _AGAIN = 'echo $$ > "$folder"/.pid'
