@@ -7,7 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nemo_run.config.home import RUNDIR_NAME, SCRIPTS_DIR
 from nemo_run.config.mixin import ConfigurableMixin
@@ -15,6 +15,8 @@ from nemo_run.errors import ScriptError
 
 if TYPE_CHECKING:
     from nemo_run.config.buildable import Config
+
+T = TypeVar("T")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELLS = {"bash", "sh", "dash", "ksh", "zsh"}
@@ -24,9 +26,9 @@ _SHELLS = {"bash", "sh", "dash", "ksh", "zsh"}
 class Script(ConfigurableMixin):
     """A script to run: a file (``path``) or its text (``inline``).
 
-    It is checked when it is created. A relative ``path`` is looked for in ``working_dir``, in the current folder and in
-    the folders above it up to the root of the repository. An absolute one may lie on the machine that runs the task: it
-    is a mistake only where its folder exists here and the file does not. ``remote=True`` looks for nothing.
+    It describes a program; creating it looks at no file. Whether the file is there is judged at the launch, by where
+    the task runs: on this machine it must exist; where code is packaged, it must be in the package; an absolute path
+    belongs to the container or the cluster. ``remote=True`` looks for nothing.
 
     Nothing is expanded or re-quoted: every argument reaches the script byte for byte.
 
@@ -60,16 +62,15 @@ class Script(ConfigurableMixin):
     remote: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.path = _text("path", self.path)
-        self.inline = _text("inline", self.inline)
+        self.path = _text("path", _given(self.path, ""))
+        self.inline = _text("inline", _given(self.inline, ""))
         self.entrypoint = _text("entrypoint", self.entrypoint)
-        self.working_dir = _text("working_dir", self.working_dir)
-        self.args = _checked_args(self.args)
-        self.env = _checked_env(self.env)
+        self.working_dir = _text("working_dir", _given(self.working_dir, ""))
+        self.args = _checked_args(_given(self.args, []))
+        self.env = _checked_env(_given(self.env, {}))
+        self.metadata = _given(self.metadata, {})
         self._check_source()
         self._check_entrypoint()
-        if self.path and not self.m and not self.remote:
-            _check_file(self.path, self.working_dir)
 
     def _check_source(self) -> None:
         if bool(self.path) == bool(self.inline):
@@ -156,6 +157,11 @@ class Script(ConfigurableMixin):
         return [program, *self.args] if self.args and program in _SHELLS else self.args
 
 
+def _given(value: T | None, otherwise: T) -> T:
+    """Return a field's value; what it is when left out where that is None."""
+    return otherwise if value is None else value
+
+
 def _text(name: str, value: object) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -182,31 +188,6 @@ def _checked_env(env: object) -> dict[str, str]:
                 f"letters, digits and _, and no digit first"
             )
     return {name: _text(f"env[{name!r}]", value) for name, value in env.items()}
-
-
-def _check_file(path: str, working_dir: str) -> None:
-    file = Path(path)
-    if file.is_absolute():
-        if file.exists() or not file.parent.is_dir():
-            return
-        looked = f"its folder {str(file.parent)!r} is here, but the file is not"
-    else:
-        folders = _search_folders(working_dir)
-        if any((folder / file).exists() for folder in folders):
-            return
-        looked = "looked in " + ", ".join(repr(str(folder)) for folder in folders)
-    raise ScriptError(
-        f"no script at {path!r} ({looked}); correct the path, "
-        f"or give remote=True if the file is on the machine that runs the task"
-    )
-
-
-def _search_folders(working_dir: str) -> list[Path]:
-    """Where a relative path may start: packaged code is laid out from the repository's root, not from here."""
-    here = Path.cwd()
-    above = [here, *here.parents]
-    root = next((i for i, folder in enumerate(above) if (folder / ".git").exists()), 0)
-    return [*([here / working_dir] if working_dir else []), *above[: root + 1]]
 
 
 def _write_executable(file: Path, text: str, program: list[str]) -> None:

@@ -20,11 +20,12 @@ from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
-from nemo_run.errors import ScriptError, SerializationError
+from nemo_run.errors import SerializationError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
+from nemo_run.run.scripts import check_script
 from nemo_run.run.store import ExperimentStore, job_folder_name
 from nemo_run.run.tasks import check_graph
 
@@ -88,7 +89,10 @@ def prepare_experiment(
     check_graph(jobs)
     write_json(store.path / "environment.json", _environment(title))
     packages = code.Packages(store)
-    prepared = tuple(_prepare_job(store, job, packages) for job in jobs)
+    prepared = tuple(
+        _prepare_job(store, job, packages, is_first=not job.dependencies and (max_parallel != 1 or job is jobs[0]))
+        for job in jobs
+    )
     scripts = [task.path for job in jobs for task, _ in job.members if isinstance(task, Script) and task.path]
     store.write_provenance({**collect(), "code": code.record(store, map(os.path.abspath, scripts))})
     definition = Definition(store.id, title, time.time(), prepared, max_parallel)
@@ -96,7 +100,9 @@ def prepare_experiment(
     return definition
 
 
-def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Packages) -> JobDefinition:
+def _prepare_job(
+    store: ExperimentStore, job: Job | JobGroup, packages: code.Packages, *, is_first: bool
+) -> JobDefinition:
     directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
     tasks, requests = [], []
     for index, (task, executor) in enumerate(job.members):
@@ -106,6 +112,8 @@ def _prepare_job(store: ExperimentStore, job: Job | JobGroup, packages: code.Pac
         executor.assign(store.id, str(store.path), job.id, where)
         archive = packages.archive(executor)
         executor.note_package(archive, name.replace("/", "-"))
+        if isinstance(task, Script):
+            check_script(task, name, executor, archive, is_first=is_first)
         request = TaskRequest(
             experiment_id=store.id,
             job_id=name,
@@ -186,7 +194,6 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
 
     Raises:
         SerializationError: The task cannot be stored.
-        ScriptError: The script is not there.
     """
     stored = encode({"config": _shown(task), "executor": _without_secrets(executor)})
     document = {**stored.document, "sys_path": _import_paths(executor, packaged)}
@@ -196,8 +203,6 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     write_json(folder / "task.json", document)
     env = task_environment(folder, name, executor)
     if isinstance(task, Script):
-        if task.path and not (task.m or task.remote or packaged) and not Path(task.working_dir, task.path).exists():
-            raise ScriptError(f"task {name!r}: there is no script {task.path!r} in {task.working_dir or Path.cwd()}")
         return _script_command(task, name, folder, env)
     argv = (sys.executable, "-m", RUNNER, "-n", name, str(folder / "task.json"))
     return Command(argv, {**import_environment(), **env}, python=True)

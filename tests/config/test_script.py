@@ -35,9 +35,6 @@ def run(argv: list[str]) -> str:
     [
         ({}, r"either path= .* or inline= .*; neither was given"),
         ({"path": "a.sh", "inline": "true"}, "both was given"),
-        ({"path": "no-such.sh"}, r"no script at 'no-such.sh' \(looked in .*remote=True"),
-        ({"path": "no/such.sh"}, "no script at 'no/such.sh'"),
-        ({"path": "no-such.sh", "working_dir": "somewhere"}, "somewhere'"),
         ({"inline": "true", "entrypoint": ""}, "entrypoint is empty"),
         ({"inline": "true", "entrypoint": " "}, "entrypoint is empty"),
         ({"inline": "true", "entrypoint": "bash 'a"}, "cannot be split into words: No closing quotation"),
@@ -72,32 +69,18 @@ def test_the_case_of_environment_variables_is_kept():
     }
 
 
-# ---------------------------------------------------------------- where a file is looked for
-def test_a_file_is_found_from_here_and_up_to_the_repository(tmp_path, monkeypatch):
-    (tmp_path / "repository/.git").mkdir(parents=True)
-    (tmp_path / "repository/sub/deep").mkdir(parents=True)
-    (tmp_path / "repository/train.sh").touch()
-    (tmp_path / "above.sh").touch()
-    monkeypatch.chdir(tmp_path / "repository/sub/deep")
-    Path("here.sh").touch()
-    Script("here.sh")
-    Script("./here.sh")
-    Script("train.sh")
-    Script(Path("train.sh"))
-    with pytest.raises(ScriptError):
-        Script("above.sh")
-    monkeypatch.chdir(tmp_path / "repository")
-    Script("here.sh", working_dir="sub/deep")
-    Script("here.sh", working_dir=str(tmp_path / "repository/sub/deep"))
+# ---------------------------------------------------------------- a description
+@pytest.mark.parametrize("path", ["no-such.sh", "no/such.sh", "/no/such/folder/train.sh", "."])
+def test_creating_a_script_looks_at_no_file(path):
+    script = Script(path)
+    assert script.argv() == ["bash", path]
+    assert Script(path, working_dir="somewhere").to_config().build() == Script(path, working_dir="somewhere")
 
 
-def test_an_absolute_path_may_be_on_another_machine(tmp_path):
-    (tmp_path / "here.sh").touch()
-    Script(str(tmp_path / "here.sh"))
-    Script("/no/such/folder/train.sh")
-    with pytest.raises(ScriptError, match=r"its folder '.*' is here, but the file is not"):
-        Script(str(tmp_path / "gone.sh"))
-    assert Script(str(tmp_path / "gone.sh"), remote=True).argv() == ["bash", str(tmp_path / "gone.sh")]
+def test_none_is_a_field_that_is_left_out():
+    script = Script(path=None, inline="true", args=None, env=None, metadata=None, working_dir=None)
+    assert script == Script(inline="true")
+    assert Script("a.sh", inline=None) == Script("a.sh")
 
 
 def test_a_module_is_not_looked_for():
