@@ -38,7 +38,7 @@ from sky.server import constants
 from sky.server.requests import payloads
 from sky.server.requests.requests import Request, RequestStatus, ScheduleType
 from sky.server.requests.serializers import encoders
-from sky.skylet.job_lib import TaskStatus
+from sky.skylet.job_lib import JobStatus
 from sky.utils import dag_utils, status_lib
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
@@ -51,7 +51,7 @@ class Job:
         self.number, self.task, self.home, self.cluster = number, task, home, cluster
         self.logs = home / "sky_logs" / f"{number}-{task.name}"
         (self.logs / "tasks").mkdir(parents=True)
-        self.status, self.submitted, self.started, self.ended = TaskStatus.PENDING, time.time(), None, None
+        self.status, self.submitted, self.started, self.ended = JobStatus.PENDING, time.time(), None, None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log = (self.logs / "run.log").open("a", newline="")
         self._lock = threading.Lock()
@@ -65,18 +65,18 @@ class Job:
                 shutil.copytree(source, path) if Path(source).is_dir() else shutil.copy2(source, path)
         self._say("\x1b[2m├── \x1b[0m\x1b[2mWaiting for task resources on 1 node.\x1b[0m\n")
         if self.task.setup and self._wait([self._start(0, self.task.setup, "setup")]) != [0]:
-            self._end(TaskStatus.FAILED_SETUP)
+            self._end(JobStatus.FAILED_SETUP)
             return
         self._say("\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit log streaming)\x1b[0m\n")
         with self._lock:
-            if self.status is TaskStatus.CANCELLED:
+            if self.status is JobStatus.CANCELLED:
                 return
-            self.status, self.started = TaskStatus.RUNNING, time.time()
+            self.status, self.started = JobStatus.RUNNING, time.time()
             outputs = [self._start(rank, self.task.run or "", "") for rank in range(self.task.num_nodes)]
         codes = self._wait(outputs)
         if any(codes):
             self._say(f"ERROR: \x1b[31mJob {self.number} failed with return code list:\x1b[0m {codes} \n")
-        self._end(TaskStatus.FAILED if any(codes) else TaskStatus.SUCCEEDED)
+        self._end(JobStatus.FAILED if any(codes) else JobStatus.SUCCEEDED)
 
     def _start(self, rank: int, script: str, what: str) -> threading.Thread:
         nodes = self.task.num_nodes
@@ -126,7 +126,7 @@ class Job:
         self._log.write(text)
         self._log.flush()
 
-    def _end(self, status: TaskStatus) -> None:
+    def _end(self, status: JobStatus) -> None:
         with self._lock:
             if not self.status.is_terminal():
                 self.status = status
@@ -142,8 +142,8 @@ class Job:
         while time.monotonic() < deadline and any(process.poll() is None for process in processes):
             time.sleep(0.02)
         self.signal(processes, signal.SIGKILL)
-        self.status = TaskStatus.CANCELLED
-        self._end(TaskStatus.CANCELLED)
+        self.status = JobStatus.CANCELLED
+        self._end(JobStatus.CANCELLED)
 
     @staticmethod
     def signal(processes: list[subprocess.Popen[bytes]], number: int) -> None:

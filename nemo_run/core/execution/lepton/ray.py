@@ -100,9 +100,14 @@ class LeptonRay:
             reason = f"Lepton says: {_state(found)}" if found else "there is no such cluster any more"
             return ClusterStatus(ClusterState.STOPPED, reason, 0, wanted)
         details = {**(found.get("status") or {}), "cluster_name": record["name"]}
-        reason = ": ".join(filter(None, [f"Lepton says: {_state(found) or 'nothing'}", _conditions(found)]))
         if _state(found) != "Ready":
+            reason = ": ".join(filter(None, [f"Lepton says: {_state(found) or 'nothing'}", _conditions(found)]))
             return ClusterStatus(ClusterState.STARTING, reason, 0, wanted, details)
+        return self._status_of_ray(record, details)
+
+    def _status_of_ray(self, record: Record, details: Mapping[str, Any]) -> ClusterStatus:
+        """Return how a cluster is that Lepton has made: what Ray says."""
+        wanted, details = record["nodes"], dict(details)
         try:
             if settle(record):
                 return ClusterStatus(ClusterState.STOPPED, "its job has ended", 0, wanted)

@@ -43,24 +43,21 @@ _NODE_VARIABLE = re.compile(r"\$\{?(head_node_ip|num_nodes|SKYPILOT_[A-Z_]+)\}?"
 def resources_config(options: SkypilotOptions) -> dict[str, Any]:
     """Return the ``resources`` of a task as in SkyPilot's YAML."""
     values = {name: getattr(options, name) for name in _ALTERNATIVES}
-    config = {
-        name: value
-        for name, value in values.items()
-        if value is not None and not isinstance(value, list) and not _is_open(value)
+    lists = {name: value for name, value in values.items() if isinstance(value, list)}
+    single = {name: value for name, value in values.items() if name not in lists}
+    others = {
+        "accelerators": _accelerators(options),
+        "image_id": options.container_image and image_id(options.container_image),
+        "ports": list(map(str, options.ports or ())),
+        "_cluster_config_overrides": options.cluster_config_overrides,
+        "any_of": _choices(lists),
     }
-    choices = _choices({name: value for name, value in values.items() if isinstance(value, list)})
-    if options.gpus:
-        kinds = [options.gpus] if isinstance(options.gpus, str) else options.gpus
-        config["accelerators"] = dict.fromkeys(kinds, options.gpus_per_node or 1)
-    if options.container_image:
-        config["image_id"] = image_id(options.container_image)
-    if options.ports:
-        config["ports"] = [str(port) for port in options.ports]
-    if options.cluster_config_overrides:
-        config["_cluster_config_overrides"] = options.cluster_config_overrides
-    if choices:
-        config["any_of"] = choices
-    return config
+    return {**_closed(single), **{name: value for name, value in others.items() if value}}
+
+
+def _accelerators(options: SkypilotOptions) -> dict[str, int]:
+    kinds = [options.gpus] if isinstance(options.gpus, str) else options.gpus or []
+    return dict.fromkeys(kinds, options.gpus_per_node or 1)
 
 
 def _choices(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -70,14 +67,12 @@ def _choices(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     [{'cloud': 'aws', 'use_spot': True}, {'cloud': 'gcp'}]
     """
     count = max(map(len, lists.values()), default=0)
-    return [
-        {name: values[i] for name, values in lists.items() if i < len(values) and not _is_open(values[i])}
-        for i in range(count)
-    ]
+    return [_closed({name: values[i] for name, values in lists.items() if i < len(values)}) for i in range(count)]
 
 
-def _is_open(value: Any) -> bool:
-    return isinstance(value, str) and value.lower() == "none"
+def _closed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that do not leave a field open, as ``None`` and ``"none"`` do."""
+    return {name: value for name, value in values.items() if str(value).lower() != "none"}
 
 
 def task_config(
