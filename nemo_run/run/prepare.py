@@ -204,7 +204,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     env = task_environment(folder, name, executor)
     if isinstance(task, Script):
         return _script_command(task, name, folder, env)
-    argv = (sys.executable, "-m", RUNNER, "-n", name, str(folder / "task.json"))
+    argv = (sys.executable, "-m", RUNNER, f"--name={name}", str(folder / "task.json"))
     return Command(argv, {**import_environment(), **env}, python=True)
 
 

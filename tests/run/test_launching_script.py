@@ -197,3 +197,10 @@ if __name__ == "__main__":
     command = [sys.executable, "train.py"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=100)
     assert "__main__.train cannot be sent to the task's process" in done.stdout
+
+
+def test_a_task_may_have_the_name_of_an_option(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(_SMALL.replace('name="work"', 'name="-x"'))
+    launched = launch(tmp_path, "small", "train.py")
+    (folder,) = (path.parent.name for path in launched.folder.glob("*/state.json"))
+    assert launched.end(folder) == ("SUCCEEDED", 0)
