@@ -123,23 +123,33 @@ def add_command(
         rich_locals: Annotated[Flag, typer.Option("--rich-show-locals/--rich-hide-locals", hidden=True)] = None,
         rich_theme: Annotated[Text, typer.Option("--rich-theme", hidden=True)] = None,
     ) -> None:
-        typed = {
+        typed: dict[str, Any] = {
             "direct": direct, "dryrun": dryrun, "detach": detach, "skip_confirmation": skip_confirmation,
             "tail_logs": tail_logs, "repl": repl, "yaml": one_or_all(yaml), "load": load,
             "to_yaml": to_yaml, "to_toml": to_toml, "to_json": to_json, "to_python": to_python,
             "rich_exceptions": rich_exceptions, "verbose": verbose,
         }  # fmt: skip
-        options = {**(spec.defaults or {}), **{option: value for option, value in typed.items() if value is not None}}
+        options = {**(spec.defaults or {}), **_given(typed)}
         _configure_output(options)
         del rich_traceback, rich_locals, rich_theme
-        of_arguments = [one for one in factory if is_override(one) and not one.startswith("@")]
-        whole = [one for one in factory if one not in of_arguments]
-        if len(whole) > 1:
-            raise CommandLineError(f"--factory is given {len(whole)} times: {', '.join(whole)}; say one")
-        context = _context(spec, run_name or name, whole[0] if whole else spec.factory, options)
+        of_arguments, whole = _split_factories(factory)
+        context = _context(spec, run_name or name, whole or spec.factory, options)
         _execute(spec, context, of_arguments, ctx.args, lazy=lazy)
 
     return command
+
+
+def _given(typed: dict[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in typed.items() if value is not None}
+
+
+def _split_factories(typed: list[str]) -> tuple[list[str], str]:
+    """What ``--factory`` says of arguments, and what it says of the whole."""
+    of_arguments = [one for one in typed if is_override(one) and not one.startswith("@")]
+    whole = [one for one in typed if one not in of_arguments]
+    if len(whole) > 1:
+        raise CommandLineError(f"--factory is given {len(whole)} times: {', '.join(whole)}; say one")
+    return of_arguments, "".join(whole)
 
 
 def one_or_all(given: list[str] | None) -> str | list[str] | None:

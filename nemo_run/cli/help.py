@@ -116,7 +116,7 @@ def _sections(entity: Callable[..., Any], with_docs: bool, namespace: str | None
 def _plain(title: str, rows: list[tuple[str, ...]]) -> str:
     from nemo_run.run.terminal import plain_table
 
-    keep = [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
+    keep = _kept(rows)
     first, *others = [[row[i] for i in keep] for row in rows]
     return title + "\n" + "\n".join(f"  {line}" for line in plain_table(first, others).splitlines())
 
@@ -132,13 +132,18 @@ def _draw(sections: Sections, console: Console | None) -> None:
     for title, rows in sections.items():
         if not rows:
             continue
-        keep = [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
         table = Table(box=None, show_header=False, pad_edge=False, expand=True)
+        keep = _kept(rows)
         for i in keep:
             table.add_column(style=styles[title][i], overflow="fold", ratio=None if i == 0 else i + 1)
         for row in rows:
             table.add_row(*(Text(row[i]) for i in keep))
         console.print(Panel(table, title=title, title_align="left", border_style="dim"))
+
+
+def _kept(rows: list[tuple[str, ...]]) -> list[int]:
+    """The columns that are not empty throughout."""
+    return [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
 
 
 # ---------------------------------------------------------------- arguments
@@ -213,14 +218,14 @@ def factory_rows(entity: Any, namespace: str | None = None) -> Iterator[FactoryR
     own = get_type_namespace(entity)
     seen: set[int] = set()
     for entry in registry.factories().values():
-        if entry.namespace == own and (namespace is None or entry.namespace == namespace):
+        if entry.namespace == own and namespace in (None, own):
             yield from _factory_row("--factory", entry, seen)
     for name in getattr(_signature(entity), "parameters", ()):
         place = Place(name, making.hint_of(entity, name), entity, name)
         if place.hint is Unresolved:
             continue
         for entry in making.factories_for(place):
-            if namespace is None or entry.namespace == namespace:
+            if namespace in (None, entry.namespace):
                 yield from _factory_row(name, entry, set())
 
 
@@ -263,15 +268,28 @@ def argument_docs(entity: Any) -> dict[str, str]:
 
 def _docs_in(docstring: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    name, indent, inside = "", 0, False
-    for line in docstring.splitlines():
-        if _SECTION.match(line):
-            name, inside = "", True
-        elif inside and line.strip() and not line[0].isspace():
-            inside = False
-        elif inside and (entry := _ENTRY.fullmatch(line)) and (not name or len(entry["indent"]) <= indent):
-            name, indent = entry["name"].lstrip("*"), len(entry["indent"])
-            found[name] = entry["text"]
-        elif inside and name and line.strip():
-            found[name] = f"{found[name]} {line.strip()}".strip()
+    for section in _sections_of_arguments(docstring):
+        name, indent = "", 0
+        for line in section:
+            entry = _ENTRY.fullmatch(line)
+            if entry and (not name or len(entry["indent"]) <= indent):
+                name, indent = entry["name"].lstrip("*"), len(entry["indent"])
+                found[name] = entry["text"]
+            elif name:
+                found[name] = f"{found[name]} {line.strip()}".strip()
     return found
+
+
+def _sections_of_arguments(docstring: str) -> Iterator[list[str]]:
+    """The lines below each heading such as ``Args:``, without empty ones."""
+    section: list[str] | None = None
+    for line in filter(str.strip, docstring.splitlines()):
+        if _SECTION.match(line):
+            yield section or []
+            section = []
+        elif section is not None and line[0].isspace():
+            section.append(line)
+        else:
+            yield section or []
+            section = None
+    yield section or []

@@ -153,11 +153,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
         yaml: Any = None,
         overwrites: list[str] | None = None,
     ) -> None:
-        typed: list[str] = []
-        if isinstance(target, str) and (" " in target or target.endswith(".py")):
-            words = [word for word in shlex.split(target) if word != "--lazy"]
-            typed = [word for word in words if "=" in word and not word.startswith("-")]
-            target = shlex.join(word for word in words if word not in typed)
+        target, typed = _split_overrides(target) if isinstance(target, str) else (target, [])
         self._set(
             _target_=_as_target(target),
             _factory_=_named(factory),
@@ -288,6 +284,15 @@ def _recorder(operator: str) -> Callable[[LazyEntrypoint, Any], LazyEntrypoint]:
 
 for _name, _operator in _OPERATORS.items():
     setattr(LazyEntrypoint, _name, _recorder(_operator))
+
+
+def _split_overrides(target: str) -> tuple[str, list[str]]:
+    """A command or a script, and the overrides that follow it."""
+    if " " not in target and not target.endswith(".py"):
+        return target, []
+    words = [word for word in shlex.split(target) if word != "--lazy"]
+    typed = [word for word in words if "=" in word and not word.startswith("-")]
+    return shlex.join(word for word in words if word not in typed), typed
 
 
 def _as_target(target: Any) -> Any:

@@ -42,14 +42,13 @@ def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> t
     own_names = inspect.signature(fn).parameters if fn else {}
     prefixes = ["run.", *(["ctx."] if "ctx" in own_names else [])]
     free = [name for name in ("executor", "plugins") if name not in own_names]
-    of_run, of_function = [], []
+    bare = tuple(f"{name}{end}" for name in free for end in "=.[")
+    of_run: list[str] = []
+    of_function: list[str] = []
     for arg in args:
-        if prefix := next((prefix for prefix in prefixes if arg.startswith(prefix)), ""):
-            of_run.append(arg.removeprefix(prefix))
-        elif any(arg.startswith((f"{name}=", f"{name}.", f"{name}[")) for name in free):
-            of_run.append(arg)
-        else:
-            of_function.append(arg)
+        prefix = next(filter(arg.startswith, prefixes), "")
+        is_of_run = prefix or arg.startswith(bare)
+        (of_run if is_of_run else of_function).append(arg.removeprefix(prefix))
     return of_run, of_function
 
 

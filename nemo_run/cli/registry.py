@@ -185,20 +185,25 @@ def factory(
         if target is None and namespace is None:
             _return_annotation(function)  # so that a missing one is found where it is missing
 
-        @functools.wraps(function)
-        def as_factory(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-        as_factory.wrapped = function  # type: ignore[attr-defined]
-        as_factory.__factory__ = True  # type: ignore[attr-defined]
+        as_factory = _as_factory(function)
         where = f"{get_type_namespace(target)}.{target_arg}" if target_arg else namespace
         entry = Factory(as_factory, name or function.__name__, None if target_arg else target, where)
         _factories[entry.namespace, entry.name] = entry
         if is_target_default:
             _factories[entry.namespace, DEFAULT] = entry
-        return as_factory  # type: ignore[return-value]
+        return as_factory
 
     return register if fn is None else register(fn)
+
+
+def _as_factory(function: F) -> F:
+    @functools.wraps(function)
+    def as_factory(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    as_factory.wrapped = function  # type: ignore[attr-defined]
+    as_factory.__factory__ = True  # type: ignore[attr-defined]
+    return as_factory  # type: ignore[return-value]
 
 
 def factories() -> dict[tuple[str, str], Factory]:

@@ -14,6 +14,8 @@ from nemo_run.errors import CommandLineError
 from nemo_run.run.terminal import in_terminal, plain_table
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from nemo_run.config.diff import ConfigDiff
 
 __all__ = ["in_terminal"]  # what is used from elsewhere
@@ -77,6 +79,13 @@ def print_table(
         typer.echo(plain_table(columns, rows))
         return
     from rich.console import Console
+
+    Console().print(_drawn_table(columns, rows, right, styles or {}))
+
+
+def _drawn_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], styles: Mapping[str, str]
+) -> RichTable:
     from rich.table import Table
     from rich.text import Text
 
@@ -86,8 +95,8 @@ def print_table(
         justify = "right" if columns[i] in right else "left"
         table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=i == 0)  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*(Text(row[i], (styles or {}).get(row[i], "")) for i in keep))
-    Console().print(table)
+        table.add_row(*(Text(row[i], styles.get(row[i], "")) for i in keep))
+    return table
 
 
 def print_configuration(config: Any) -> None:

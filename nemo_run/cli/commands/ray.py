@@ -86,7 +86,7 @@ def status(
     json: AsJson = False,
 ) -> None:
     """Show clusters. With a name, exits with 1 unless that one is ready."""
-    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.cli.show import print_json
     from nemo_run.run.ray import records
 
     clusters = [_cluster(name, on)] if name else records.read_all(records.StoredCluster)
@@ -95,12 +95,7 @@ def status(
     if json:
         print_json(shown[0] if name else shown)
     elif shown:
-        rows = [
-            (one["name"], one["where"], one["state"], f"{one['nodes_ready']}/{one['nodes_wanted']}", one["reason"])
-            for one in shown
-        ]
-        styles = {"ready": "green", "failed": "bold red", "unknown": "magenta", "starting": "cyan"}
-        print_table(("cluster", "where", "state", "nodes", "reason"), rows, right=("nodes",), styles=styles)
+        _print_clusters(shown)
     else:
         more = "; those that have ended: nemorun ray status --all" if found else ""
         typer.echo(f"no Ray cluster runs{more}", err=True)
@@ -200,6 +195,17 @@ def _follow(stored: StoredJob, lines: int, timeout: float) -> None:
     if end["state"] != "SUCCEEDED":
         print_error(in_words(end))
         raise typer.Exit(1)
+
+
+def _print_clusters(shown: list[dict[str, Any]]) -> None:
+    from nemo_run.cli.show import print_table
+
+    rows = [
+        (one["name"], one["where"], one["state"], f"{one['nodes_ready']}/{one['nodes_wanted']}", one["reason"])
+        for one in shown
+    ]
+    styles = {"ready": "green", "failed": "bold red", "unknown": "magenta", "starting": "cyan"}
+    print_table(("cluster", "where", "state", "nodes", "reason"), rows, right=("nodes",), styles=styles)
 
 
 # --- what is meant -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.errors import CommandLineError, ExperimentNotFoundError, JobNotFoundError
@@ -29,13 +30,17 @@ def find_experiment(wanted: str | None = None) -> ExperimentStore:
         return catalog.find(wanted)
     if wanted.strip() and (with_title := catalog.ids(wanted)):
         return catalog.find(with_title[-1])
-    begin_so = [one for one in known if one.startswith(wanted)] if wanted else []
+    return catalog.find(_id_that_begins(wanted, known) if wanted else wanted)
+
+
+def _id_that_begins(wanted: str, known: Sequence[str]) -> str:
+    begin_so = [one for one in known if one.startswith(wanted)]
     if len(begin_so) > 1:
         raise ExperimentNotFoundError(
             f"the ids of {len(begin_so)} experiments begin with {wanted!r}, the newest being "
             f"{', '.join(reversed(begin_so[-3:]))}; write more of the one you mean"
         )
-    return catalog.find(begin_so[0] if begin_so else wanted)
+    return begin_so[0] if begin_so else wanted
 
 
 def find_job(definition: Definition, wanted: str) -> JobDefinition:

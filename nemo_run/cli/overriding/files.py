@@ -212,17 +212,21 @@ class _Reader:
 
     def target(self, document: dict[str, Any], source: str) -> Item:
         name, args, partial = document[TARGET], document.get(ARGS, []), document.get(PARTIAL, False)
-        names = document.keys() - RESERVED
         if not isinstance(name, str) or not isinstance(args, list) or not isinstance(partial, bool):
             raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
-        if PARTIAL not in document and name in BY_TARGET and not names:
-            return Given(source, from_document(_meant(document), resolve=_nothing))
-        if PARTIAL not in document and name in REFERENCES and names == {"path"}:
-            return Reference(source, str(document["path"]))
+        if PARTIAL not in document and (value := self.value(document, source)) is not None:
+            return value
         if name == BUILDABLE or document.get(CONVERT) == EXISTING:
             return Loaded(source, from_document(_meant(document), validate=True))
         kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)
         return Configured(source, name, tuple(map(self.item, args)), kwargs, partial)
+
+    def value(self, document: dict[str, Any], source: str) -> Item | None:
+        """What stands for a value, or refers to something; None for anything else."""
+        name, names = document[TARGET], document.keys() - RESERVED
+        if name in BY_TARGET and not names:
+            return Given(source, from_document(_meant(document), resolve=_nothing))
+        return Reference(source, str(document["path"])) if name in REFERENCES and names == {"path"} else None
 
 
 def operator_of(key: str) -> tuple[str, str]:

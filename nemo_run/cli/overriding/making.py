@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args, get_origin
@@ -181,10 +180,14 @@ def alternatives(hint: Any) -> list[Any]:
     hint = bare(hint)
     origin = get_origin(hint)
     if origin in UNIONS:
-        return [one for arg in get_args(hint) for one in alternatives(arg)]
+        return _alternatives_inside(hint)
     if isinstance(origin or hint, type) and issubclass(origin or hint, fdl.Buildable):
-        return [one for arg in get_args(hint) for one in alternatives(arg)] or [Unresolved]
+        return _alternatives_inside(hint) or [Unresolved]
     return [hint]
+
+
+def _alternatives_inside(hint: Any) -> list[Any]:
+    return [one for arg in get_args(hint) for one in alternatives(arg)]
 
 
 def _registered(function: Any) -> registry.Factory | None:
@@ -229,8 +232,13 @@ def classes_of(hint: Any, builtin: bool = False) -> list[type]:
         builtin: Also Python's own containers.
     """
     found = [get_origin(one) or one for one in alternatives(hint)]
-    classes = [cls for cls in found if isinstance(cls, type) and cls not in _ANY and cls is not type(None)]
-    return [cls for cls in classes if builtin or not (cls.__module__ in _BUILTIN or is_plain(cls))]
+    classes = [cls for cls in found if isinstance(cls, type) and cls not in (*_ANY, type(None))]
+    return [cls for cls in classes if builtin or not _is_value(cls)]
+
+
+def _is_value(cls: type) -> bool:
+    """Whether objects of a class are written as values, rather than configured."""
+    return cls.__module__ in _BUILTIN or is_plain(cls)
 
 
 def _with_subclasses(cls: type) -> Iterator[type]:
@@ -335,14 +343,13 @@ def _arguments(
     """
     signature = target_of(target)
     names = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = [name for name, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL]
+    rest = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL), "")
     positional = []
-    for item, name in itertools.zip_longest(args, names):
-        if item is None:
-            break
-        if name is None and not rest:
+    for position, item in enumerate(args):
+        name = names[position] if position < len(names) else rest
+        if not name:
             raise OverrideError(f"{what}: it takes {len(names)} arguments; {item.source!r} is one too many")
-        positional.append(convert(item, argument_place(target, name or rest[0], place)))
+        positional.append(convert(item, argument_place(target, name, place)))
     named = {}
     for name, item in kwargs:
         if name in names[: len(positional)]:
@@ -441,7 +448,7 @@ def _apply(made: Any, changes: Iterable[tuple[str, str, Item]], place: Place) ->
 def refer(item: Item, place: Place) -> Any:
     """A class or a function itself, where that is wanted."""
     if isinstance(item, (Given, Configured, Made)):
-        return make(item, place) if not isinstance(item, Configured) else _of_target(item, place)
+        return make(item, place)
     name = item.name if isinstance(item, Reference) else getattr(as_call(item), "name", None)
     if name is None:
         raise place.unfit(item)
@@ -462,10 +469,15 @@ def _named_here(item: Item, name: str, place: Place) -> Any:
     for _ in registry.searching():
         if call and (entry := find_factory(name, place)):
             return run_factory(entry, call, place)
-        classes = [bare(arg) for one in alternatives(place.hint) if get_origin(one) is type for arg in get_args(one)]
-        for cls in (cls for wanted in classes if isinstance(wanted, type) for cls in _with_subclasses(wanted)):
-            if cls.__name__ == name:
-                return cls
+        if (cls := _class_itself(name, place)) is not None:
+            return cls
     found = place.names.get(name)
     check = compile_check(place.hint)
     return found if callable(found) and not (check and check(found)) else None
+
+
+def _class_itself(name: str, place: Place) -> type | None:
+    """The class of this name where ``type[...]`` is wanted."""
+    wanted = [bare(arg) for one in alternatives(place.hint) if get_origin(one) is type for arg in get_args(one)]
+    classes = (cls for one in wanted if isinstance(one, type) for cls in _with_subclasses(one))
+    return next((cls for cls in classes if cls.__name__ == name), None)

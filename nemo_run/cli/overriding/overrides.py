@@ -265,11 +265,15 @@ def _element_hint(hint: Any, key: str | int) -> Any:
         kind, args = get_origin(one) or one, get_args(one)
         if typing_extensions.is_typeddict(kind):
             return typing_extensions.get_type_hints(kind).get(str(key), Any)
-        if kind is tuple and args and isinstance(key, int) and args[-1] is not ...:
-            return args[key] if -len(args) <= key < len(args) else Any
         if args and isinstance(kind, type):
-            return args[0] if kind is tuple or len(args) == 1 else args[1]
+            return _tuple_hint(args, key) if kind is tuple else args[min(1, len(args) - 1)]
     return Any
+
+
+def _tuple_hint(args: tuple[Any, ...], key: str | int) -> Any:
+    if not isinstance(key, int) or args[-1] is ...:
+        return args[0]
+    return args[key] if -len(args) <= key < len(args) else Any
 
 
 def bind_default_configs(config: fdl.Buildable[Any]) -> None:

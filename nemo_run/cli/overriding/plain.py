@@ -102,8 +102,10 @@ def read(item: Item, place: Place, kind: type) -> Any:
         return item.value
     if isinstance(item, Given):
         return given(item, place)
-    if kind is str:
-        return text_of(item)
+    return text_of(item) if kind is str else _parsed(item, place, kind)
+
+
+def _parsed(item: Item, place: Place, kind: type) -> Any:
     text = None if isinstance(item, Quoted) and kind in _UNQUOTED else plain_text(item)
     if text is None:
         raise place.unfit(item)
@@ -149,23 +151,30 @@ def literal(item: Item, place: Place, choices: tuple[Any, ...]) -> Any:
     text = None if isinstance(item, Given) else plain_text(item)
     wanted = item.value if isinstance(item, Given) else word(item.source)
     for choice in choices:
-        if choice == text and isinstance(choice, str):
-            return choice
-        if type(choice) is type(wanted) and choice == wanted and not isinstance(item, Quoted):
-            return choice
-        if isinstance(choice, enum.Enum) and text in (choice.name, str(choice)):
+        if _is_named(choice, text) or (not isinstance(item, Quoted) and _is_equal(choice, wanted)):
             return choice
     raise place.unfit(item, _near(str(text), map(str, choices)))
 
 
+def _is_named(choice: Any, text: str | None) -> bool:
+    if isinstance(choice, enum.Enum):
+        return text in (choice.name, str(choice))
+    return isinstance(choice, str) and choice == text
+
+
+def _is_equal(choice: Any, value: Any) -> bool:
+    return type(choice) is type(value) and bool(choice == value)
+
+
 def member(item: Item, place: Place, members: type[enum.Enum]) -> Any:
     """Return the member of an enum that an item names; of a flag, several joined by ``|``."""
-    if isinstance(item, Given) and (isinstance(item.value, members) or _is_value_of(members, item.value)):
+    if isinstance(item, Given) and _is_value_of(members, item.value):
         return members(item.value)
     text = item.name if isinstance(item, Reference) else plain_text(item)
     names = [part.strip().rpartition(".")[2] for part in (text or "").split("|")]
     found = [_member(members, name) for name in names]
-    if None in found or (len(found) > 1 and not issubclass(members, enum.Flag)):
+    most = len(found) if issubclass(members, enum.Flag) else 1
+    if None in found or len(found) > most:
         raise place.unfit(item, _near(str(text), members.__members__) or f"it has {', '.join(members.__members__)}")
     return functools.reduce(lambda one, other: one | other, found)  # type: ignore[operator]
 
@@ -176,7 +185,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _is_value_of(members: type[enum.Enum], value: Any) -> bool:
-    return any(type(member.value) is type(value) and member.value == value for member in members)
+    return isinstance(value, members) or any(_is_equal(member.value, value) for member in members)
 
 
 def _member(members: type[enum.Enum], text: str) -> enum.Enum | None:

@@ -122,12 +122,14 @@ def _compile_class(hint: Any, kind: type) -> Converter:
         return functools.partial(member, members=kind)
     if kind is tuple:
         return functools.partial(_tuple, hints=get_args(hint) or (Any, ...))
-    for wanted, make in _COLLECTIONS.items():
-        if kind is wanted:
-            return functools.partial(_collection, make=make, hint=(get_args(hint) or (Any,))[0])
-    for wanted, make in _MAPPINGS.items():
-        if kind is wanted:
-            return functools.partial(_mapping, make=make, hints=(get_args(hint) or (Any, Any)))
+    return _compile_container(hint, kind)
+
+
+def _compile_container(hint: Any, kind: type) -> Converter:
+    if kind in _COLLECTIONS:
+        return functools.partial(_collection, make=_COLLECTIONS[kind], hint=(get_args(hint) or (Any,))[0])
+    if kind in _MAPPINGS:
+        return functools.partial(_mapping, make=_MAPPINGS[kind], hints=(get_args(hint) or (Any, Any)))
     return _configured
 
 
