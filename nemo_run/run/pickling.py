@@ -22,6 +22,7 @@ import cloudpickle
 
 from nemo_run.core.packaging.repository import top_of
 from nemo_run.core.runners import script
+from nemo_run.errors import SerializationError
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
@@ -40,10 +41,20 @@ def dumps(symbols: Mapping[str, Any]) -> bytes:
     """Pickle symbols of the launching script, with what they use of it.
 
     What only their annotations name comes along where it can: it is needed by those that read annotations.
+
+    Raises:
+        SerializationError: Something that they use cannot be copied; the message names it.
     """
     stream = io.BytesIO()
     pickler = _Pickler(stream)
-    pickler.dump(dict(symbols))
+    try:
+        pickler.dump(dict(symbols))
+    except Exception as error:
+        raise SerializationError(
+            f"{', '.join(sorted(symbols))} cannot be sent to the task's process, as {_culprits(pickler)} of the "
+            f"launching script cannot be copied: {error}. Make it inside of the function that uses it, or move both "
+            "into a module of their own"
+        ) from error
     pickler.names.update(name.removeprefix("__main__.") for name in symbols)
     namespace = pickler.namespaces[0] if pickler.namespaces else {}
     modules: dict[str, str] = {}
@@ -57,6 +68,20 @@ def dumps(symbols: Mapping[str, Any]) -> bytes:
             elif id(value) in pickler.seen or _can_be_pickled(value):
                 pickler.dump({name: value})
     return pickle.dumps(_origin(namespace, pickler.files, modules)) + stream.getvalue()
+
+
+def _culprits(pickler: _Pickler) -> str:
+    """Names of what functions use of the script that cannot be pickled, as far as they can be told."""
+    used = {
+        name: function.__globals__[name]
+        for function in pickler.seen.values()
+        if isinstance(function, types.FunctionType)
+        for name in function.__code__.co_names
+        if name in function.__globals__ and not _can_be_pickled(function.__globals__[name])
+    }
+    # A function cannot for what it uses itself: the values are the reason.
+    values = [name for name, value in used.items() if not callable(value)]
+    return ", ".join(sorted(values or used)) or "something"
 
 
 def _can_be_pickled(value: Any) -> bool:

@@ -20,7 +20,6 @@ from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
-from nemo_run.errors import SerializationError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
@@ -67,19 +66,11 @@ def encode(value: Any) -> StoredTask:
         return name
 
     document = to_document(value, reference=reference)
-    return StoredTask(document, _pickle_main(own) if own else b"")
+    if not own:
+        return StoredTask(document)
+    from nemo_run.run import pickling  # it imports cloudpickle
 
-
-def _pickle_main(symbols: dict[str, Any]) -> bytes:
-    from nemo_run.run import pickling
-
-    try:
-        return pickling.dumps(symbols)
-    except Exception as e:
-        raise SerializationError(
-            f"{', '.join(sorted(symbols))} cannot be sent to the task's process: {e}. They are defined in the script "
-            "that launches, and use something there that cannot be copied; move them to a module of their own"
-        ) from e
+    return StoredTask(document, pickling.dumps(own))
 
 
 def prepare_experiment(

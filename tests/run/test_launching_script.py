@@ -182,8 +182,11 @@ from nemo_run.errors import SerializationError
 
 FILE = open(__file__, "a")
 
-def train():
+def note():
     FILE.write("")
+
+def train():
+    note()
 
 if __name__ == "__main__":
     with run.Experiment("named", executor=run.LocalExecutor()) as exp:
@@ -196,7 +199,7 @@ if __name__ == "__main__":
     env = {**os.environ, "NEMORUN_HOME": str(tmp_path / "runs")}
     command = [sys.executable, "train.py"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=100)
-    assert "__main__.train cannot be sent to the task's process" in done.stdout
+    assert "__main__.train cannot be sent to the task's process, as FILE of the launching script" in done.stdout
 
 
 def test_a_task_may_have_the_name_of_an_option(tmp_path: Path) -> None:
@@ -204,3 +207,19 @@ def test_a_task_may_have_the_name_of_an_option(tmp_path: Path) -> None:
     launched = launch(tmp_path, "small", "train.py")
     (folder,) = (path.parent.name for path in launched.folder.glob("*/state.json"))
     assert launched.end(folder) == ("SUCCEEDED", 0)
+
+
+def test_the_cells_of_a_notebook_are_the_source_of_its_functions(tmp_path: Path) -> None:
+    # A notebook's code is known to linecache only, under a name that is no file.
+    (tmp_path / "notebook.py").write_text(f"""
+import linecache, sys
+cell, name = {_SMALL!r}, "<ipython-input-1>"
+cell = cell.replace("import json, pickle", "import inspect, json, pickle")
+cell = cell.replace("main.__package__", "inspect.getsource(work)")
+linecache.cache[name] = (len(cell), None, cell.splitlines(True), name)
+del sys.modules["__main__"].__file__
+exec(compile(cell, name, "exec"), globals())
+""")
+    again, _, source, has_file = launch(tmp_path, "small", "notebook.py").printed("work")
+    assert (again, has_file) == (True, False)
+    assert source.startswith("def work():\n    import inspect")
