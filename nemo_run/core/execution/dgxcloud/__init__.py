@@ -117,7 +117,7 @@ class DGXCloudExecutor(DGXCloudOptions):
         self, job_id: str, stream: bool, stderr: bool | None = None, stdout: bool | None = None
     ) -> Iterable[str]:
         """Return the lines that a workload has written; with ``stream``, until it ends."""
-        return standalone.follow(self, job_id, stream=stream)
+        return standalone.follow(self, job_id) if stream else standalone.lines(self, job_id)
 
     def cancel(self, job_id: str) -> None:
         """Suspend a workload."""

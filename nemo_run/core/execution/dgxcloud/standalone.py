@@ -6,7 +6,7 @@ import base64
 import posixpath
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,22 +89,33 @@ def _unpack(options: DGXCloudOptions, archive: bytes, target: str) -> None:
         backend.volume.unpack(options.pvc_nemo_run_dir, Package.of("files", archive, ".tar.gz"), target)
 
 
-def follow(options: DGXCloudOptions, workload_id: str, *, stream: bool) -> Iterable[str]:
-    """Return the lines of the log of a workload; with ``stream``, until it ends."""
+def lines(options: DGXCloudOptions, workload_id: str) -> Iterator[str]:
+    """Give the lines that a workload has written so far."""
     with opened(options) as backend:
         source = _Workload(backend.client, kind_of(options), workload_id)
-        with closing(_reader(options, source)) as reader:
-            rest = b""
-            while True:
-                last = not stream or source.has_ended()
-                while piece := reader.read():
-                    *lines, rest = (rest + piece).split(b"\n")
-                    yield from (line.decode(errors="replace") + "\n" for line in lines)
-                if last:
-                    break
+        yield from _lines(options, source, lambda: True)
+
+
+def follow(options: DGXCloudOptions, workload_id: str) -> Iterator[str]:
+    """Give the lines that a workload writes, until it ends."""
+    with opened(options) as backend:
+        source = _Workload(backend.client, kind_of(options), workload_id)
+        yield from _lines(options, source, source.has_ended)
+
+
+def _lines(options: DGXCloudOptions, source: _Workload, is_last: Callable[[], bool]) -> Iterator[str]:
+    """Give the lines of a log; nothing is waited for once ``is_last`` was true before a read."""
+    with closing(_reader(options, source)) as reader:
+        rest, last = b"", False
+        while not last:
+            last = is_last()
+            while piece := reader.read():
+                *whole, rest = (rest + piece).split(b"\n")
+                yield from (line.decode(errors="replace") + "\n" for line in whole)
+            if not last:
                 time.sleep(_PAUSE)
-            if rest:
-                yield rest.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
 
 
 def _reader(options: DGXCloudOptions, source: _Workload) -> LogReader:
