@@ -74,7 +74,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
 
     Plugin = ExperimentPlugin
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # Where each public name lives. "A as B" is called B here.
 _NAMES = {

@@ -77,6 +77,7 @@ TOGETHER = {
     "slurm",
 }  # fmt: skip
 """Folders whose tests run in one process each, where several processes share the work: they share services."""
+_NO_ENGINES = {"dot", "git", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()
@@ -114,6 +115,10 @@ def kubernetes_node(kubernetes_api: kubernetes.KubernetesCluster) -> kubernetes.
     return kubernetes_api
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-engines", action="store_true", help="skip what needs an engine, everywhere")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Whoever starts the tests in the background has SIGINT ignored; what tests start is to be interruptible.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -135,7 +140,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     needed = [thing for marker in item.iter_markers("needs") for thing in marker.args]
-    if lacking := [thing for thing in needed if not _has(thing)]:
+    left_out = set(needed) - _NO_ENGINES if item.config.getoption("without_engines") else set()
+    if lacking := [thing for thing in needed if thing in left_out or not _has(thing)]:
         if os.environ.get("CI") == "true" and set(lacking) - _CI_MAY_LACK:
             pytest.fail(f"this machine lacks: {', '.join(lacking)}; CI must have it (see .ci/run)", pytrace=False)
         item.user_properties.append((_LACKS, lacking))

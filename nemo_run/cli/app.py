@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+import nemo_run
 from nemo_run.cli import registry
 from nemo_run.cli.context import RunContext
+from nemo_run.cli.groups import CommandGroup
 from nemo_run.cli.running import app_options
-from nemo_run.config.suggest import did_you_mean
 
 
 def nemorun(args: list[str]) -> Any:
@@ -41,9 +42,9 @@ def create_cli(
 
     app = typer.Typer(
         name="nemorun",
-        help="Configure, launch and manage machine-learning experiments.",
         no_args_is_help=True,
         cls=CommandsOfOthers,
+        callback=_nemorun,
         **app_options(),
     )
     app.add_typer(experiment.create(), name="experiment", help="Look at experiments, and manage them.")
@@ -53,6 +54,21 @@ def create_cli(
     app.command("executors")(doctor.executors)
     app.command("doctor")(doctor.doctor)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    """Print the version and end, where it is asked for."""
+    if asked:
+        typer.echo(f"nemo-run {nemo_run.__version__}")
+        raise typer.Exit
+
+
+def _nemorun(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Configure, launch and manage machine-learning experiments."""
 
 
 def lazy_cli(args: list[str]) -> typer.Typer:
@@ -71,7 +87,7 @@ def lazy_cli(args: list[str]) -> typer.Typer:
     return app
 
 
-class CommandsOfOthers(TyperGroup):
+class CommandsOfOthers(CommandGroup):
     """Our commands, and those of packages and of the workspace file, which are loaded when one of them is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -91,8 +107,6 @@ class CommandsOfOthers(TyperGroup):
         name = args[0]
         if name not in self.commands:
             self._load(name)
-        if name not in self.commands and not ctx.resilient_parsing:
-            ctx.fail(f"No such command {name!r}{did_you_mean(name, self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def _load(self, name: str) -> None:
@@ -107,7 +121,7 @@ class CommandsOfOthers(TyperGroup):
 
 def _app_of(name: str, found: Any) -> typer.Typer:
     """A Typer app of entrypoints, nested as their dicts are."""
-    app = typer.Typer(name=name, no_args_is_help=isinstance(found, dict), **app_options())
+    app = typer.Typer(name=name, cls=CommandGroup, no_args_is_help=isinstance(found, dict), **app_options())
     if not isinstance(found, dict):
         found.cli(app)
         return app

@@ -94,7 +94,7 @@ def test_status_for_programs(nemorun: Nemorun, three: str) -> None:
         (["logs", "three jobs", "3"], "has no job '3'. There are: first, second, third"),
         (["logs", "three jobs", "--regex", "("], "'(' is not a regular expression"),
         (["cancel", "three jobs", "frist"], "did you mean 'first'?"),
-        (["statsu"], "Did you mean 'status'?"),
+        (["statsu"], "did you mean 'status'?"),
         (["status", "--jsn"], "--json"),
         (["list", "--limit", "-1"], "--limit"),
         (["delete", "three jobs"], "'three jobs' is not the id of an experiment"),

@@ -177,7 +177,7 @@ def test_commands_of_packages(package: Path, nemorun: Nemorun) -> None:
     assert nemorun("lab", "models", "hello", "name=me").stdout == "HELLO me 88\n"
     assert "lab_broken" not in sys.modules
     assert "Say hello." in nemorun("lab", "models", "--help").stdout
-    assert "Did you mean 'hello'" in nemorun("lab", "models", "helo", code=2).stderr
+    assert "did you mean 'hello'" in nemorun("lab", "models", "helo", code=2).stderr
     assert "did you mean 'lab'" in nemorun("labb", code=2).stderr
 
 

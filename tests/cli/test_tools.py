@@ -74,7 +74,7 @@ def test_validate(files: Path, nemorun: Nemorun) -> None:
         (["validate", "lacks.yaml"], "needs a value for 'rate' (float)"),
         (["validate", "plain.yaml"], "there is no `_target_` at the top"),
         (["validate", "main.yaml"], "python SCRIPT --yaml FILE --dryrun"),
-        (["valdate", "a.yaml"], "Did you mean 'validate'"),
+        (["valdate", "a.yaml"], "did you mean 'validate'"),
     ],
 )
 def test_mistakes(files: Path, nemorun: Nemorun, argv: list[str], said: str) -> None:
@@ -124,3 +124,7 @@ def test_doctor_where_the_home_is_a_file(nemorun: Nemorun, nemorun_home: Path) -
     assert "broken" in shown
     assert "set NEMORUN_HOME" in shown
     assert os.path.isfile(nemorun_home)  # noqa: PTH113
+
+
+def test_version(nemorun: Nemorun) -> None:
+    assert nemorun("--version").stdout == f"nemo-run {run.__version__}\n"

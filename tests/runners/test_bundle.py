@@ -57,7 +57,7 @@ def test_a_bare_python_runs_a_task(python: str, bundle: Path, tmp_path: Path) ->
         "inner": {"_target_": "fractions.Fraction", "numerator": 6, "denominator": 4},
         "text": "it's $HOME\n",
     }
-    task = store_task(tmp_path, Partial(print))
+    task = store_task(tmp_path, Partial(dict))
     stored = json.loads(Path(task).read_text())
     Path(task).write_text(json.dumps({**stored, "config": document}))
     result = run(python, bundle, "-n", "t", task, cwd=tmp_path)
@@ -71,7 +71,7 @@ def test_the_names_of_this_package_are_there_too(bundle: Path, tmp_path: Path) -
         "def inner(width: int) -> run.Config[dict]: return run.Config(dict, width=width)\n"
         "def work(width: int): print(run.__file__, inner(width).build())\n"
     )
-    task = store_task(tmp_path, Partial(print))
+    task = store_task(tmp_path, Partial(dict))
     stored = json.loads(Path(task).read_text())
     document = {"_target_": "recipe.work", "_partial_": True, "width": 4}
     Path(task).write_text(json.dumps({**stored, "config": document}))

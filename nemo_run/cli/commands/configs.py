@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_run.cli.groups import CommandGroup
+
 if TYPE_CHECKING:
     import fiddle as fdl
 
@@ -15,7 +17,7 @@ File = Annotated[str, typer.Argument(metavar="FILE[:SECTION]", help="File in YAM
 
 def create() -> typer.Typer:
     """The group of commands."""
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     for command in (show, diff, convert, validate):
         app.command(command.__name__)(command)
     return app

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_run.cli.groups import CommandGroup
+
 if TYPE_CHECKING:
     from nemo_run.run.experiment import Experiment
 
@@ -41,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 def create() -> typer.Typer:
     """The group of commands."""
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     looking = (list_, status, logs, artifacts, diff)
     for command in (*looking, attach, forward, cancel, resume, rerun, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_run.cli.groups import CommandGroup
 from nemo_run.cli.show import print_error
 from nemo_run.errors import CommandLineError, ExecutorError, JobNotFoundError
 
@@ -32,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 def create() -> typer.Typer:
     """The group of commands."""
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     for command in (start, submit, status, jobs, logs, stop, dashboard):
         app.command(command.__name__)(command)
     return app
