@@ -24,7 +24,7 @@ import pytest
 pytest.register_assert_rewrite("tests.execution.contract", "tests.kubernetes.contract")
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import compat, docker, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402
+from tests.services import compat, docker, installed, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
@@ -57,6 +57,7 @@ THINGS: dict[str, Thing] = {
     "dot": Thing(lambda: _answers("dot", "-V"), "apt-get install graphviz"),
     "pods": Thing(pods.available, "run the tests as root, where unshare(1) may make namespaces"),
     "git": Thing(lambda: _answers("git", "--version"), "apt-get install git"),
+    "rsync": Thing(lambda: installed(("rsync",), ("rsync",)), "apt-get install rsync"),
     "ray": Thing(_package("ray"), "pip install '.[ray]'"),
     "leptonai": Thing(leptonai.available, _ENVIRONMENT),
     "compat": Thing(compat.available, _ENVIRONMENT),
