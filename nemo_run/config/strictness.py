@@ -22,6 +22,11 @@ class AsGiven(NamedTuple):
     value: Any
 
 
+def unwrapped(value: Any) -> Any:
+    """Return a value without the mark that it is not to be checked."""
+    return value.value if isinstance(value, AsGiven) else value
+
+
 class _State:
     """The mode of this process, and the places that were warned about.
 

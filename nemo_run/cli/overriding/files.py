@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.cli.overriding.items import (
+    Accepted,
     Configured,
     Given,
     Item,
@@ -32,6 +33,7 @@ from nemo_run.cli.overriding.parse import parse_value
 from nemo_run.config.document import from_document
 from nemo_run.config.document.layout import (
     ARGS,
+    AS_GIVEN,
     BUILDABLE,
     CONVERT,
     EXISTING,
@@ -216,6 +218,8 @@ class _Reader:
             raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
         if PARTIAL not in document and (value := self.value(document, source)) is not None:
             return value
+        if name == AS_GIVEN and len(args) == 1:
+            return Accepted(source, from_document(_meant(args[0]), validate=True))
         if name == BUILDABLE or document.get(CONVERT) == EXISTING:
             return Loaded(source, from_document(_meant(document), validate=True))
         kwargs = tuple((str(key), self.item(value)) for key, value in document.items() if key not in RESERVED)

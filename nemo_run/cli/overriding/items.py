@@ -68,6 +68,11 @@ class Loaded(Given):
 
 
 @dataclass(frozen=True)
+class Accepted(Loaded):
+    """A value of an argument that does not fit its type hint, and was accepted when it was stored."""
+
+
+@dataclass(frozen=True)
 class Text(Item):
     """A string, which may also say something else: the name of a factory, a date, another file.
 

@@ -16,7 +16,19 @@ import fiddle as fdl
 
 from nemo_run.cli import registry
 from nemo_run.cli.overriding.files import operator_of
-from nemo_run.cli.overriding.items import Call, Configured, Given, Item, Loaded, Made, Pairs, Reference, Text, Word
+from nemo_run.cli.overriding.items import (
+    Accepted,
+    Call,
+    Configured,
+    Given,
+    Item,
+    Loaded,
+    Made,
+    Pairs,
+    Reference,
+    Text,
+    Word,
+)
 from nemo_run.cli.overriding.parse import parse_value
 from nemo_run.cli.overriding.place import NoArgumentError, Place, Unresolved
 from nemo_run.cli.overriding.plain import is_plain
@@ -25,7 +37,7 @@ from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.document.symbols import resolve
 from nemo_run.config.names import get_type_namespace
-from nemo_run.config.strictness import validation
+from nemo_run.config.strictness import unwrapped, validation
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.config.tree import clone, nodes
@@ -207,7 +219,7 @@ def run_factory(entry: registry.Factory, call: Call, place: Place) -> Any:
     except TypeError as error:
         raise OverrideError(f"{place.path}={call.source}: {error}") from None
     try:
-        made = entry.function(*args, **kwargs)
+        made = entry.function(*map(unwrapped, args), **{name: unwrapped(value) for name, value in kwargs.items()})
     except Exception as error:
         raise OverrideError(f"{place.path}={call.source} failed: {type(error).__name__}: {error}") from error
     return _checked(made, call, place)
@@ -368,7 +380,24 @@ def check_argument(signature: Target, name: str, prefix: str) -> None:
 
 def argument_place(target: Any, name: str, place: Place) -> Place:
     """The place of an argument of a class or function that stands in a place."""
-    return dataclasses.replace(place, path=f"{place.path}.{name}", hint=hint_of(target, name), owner=target, name=name)
+    return dataclasses.replace(
+        place,
+        path=f"{place.path}.{name}",
+        hint=hint_of(target, name),
+        owner=target,
+        name=name,
+        accepts=acceptor(target, name),
+    )
+
+
+def acceptor(target: Any, name: str) -> Callable[[Any], bool]:
+    """Return whether an argument takes a value, which it does of its default whatever the hint says."""
+
+    def accepts(value: Any) -> bool:
+        check = target_of(target).checks[name]
+        return check is not None and check(value) is None
+
+    return accepts
 
 
 def hint_of(target: Any, name: str) -> Any:
@@ -407,14 +436,24 @@ def check_calls(item: Item, place: Place) -> None:
     if not isinstance(item, Loaded):
         return
     try:
-        with validation("strict"):
+        with validation("off" if isinstance(item, Accepted) else "strict"):
             value = dataclasses_to_configs(item.value, Config)
     except ConfigError as error:
         raise place.unfit(item, str(error)) from None
+    if isinstance(item, Accepted):
+        _check_names(value, item, place)
     for node in nodes(value):
         called = node.__fn_or_cls__
         if isinstance(node, fdl.Config) and not isinstance(called, type) and called not in place.trusted:
             raise place.unfit(item, _may_not_be_called(hint_name(called), called, place))
+
+
+def _check_names(value: Any, item: Accepted, place: Place) -> None:
+    """Raise UnfitError where a value that was accepted names something that the code does not, as nothing is wanted."""
+    named = [node.__fn_or_cls__ for node in nodes(value)] + ([value] if callable(value) else [])
+    for one in named:
+        if one not in place.trusted:
+            raise place.unfit(item, f"{hint_name(one)} does not fit here, and the code does not name it either")
 
 
 def _resolved(name: str, item: Item, place: Place) -> Any:

@@ -15,7 +15,15 @@ from nemo_run.cli import registry
 from nemo_run.cli.overriding import making
 from nemo_run.cli.overriding.files import operator_of
 from nemo_run.cli.overriding.items import Call, Item, Pairs, Shared
-from nemo_run.cli.overriding.making import alternatives, check_argument, classes_of, find_factory, hint_of, run_factory
+from nemo_run.cli.overriding.making import (
+    acceptor,
+    alternatives,
+    check_argument,
+    classes_of,
+    find_factory,
+    hint_of,
+    run_factory,
+)
 from nemo_run.cli.overriding.parse import Override
 from nemo_run.cli.overriding.place import Place, UnfitError
 from nemo_run.cli.overriding.values import convert
@@ -103,7 +111,7 @@ class Overrider:
         for key, operation, item in changes:
             inner = _pairs_in(item)
             override = Override(f"{path}{key}", operation, item, f"{path}{key}{operation}{item.source}")
-            if inner is not None and operation == "=" and self._is_configured(_steps(override)):
+            if inner is not None and operation == "=" and self._takes(inner, _steps(override)):
                 self.merge(inner, f"{path}{key}.")
             else:
                 self.apply(override)
@@ -116,10 +124,24 @@ class Overrider:
         """
         return self._walk(parse_path(path))
 
-    def _is_configured(self, steps: list[PathStep]) -> bool:
-        """Whether a configuration of a class is at a path; where there is nothing yet, it is made."""
+    def _takes(self, changes: list[tuple[str, str, Item]], steps: list[PathStep]) -> bool:
+        """Whether a configuration at a path is what is changed; where there is nothing yet, it is made.
+
+        Of several classes that are wanted, another one may be meant than that of the configuration.
+        """
         place = self._walk(steps)
-        return bool(classes_of(place.hint)) and isinstance(self._present(steps, place), fdl.Buildable)
+        classes = classes_of(place.hint)
+        try:
+            present = self._present(steps, place) if classes else None
+        except OverrideError:
+            if len(classes) < 2:
+                raise
+            return False
+        if not isinstance(present, fdl.Buildable):
+            return False
+        target = target_of(present.__fn_or_cls__)
+        known = target.takes_any_keyword or all(parse_path(key)[0].key in target.keywords for key, _, _ in changes)
+        return known or len(classes) < 2
 
     # --- the place ---------------------------------------------------------------------------------------------
 
@@ -136,12 +158,13 @@ class Overrider:
     def _inside(self, value: Any, place: Place, step: PathStep) -> Place:
         path = f"{place.path}{step}" if place.path else f"{self.prefix}{str(step).removeprefix('.')}"
         if not isinstance(value, fdl.Buildable) or not isinstance(step.key, str):
-            return dataclasses.replace(place, path=path, hint=_element_hint(place.hint, step.key))
+            return dataclasses.replace(place, path=path, hint=_element_hint(place.hint, step.key), accepts=None)
         target = value.__fn_or_cls__
         name = hint_name(target)
         check_argument(target_of(target), step.key, f"{place.path}: {name}" if place.path else f"{self.prefix}{name}")
         owner = (self.owner or target) if value is self.config else target
-        return dataclasses.replace(place, path=path, hint=hint_of(target, step.key), owner=owner, name=step.key)
+        hint, accepts = hint_of(target, step.key), acceptor(target, step.key)
+        return dataclasses.replace(place, path=path, hint=hint, owner=owner, name=step.key, accepts=accepts)
 
     def _present(self, steps: list[PathStep], place: Place) -> Any:
         """The value at a path that has more to come; made from its type where there is none."""

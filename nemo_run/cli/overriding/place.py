@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from nemo_run.cli.overriding.items import Item, Word
@@ -62,6 +62,7 @@ class Place:
         names: What names without a dot may stand for where any function will do.
         trusted: Functions that a file may name because the code itself does.
         maker: What makes objects and configurations here.
+        accepts: Of an argument as a whole: whether it takes a value that its hint does not allow, as its default.
     """
 
     path: str
@@ -71,6 +72,7 @@ class Place:
     names: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     trusted: frozenset[Any] = frozenset()
     maker: Maker = dataclasses.field(default_factory=MakesNothing, repr=False)
+    accepts: Callable[[Any], bool] | None = dataclasses.field(default=None, repr=False)
 
     def of(self, hint: Any) -> Place:
         """The same place, where another type is wanted."""
@@ -78,11 +80,11 @@ class Place:
 
     def inside(self, step: str, hint: Any) -> Place:
         """A place inside the value."""
-        return dataclasses.replace(self, path=self.path + step, hint=hint)
+        return dataclasses.replace(self, path=self.path + step, hint=hint, accepts=None)
 
-    def unfit(self, item: Item, why: str = "") -> UnfitError:
+    def unfit(self, item: Item, why: str = "", expected: str = "") -> UnfitError:
         """The error that says that an item does not fit here."""
-        return UnfitError(self, item, why)
+        return UnfitError(self, item, why, expected)
 
 
 class NoArgumentError(OverrideError):
@@ -92,10 +94,10 @@ class NoArgumentError(OverrideError):
 class UnfitError(Exception):
     """An item does not fit where it stands."""
 
-    def __init__(self, place: Place, item: Item, why: str = "") -> None:
+    def __init__(self, place: Place, item: Item, why: str = "", expected: str = "") -> None:
         problem = item.problem if isinstance(item, Word) else ""
         self.place, self.item = place, item
         self.why = why or problem
         reason = f" ({self.why})" if self.why else ""
         source = item.source if len(item.source) <= 200 else f"{item.source[:200]}…"
-        super().__init__(f"{place.path}: expected {hint_name(place.hint)}, got {source!r}{reason}")
+        super().__init__(f"{place.path}: expected {expected or hint_name(place.hint)}, got {source!r}{reason}")

@@ -12,12 +12,12 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from nemo_run.cli.overriding.items import Call, Given, Item, Quoted, Reference, Text, Word
 from nemo_run.cli.overriding.place import Place
 from nemo_run.config.suggest import did_you_mean
-from nemo_run.config.typecheck import compile_check
+from nemo_run.config.typecheck import UNIONS, bare, compile_check, show
 
 # ---------------------------------------------------------------- what a word looks like
 _NUMBER = re.compile(r"[+-]?(0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|0|[1-9](_?\d)*)")
@@ -133,8 +133,43 @@ def given(item: Given, place: Place) -> Any:
     """Return a value that has its type already, if that is the wanted one."""
     check = compile_check(place.hint)
     if check and (wrong := check(item.value)):
-        raise place.inside(wrong.path, place.hint).unfit(item)
-    return item.value
+        inner = Given(show(wrong.value), wrong.value) if wrong.path else item
+        raise place.inside(wrong.path, place.hint).unfit(inner, expected=wrong.expected)
+    return widened(item.value, place.hint)
+
+
+_SERIES = (list, tuple, set, frozenset)
+
+
+def widened(value: Any, hint: Any) -> Any:
+    """Return a value that fits a type hint with its whole numbers as floats, where those are wanted.
+
+    Example:
+        >>> widened(1, float | None), widened([1, 2], list[float] | str), widened(1, int | float)
+        (1.0, [1.0, 2.0], 1)
+    """
+    hint = bare(hint)
+    kind, args = get_origin(hint) or hint, get_args(hint)
+    if kind in UNIONS:
+        fitting = [one for one in args if (check := compile_check(one)) is None or check(value) is None]
+        exact = [one for one in fitting if bare(one) not in (float, complex)]
+        return widened(value, (exact or fitting or [Any])[0])
+    if type(value) is int and kind in (float, complex):
+        return _float(value, kind)
+    if type(value) in _SERIES and args:
+        hints = args if kind is tuple and args[1:] != (...,) else args[:1] * len(value)
+        found = [widened(item, one) for item, one in zip(value, hints, strict=False)]
+        return type(value)(found) if len(found) == len(value) else value
+    if type(value) is dict and len(args) == 2:
+        return {widened(key, args[0]): widened(item, args[1]) for key, item in value.items()}
+    return value
+
+
+def _float(value: int, kind: type[float] | type[complex]) -> Any:
+    try:
+        return kind(value)
+    except OverflowError:
+        return value
 
 
 def none(item: Item, place: Place) -> None:

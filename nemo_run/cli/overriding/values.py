@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import dataclasses
 import enum
 import functools
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, get_args, get_origin
 
+import fiddle as fdl
 import typing_extensions
 
 from nemo_run.cli.overriding.files import is_file, load
 from nemo_run.cli.overriding.items import (
+    Accepted,
     Call,
     Configured,
     Given,
@@ -32,7 +35,7 @@ from nemo_run.cli.overriding.items import (
     Word,
 )
 from nemo_run.cli.overriding.parse import parse_value
-from nemo_run.cli.overriding.place import Place, UnfitError, Unresolved
+from nemo_run.cli.overriding.place import NoArgumentError, Place, UnfitError, Unresolved
 from nemo_run.cli.overriding.plain import (
     READERS,
     given,
@@ -43,10 +46,14 @@ from nemo_run.cli.overriding.plain import (
     plain_text,
     read,
     text_of,
+    widened,
     word,
 )
+from nemo_run.config.strictness import AsGiven
 from nemo_run.config.suggest import did_you_mean
+from nemo_run.config.target import target_of
 from nemo_run.config.typecheck import LITERALS, UNIONS, bare, compile_check
+from nemo_run.errors import OverrideError
 
 Converter = Callable[[Item, Place], Any]
 READERS_OF_USERS: dict[Any, Callable[[str, Any], Any]] = {}
@@ -77,7 +84,15 @@ def convert(item: Item, place: Place) -> Any:
         except UnfitError:
             return convert(item.word, place)
     place.maker.check_calls(item, place)
-    return _converter(place.hint)(item, place)
+    if isinstance(item, Accepted):
+        return AsGiven(item.value) if place.accepts else item.value
+    try:
+        return _converter(place.hint)(item, place)
+    except UnfitError:
+        looks_like = _looks_like(item, place) if place.accepts else []
+        if looks_like and place.accepts and place.accepts(looks_like[0]):
+            return looks_like[0]
+        raise
 
 
 def _converter(hint: Any) -> Converter:
@@ -184,15 +199,36 @@ def _union(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
     if looks_like and not any(bare(hint) is Any for hint in hints):
         check = compile_check(place.hint)
         if check and not check(looks_like[0]):
-            return looks_like[0]
-    reasons = []
+            return widened(looks_like[0], place.hint)
+    made, errors = [], []
     for hint in sorted(hints, key=functools.partial(_order, stored=isinstance(item, Text))):
         try:
-            return convert(item, place.of(hint))
-        except UnfitError as error:
-            if error.why:
-                reasons.append(error.why)
-    raise place.unfit(item, "; ".join(dict.fromkeys(reasons)))
+            made.append(convert(item, dataclasses.replace(place, hint=hint, accepts=None)))
+        except (UnfitError, OverrideError) as error:
+            errors.append(error)
+        if made and (is_complete(made[-1]) or not isinstance(item, Pairs)):
+            return made[-1]
+    if made:
+        return made[0]
+    raise _most_telling(errors, item, place)
+
+
+def is_complete(value: Any) -> bool:
+    """Whether nothing is missing in what was made of a mapping, for which several classes may be wanted."""
+    return not isinstance(value, fdl.Config) or all(
+        name in value.__arguments__ for name in target_of(value.__fn_or_cls__).required
+    )
+
+
+def _most_telling(errors: list[UnfitError | OverrideError], item: Item, place: Place) -> Exception:
+    """The one error inside of the value, where there is one; otherwise one for the value, with all reasons."""
+    inside = [error for error in errors if not isinstance(error, UnfitError) or error.place.path != place.path]
+    by_name = [error for error in inside if not isinstance(error, NoArgumentError)]
+    if len(by_name or inside) == 1:
+        return (by_name or inside)[0]
+    reasons = [str(error) for error in by_name or inside]
+    reasons = reasons or [error.why for error in errors if isinstance(error, UnfitError) and error.why]
+    return place.unfit(item, "; ".join(dict.fromkeys(reasons)))
 
 
 def _order(hint: Any, stored: bool) -> int:
