@@ -38,19 +38,20 @@ class _Builder:
                 raise ConfigError(f"{self._where(value)} holds itself; a configuration cannot have a cycle")
             return self.built[key]
         self.built[key] = _UNFINISHED
-        if kind is list:
-            result: Any = [self.visit(item) for item in value]
-        elif kind is dict:
-            result = {name: self.visit(item) for name, item in value.items()}
-        elif is_node(value):
-            result = self._build_node(value)
-        elif traverser := daglish.find_node_traverser(kind):
-            items, about = traverser.flatten(value)
-            result = traverser.unflatten([self.visit(item) for item in items], about)
-        else:
-            result = value
-        self.built[key] = result
+        result = self.built[key] = self._build_inside(value, kind)
         return result
+
+    def _build_inside(self, value: Any, kind: type) -> Any:
+        if kind is list:
+            return [self.visit(item) for item in value]
+        if kind is dict:
+            return {name: self.visit(item) for name, item in value.items()}
+        if is_node(value):
+            return self._build_node(value)
+        if traverser := daglish.find_node_traverser(kind):
+            items, about = traverser.flatten(value)
+            return traverser.unflatten([self.visit(item) for item in items], about)
+        return value
 
     def _build_node(self, node: fdl.Buildable[Any]) -> Any:
         try:

@@ -6,7 +6,8 @@ import dataclasses
 import enum
 import functools
 import inspect
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args
 
 from nemo_run.config.hints import all_hints
@@ -116,17 +117,21 @@ def _convert(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
     done[id(value)] = (value, _UNFINISHED)
     result = value
     if kind is list or kind is tuple:
-        items = [_convert(item, config_type, done) for item in value]
-        if any(new is not old for new, old in zip(items, value, strict=True)):
-            result = kind(items)
+        items = _converted_items(value, config_type, done)
+        result = value if items is None else kind(items)
     elif kind is dict:
-        items = [_convert(item, config_type, done) for item in value.values()]
-        if any(new is not old for new, old in zip(items, value.values(), strict=True)):
-            result = dict(zip(value, items, strict=True))
+        items = _converted_items([*value.values()], config_type, done)
+        result = value if items is None else dict(zip(value, items, strict=True))
     elif hasattr(kind, "__dataclass_fields__") and not isinstance(value, (type, enum.Enum)):
         result = _convert_instance(value, config_type, done)
     done[id(value)] = (value, result)
     return result
+
+
+def _converted_items(values: Sequence[Any], config_type: Callable[..., Any], done: _Done) -> list[Any] | None:
+    """The values converted; None where all of them stay as they are."""
+    items = [_convert(item, config_type, done) for item in values]
+    return items if any(map(operator.is_not, items, values)) else None
 
 
 def _convert_instance(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:

@@ -161,14 +161,18 @@ class _Comparison:
             if same:
                 parts += [Part(at, "", old[a], new[at]) for a, at in zip(i, j, strict=True)]
                 continue
-            classes = [_class(old[a]) for a in i], [_class(new[b]) for b in j]
-            for alike, k, m in _aligned(*classes):
-                if alike:
-                    parts += [self.part(j[b], old[i[a]], new[j[b]]) for a, b in zip(k, m, strict=True)]
-                else:
-                    parts += [Part(i[a], "removed", old[i[a]], None) for a in k]
-                    parts += [Part(j[b], "added", None, new[j[b]]) for b in m]
+            parts += self.changed_elements({at: old[at] for at in i}, {at: new[at] for at in j})
         return parts
+
+    def changed_elements(self, old: dict[int, Any], new: dict[int, Any]) -> Iterator[Part]:
+        """What is different in a part of two lists, by position: what is of the same class is aligned."""
+        i, j = [*old], [*new]
+        for alike, k, m in _aligned(list(map(_class, old.values())), list(map(_class, new.values()))):
+            if alike:
+                yield from (self.part(j[b], old[i[a]], new[j[b]]) for a, b in zip(k, m, strict=True))
+            else:
+                yield from (Part(i[a], "removed", old[i[a]], None) for a in k)
+                yield from (Part(j[b], "added", None, new[j[b]]) for b in m)
 
 
 def _comparable(before: Branch, after: Branch) -> bool:

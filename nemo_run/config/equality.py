@@ -8,7 +8,7 @@ the same.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import fiddle as fdl
@@ -92,29 +92,25 @@ class _Equality:
                 raise _DifferentError
             return _walkable(self._argument_pairs(one, other), one is other)
         if kind is list or kind is tuple or daglish.is_namedtuple_subclass(kind):
-            _check_kind(one, other)
-            if len(one) != len(other):
-                raise _DifferentError
-            return _walkable(zip(one, other, strict=True), True)
+            return _item_pairs(one, other)
         if kind is dict or kind is collections.defaultdict:
-            _check_kind(one, other)
-            if one.keys() != other.keys():
-                raise _DifferentError
-            self.reordered |= [*one] != [*other]
-            return _walkable(((item, other[key]) for key, item in one.items()), True)
+            return self._value_pairs(one, other)
         if daglish.is_traversable_type(kind):
             raise _UnusualError
         _compare(one, other, in_container)
         return []
 
+    def _value_pairs(self, one: dict[Any, Any], other: dict[Any, Any]) -> list[_Pair]:
+        _check_kind(one, other)
+        if one.keys() != other.keys():
+            raise _DifferentError
+        self.reordered |= [*one] != [*other]
+        return _walkable(((item, other[key]) for key, item in one.items()), True)
+
     def _argument_pairs(self, one: fdl.Buildable[Any], other: fdl.Buildable[Any]) -> Iterator[tuple[Any, Any]]:
         target = target_of(one.__fn_or_cls__)
         if not target.keywords_only:
-            left, right = (fdl.ordered_arguments(node, include_defaults=True) for node in (one, other))
-            if left.keys() != right.keys():
-                raise _DifferentError
-            self.reordered |= [*left] != [*right]
-            yield from ((value, right[key]) for key, value in left.items())
+            yield from self._all_argument_pairs(one, other)
             return
         left, right = one.__arguments__, other.__arguments__
         for name, default in target.default_values.items():
@@ -122,11 +118,31 @@ class _Equality:
             if value is not MISSING or other_value is not MISSING:
                 yield value, other_value
         if target.takes_any_keyword:
-            more, other_more = ([key for key in values if key not in target.keywords] for values in (left, right))
-            if {*more} != {*other_more}:
-                raise _DifferentError
-            self.reordered |= more != other_more
-            yield from ((left[key], right[key]) for key in more)
+            yield from self._more_argument_pairs(left, right, target.keywords)
+
+    def _all_argument_pairs(self, one: fdl.Buildable[Any], other: fdl.Buildable[Any]) -> Iterator[tuple[Any, Any]]:
+        left, right = (fdl.ordered_arguments(node, include_defaults=True) for node in (one, other))
+        if left.keys() != right.keys():
+            raise _DifferentError
+        self.reordered |= [*left] != [*right]
+        yield from ((value, right[key]) for key, value in left.items())
+
+    def _more_argument_pairs(
+        self, left: dict[Any, Any], right: dict[Any, Any], keywords: Collection[str]
+    ) -> Iterator[tuple[Any, Any]]:
+        """The arguments that the target takes without naming them."""
+        more, other_more = ([key for key in values if key not in keywords] for values in (left, right))
+        if {*more} != {*other_more}:
+            raise _DifferentError
+        self.reordered |= more != other_more
+        yield from ((left[key], right[key]) for key in more)
+
+
+def _item_pairs(one: Any, other: Any) -> list[_Pair]:
+    _check_kind(one, other)
+    if len(one) != len(other):
+        raise _DifferentError
+    return _walkable(zip(one, other, strict=True), True)
 
 
 def _walkable(pairs: Iterable[tuple[Any, Any]], in_container: bool) -> list[_Pair]:

@@ -157,7 +157,7 @@ def _of_value(target: str, arguments: list[Any], document: dict[str, Any]) -> Le
     content = arguments[0] if arguments and isinstance(arguments[0], list) else []
     if target == "builtins.tuple":
         return Branch("tuple", "", dict(enumerate(content)))
-    if target == "builtins.dict" and all(isinstance(pair, list) and len(pair) == 2 for pair in content):
+    if target == "builtins.dict" and all(map(_is_pair, content)):
         return Branch("dict", "", {_hashable(key): value for key, value in content})
     if target in BY_TYPE_NAME:  # of a package that would have to be imported
         text = Symbol(f"{target}({', '.join(map(repr, arguments))})")
@@ -167,6 +167,10 @@ def _of_value(target: str, arguments: list[Any], document: dict[str, Any]) -> Le
     except SerializationError:
         return Branch("object", target, dict(enumerate(arguments)))
     return Leaf(_key(value), value)
+
+
+def _is_pair(document: Any) -> bool:
+    return isinstance(document, list) and len(document) == 2
 
 
 def _hashable(document: Any) -> Hashable:
@@ -237,12 +241,17 @@ def _pieces(value: Any, limit: int) -> Iterator[str]:
     opening, closing = _BRACKETS[found.kind if found.is_container else "tuple"]
     yield opening if found.is_container else f"{found.name}{opening}"
     for number, (step, item) in enumerate(found.items.items()):
-        if number:
-            yield ", "
-        if not found.is_sequence and (isinstance(step, str) or found.is_container):
-            yield f"{step!r}: " if found.is_container else f"{step}="
+        yield ", " if number else ""
+        yield _step_piece(found, step)
         yield from _pieces(item, limit)
     yield ",)" if found.kind == "tuple" and len(found.items) == 1 else closing
+
+
+def _step_piece(holder: Branch, step: Step) -> str:
+    """What stands before an item."""
+    if holder.is_container:
+        return "" if holder.is_sequence else f"{step!r}: "
+    return f"{step}=" if isinstance(step, str) else ""
 
 
 def leaf_text(leaf: Leaf, limit: int = 80) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import fiddle as fdl
 from fiddle._src.signatures import SignatureInfo  # the type of what fiddle keeps in a node; it has no public name
@@ -21,6 +21,8 @@ from nemo_run.config.typecheck import Check, Mismatch, compile_check, unpacked_k
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 MISSING: Any = object()
+
+T = TypeVar("T")
 
 
 class Target(SignatureInfo):
@@ -53,15 +55,10 @@ class Target(SignatureInfo):
         self.keywords_only = len(settable) + self.takes_any_keyword == len(parameters)
         self.takes_argument_validate = "validate" in settable or (self.takes_any_keyword and not self.hints)
         self.required = tuple(name for name, parameter in settable.items() if parameter.default is parameter.empty)
-        self.default_values = {
-            name: MISSING if parameter.default is parameter.empty else parameter.default
-            for name, parameter in settable.items()
-        }
+        self.default_values = {name: _default_of(parameter) for name, parameter in settable.items()}
         self.factories = _default_factories(fn_or_cls)
-        self.tags = {name: tags for name, hint in self.hints.items() if (tags := _tags(hint))}
-        self.default_configs = {
-            name: default for name in settable if (default := _default_config(self.hints.get(name)))
-        }
+        self.tags = _non_empty({name: _tags(hint) for name, hint in self.hints.items()})
+        self.default_configs = _non_empty({name: _default_config(self.hints.get(name)) for name in settable})
         self.checks = _Checks(self)
 
     def parameter(self, key: str | int) -> inspect.Parameter | None:
@@ -164,6 +161,14 @@ def _default_config(hint: Any) -> tuple[type[fdl.Buildable[Any]], Any] | None:
     return None
 
 
+def _default_of(parameter: inspect.Parameter) -> Any:
+    return MISSING if parameter.default is parameter.empty else parameter.default
+
+
+def _non_empty(values: dict[Any, T | None]) -> dict[Any, T]:
+    return {name: value for name, value in values.items() if value}
+
+
 def _tags(hint: Any) -> list[Any]:
     if get_origin(hint) is not Annotated:
         return []
@@ -175,10 +180,9 @@ def _default_factories(fn_or_cls: Any) -> dict[str, Callable[[], Any]]:
     if not isinstance(cls, type):
         return {}
     if dataclasses.is_dataclass(cls):
-        fields = dataclasses.fields(cls)
-        return {field.name: field.default_factory for field in fields if callable(field.default_factory)}
-    attrs_fields = getattr(cls, "__attrs_attrs__", None)
-    if attrs_fields is not None:
-        return {field.alias: field.default.factory for field in attrs_fields if hasattr(field.default, "factory")}
-    pydantic_fields = getattr(cls, "__pydantic_fields__", {})
-    return {name: field.default_factory for name, field in pydantic_fields.items() if field.default_factory}
+        found: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(cls)}
+    elif (attrs_fields := getattr(cls, "__attrs_attrs__", None)) is not None:
+        found = {field.alias: getattr(field.default, "factory", None) for field in attrs_fields}
+    else:
+        found = {name: field.default_factory for name, field in getattr(cls, "__pydantic_fields__", {}).items()}
+    return {name: factory for name, factory in found.items() if callable(factory)}

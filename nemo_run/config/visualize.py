@@ -145,12 +145,14 @@ def _diff_boxes(part: Part, trim: bool) -> _Box:
     found = outline(part.new if part.kind != "removed" else part.old)
     if isinstance(found, Leaf) or part.kind:
         return _Box(_part_text(part), "", [], part.kind)
-    title = f"{part.target[0]} → {part.target[1]}" if part.target else found.name
-    parts = [inner for inner in part.parts if inner.differs or not trim]
-    rows = [_diff_row(inner, found, trim) for inner in parts]
+    title, mark = (f"{part.target[0]} → {part.target[1]}", "changed") if part.target else (found.name, "")
+    return _Box(title, found.kind, _diff_rows(part, found, trim), mark)
+
+
+def _diff_rows(part: Part, found: Branch, trim: bool) -> list[_Row]:
     if not part.parts and not trim:
-        rows = [_Row(_step_text(step, found), brief(item, 40)) for step, item in found.items.items()]
-    return _Box(title, found.kind, rows, "changed" if part.target else "")
+        return [_Row(_step_text(step, found), brief(item, 40)) for step, item in found.items.items()]
+    return [_diff_row(inner, found, trim) for inner in part.parts if inner.differs or not trim]
 
 
 def _diff_row(part: Part, node: Branch, trim: bool) -> _Row:

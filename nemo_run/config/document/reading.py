@@ -152,18 +152,21 @@ class _Decoder:
             raise RefusedError("`_partial_` must be true or false, and `_recursive_`, if given, true")
         if document.get(CALL, True) is False:  # as NeMo-Run has written classes and functions
             return self.referred(target)
-        if PARTIAL not in document:
-            names = document.keys() - RESERVED
-            if target in BY_TARGET and not names:
-                return self.value(BY_TARGET[target], document)
-            if target in REFERENCES and names == {"path"}:
-                return self.referred(document["path"])
-            if target == BUILDABLE and ARGS in document:
-                return self.wrapped(document)
-            if _is_marked(document):
-                return self.decode(document[ARGS][0])
-        existing = self.existing(document) if document.get(CONVERT) == EXISTING else _NOWHERE
-        return self.config(document) if existing is _NOWHERE else existing
+        found = _NOWHERE if PARTIAL in document else self.other_than_config(document)
+        if found is _NOWHERE and document.get(CONVERT) == EXISTING:
+            found = self.existing(document)
+        return self.config(document) if found is _NOWHERE else found
+
+    def other_than_config(self, document: dict[str, Any]) -> Any:
+        """What is no plain configuration: a value, a reference, or a configuration with more to say of it."""
+        target, names = document[TARGET], document.keys() - RESERVED
+        if target in BY_TARGET and not names:
+            return self.value(BY_TARGET[target], document)
+        if target in REFERENCES and names == {"path"}:
+            return self.referred(document["path"])
+        if target == BUILDABLE and ARGS in document:
+            return self.wrapped(document)
+        return self.decode(document[ARGS][0]) if _is_marked(document) else _NOWHERE
 
     def arguments(self, document: dict[str, Any]) -> list[Any]:
         arguments = document.get(ARGS, [])
@@ -196,9 +199,7 @@ class _Decoder:
         arguments = self.arguments(document)
         if issubclass(target, tuple) and len(getattr(target, "_fields", ())) == len(arguments):
             return tuple.__new__(target, arguments)
-        if issubclass(target, enum.Flag) and len(arguments) == 1 and "_missing_" not in vars(target):
-            return target(arguments[0])
-        return _NOWHERE
+        return target(arguments[0]) if _is_flag(target) and len(arguments) == 1 else _NOWHERE
 
     def wrapped(self, document: dict[str, Any]) -> Any:
         arguments, kind = document.get(ARGS), None
@@ -290,6 +291,11 @@ def _is_marked(document: Any) -> bool:
 
 def _marked(document: Any, value: Any) -> Any:
     return AsGiven(value) if _is_marked(document) else value
+
+
+def _is_flag(kind: type) -> bool:
+    """Whether a class has flags, and no code of its own that makes more of them."""
+    return issubclass(kind, enum.Flag) and "_missing_" not in vars(kind)
 
 
 def _instance(kind: Any, fields: dict[str, Any]) -> Any:

@@ -285,11 +285,12 @@ def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any
         default = target.parameters[name].default
         if name not in arguments and default is not inspect.Parameter.empty:
             arguments[name] = default
-    if not any(type(name) is int for name in arguments):
+    positions = [name for name in arguments if type(name) is int]
+    if not positions:
         return [], arguments
     positional, named = target.transform_to_args_kwargs(arguments, include_no_value=True)
     if target.var_positional_start not in arguments:  # what comes after the last one given are defaults
-        positional = positional[: max(name for name in arguments if type(name) is int) + 1]
+        positional = positional[: max(positions) + 1]
     if any(value is fdl.NO_VALUE for value in positional):
         raise RefusedError("a positional argument has no value, though a later one has; set it, too")
     return positional, named
