@@ -9,12 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from tools import figures
-
-# Names of several classes; the set may only shrink.
-REPEATED = {"Dumper", "Handle", "Job", "Service", "SlurmRay", "StoredJob", "_End"}
 
 
 @cache
@@ -30,24 +25,22 @@ def test_the_import_contracts_see_every_file() -> None:
     assert int(analysed[1]) == len(figures.files())
 
 
-@pytest.mark.parametrize("package", ["nemo_run.cli", "nemo_run.config"])
-def test_imports_close_no_circle(package: str) -> None:
-    found = figures.circles(figures.import_graph())
-    assert {edge for edge in found if edge[0].startswith(package)} == set()
+def test_imports_close_no_circle() -> None:
+    assert figures.circles(figures.import_graph()) == set()
 
 
 def test_class_names_are_unique() -> None:
-    assert figures.repeated_class_names() <= REPEATED
+    assert figures.repeated_class_names() == set()
 
 
 def test_few_functions_are_complex() -> None:
-    assert figures.percentile([one.complexity for one in functions()], 95) <= 10
-    assert [one.place for one in functions() if one.complexity > 23] == []
+    assert figures.percentile([one.complexity for one in functions()], 95) <= 9
+    assert [one.place for one in functions() if one.complexity > 16] == []
 
 
 def test_no_file_is_long() -> None:
     lines = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in figures.files()}
-    assert [path for path, count in lines.items() if count > 570] == []
+    assert [path for path, count in lines.items() if count > 500] == []
 
 
 def test_no_folder_of_an_engine_is_full() -> None:

@@ -14,7 +14,7 @@ from nemo_run.errors import CommandLineError, ExecutorError, JobNotFoundError
 
 if TYPE_CHECKING:
     from nemo_run.core.execution.base import Executor
-    from nemo_run.run.ray.records import Stored, StoredCluster, StoredJob
+    from nemo_run.run.ray.records import Stored, StoredCluster, StoredRayJob
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 Options = Annotated[
@@ -112,7 +112,7 @@ def jobs(
     from nemo_run.cli.show import print_json, print_table
     from nemo_run.run.ray import records
 
-    stored = [job for job in records.read_all(records.StoredJob) if name in (None, job.cluster)]
+    stored = [job for job in records.read_all(records.StoredRayJob) if name in (None, job.cluster)]
     found = [_job_status(job) for job in stored]
     if json:
         print_json(found)
@@ -186,7 +186,7 @@ def dashboard(
         threading.Event().wait()
 
 
-def _follow(stored: StoredJob, lines: int, timeout: float) -> None:
+def _follow(stored: StoredRayJob, lines: int, timeout: float) -> None:
     from nemo_run.run.ray.watching import WatchedJob, in_words
 
     with WatchedJob(stored) as job:
@@ -233,10 +233,10 @@ def _cluster(name: str, on: str) -> StoredCluster:
     return _the_one(StoredCluster, "cluster", name, on)
 
 
-def _job(name: str, on: str) -> StoredJob:
-    from nemo_run.run.ray.records import StoredJob
+def _job(name: str, on: str) -> StoredRayJob:
+    from nemo_run.run.ray.records import StoredRayJob
 
-    return _the_one(StoredJob, "job", name, on)
+    return _the_one(StoredRayJob, "job", name, on)
 
 
 def _the_one(kind: type[Stored], what: str, name: str, on: str) -> Stored:
@@ -253,7 +253,7 @@ def _the_one(kind: type[Stored], what: str, name: str, on: str) -> Stored:
     return found[0]
 
 
-def where(one: StoredCluster | StoredJob) -> str:
+def where(one: StoredCluster | StoredRayJob) -> str:
     """Where a cluster or a job is, in words."""
     return f"{one.engine} {one.place}".strip()
 
@@ -272,7 +272,7 @@ def _status(stored: StoredCluster) -> dict[str, Any]:
     return {**status_document(stored.name, stored.engine, found), "where": where(stored)}
 
 
-def _job_status(stored: StoredJob) -> dict[str, Any]:
+def _job_status(stored: StoredRayJob) -> dict[str, Any]:
     from nemo_run.core.ray.jobs_api import UNKNOWN
     from nemo_run.run.ray.watching import WatchedJob, describe
 

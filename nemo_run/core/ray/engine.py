@@ -193,7 +193,7 @@ _BUILT_IN = {
     "kuberay": "nemo_run.core.execution.kuberay.ray:KubeRay",
     "lepton": "nemo_run.core.execution.lepton.ray:LeptonRay",
     "local": "nemo_run.core.execution.local.ray:LocalRay",
-    "slurm": "nemo_run.core.execution.slurm.ray:SlurmRay",
+    "slurm": "nemo_run.core.execution.slurm.ray:RayOnSlurm",
 }
 _ENTRY_POINTS = "nemo_run.ray_engines"
 

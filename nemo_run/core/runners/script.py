@@ -35,7 +35,7 @@ class Origin(NamedTuple):
     modules: Mapping[str, str]
 
 
-class Loaded(NamedTuple):
+class LoadedScript(NamedTuple):
     """What was loaded of a script.
 
     Attributes:
@@ -49,22 +49,22 @@ class Loaded(NamedTuple):
     origin: Origin | None
 
 
-def load(data: bytes) -> Loaded:
+def load(data: bytes) -> LoadedScript:
     """Load what was stored of a script."""
     stream = io.BytesIO(data)
     module = ModuleType("__main__")
     origin = pickle.load(stream)  # noqa: S301  (it lies beside the task, in a folder that only its owner can write to)
     if not isinstance(origin, Origin):
-        return Loaded(module, origin, None)
+        return LoadedScript(module, origin, None)
     _describe(module, origin)
     unpickler = _Unpickler(stream, module)
     symbols = unpickler.load()
     while stream.tell() < len(data):
         vars(module).update(unpickler.load())
-    return Loaded(module, symbols, origin)
+    return LoadedScript(module, symbols, origin)
 
 
-def install(loaded: Loaded) -> None:
+def install(loaded: LoadedScript) -> None:
     """Make a loaded script the ``__main__`` of this process: pickle, multiprocessing and inspect look there."""
     if loaded.origin is None:
         return

@@ -19,7 +19,7 @@ from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError
 from nemo_run.run.catalog import check_title
 from nemo_run.run.ray import records, runtime_env
 from nemo_run.run.ray.cluster import RayCluster, set_log_level
-from nemo_run.run.ray.records import StoredCluster, StoredJob
+from nemo_run.run.ray.records import StoredCluster, StoredRayJob
 from nemo_run.run.ray.watching import WatchedJob, in_words, is_final
 
 logger = logging.getLogger(__name__)
@@ -139,8 +139,8 @@ class RayJob:
                 )
             job.wait_for_own_cluster()
 
-    def _remember(self, cluster: StoredCluster, submission_id: str) -> StoredJob:
-        stored = StoredJob(
+    def _remember(self, cluster: StoredCluster, submission_id: str) -> StoredRayJob:
+        stored = StoredRayJob(
             name=self.name,
             engine=cluster.engine,
             place=cluster.place,
@@ -155,13 +155,13 @@ class RayJob:
 
     # finding it
 
-    def _stored(self) -> StoredJob | None:
+    def _stored(self) -> StoredRayJob | None:
         """What is remembered of the job of that name that was submitted last."""
         engine = self.executor.engine
-        stored = records.read(StoredJob, engine, get_engine(engine).place(self.executor), self.name)
+        stored = records.read(StoredRayJob, engine, get_engine(engine).place(self.executor), self.name)
         return stored or self._found_on_cluster()
 
-    def _found_on_cluster(self) -> StoredJob | None:
+    def _found_on_cluster(self) -> StoredRayJob | None:
         """The job, submitted by another machine."""
         cluster = self._cluster.find()
         if cluster is None:
@@ -173,7 +173,7 @@ class RayJob:
             return None
         return self._remember(cluster, mine[-1]["submission_id"]) if mine else None
 
-    def known(self) -> StoredJob:
+    def known(self) -> StoredRayJob:
         """What is remembered of the job of that name that was submitted last.
 
         Raises:

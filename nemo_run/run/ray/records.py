@@ -4,7 +4,7 @@
 
     $NEMORUN_HOME/ray/
         clusters/<engine>[-<place>]/<name>.json     StoredCluster; beside it a lock while it is started
-        jobs/<engine>[-<place>]/<name>.json         StoredJob
+        jobs/<engine>[-<place>]/<name>.json         StoredRayJob
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StoredCluster:
 
 
 @dataclass(frozen=True)
-class StoredJob:
+class StoredRayJob:
     """A job that was submitted from this machine.
 
     Attributes:
@@ -68,9 +68,9 @@ class StoredJob:
     own_cluster: bool
 
 
-Stored = TypeVar("Stored", StoredCluster, StoredJob)
+Stored = TypeVar("Stored", StoredCluster, StoredRayJob)
 
-_FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredJob: "jobs"}
+_FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredRayJob: "jobs"}
 
 
 def write(item: Stored) -> None:

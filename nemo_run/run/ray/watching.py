@@ -12,7 +12,7 @@ from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.ray.engine import ClusterState, KeptJob, get_engine
 from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, UNKNOWN, JobsApi
 from nemo_run.errors import EngineUnreachableError, ExecutorError, RayJobFailedError
-from nemo_run.run.ray.records import StoredJob
+from nemo_run.run.ray.records import StoredRayJob
 from nemo_run.run.ray.waiting import telling
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class WatchedJob:
     The way to the cluster stays open from one question to the next, and is opened again where it broke.
     """
 
-    def __init__(self, stored: StoredJob) -> None:
+    def __init__(self, stored: StoredRayJob) -> None:
         self._stored = stored
         self._engine = get_engine(stored.engine)
         self._open = contextlib.ExitStack()
@@ -239,7 +239,7 @@ def in_words(status: dict[str, Any]) -> str:
     return f"Ray job {status['name']!r}: {status['state']}{code}{why}"
 
 
-def describe(stored: StoredJob, details: dict[str, Any]) -> dict[str, Any]:
+def describe(stored: StoredRayJob, details: dict[str, Any]) -> dict[str, Any]:
     """The status of a job, for programs."""
     reason, _, _ = str(details.get("message") or "").partition("\n")
     return {

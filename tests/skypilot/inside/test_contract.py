@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nemo_run.core.execution.base import JobState, get_backend
-from nemo_run.core.execution.sky.backend import Handle
+from nemo_run.core.execution.sky.backend import SkyHandle
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot import SkypilotExecutor
 from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor
@@ -87,7 +87,7 @@ class TestSkypilotCluster(SkypilotContract):
         plan = self.plan("echo too far", cluster_name="slow", autodown=True)
         handle = self.submit(plan)
         if not known:  # we were killed before it was written down
-            Handle.parse(handle).folder.joinpath("submission.json").unlink()
+            SkyHandle.parse(handle).folder.joinpath("submission.json").unlink()
         other = get_backend(plan.engine, plan.connection)
         assert other.recover(plan, 1) == handle
         status = self.status(handle, other)
@@ -99,7 +99,7 @@ class TestSkypilotCluster(SkypilotContract):
         plan = self.plan("sleep 300")
         handle = self.submit(plan)
         self.until(handle, JobState.RUNNING)
-        Handle.parse(handle).folder.joinpath("submission.json").unlink()
+        SkyHandle.parse(handle).folder.joinpath("submission.json").unlink()
         other = get_backend(plan.engine, plan.connection)
         assert other.recover(plan, 1) == handle
         assert self.status(handle, other).state is JobState.RUNNING

@@ -34,7 +34,7 @@ _IN_FLIGHT = ("PENDING", "WAITING", "RUNNING")  # states of a request
 
 
 @dataclass(frozen=True)
-class Handle:
+class SkyHandle:
     """An attempt on SkyPilot.
 
     Attributes:
@@ -53,7 +53,7 @@ class Handle:
         return f"{self.engine}://{self.cluster}/{self.name}{self.folder}"
 
     @classmethod
-    def parse(cls, text: str) -> Handle:
+    def parse(cls, text: str) -> SkyHandle:
         """Return the handle that :meth:`__str__` wrote."""
         engine, _, rest = text.partition("://")
         cluster, _, rest = rest.partition("/")
@@ -77,7 +77,7 @@ class Handle:
 
 
 @dataclass(frozen=True)
-class Job:
+class SkyJob:
     """What SkyPilot says of a job.
 
     Attributes:
@@ -102,7 +102,7 @@ class SkypilotBackend(ABC):
 
     def __init__(self) -> None:
         self._listed: set[str] = set()  # names of jobs that were in SkyPilot's answer once
-        self._jobs: dict[str, dict[str, Job]] = {}  # by cluster
+        self._jobs: dict[str, dict[str, SkyJob]] = {}  # by cluster
         self._asked: dict[str, float] = {}
         self._changed = time.monotonic()
 
@@ -121,7 +121,7 @@ class SkypilotBackend(ABC):
         """Ask SkyPilot to launch a task; id of the request."""
 
     @abstractmethod
-    def list_jobs(self, cluster: str) -> dict[str, Job] | None:
+    def list_jobs(self, cluster: str) -> dict[str, SkyJob] | None:
         """Return all jobs of a cluster by their names; ``None`` where there is no such cluster, or it is stopped."""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class SkypilotBackend(ABC):
         """Cancel jobs."""
 
     @abstractmethod
-    def give_up(self, sky: Any, handle: Handle) -> None:
+    def give_up(self, sky: Any, handle: SkyHandle) -> None:
         """Remove what a cancelled launch had made."""
 
     @abstractmethod
@@ -137,7 +137,7 @@ class SkypilotBackend(ABC):
         """Return what SkyPilot says of a running job, as it comes."""
 
     @abstractmethod
-    def keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
+    def keep_logs(self, cluster: str, jobs: Mapping[int, SkyHandle]) -> dict[int, str]:
         """Bring the logs of ended jobs into the attempts' folders; what SkyPilot says of each."""
 
     # describing
@@ -210,9 +210,9 @@ class SkypilotBackend(ABC):
         """Return the name of the attempt's job and its cluster, and the attempt's folder."""
         return str(self._handle(plan, attempt))
 
-    def _handle(self, plan: Plan, attempt: int) -> Handle:
+    def _handle(self, plan: Plan, attempt: int) -> SkyHandle:
         name = sky_task.attempt_name(plan.spec["task"]["name"], attempt)
-        return Handle(self.name, plan.spec["cluster"], name, attempt_folder(plan, attempt))
+        return SkyHandle(self.name, plan.spec["cluster"], name, attempt_folder(plan, attempt))
 
     def submit(self, plan: Plan, attempt: int) -> str:
         """Ask SkyPilot to launch an attempt. It has only been asked when this returns."""
@@ -232,7 +232,7 @@ class SkypilotBackend(ABC):
         return sky_task.for_attempt(plan.spec["task"], attempt, archive, shared)
 
     @staticmethod
-    def _note(handle: Handle, plan: Plan, request: str) -> None:
+    def _note(handle: SkyHandle, plan: Plan, request: str) -> None:
         handle.journal.note_submission(request=request, down=plan.spec["down"])
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
@@ -255,13 +255,13 @@ class SkypilotBackend(ABC):
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Return the status of all these attempts; SkyPilot is asked for those that have not ended."""
-        parsed = {text: Handle.parse(text) for text in handles}
+        parsed = {text: SkyHandle.parse(text) for text in handles}
         found = {text: handle.journal.recorded() for text, handle in parsed.items()}
         open_handles = [parsed[text] for text, status in found.items() if status is None]
         launches = self._launches([handle for handle in open_handles if handle.name not in self._listed])
         launched = [handle for handle in open_handles if launches.get(handle.name) not in _IN_FLIGHT]
         jobs = self._look(launched, fresh="SUCCEEDED" in launches.values())
-        ended: dict[str, dict[Handle, Job]] = {}
+        ended: dict[str, dict[SkyHandle, SkyJob]] = {}
         for handle in open_handles:
             job = jobs.get(handle.name)
             if job is None:
@@ -274,7 +274,7 @@ class SkypilotBackend(ABC):
             found.update(self._record_ends(cluster, some))
         return {text: status for text, status in found.items() if status is not None}
 
-    def _launches(self, handles: Sequence[Handle]) -> dict[str, str]:
+    def _launches(self, handles: Sequence[SkyHandle]) -> dict[str, str]:
         """Return the states of the requests to launch these attempts, by their names."""
         launched = [handle for handle in handles if handle.launch]
         requests = {handle.launch["request"]: handle.name for handle in launched if handle.launch["request"]}
@@ -285,8 +285,8 @@ class SkypilotBackend(ABC):
             states.update({requests[a.request_id]: a.status for a in answers if a.request_id in requests})
         return states
 
-    def _look(self, handles: Sequence[Handle], *, fresh: bool) -> dict[str, Job]:
-        found: dict[str, Job] = {}
+    def _look(self, handles: Sequence[SkyHandle], *, fresh: bool) -> dict[str, SkyJob]:
+        found: dict[str, SkyJob] = {}
         for cluster in dict.fromkeys(handle.cluster for handle in handles if handle.launch):
             now = time.monotonic()
             good_for = 0.0 if fresh else min(_LONGEST, max(_FRESH, 0.1 * (now - self._changed)))
@@ -299,14 +299,14 @@ class SkypilotBackend(ABC):
             found.update(self._jobs[cluster])
         return found
 
-    def _with_job(self, handle: Handle, job: Job) -> TaskStatus:
+    def _with_job(self, handle: SkyHandle, job: SkyJob) -> TaskStatus:
         if handle.journal.is_cancelled and not handle.sent_cancel.exists():  # it was cancelled before it was there
             with asking(f"job {handle.name!r}") as sky:
                 self.stop(sky, handle.cluster, [job.id])
             handle.sent_cancel.touch(mode=0o600)
         return job.status
 
-    def _without_job(self, handle: Handle, launch: str) -> TaskStatus:
+    def _without_job(self, handle: SkyHandle, launch: str) -> TaskStatus:
         cancelled = handle.journal.is_cancelled
         if launch in _IN_FLIGHT:
             return TaskStatus(JobState.PENDING, reason="SkyPilot makes a machine ready for it")
@@ -324,7 +324,7 @@ class SkypilotBackend(ABC):
         return _record(handle, TaskStatus(JobState.FAILED, reason=reason, lost=True))
 
     @staticmethod
-    def _why(handle: Handle) -> str:
+    def _why(handle: SkyHandle) -> str:
         """Return why a launch failed."""
         try:
             with asking(f"job {handle.name!r}") as sky:
@@ -335,7 +335,7 @@ class SkypilotBackend(ABC):
             return plain(e)
         return "SkyPilot could not launch it"
 
-    def _record_ends(self, cluster: str, jobs: Mapping[Handle, Job]) -> dict[str, TaskStatus]:
+    def _record_ends(self, cluster: str, jobs: Mapping[SkyHandle, SkyJob]) -> dict[str, TaskStatus]:
         """Write down how jobs ended, once their logs are here. Only one process at a time does so for a job."""
         with contextlib.ExitStack() as locks:
             for handle in sorted(jobs, key=str):
@@ -348,7 +348,7 @@ class SkypilotBackend(ABC):
                 for handle, job in jobs.items()
             }
 
-    def _keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
+    def _keep_logs(self, cluster: str, jobs: Mapping[int, SkyHandle]) -> dict[int, str]:
         try:
             return self.keep_logs(cluster, jobs)
         except EngineUnreachableError:
@@ -360,7 +360,7 @@ class SkypilotBackend(ABC):
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel attempts: their launches while these go on, their jobs."""
-        waiting = [Handle.parse(text) for text in handles]
+        waiting = [SkyHandle.parse(text) for text in handles]
         waiting = [handle for handle in waiting if handle.launch and not handle.journal.has_ended]
         if not waiting:
             return
@@ -392,11 +392,11 @@ class SkypilotBackend(ABC):
 
     def ranks(self, handle: str) -> list[int]:
         """Return the nodes that have a log of their own, once the attempt has ended."""
-        return sorted(rank_logs(Handle.parse(handle).folder))
+        return sorted(rank_logs(SkyHandle.parse(handle).folder))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
         """Return the log of an attempt, or of one node of it."""
-        parsed = Handle.parse(handle)
+        parsed = SkyHandle.parse(handle)
 
         def stream() -> Iterator[str | None] | None:
             job = self._look([parsed], fresh=False).get(parsed.name)
@@ -416,7 +416,7 @@ class SkypilotBackend(ABC):
         self._asked.clear()
 
 
-def _record_job(handle: Handle, job: Job, said: str) -> TaskStatus:
+def _record_job(handle: SkyHandle, job: SkyJob, said: str) -> TaskStatus:
     """Write down how the job of an attempt ended, from what SkyPilot says of it."""
     status = job.status
     if status.state is JobState.CANCELLED:
@@ -425,7 +425,7 @@ def _record_job(handle: Handle, job: Job, said: str) -> TaskStatus:
     return _record(handle, replace(status, exit_code=1 if code is None else code))
 
 
-def _record(handle: Handle, status: TaskStatus) -> TaskStatus:
+def _record(handle: SkyHandle, status: TaskStatus) -> TaskStatus:
     """Write down how an attempt ended."""
     (handle.folder / "log").touch(mode=0o600)
     return handle.journal.write_end(status)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
-from nemo_run.core.execution.sky.backend import Handle, Job, SkypilotBackend
+from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking, make_task
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot.queue import job_of, records
@@ -57,7 +57,7 @@ class SkypilotClusterBackend(SkypilotBackend):
             )
         )
 
-    def list_jobs(self, cluster: str) -> dict[str, Job] | None:
+    def list_jobs(self, cluster: str) -> dict[str, SkyJob] | None:
         """Return the queue of a cluster."""
         with asking(f"cluster {cluster!r}") as sky:
             found = records(sky, cluster)
@@ -67,7 +67,7 @@ class SkypilotClusterBackend(SkypilotBackend):
         """Cancel jobs of a cluster."""
         sky.get(sky.cancel(cluster, job_ids=ids))
 
-    def give_up(self, sky: Any, handle: Handle) -> None:
+    def give_up(self, sky: Any, handle: SkyHandle) -> None:
         """Take a cluster down that was only being made, if it was to go with its jobs anyway."""
         if handle.launch["down"] and not self.list_jobs(handle.cluster):
             with contextlib.suppress(ValueError):  # there is none
@@ -78,7 +78,7 @@ class SkypilotClusterBackend(SkypilotBackend):
         chunks: Iterator[str | None] = sky.tail_logs(cluster, job, follow=True, tail=tail, preload_content=False)
         return chunks
 
-    def keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
+    def keep_logs(self, cluster: str, jobs: Mapping[int, SkyHandle]) -> dict[int, str]:
         """Download the logs of ended jobs, and what the jobs left with them."""
         with asking(f"the logs of cluster {cluster!r}") as sky, contextlib.redirect_stdout(io.StringIO()):
             folders = sky.download_logs(cluster, [str(number) for number in jobs])
@@ -96,7 +96,7 @@ class SkypilotClusterBackend(SkypilotBackend):
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Move the artifacts that came with the log, and let a job on the cluster bring what matches the patterns."""
-        parsed = Handle.parse(handle)
+        parsed = SkyHandle.parse(handle)
         left = parsed.folder / "artifacts"
         if left.is_dir():
             shutil.copytree(left, folder, dirs_exist_ok=True)
@@ -114,7 +114,7 @@ class SkypilotClusterBackend(SkypilotBackend):
                 return
             time.sleep(self.poll_interval)
 
-    def _fetch(self, handle: Handle, plan: Plan, patterns: Sequence[str], folder: Path) -> None:
+    def _fetch(self, handle: SkyHandle, plan: Plan, patterns: Sequence[str], folder: Path) -> None:
         """Let a job of its own write the files to its log, which is all that SkyPilot brings back."""
         task = make_task(sky_task.collecting_task(plan.spec["task"], patterns))
         with asking(f"files of {handle.name!r}") as sky, contextlib.redirect_stdout(io.StringIO()):

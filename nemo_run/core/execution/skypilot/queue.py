@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
-from nemo_run.core.execution.sky.backend import Job
+from nemo_run.core.execution.sky.backend import SkyJob
 from nemo_run.core.execution.sky.client import is_a, plain
 from nemo_run.errors import EngineUnreachableError
 
@@ -42,7 +42,7 @@ def records(sky: Any, cluster: str) -> list[Any] | None:
         raise
 
 
-def job_of(record: Mapping[str, Any], cluster: str) -> Job:
+def job_of(record: Mapping[str, Any], cluster: str) -> SkyJob:
     """Return the job that a record describes."""
     state = record["status"].value
     status = TaskStatus(
@@ -52,4 +52,4 @@ def job_of(record: Mapping[str, Any], cluster: str) -> Job:
         ended=record["end_at"] or None,
         node=cluster,
     )
-    return Job(record["job_id"], status)
+    return SkyJob(record["job_id"], status)

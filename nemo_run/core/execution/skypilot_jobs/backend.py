@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.sky import log as sky_log
-from nemo_run.core.execution.sky.backend import Handle, Job, SkypilotBackend
+from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot_jobs.queue import job_of, records
@@ -37,7 +37,7 @@ class SkypilotJobsBackend(SkypilotBackend):
         """Hand the job to the jobs controller."""
         return str(sky.jobs.launch(task, name=task.name, job_group=None))
 
-    def list_jobs(self, cluster: str) -> dict[str, Job] | None:
+    def list_jobs(self, cluster: str) -> dict[str, SkyJob] | None:
         """Return all managed jobs."""
         with asking("managed jobs") as sky:
             found = records(sky, None)
@@ -47,7 +47,7 @@ class SkypilotJobsBackend(SkypilotBackend):
         """Cancel managed jobs."""
         sky.get(sky.jobs.cancel(job_ids=ids))
 
-    def give_up(self, sky: Any, handle: Handle) -> None:
+    def give_up(self, sky: Any, handle: SkyHandle) -> None:
         """Do nothing: the controller makes machines only for jobs that it has."""
 
     def follow(self, sky: Any, cluster: str, job: int, tail: int) -> Iterator[str | None]:
@@ -57,7 +57,7 @@ class SkypilotJobsBackend(SkypilotBackend):
         )
         return chunks
 
-    def keep_logs(self, cluster: str, jobs: Mapping[int, Handle]) -> dict[int, str]:
+    def keep_logs(self, cluster: str, jobs: Mapping[int, SkyHandle]) -> dict[int, str]:
         """Return the logs of ended jobs, which the jobs controller has kept."""
         said = {}
         for number, handle in jobs.items():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
-from nemo_run.core.execution.sky.backend import Job
+from nemo_run.core.execution.sky.backend import SkyJob
 from nemo_run.core.execution.sky.client import is_a
 
 _STATES = {
@@ -43,7 +43,7 @@ def records(sky: Any, numbers: list[int] | None) -> list[Any]:
         raise
 
 
-def job_of(record: Mapping[str, Any]) -> Job:
+def job_of(record: Mapping[str, Any]) -> SkyJob:
     """Return the job that a record describes."""
     state = record["status"].value
     reason = _REASONS.get(state, "")
@@ -55,4 +55,4 @@ def job_of(record: Mapping[str, Any]) -> Job:
         started=record.get("start_at") or None,
         ended=record.get("end_at") or None,
     )
-    return Job(record["job_id"], status)
+    return SkyJob(record["job_id"], status)

@@ -44,7 +44,7 @@ _NODE = "scripts/ray_node.py"  # one of the names that are sent along with a job
 _ENDING = 30.0  # seconds in which a cluster ends by itself; then its job is cancelled
 
 
-class SlurmRay:
+class RayOnSlurm:
     """Clusters as jobs of Slurm. All it knows of them is in the job's folder on the cluster."""
 
     def place(self, executor: ClusterExecutor) -> str:
