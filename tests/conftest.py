@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 # Before any engine's tests import them.
-pytest.register_assert_rewrite("tests.execution.contract", "tests.kubernetes.contract")
+pytest.register_assert_rewrite("nemo_run.testing", "tests.kubernetes.contract")
 
 from tests.dgxcloud import pods  # noqa: E402
 from tests.services import compat, docker, installed, kubernetes, leptonai, skypilot, slurm, sshd  # noqa: E402

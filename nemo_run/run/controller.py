@@ -151,7 +151,7 @@ class Controller:
             if reason := self._engines.outage(task):
                 held_back.append(task)
                 self._ledger.note(task, reason)
-            elif batch and not self._engines.take_together(batch[0], task):
+            elif batch and not self._engines.takes_with(batch, task):
                 self._move(task, Phase.READY)
                 break
             else:

@@ -6,10 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.base import Backend, BatchBackend
+from nemo_run.core.execution.base import Backend, Submission
 from nemo_run.core.execution.jobs import Plan, TaskStatus
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run.outages import Outages
@@ -60,13 +59,13 @@ class Engines:
         queues: set[str | None] = set()
         for task in tasks:
             backend = self._try_backend(task)
-            queues.add(self._plan(task).backend_key if backend and backend.supports_dependencies else None)
+            queues.add(self._plan(task).backend_key if backend and backend.can.holds_dependencies else None)
         return queues.pop() if len(queues) == 1 else None
 
-    def take_together(self, one: DrivenTask, other: DrivenTask) -> bool:
-        """Whether one engine takes both tasks at once."""
-        backend = self._try_backend(one)
-        return backend is not None and hasattr(backend, "submit_many") and backend is self._try_backend(other)
+    def takes_with(self, batch: Sequence[DrivenTask], task: DrivenTask) -> bool:
+        """Whether one engine takes a task together with these."""
+        backend = self._try_backend(batch[0])
+        return backend is not None and len(batch) < backend.at_once and backend is self._try_backend(task)
 
     # launching
 
@@ -74,7 +73,7 @@ class Engines:
         """Return the handle that the next attempt will have; empty where only the engine can tell."""
         backend = self._try_backend(task)
         with contextlib.suppress(NemoRunError):  # submitting it will tell what is wrong
-            return backend.handle(self._plan(task), task.progress.attempt + 1) if backend else ""
+            return backend.expected_handle(self._plan(task), task.progress.attempt + 1) if backend else ""
         return ""
 
     def submit(self, tasks: Sequence[DrivenTask], after: Sequence[Sequence[str]]) -> Sequence[str | NemoRunError]:
@@ -98,12 +97,11 @@ class Engines:
         return answers
 
     def _submit(self, tasks: Sequence[DrivenTask], after: Sequence[Sequence[str]]) -> Sequence[str | NemoRunError]:
-        attempts = [(self._plan(task), task.progress.attempt) for task in tasks]
-        backend = self._backend(tasks[0])
-        if not hasattr(backend, "submit_many"):
-            return [backend.submit(plan, attempt) for plan, attempt in attempts]
-        many = [(plan, attempt, handles) for (plan, attempt), handles in zip(attempts, after, strict=True)]
-        return cast("BatchBackend", backend).submit_many(many)
+        submissions = [
+            Submission(self._plan(task), task.progress.attempt, handles)
+            for task, handles in zip(tasks, after, strict=True)
+        ]
+        return self._backend(tasks[0]).submit(submissions)
 
     def recover(self, task: DrivenTask) -> str | None:
         """Return the handle of the task's attempt; ``None`` where it was not submitted, and never will be.
@@ -171,7 +169,7 @@ class Engines:
 
     def shares_files(self, task: DrivenTask) -> bool:
         """Whether the task writes to folders of this machine."""
-        return self._backend(task).shares_files
+        return self._backend(task).can.shares_files
 
     def fetching(self, task: DrivenTask) -> Callable[[Path], None]:
         """Return a function that brings the artifacts of an ended task into a folder."""

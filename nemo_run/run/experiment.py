@@ -302,34 +302,34 @@ class Experiment(LaunchedExperiment):
             delete_exp_dir: Leave nothing behind. Otherwise the experiment's folder stays, with a file ``dryrun.sh`` or
                 ``dryrun.txt`` for every task: what would be launched.
         """
-        self._prepare()
-        if log:
-            print(f"# experiment {self.id}: nothing is launched")
-        if log or not delete_exp_dir:
-            self._show_plans(log=log, keep=not delete_exp_dir)
+        with Backends() as backends:
+            self._prepare(backends)
+            if log:
+                print(f"# experiment {self.id}: nothing is launched")
+            if log or not delete_exp_dir:
+                self._show_plans(backends, log=log, keep=not delete_exp_dir)
         if delete_exp_dir:
             self._discard()
 
-    def _show_plans(self, *, log: bool, keep: bool) -> None:
+    def _show_plans(self, backends: Backends, *, log: bool, keep: bool) -> None:
         store = self._its_store
-        with Backends() as backends:
-            for job in self._prepared.jobs:
-                after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
-                for task in job.tasks:
-                    plan = store.read_plan(task)
-                    description = backends.of(plan).describe(plan)
-                    if log:
-                        print(f"\n# {task.name} on {task.executor}{after}\n{description}")
-                    if keep:
-                        store.write_description(task, description)
+        for job in self._prepared.jobs:
+            after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
+            for task in job.tasks:
+                plan = store.read_plan(task)
+                description = backends.of(plan).describe(plan)
+                if log:
+                    print(f"\n# {task.name} on {task.executor}{after}\n{description}")
+                if keep:
+                    store.write_description(task, description)
 
-    def _prepare(self, max_parallel: int | None = None) -> None:
+    def _prepare(self, backends: Backends, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
-        self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel)
+        self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel, backends)
 
-    def _preflight(self) -> None:
+    def _preflight(self, backends: Backends) -> None:
         try:
-            preflight(self._its_store, self._prepared)
+            preflight(self._its_store, self._prepared, backends)
         except BaseException:
             self._discard()
             raise
@@ -375,9 +375,10 @@ class Experiment(LaunchedExperiment):
                 f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches "
                 "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
             )
-        self._prepare(1 if sequential or direct else max_parallel)
-        if not direct:
-            self._preflight()
+        with Backends() as backends:
+            self._prepare(backends, 1 if sequential or direct else max_parallel)
+            if not direct:
+                self._preflight(backends)
         self._launched = True
         if direct:
             from nemo_run.run.direct import run_direct

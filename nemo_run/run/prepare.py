@@ -6,20 +6,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.base import Executor, QueueBackend, TaskRequest
+from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
+from nemo_run.errors import ExecutorError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
@@ -74,14 +75,16 @@ def encode(value: Any) -> StoredTask:
 
 
 def prepare_experiment(
-    store: ExperimentStore, title: str, jobs: Sequence[Job | JobGroup], max_parallel: int | None
+    store: ExperimentStore, title: str, jobs: Sequence[Job | JobGroup], max_parallel: int | None, backends: Backends
 ) -> Definition:
     """Write all that a controller needs: the plan of every task, and last of all what the experiment is."""
     check_graph(jobs)
     write_json(store.path / "environment.json", _environment(title))
     packages = code.Packages(store)
     prepared = tuple(
-        _prepare_job(store, job, packages, is_first=not job.dependencies and (max_parallel != 1 or job is jobs[0]))
+        _prepare_job(
+            store, job, packages, backends, is_first=not job.dependencies and (max_parallel != 1 or job is jobs[0])
+        )
         for job in jobs
     )
     scripts = [task.path for job in jobs for task, _ in job.members if isinstance(task, Script) and task.path]
@@ -92,7 +95,7 @@ def prepare_experiment(
 
 
 def _prepare_job(
-    store: ExperimentStore, job: Job | JobGroup, packages: code.Packages, *, is_first: bool
+    store: ExperimentStore, job: Job | JobGroup, packages: code.Packages, backends: Backends, *, is_first: bool
 ) -> JobDefinition:
     directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
     tasks, requests = [], []
@@ -120,12 +123,11 @@ def _prepare_job(
             members=len(job.members),
             end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
         )
-        definition = TaskDefinition(
-            name, where, executor.info(), executor.controlled_retries, executor.retry_delay, tuple(job.artifacts)
-        )
+        retries = 0 if backend_class(executor.engine).can.retries_itself else executor.retries
+        definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts))
         tasks.append(definition)
         requests.append(request)
-    for definition, plan in zip(tasks, _render(requests), strict=True):
+    for definition, plan in zip(tasks, _render(requests, backends), strict=True):
         store.write_plan(definition, plan)
     return JobDefinition(
         id=job.id,
@@ -140,25 +142,25 @@ def _prepare_job(
     )
 
 
-def _render(requests: Sequence[TaskRequest]) -> list[Plan]:
+def _render(requests: Sequence[TaskRequest], backends: Backends) -> list[Plan]:
     """Plans of the tasks of a job: one job of the engine, if it can run several tasks as one and all are its own."""
-    plans = [request.executor.backend().render(request) for request in requests]
-    backend = requests[0].executor.backend()
-    if len(plans) > 1 and backend.supports_groups and len({plan.backend_key for plan in plans}) == 1:
-        return cast("QueueBackend", backend).render_group(requests)
-    return plans
+    first = requests[0].executor
+    backend = backends.of_executor(first)
+    where = (first.engine, first.connection())
+    if backend.can.runs_groups and all((r.executor.engine, r.executor.connection()) == where for r in requests):
+        return backend.render(requests)
+    return [plan for request in requests for plan in backends.of_executor(request.executor).render([request])]
 
 
-def preflight(store: ExperimentStore, definition: Definition) -> None:
-    """See to it that all engines can run what was prepared, before any of it is started.
+def preflight(store: ExperimentStore, definition: Definition, backends: Backends) -> None:
+    """Check that all engines can run what was prepared, before any of it is started.
 
     Raises:
         ExecutorError: One cannot; the message says why.
     """
     plans = (store.read_plan(task) for job in definition.jobs for task in job.tasks)
-    with Backends() as backends:
-        for backend, its_plans in backends.group((plan, plan) for plan in plans):
-            backend.preflight(its_plans)
+    for backend, its_plans in backends.group((plan, plan) for plan in plans):
+        backend.preflight(its_plans)
 
 
 def _environment(title: str) -> dict[str, str]:
@@ -193,10 +195,17 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
         document |= {"main": "main.pkl", "python": ".".join(map(str, sys.version_info[:2]))}
     write_json(folder / "task.json", document)
     env = task_environment(folder, name, executor)
+    _refuse_masks(name, {**env, **(task.env if isinstance(task, Script) else {})})
     if isinstance(task, Script):
         return _script_command(task, name, folder, env)
     argv = (sys.executable, "-m", RUNNER, f"--name={name}", str(folder / "task.json"))
     return Command(argv, {**import_environment(), **env}, python=True)
+
+
+def _refuse_masks(name: str, env: Mapping[str, str]) -> None:
+    lost = [key for key, value in env.items() if value == MASK and is_secret(key)]
+    if lost:
+        raise ExecutorError(f"task {name!r}: {', '.join(lost)} stands for a secret that was not stored; give it again")
 
 
 def task_environment(folder: Path, name: str, executor: Executor) -> dict[str, str]:
@@ -255,7 +264,7 @@ def own_interpreter(program: str) -> str:
 def _import_paths(executor: Executor, packaged: bool) -> list[str]:
     if packaged:
         return _paths_inside()
-    return code.own_paths() if executor.backend().shares_files else []
+    return code.own_paths() if backend_class(executor.engine).can.shares_files else []
 
 
 def _paths_inside() -> list[str]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 from nemo_run.core import files
+from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.shared.relocation import moved
 from nemo_run.errors import ExperimentError
 from nemo_run.run import catalog, code
 from nemo_run.run.provenance import collect
@@ -44,8 +45,9 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
         files.write_text(new.path / "environment.json", (old.path / "environment.json").read_text())
         if (old.path / "packages").is_dir():
             shutil.copytree(old.path / "packages", new.path / "packages")
-        for task in (task for job in definition.jobs for task in job.tasks):
-            _copy_task(old, new, task.directory, places)
+        with Backends() as backends:
+            for task in (task for job in definition.jobs for task in job.tasks):
+                _copy_task(old, new, task.directory, places, backends)
         new.write_provenance({**collect(), "code": provenance.get("code", []), "rerun_of": old.id})
         new.write_definition(dataclasses.replace(definition, id=new.id, created=time.time()))
     except BaseException:
@@ -67,15 +69,16 @@ def _bring_code(old: ExperimentStore, new: ExperimentStore, provenance: dict[str
     return places
 
 
-def _copy_task(old: ExperimentStore, new: ExperimentStore, directory: str, places: dict[str, str]) -> None:
+def _copy_task(
+    old: ExperimentStore, new: ExperimentStore, directory: str, places: dict[str, str], backends: Backends
+) -> None:
     source, target = old.path / directory, new.folder(directory)
     names = {str(old.path): str(new.path), old.id: new.id}
     task = json.loads(_renamed((source / "task.json").read_text(), names))
-    task["sys_path"] = [_moved(path, places) for path in task["sys_path"]]
+    task["sys_path"] = [moved(path, places) for path in task["sys_path"]]
     files.write_json(target / "task.json", task)
-    plan = json.loads(_renamed((source / "plan.json").read_text(), names))
-    _move_code(plan["spec"], places)
-    files.write_json(target / "plan.json", plan)
+    plan = Plan.from_json(json.loads(_renamed((source / "plan.json").read_text(), names)))
+    files.write_json(target / "plan.json", backends.of(plan).relocated(plan, places).to_json())
     for name in _COPIES:
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name, dirs_exist_ok=True)
@@ -90,25 +93,3 @@ def _renamed(text: str, names: dict[str, str]) -> str:
     keys = sorted(quoted, key=len, reverse=True)
     pattern = rf"(?<![\w.-])({'|'.join(map(re.escape, keys))})(?![\w.-])"
     return re.sub(pattern, lambda match: json.dumps(quoted[match[1]], ensure_ascii=False)[1:-1], text)
-
-
-def _move_code(spec: dict[str, Any], places: dict[str, str]) -> None:
-    """Let the command of a plan, where it is one of this machine, use the code of that day."""
-    cwd = spec.get("cwd", "")
-    if "argv" in spec:
-        spec["argv"] = [_moved(argument, places, cwd) for argument in spec["argv"]]
-    if "PYTHONPATH" in spec.get("env", {}):
-        paths = spec["env"]["PYTHONPATH"].split(os.pathsep)
-        spec["env"]["PYTHONPATH"] = os.pathsep.join(_moved(path, places, cwd) for path in paths)
-
-
-def _moved(path: str, places: dict[str, str], cwd: str = "") -> str:
-    """Where a path of code leads now; anything else stays as it is."""
-    if not path or "\0" in path or len(path) > 4096:
-        return path
-    full = os.path.normpath(os.path.join(cwd, path))  # noqa: PTH118  (a command's argument, which need not be a path)
-    for root, place in sorted(places.items(), key=lambda item: -len(item[0])):
-        if full == root or full.startswith(f"{root}/"):
-            moved = place + full[len(root) :]
-            return moved if Path(moved).exists() else path
-    return path

@@ -11,13 +11,12 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.base import Backend, ReachableBackend
+from nemo_run.core.execution.base import Backend
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.tunnel.client import posix
-from nemo_run.errors import ExecutorError, ExperimentError
+from nemo_run.errors import ExperimentError
 from nemo_run.run.progress import current_progress
 from nemo_run.run.records import Definition, JobDefinition
 from nemo_run.run.store import ExperimentStore
@@ -59,7 +58,7 @@ def announced(store: ExperimentStore, job: JobDefinition) -> dict[str, Service]:
 
 
 def _announced(backend: Backend, plan: Plan) -> dict[str, Service]:
-    tunnel, folder = _reachable(backend, plan).reach(plan)
+    tunnel, folder = backend.reach(plan)
     lines = tunnel.execute(posix(_LIST, folder)).decode("utf-8", "replace").splitlines()
     services = (parse(*line.rpartition(" ")[::2]) for line in lines)
     return {service.name: service for service in services if service}
@@ -73,15 +72,6 @@ def parse(name: str, address: str) -> Service | None:
     """
     match = _ADDRESS.match(address.strip())
     return Service(name, (match["host"] or "localhost").strip("[]"), int(match["port"])) if match else None
-
-
-def _reachable(backend: Backend, plan: Plan) -> ReachableBackend:
-    if not hasattr(backend, "reach"):
-        raise ExecutorError(
-            f"job {plan.job_id!r}: the {backend.name} engine has no way to the services of its tasks; "
-            "local tasks and those of Slurm have one"
-        )
-    return cast("ReachableBackend", backend)
 
 
 @contextlib.contextmanager
@@ -101,7 +91,7 @@ def forwarded(
     job = definition.job(job_id)
     with Backends() as backends:
         plan, service = _find(store, definition, job, name, backends, timeout)
-        tunnel, _ = _reachable(backends.of(plan), plan).reach(plan)
+        tunnel, _ = backends.of(plan).reach(plan)
         with tunnel.forward(service.port, service.host, local_port) as port:
             yield port
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_run.core.execution.backends import Backends
 from nemo_run.core.masking import MASK
 from nemo_run.run.job import Job, JobGroup, JobOwner
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition, TaskProgress
@@ -99,7 +100,9 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
     main = (folder / document["main"]).read_bytes() if "main" in document else b""
     loaded = decode({"config": document["config"], "executor": document["executor"]}, main)
     work, executor = loaded["config"], fdl.build(loaded["executor"])
-    real = store.read_plan(task).spec.get("env", {})
+    plan = store.read_plan(task)
+    with Backends() as backends:
+        real = backends.of(plan).environment(plan)
     executor.env_vars = _unmasked(executor.env_vars, real)
     if isinstance(work, fdl.Buildable) and fdl.get_callable(work) is Script:
         work = fdl.build(work)

@@ -43,6 +43,6 @@ def dryrun_fn(configured_fn: Partial[Any], executor: Executor | None = None, bui
     print(f"# dry run of {get_type_namespace(configured_fn)}")
     print(json.dumps(to_document(configured_fn), indent=1, ensure_ascii=False))
     if executor is not None:
-        print(f"# on {executor.info()}: {executor.backend().name}")
+        print(f"# on {executor.info()}: {executor.engine}")
     if build:
         fdl.build(configured_fn)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nemo_run.core.execution.dgxcloud import DGXCloudExecutor
+from nemo_run.testing import BackendContract
 from tests.dgxcloud.executors import make_executor
-from tests.execution.contract import BackendContract
 
 pytestmark = pytest.mark.needs("pods")
 

@@ -27,7 +27,7 @@ def log_of(experiment: Experiment) -> bytes:
     folder = Path(experiment.status(return_dict=True)[job.id]["local_dir"])  # type: ignore[index]
     plan = Plan.from_json(json.loads((folder / "plan.json").read_bytes()))
     backend = make_executor().backend()
-    reader = backend.open_log(backend.handle(plan, 1))
+    reader = backend.open_log(backend.expected_handle(plan, 1))
     log = b"".join(iter(reader.read, b""))
     reader.close()
     backend.close()
@@ -90,8 +90,8 @@ class Attempt:
         directory.mkdir(parents=True)
         self.backend = executor.backend()
         request = TaskRequest("experiment_1", "job", str(directory), executor, Command(("sh", "-c", script)))
-        self.plan = self.backend.render(request)
-        self.handle = self.backend.handle(self.plan, 1)
+        self.plan = self.backend.render([request])[0]
+        self.handle = self.backend.expected_handle(self.plan, 1)
 
     def state(self) -> JobState:
         return self.backend.states([self.handle])[self.handle].state
@@ -104,7 +104,7 @@ def test_a_create_is_repeated_until_it_is_known(service: server.Server, tmp_path
     attempt = Attempt(tmp_path, "exit 0", mounted=True)
     service.fail("POST", "/trainings$", "cut after")
     service.list_delay = 1.5  # what was created is not in the list yet
-    assert attempt.backend.submit(attempt.plan, 1) == attempt.handle
+    assert attempt.backend.start(attempt.plan, 1) == attempt.handle
     assert attempt.end() is JobState.SUCCEEDED
     assert len(service.named("trainings")) == 1
     attempt.backend.close()
@@ -113,7 +113,7 @@ def test_a_create_is_repeated_until_it_is_known(service: server.Server, tmp_path
 def test_two_processes_that_submit_the_same_attempt(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, "exit 0", mounted=True)
     other = make_executor(mounted=True).backend()
-    assert attempt.backend.submit(attempt.plan, 1) == other.submit(attempt.plan, 1) == attempt.handle
+    assert attempt.backend.start(attempt.plan, 1) == other.start(attempt.plan, 1) == attempt.handle
     assert attempt.end() is JobState.SUCCEEDED
     assert len(service.named("trainings")) == 1
     for backend in (attempt.backend, other):
@@ -125,7 +125,7 @@ def test_a_create_that_fails_for_good_can_be_recovered(service: server.Server, t
     service.fail("POST", "/trainings$", "cut after")
     service.fail("GET", "/workloads$", 500, times=5)
     with pytest.raises(EngineUnreachableError):
-        attempt.backend.submit(attempt.plan, 1)
+        attempt.backend.start(attempt.plan, 1)
     assert attempt.state() is JobState.UNKNOWN or attempt.state() is JobState.SUCCEEDED
     assert attempt.backend.recover(attempt.plan, 1) == attempt.handle
     assert attempt.end() is JobState.SUCCEEDED
@@ -134,7 +134,7 @@ def test_a_create_that_fails_for_good_can_be_recovered(service: server.Server, t
 
 def test_tokens_are_replaced_when_they_are_not_good_any_more(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, f"{COUNT}; sleep 1; echo end")
-    attempt.backend.submit(attempt.plan, 1)
+    attempt.backend.start(attempt.plan, 1)
     eventually(lambda: attempt.state() is JobState.RUNNING)
     service.revoke_tokens()
     reader = attempt.backend.open_log(attempt.handle)
@@ -153,7 +153,7 @@ def test_tokens_are_replaced_when_they_are_not_good_any_more(service: server.Ser
 
 def test_a_log_is_followed_over_cuts(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, COUNT)
-    attempt.backend.submit(attempt.plan, 1)
+    attempt.backend.start(attempt.plan, 1)
     for after in (5, 50, 11, 150):
         service.fail("GET", "/log$", "cut after", after=after)
     reader = attempt.backend.open_log(attempt.handle)
@@ -172,7 +172,7 @@ def test_a_log_that_is_opened_before_there_is_an_attempt(mounted: bool, service:
     attempt = Attempt(tmp_path, COUNT, mounted=mounted)
     reader = attempt.backend.open_log(attempt.handle)
     assert reader.read() == b""
-    attempt.backend.submit(attempt.plan, 1)
+    attempt.backend.start(attempt.plan, 1)
     read = b""
     while not attempt.state().is_final:
         read += reader.read()
@@ -183,7 +183,7 @@ def test_a_log_that_is_opened_before_there_is_an_attempt(mounted: bool, service:
 
 def test_the_rest_of_a_log_is_read_from_the_volume(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, "trap 'echo told to end; exit 0' TERM; echo begun; while :; do sleep 0.05; done")
-    attempt.backend.submit(attempt.plan, 1)
+    attempt.backend.start(attempt.plan, 1)
     eventually(lambda: attempt.state() is JobState.RUNNING)
     reader = attempt.backend.open_log(attempt.handle)
     eventually(lambda: reader.read() == b"begun\n")
@@ -199,7 +199,7 @@ def test_the_rest_of_a_log_is_read_from_the_volume(service: server.Server, tmp_p
 
 def test_a_service_that_does_not_answer_is_no_state(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, "sleep 300", mounted=True)
-    attempt.backend.submit(attempt.plan, 1)
+    attempt.backend.start(attempt.plan, 1)
     service.fail("GET", "/workloads$", 503, times=5)
     with pytest.raises(EngineUnreachableError, match="503"):
         attempt.state()
@@ -211,14 +211,14 @@ def test_refusals_are_told_in_the_words_of_the_service(service: server.Server, t
     attempt = Attempt(tmp_path, "true", mounted=True, env_vars={"HF_TOKEN": "s3cr3t-7"})
     service.fail("POST", "/trainings$", 403)
     with pytest.raises(ExecutorError, match="a fault: 403") as caught:
-        attempt.backend.submit(attempt.plan, 1)
+        attempt.backend.start(attempt.plan, 1)
     assert "s3cr3t-7" not in str(caught.value)
     attempt.backend.close()
 
 
 def test_without_the_cluster_what_can_be_known_is_known(service: server.Server, tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, "exit 3", kube_apiserver_url="")
-    attempt.backend.submit(attempt.plan, 1)
+    attempt.backend.start(attempt.plan, 1)
     assert attempt.end() is JobState.FAILED
     with pytest.raises(ExecutorError, match="kube_apiserver_url"):
         attempt.backend.open_log(attempt.handle).read()
@@ -232,7 +232,7 @@ def test_a_helper_that_fails_is_told(service: server.Server, tmp_path: Path) -> 
     attempt = Attempt(tmp_path, "true " + "x" * 20_000, pvc_nemo_run_dir=f"{server.VOLUME}/file/nemo_run")
     (service.volume / "file").write_text("in the way")
     with pytest.raises(ExecutorError, match=r"helper workload.*ended as Failed"):
-        attempt.backend.submit(attempt.plan, 1)
+        attempt.backend.start(attempt.plan, 1)
     (service.volume / "file").unlink()
     assert service.workloads == {}
     attempt.backend.close()
@@ -242,7 +242,7 @@ def test_a_volume_that_is_not_mounted_is_told(service: server.Server, tmp_path: 
     attempt = Attempt(tmp_path, "true", mounted=True, pvc_nemo_run_dir=f"{service.volume}/file/nemo_run")
     (service.volume / "file").write_text("in the way")
     with pytest.raises(ExecutorError, match="has to be mounted"):
-        attempt.backend.submit(attempt.plan, 1)
+        attempt.backend.start(attempt.plan, 1)
     (service.volume / "file").unlink()
     attempt.backend.close()
 
@@ -250,7 +250,7 @@ def test_a_volume_that_is_not_mounted_is_told(service: server.Server, tmp_path: 
 def test_many_attempts_are_asked_for_in_few_requests(service: server.Server, tmp_path: Path) -> None:
     service.page = 7
     attempt = Attempt(tmp_path, "exit $NEMO_RUN_ATTEMPT", mounted=True)
-    handles = [attempt.backend.submit(attempt.plan, number) for number in range(1, 21)]
+    handles = [attempt.backend.start(attempt.plan, number) for number in range(1, 21)]
     eventually(lambda: all(status.state.is_final for status in attempt.backend.states(handles).values()))
     statuses = attempt.backend.states(handles)
     assert [statuses[handle].exit_code for handle in handles] == list(range(1, 21))

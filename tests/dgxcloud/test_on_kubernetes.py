@@ -13,10 +13,10 @@ import pytest
 
 from nemo_run.core.rest import RestClient
 from nemo_run.run.experiment import Experiment
+from nemo_run.testing import HOSTILE
 from tests.dgxcloud import executors, server
 from tests.dgxcloud.executors import make_executor
 from tests.dgxcloud.pods import Network, Pod
-from tests.execution.contract import HOSTILE
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 from tests.support import bash, eventually, states
 

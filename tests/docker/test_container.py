@@ -133,7 +133,7 @@ def test_members_of_a_group_have_a_network_of_their_own() -> None:
 def test_a_launcher_over_more_tasks_than_there_are_is_refused() -> None:
     executor = make(nodes=2)
     with pytest.raises(ExecutorError, match="nodes=2"):
-        DockerBackend().render(request(executor))
+        DockerBackend().render([request(executor)])[0]
 
 
 def test_names_are_safe_and_of_one_attempt() -> None:
@@ -158,7 +158,7 @@ def test_merge_of_executors() -> None:
 
 def test_without_the_sdk_the_message_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "docker", None)
-    backend, plan = DockerBackend(), DockerBackend().render(request(make()))
+    backend, plan = DockerBackend(), DockerBackend().render([request(make())])[0]
     assert backend.describe(plan).startswith("docker run ")
     with pytest.raises(ImportError, match=r"pip install 'nemo-run\[docker\]'"):
         backend.preflight([plan])

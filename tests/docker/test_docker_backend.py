@@ -9,7 +9,7 @@ import pytest
 
 from nemo_run.core.execution.docker import DockerExecutor
 from nemo_run.core.packaging.base import Packager
-from tests.execution.contract import BackendContract
+from nemo_run.testing import BackendContract
 from tests.services.docker import IMAGE, is_podman
 
 pytestmark = pytest.mark.needs("docker")

@@ -358,7 +358,7 @@ def test_a_container_that_was_only_created_is_voided(client: docker.DockerClient
 
     plan = Plan.from_json(json.loads(plan_file.read_text()))
     backend = get_backend(plan.engine, plan.connection)
-    name = backend.handle(plan, 7).removeprefix("docker://").partition("/")[0]
+    name = backend.expected_handle(plan, 7).removeprefix("docker://").partition("/")[0]
     created = client.containers.create(IMAGE, "true", name=name, labels={"nemo-run": ""})
     assert backend.recover(plan, 7) is None
     with pytest.raises(docker.errors.NotFound):

@@ -14,7 +14,7 @@ from nemo_run.core.execution.local import LocalExecutor, available_gpus, parse_d
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.runners.detached import MARKER
 from nemo_run.errors import ExecutorError
-from tests.execution.contract import BackendContract
+from nemo_run.testing import BackendContract
 from tests.support import attempts, eventually, own_processes
 
 
@@ -38,7 +38,7 @@ class TestLocalBackend(BackendContract):
         folder.mkdir(parents=True)
         supervisor.write_json(str(folder / "spec.json"), {**plan.spec, "argv": plan.spec["argv"]})
         assert self.backend.recover(plan, 1) is None
-        self.backend.submit(plan, 1)
+        self.backend.start(plan, 1)
         second = self.submit(plan, 2)
         self.end(second)
         assert attempts(self.tmp_path) == ["x"]
@@ -53,7 +53,7 @@ class TestLocalBackend(BackendContract):
 
     def test_cancelled_before_it_was_taken(self) -> None:
         plan = self.plan("echo x >> ran")
-        handle = self.backend.handle(plan, 1)
+        handle = self.backend.expected_handle(plan, 1)
         folder = Path(plan.directory, "attempts", "1")
         folder.mkdir(parents=True)
         self.backend.cancel([handle])
@@ -130,7 +130,7 @@ class TestLocalBackend(BackendContract):
     def test_a_damaged_environment_is_named(self) -> None:
         request = self.request("true")
         Path(request.environment_file).write_text('{"A": ')
-        handle = self.submit(self.backend.render(request))
+        handle = self.submit(self.backend.render([request])[0])
         assert self.end(handle).exit_code == 127
         assert request.environment_file in self.log(handle).decode()
 
@@ -138,7 +138,7 @@ class TestLocalBackend(BackendContract):
         plan = self.plan("true")
         Path(plan.directory, "attempts").write_text("in the way")
         with pytest.raises(ExecutorError, match=f"{plan.directory}.*cannot be written"):
-            self.backend.submit(plan, 1)
+            self.backend.start(plan, 1)
 
     def test_undecodable_bytes_of_the_environment_arrive(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe="))

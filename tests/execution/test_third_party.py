@@ -14,7 +14,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import Executor, JobState, get_backend
-from tests.execution.contract import BackendContract
+from nemo_run.testing import BackendContract
 from tests.support import bash, states, work as work  # noqa: PLC0414  (a fixture)
 
 PACKAGE = Path(__file__).parents[2] / "examples" / "nohup_executor"

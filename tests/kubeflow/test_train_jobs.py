@@ -54,8 +54,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]
         directory.mkdir(parents=True, exist_ok=True)
         command = Command(("python3", "train.py", "$HOME", "--token=abc"), python=True)
         return KubeflowBackend(kubeconfig="", context="").render(
-            TaskRequest("exp", "job", str(directory), executor, command)
-        )
+            [TaskRequest("exp", "job", str(directory), executor, command)]
+        )[0]
 
     return plan
 

@@ -13,7 +13,7 @@ from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.options import PodOptions
 from nemo_run.core.packaging.base import Packager
-from tests.execution.contract import HOSTILE, BackendContract
+from nemo_run.testing import HOSTILE, BackendContract
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 
 

@@ -44,10 +44,10 @@ class Jobs:
         env = {"NEMO_RUN_ARTIFACTS": str(folder / "artifacts")}
         command = Command(("bash", "-c", script, "script", *args), env)
         request = TaskRequest("experiment", name, str(folder), executor, command, cwd=str(self.folder))
-        return Plan.from_json(json.loads(json.dumps(self.backend.render(request).to_json())))
+        return Plan.from_json(json.loads(json.dumps(self.backend.render([request])[0].to_json())))
 
     def submit(self, plan: Plan, attempt: int = 1) -> str:
-        self.handles.append(self.backend.submit(plan, attempt))
+        self.handles.append(self.backend.start(plan, attempt))
         return self.handles[-1]
 
     def start(self, script: str, *args: str, **options: Any) -> str:
@@ -387,9 +387,9 @@ def test_an_api_that_does_not_answer(jobs: Jobs, kubernetes_node: KubernetesClus
     plan = jobs.plan("true")
     for ask in (
         lambda: backend.preflight([plan]),
-        lambda: backend.submit(plan, 1),
+        lambda: backend.start(plan, 1),
         lambda: backend.recover(plan, 1),
-        lambda: backend.states([backend.handle(plan, 1)]),
+        lambda: backend.states([backend.expected_handle(plan, 1)]),
     ):
         with pytest.raises(EngineUnreachableError, match=r"127\.0\.0\.1:1 does not answer.*kubectl"):
             ask()

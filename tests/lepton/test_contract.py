@@ -11,7 +11,7 @@ import pytest
 
 from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.lepton import LeptonExecutor
-from tests.execution.contract import BackendContract
+from nemo_run.testing import BackendContract
 from tests.lepton.conftest import executor_on
 from tests.services.lepton import Lepton
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from nemo_run import Packager, SlurmExecutor, SSHTunnel
-from nemo_run.core.execution.slurm import backend
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
@@ -126,7 +125,6 @@ def running(slurm: SlurmCluster, login: Sshd, shared: Path, ray_home: Path) -> I
             yield cluster
         finally:
             cluster.stop()
-    backend._CLUSTERS.clear()
     assert (
         "nemo-ray"
         not in subprocess.run(["pgrep", "-u", USER, "-a"], capture_output=True, text=True, check=False).stdout

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.execution.contract")
+pytest.register_assert_rewrite("nemo_run.testing")
 
 from nemo_run.core.execution.base import Command, TaskRequest  # noqa: E402
-from nemo_run.core.execution.slurm import SlurmExecutor, backend as _slurm_backend  # noqa: E402
+from nemo_run.core.execution.slurm import SlurmExecutor  # noqa: E402
 from nemo_run.core.execution.slurm.backend import SlurmBackend  # noqa: E402
 from nemo_run.core.packaging.base import Packager  # noqa: E402
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel  # noqa: E402
@@ -38,8 +38,8 @@ def overtime(running_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFac
     backend = SlurmBackend(executor.tunnel.connection())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(running_cluster.configuration))
-        plan = backend.render(TaskRequest("e", "late", str(folder), executor, Command(("sleep", "600")), cwd="/"))
-        return backend, backend.submit(plan, 1)
+        plan = backend.render([TaskRequest("e", "late", str(folder), executor, Command(("sleep", "600")), cwd="/")])[0]
+        return backend, backend.start(plan, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +56,10 @@ def running_login(running_cluster: SlurmCluster) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def cluster(running_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+def cluster(running_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> SlurmCluster:
     """The cluster, to be used from this machine."""
     monkeypatch.setenv("SLURM_CONF", str(running_cluster.configuration))
-    yield running_cluster
-    _slurm_backend._CLUSTERS.clear()
+    return running_cluster
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nemo_run.core.execution.base import Command, JobState, TaskRequest, TaskStatus
-from nemo_run.core.execution.slurm import SlurmExecutor, backend as _slurm_backend
+from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.packaging.base import Packager
 from tests.services.slurm import SlurmCluster
@@ -49,9 +49,9 @@ class Jobs:
         folder = self.folder / "e" / name
         folder.mkdir(parents=True)
         plan = self.backend.render(
-            TaskRequest("e", name, str(folder), executor, Command(("sh", "-c", script)), cwd="/")
-        )
-        self.handles[name] = self.backend.submit(plan, 1)
+            [TaskRequest("e", name, str(folder), executor, Command(("sh", "-c", script)), cwd="/")]
+        )[0]
+        self.handles[name] = self.backend.start(plan, 1)
 
     def statuses(self) -> dict[str, TaskStatus]:
         statuses = self.backend.states(list(self.handles.values()))
@@ -62,7 +62,6 @@ class Jobs:
 
     def look_anew(self) -> None:
         """Ask as another process would, which knows the handles only."""
-        _slurm_backend._CLUSTERS.clear()
         self.backend = SlurmBackend({"kind": "local"})
 
 

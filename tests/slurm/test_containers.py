@@ -11,7 +11,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.slurm import SlurmExecutor
-from tests.execution.contract import HOSTILE
+from nemo_run.testing import HOSTILE
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
 

@@ -13,7 +13,7 @@ from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import SSHTunnel
 from nemo_run.errors import ExecutorError
-from tests.execution.contract import BackendContract
+from nemo_run.testing import BackendContract
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
 
@@ -58,7 +58,7 @@ class TestSlurmBackend(BackendContract):
         )
         assert self.backend.recover(plan, 1) is None
         with pytest.raises(ExecutorError, match="submitted before"):
-            self.backend.submit(plan, 1)
+            self.backend.start(plan, 1)
 
     def test_what_sbatch_refuses_is_an_error_that_says_why(self) -> None:
         with pytest.raises(ExecutorError, match=r"(?i)invalid partition"):

@@ -17,7 +17,7 @@ from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_pa
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
 from nemo_run.errors import ExecutorError
-from tests.execution.contract import HOSTILE
+from nemo_run.testing import HOSTILE
 
 REMOTE = SSHTunnel(host="login", user="me", job_dir="/scratch/me")
 DIRECTORY = "/home/me/.nemo_run/experiments/title/title_1/train"

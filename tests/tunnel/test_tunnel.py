@@ -14,7 +14,7 @@ import pytest
 
 from nemo_run.core.tunnel.client import Callback, LocalTunnel, PackagingJob, Tunnel, make_tunnel, posix
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
-from tests.execution.contract import HOSTILE
+from nemo_run.testing import HOSTILE
 
 
 def test_result(tunnel: Tunnel) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from nemo_run.core.execution.base import Backend, get_backend
-from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.base import Backend, Executor, get_backend
+from nemo_run.core.execution.jobs import Plan, backend_key
 
 T = TypeVar("T")
 
@@ -32,6 +32,17 @@ class Backends:
         key = plan.backend_key
         if key not in self._made:
             self._made[key] = get_backend(plan.engine, plan.connection)
+        return self._made[key]
+
+    def of_executor(self, executor: Executor) -> Backend:
+        """Return the backend for an executor, which may know secrets that no plan has.
+
+        Raises:
+            ExecutorError: There is no such engine here.
+        """
+        key = backend_key(executor.engine, executor.connection())
+        if key not in self._made:
+            self._made[key] = executor.backend()
         return self._made[key]
 
     def group(self, items: Iterable[tuple[Plan, T]]) -> list[tuple[Backend, list[T]]]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.jobs import (
@@ -35,113 +37,177 @@ if TYPE_CHECKING:
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-class Backend(Protocol):
-    """Behaviour of one engine. Implementations hold no state that a new process would miss."""
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine does by itself; the controller does the rest.
+
+    Attributes:
+        holds_dependencies: It holds a submitted attempt back until others have ended.
+        runs_groups: It runs the tasks of a job group as one job of its own.
+        shares_files: Tasks see the files of this machine under the same paths.
+        retries_itself: It starts a failed task again.
+    """
+
+    holds_dependencies: bool = False
+    runs_groups: bool = False
+    shares_files: bool = False
+    retries_itself: bool = False
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One attempt to start.
+
+    Attributes:
+        plan: What to run.
+        attempt: Number of the attempt, from 1.
+        after: Handles of the attempts that it waits for; only for an engine that ``holds_dependencies``.
+    """
+
+    plan: Plan
+    attempt: int
+    after: Sequence[str] = ()
+
+
+class Backend(ABC):
+    """Behaviour of one engine. An instance has no state that a new process would miss.
+
+    It is made with the ``connection`` of a plan as keyword arguments, and closed by who made it.
+    """
 
     name: ClassVar[str]
-    supports_dependencies: ClassVar[bool]
-    """The engine itself can hold a job back until others have ended."""
-    supports_groups: ClassVar[bool]
-    """The engine itself can run several tasks as one job."""
-    shares_files: ClassVar[bool]
-    """Tasks see the files of this machine under the same paths."""
-    poll_interval: ClassVar[float]
+    can: ClassVar[Capabilities] = Capabilities()
+    poll_interval: ClassVar[float] = 1.0
     """Seconds between two queries where :meth:`wait` has no event to wait for."""
+    at_once: ClassVar[int] = 1
+    """How many submissions it takes at a time; more than one where that is faster than one after the other."""
 
-    def render(self, request: TaskRequest) -> Plan:
-        """Describe a job to the engine. Pure: reads and writes nothing."""
-        ...
+    # to be written for every engine
 
+    @abstractmethod
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Return the plan of one task, or those of the members of a job group. Pure: reads and writes nothing.
+
+        The variables of a task are those of its command; ``executor.env_vars`` are among them.
+
+        Raises:
+            ExecutorError: An executor is another engine's, or its options make no sense for this task.
+        """
+
+    @abstractmethod
     def describe(self, plan: Plan) -> str:
-        """What would be launched, in a form that can be read and copied; secrets masked."""
-        ...
+        """Return what would be launched, in a form that can be read and copied; secrets masked."""
 
-    def handle(self, plan: Plan, attempt: int) -> str:
-        """Handle that an attempt will have, where the engine leaves that to us; else empty."""
-        ...
+    @abstractmethod
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Start attempts.
 
-    def preflight(self, plans: Sequence[Plan]) -> None:
-        """See to it that these plans can be run, before any of them is.
+        Returns:
+            For each its handle, or why there is none. After an ``EngineUnreachableError`` it may have started.
+        """
+
+    @abstractmethod
+    def recover(self, plan: Plan, attempt: int) -> str | None:
+        """Return the handle of an attempt that may have been submitted by a process that is gone.
+
+        ``None`` means: it was not, and from now on never will be.
+        """
+
+    @abstractmethod
+    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
+        """Return the status of all these submitted attempts, from one query."""
+
+    @abstractmethod
+    def cancel(self, handles: Iterable[str]) -> None:
+        """Ask the engine to end these attempts. Ended ones are left as they are."""
+
+    @abstractmethod
+    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
+        """Return a reader of the log of an attempt, or of one rank of it; from its last ``tail`` lines on."""
+
+    # to be written where the default does not fit
+
+    @staticmethod
+    def why_not_usable() -> str:
+        """Return why the engine cannot be used from this machine as it is; empty if it can."""
+        return ""
+
+    def preflight(self, plans: Sequence[Plan]) -> None:  # noqa: B027
+        """Check that these plans can run, and send ahead what they share, before any of them starts.
 
         Raises:
             ExecutorError: They cannot; nothing was started.
         """
-        ...
 
-    def submit(self, plan: Plan, attempt: int) -> str:
-        """Start attempt number ``attempt`` (from 1) and return its handle."""
-        ...
-
-    def recover(self, plan: Plan, attempt: int) -> str | None:
-        """Handle of an attempt that may have been submitted by a process that is gone.
-
-        ``None`` means: it was not, and from now on never will be.
-        """
-        ...
-
-    def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
-        """Status of all these submitted attempts, in one query."""
-        ...
-
-    def cancel(self, handles: Iterable[str]) -> None:
-        """Ask the engine to end these attempts. Ended ones are left as they are."""
-        ...
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
+        """Return the handle that an attempt will have; empty where only the engine can tell."""
+        return ""
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until some of these attempts may have changed, ``timeout`` seconds at most; which."""
-        ...
+        """Wait until some of these attempts may have changed, ``timeout`` seconds at most, and return those."""
+        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
+        return list(handles)
 
     def ranks(self, handle: str) -> list[int]:
-        """Ranks that have a log of their own, beside the log of the attempt as a whole."""
-        ...
-
-    def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> LogReader:
-        """The log of an attempt, or of one rank of it; from its last ``tail`` lines on."""
-        ...
+        """Return the ranks that have a log of their own, beside the log of the attempt as a whole."""
+        return []
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Bring into ``folder`` what an ended attempt left in ``$NEMO_RUN_ARTIFACTS``, if it is not there already,
-        and the files below its working directory that match one of the patterns.
-        """  # noqa: D205
-        ...
+        """Bring into ``folder`` what an ended attempt left in ``$NEMO_RUN_ARTIFACTS``, if it is not there already.
 
-    def why_not_usable(self) -> str:
-        """Return why the engine cannot be used from this machine as it is; empty if it can. Needs no instance."""
-        ...
-
-    def close(self) -> None:
-        """Let go of connections and helper processes; submitted attempts go on."""
-        ...
-
-
-class BatchBackend(Backend, Protocol):
-    """What a backend offers beside where it starts many attempts faster than one after the other."""
-
-    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
-        """Start several attempts at once: plans, numbers of attempts, and handles of those that each has to wait for.
-
-        Only a backend that ``supports_dependencies`` is ever given something to wait for.
-
-        Returns:
-            For every attempt its handle, or the error that :meth:`submit` would raise.
+        Also bring the files below the working directory of the task that match one of the patterns.
         """
-        ...
-
-
-class QueueBackend(BatchBackend, Protocol):
-    """What a backend with a queue of its own offers beside: ``supports_dependencies``, ``supports_groups``."""
-
-    def render_group(self, requests: Sequence[TaskRequest]) -> list[Plan]:
-        """Describe the tasks of a job group, to be run as one job. Pure."""
-        ...
-
-
-class ReachableBackend(Backend, Protocol):
-    """What a backend offers beside where the services of its tasks can be reached from this machine."""
+        if patterns:
+            raise ExecutorError(f"the {self.name} engine does not collect files; write them to $NEMO_RUN_ARTIFACTS")
 
     def reach(self, plan: Plan) -> tuple[Tunnel, str]:
-        """The way to where a job runs, and the job's folder there."""
-        ...
+        """Return the way to where a task runs, and the task's folder there.
+
+        Raises:
+            ExecutorError: There is none from this machine.
+        """
+        raise ExecutorError(
+            f"job {plan.job_id!r}: the {self.name} engine has no way to the services of its tasks; "
+            "local tasks and those of Slurm have one"
+        )
+
+    def environment(self, plan: Plan) -> dict[str, str]:
+        """Return the variables that a task is given, secrets among them; by default ``env`` of the spec."""
+        return dict(plan.spec.get("env", {}))
+
+    def relocated(self, plan: Plan, roots: Mapping[str, str]) -> Plan:
+        """Return the plan with folders of code on this machine replaced by others, by their names. Pure.
+
+        For an engine whose tasks do not use code on this machine that is the plan itself.
+        """
+        return plan
+
+    def close(self) -> None:  # noqa: B027
+        """Close connections and end helper processes; submitted attempts go on."""
+
+    # for its callers
+
+    def start(self, plan: Plan, attempt: int = 1) -> str:
+        """Start one attempt and return its handle.
+
+        Raises:
+            ExecutorError: It was not started.
+        """
+        (answer,) = self.submit([Submission(plan, attempt)])
+        if isinstance(answer, ExecutorError):
+            raise answer
+        return answer
+
+
+def one_by_one(submissions: Sequence[Submission], start: Callable[[Plan, int], str]) -> list[str | ExecutorError]:
+    """Start attempts one after the other, for an engine that takes no more than one at a time."""
+    answers: list[str | ExecutorError] = []
+    for submission in submissions:
+        try:
+            answers.append(start(submission.plan, submission.attempt))
+        except ExecutorError as e:
+            answers.append(e)
+    return answers
 
 
 @dataclass(kw_only=True)
@@ -208,9 +274,13 @@ class Executor(ConfigurableMixin):
     experiment_dir: str = field(init=False, default="")
     retry_delay: float = 1.0
 
+    def connection(self) -> dict[str, Any]:
+        """Return how the engine is reached, as JSON values without secrets: executors with the same share a backend."""
+        return {}
+
     def backend(self) -> Backend:
-        """The engine behind this executor."""
-        return get_backend(self.engine)
+        """Return a new backend for this executor, which is to be closed."""
+        return get_backend(self.engine, self.connection())
 
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense, before anything starts."""
@@ -230,11 +300,6 @@ class Executor(ConfigurableMixin):
     def info(self) -> str:
         """Name of the kind of executor, as it is shown in a status."""
         return type(self).__qualname__
-
-    @property
-    def controlled_retries(self) -> int:
-        """The retries that are left to the controller; an engine with a queue of its own sees to them itself."""
-        return self.retries
 
     @property
     def waits_for(self) -> str:
@@ -272,12 +337,12 @@ class Executor(ConfigurableMixin):
         """
 
     def nnodes(self) -> int:
-        """Number of nodes."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its number of nodes")
+        """Return the number of nodes."""
+        return 1
 
     def nproc_per_node(self) -> int:
-        """Processes on each node."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its number of processes per node")
+        """Return the number of processes on each node."""
+        return 1
 
     def macro_values(self) -> ExecutorMacros | None:
         """Variables in which the engine tells of its nodes; ``None`` where it has none."""
@@ -341,11 +406,11 @@ def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Bac
     Raises:
         ExecutorError: There is no such engine here.
     """
-    return cast("Backend", backend_class(engine)(**(connection or {})))
+    return backend_class(engine)(**(connection or {}))
 
 
-def backend_class(engine: str) -> Any:
-    """Return what makes the backend of an engine, without making one.
+def backend_class(engine: str) -> type[Backend]:
+    """Return the class of an engine's backend.
 
     Raises:
         ExecutorError: There is no such engine here.
@@ -353,15 +418,19 @@ def backend_class(engine: str) -> Any:
     if engine not in _BUILT_IN:
         return _third_party(engine)
     module, _, name = _BUILT_IN[engine].partition(":")
-    return getattr(importlib.import_module(module), name)
+    found: type[Backend] = getattr(importlib.import_module(module), name)
+    return found
 
 
-def _third_party(engine: str) -> Any:
+def _third_party(engine: str) -> type[Backend]:
     from importlib.metadata import entry_points
 
     for point in entry_points(group=_ENTRY_POINTS):
         if point.name == engine:
-            return point.load()
+            found = point.load()
+            if isinstance(found, type) and issubclass(found, Backend):
+                return found
+            raise ExecutorError(f"the entry point {point.value} of the engine {engine!r} must be a subclass of Backend")
     known = sorted(_BUILT_IN) + sorted(point.name for point in entry_points(group=_ENTRY_POINTS))
     raise ExecutorError(
         f"no engine is called {engine!r}; there are: {', '.join(known)}. "
@@ -394,7 +463,8 @@ def import_executor(name: str, file_path: str | None = None, call: bool = True, 
     except AttributeError:
         names = sorted(key for key in vars(module) if not key.startswith("_"))
         raise ExecutorNotFoundError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
-    return cast("Executor", found(**kwargs) if call and callable(found) else found)
+    executor: Executor = found(**kwargs) if call and callable(found) else found
+    return executor
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class Plan:
     @functools.cached_property
     def backend_key(self) -> str:
         """Equal for plans that share one backend."""
-        return f"{self.engine} {json.dumps(self.connection, sort_keys=True)}"
+        return backend_key(self.engine, self.connection)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a JSON object."""
@@ -108,3 +108,8 @@ class Plan:
     def from_json(cls, doc: Mapping[str, Any]) -> Plan:
         """The plan that :meth:`to_json` described."""
         return cls(**doc)
+
+
+def backend_key(engine: str, connection: Mapping[str, Any]) -> str:
+    """Return what is equal where one backend will do."""
+    return f"{engine} {json.dumps(connection, sort_keys=True)}"

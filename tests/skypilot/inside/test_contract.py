@@ -14,7 +14,7 @@ from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot import SkypilotExecutor
 from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor
 from nemo_run.core.packaging.base import Packager
-from tests.execution.contract import HOSTILE, BackendContract
+from nemo_run.testing import HOSTILE, BackendContract
 from tests.services.skypilot import Double
 from tests.skypilot.inside.conftest import client_of
 

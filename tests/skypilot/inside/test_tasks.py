@@ -160,7 +160,7 @@ def test_what_skypilot_refuses_is_refused_in_its_words(options: dict[str, Any], 
     with pytest.raises(ExecutorError, match=f"SkyPilot refuses: .*{message}"):
         executor.to_task("train", ["true"])
     backend = executor.backend()
-    plan = backend.render(TaskRequest("e", "job-1", str(tmp_path), executor, Command(("true",))))
+    plan = backend.render([TaskRequest("e", "job-1", str(tmp_path), executor, Command(("true",)))])[0]
     with pytest.raises(ExecutorError, match=message):
         backend.preflight([plan])
 
@@ -185,7 +185,7 @@ def test_what_makes_no_sense_is_refused_here(cls: type[SkypilotOptions], options
 def test_the_launcher_knows_its_nodes(tmp_path: Path) -> None:
     executor = make(gpus="A100", gpus_per_node=8, num_nodes=2, launcher="torchrun")
     command = Command(("python3", "train.py", "--host=$$${head_node_ip_var}", "it's $HOME"), python=True)
-    plan = executor.backend().render(TaskRequest("e", "job", str(tmp_path), executor, command))
+    plan = executor.backend().render([TaskRequest("e", "job", str(tmp_path), executor, command)])[0]
     script = plan.spec["task"]["run"]
     assert '--nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint="$head_node_ip":29500' in script
     assert '--node-rank="$SKYPILOT_NODE_RANK"' in script
@@ -198,7 +198,7 @@ def test_clusters_are_shared_by_what_fits_together(tmp_path: Path) -> None:
     def cluster(**options: Any) -> str:
         executor = make(**options)
         request = TaskRequest("exp_1", "job", str(tmp_path), executor, Command(("true",)))
-        return str(executor.backend().render(request).spec["cluster"])
+        return str(executor.backend().render([request])[0].spec["cluster"])
 
     assert cluster(cluster_name="mine", cpus=1) == "mine"
     assert cluster(cpus=1) == cluster(cpus=1, env_vars={"A": "1"}) != cluster(cpus=2)
@@ -246,7 +246,7 @@ def test_a_server_that_does_not_answer_is_an_error_in_words(monkeypatch: pytest.
     monkeypatch.setattr(sky, "api_status", refuse)
     executor = make()
     backend = executor.backend()
-    plan = backend.render(TaskRequest("e", "job-1", str(tmp_path), executor, Command(("true",))))
+    plan = backend.render([TaskRequest("e", "job-1", str(tmp_path), executor, Command(("true",)))])[0]
     with pytest.raises(EngineUnreachableError, match="sky api info"):
         backend.recover(plan, 1)
 
@@ -254,7 +254,7 @@ def test_a_server_that_does_not_answer_is_an_error_in_words(monkeypatch: pytest.
 def test_plans_are_readable(tmp_path: Path) -> None:
     executor = make(setup="echo one\necho two\n", autodown=True, idle_minutes_to_autostop=5, retry_until_up=True)
     backend = executor.backend()
-    shown = backend.describe(backend.render(TaskRequest("e", "job", str(tmp_path), executor, Command(("true",)))))
+    shown = backend.describe(backend.render([TaskRequest("e", "job", str(tmp_path), executor, Command(("true",)))])[0])
     assert shown.startswith("# sky launch --cluster ")
     assert "--down --retry-until-up --idle-minutes-to-autostop 5 task.yaml" in shown
     assert "setup: |\n  echo one\n  echo two\n" in shown

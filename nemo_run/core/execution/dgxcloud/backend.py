@@ -16,14 +16,13 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core import extras
-from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
 from nemo_run.core.execution.dgxcloud import spec as bodies
 from nemo_run.core.execution.dgxcloud.client import (
     DGXCloudClient,
     find_secret,
     keep_secret,
     namespace_of,
-    remember_secret,
 )
 from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, which_nodes
 from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions
@@ -36,20 +35,17 @@ from nemo_run.core.execution.shared.service_names import folder_there, mark_in, 
 from nemo_run.core.execution.shared.shipping import Package, job_packages, shared_packages
 from nemo_run.core.execution.shared.timestamps import seconds
 from nemo_run.core.packaging.globs import Patterns
+from nemo_run.core.masking import MASK
 from nemo_run.core.rest import Pieces
 from nemo_run.errors import ExecutorError
 
 _SCHEME = "dgxcloud://"
 
 
-class DGXCloudBackend:
+class DGXCloudBackend(Backend):
     """Runs attempts as workloads. What ended is in the attempts' folders, what has not the service knows."""
 
     name: ClassVar[str] = "dgxcloud"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
-    poll_interval: ClassVar[float] = 1.0
 
     def __init__(
         self,
@@ -76,7 +72,11 @@ class DGXCloudBackend:
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe tasks, each for itself."""
+        return [self._render(request) for request in requests]
+
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a job: one workload."""
         executor = request.executor
         if not isinstance(executor, DGXCloudOptions):
@@ -93,7 +93,7 @@ class DGXCloudBackend:
         """Return the request that creates the workload, and the script that it runs; values of secrets masked."""
         return bodies.describe(plan.connection["base_url"], _name(plan, 1), plan.spec)
 
-    def handle(self, plan: Plan, attempt: int) -> str:
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Return kind and name of the attempt's workload, and the attempt's folder here."""
         return f"{_SCHEME}{plan.spec['kind']}/{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
@@ -102,15 +102,19 @@ class DGXCloudBackend:
     def preflight(self, plans: Sequence[Plan]) -> None:
         """Check that the service knows the client and the project, and bring code to the volume."""
         extras.require(("httpx",), "dgxcloud", "DGXCloudExecutor")
-        find_secret(self._base_url, self._client_id)
+        find_secret(self._base_url, self._client_id, self.client.secret)
         self.client.project()
-        keep_secret(self._base_url, self._client_id)
+        keep_secret(self._base_url, self._client_id, self.client.secret)
         for plan in plans:
             self.volume.provide(plan.spec["base"], list(shared_packages(plan).values()))
 
-    def submit(self, plan: Plan, attempt: int) -> str:
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Start attempts, one after the other."""
+        return one_by_one(submissions, self._start)
+
+    def _start(self, plan: Plan, attempt: int) -> str:
         """Create the workload of an attempt."""
-        spec, handle = plan.spec, self.handle(plan, attempt)
+        spec, handle = plan.spec, self.expected_handle(plan, attempt)
         script, own = _own(plan)
         self.volume.provide(spec["base"], list(shared_packages(plan).values()))
         first = self.volume.inline(spec["base"], own)
@@ -125,7 +129,7 @@ class DGXCloudBackend:
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if the service has its workload."""
-        handle = self.handle(plan, attempt)
+        handle = self.expected_handle(plan, attempt)
         if AttemptFolder.of(plan, attempt).has_ended:
             return handle
         workload = self.client.find(_name_in(handle))
@@ -283,8 +287,9 @@ class DGXCloudBackend:
 
 def backend_of(options: DGXCloudOptions) -> DGXCloudBackend:
     """Return a backend for the service that the options name, which knows the secret given there."""
-    remember_secret(options.base_url.rstrip("/"), options.client_id, options.client_secret)
-    return DGXCloudBackend(**options.connection())
+    backend = DGXCloudBackend(**options.connection())
+    backend.client.secret = "" if options.client_secret == MASK else options.client_secret
+    return backend
 
 
 class _Source:

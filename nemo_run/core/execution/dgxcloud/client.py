@@ -28,21 +28,11 @@ _FRESH, _LONGEST = (
 )  # seconds for which a list is good: while workloads change, and when they have not for long
 _EARLY = 60  # seconds before its end in which a token is replaced
 
-_secrets: dict[tuple[str, str], str] = {}
-
-
 # --- the secret ----------------------------------------------------------------------------------------------------
 
 
-def remember_secret(base_url: str, client_id: str, secret: str) -> None:
-    """Keep the secret of a client for this process."""
-    if secret and secret != MASK:
-        _secrets[base_url, client_id] = secret
-
-
-def keep_secret(base_url: str, client_id: str) -> None:
-    """Keep the secret for later processes, in a file that only its owner can read."""
-    secret = _secrets.get((base_url, client_id))
+def keep_secret(base_url: str, client_id: str, secret: str) -> None:
+    """Keep the secret for processes that look after the jobs later, in a file that only its owner can read."""
     path = _secrets_file()
     kept = _kept_secrets(path)
     key = f"{base_url} {client_id}"
@@ -51,14 +41,14 @@ def keep_secret(base_url: str, client_id: str) -> None:
         write_json(path, {**kept, key: secret})
 
 
-def find_secret(base_url: str, client_id: str) -> str:
-    """Return the secret of a client: from its executor, the environment, or the file of an earlier process.
+def find_secret(base_url: str, client_id: str, given: str = "") -> str:
+    """Return the secret of a client: the given one, that of the environment, or one that an earlier process kept.
 
     Raises:
         ExecutorError: It is not known.
     """
     kept = _kept_secrets(_secrets_file()).get(f"{base_url} {client_id}")
-    secret = _secrets.get((base_url, client_id)) or os.environ.get(SECRET_VARIABLE) or kept
+    secret = given or os.environ.get(SECRET_VARIABLE) or kept
     if not secret:
         raise ExecutorError(
             f"the secret of the client {client_id!r} of {base_url} is not known here: give it as client_secret= of the "
@@ -91,6 +81,7 @@ class DGXCloudClient:
         self._base_url, self._client_id, self._project_name = base_url.rstrip("/"), client_id, project_name
         hint = "see that base_url, client_id and client_secret of the DGXCloudExecutor are right, and its role"
         headers = {"Accept": "application/json"}
+        self.secret = ""  # where its executor gave one
         self._token, self._token_end = "", 0.0
         self._lock = threading.RLock()
         self._open = RestClient(base_url, service="DGX Cloud", extra="dgxcloud", headers=headers, hint=hint)
@@ -133,7 +124,7 @@ class DGXCloudClient:
         body = {
             "grantType": "client_credentials",
             "clientId": self._client_id,
-            "clientSecret": find_secret(self._base_url, self._client_id),
+            "clientSecret": find_secret(self._base_url, self._client_id, self.secret),
         }
         answer = self._open.post("token", body, repeat=True) or {}
         self._token = str(answer.get("accessToken") or "")

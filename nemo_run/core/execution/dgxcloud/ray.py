@@ -109,7 +109,7 @@ class DGXCloudRay:
             _make_room(backend, plan)
             attempt = int(time.time())  # no other machine's, on the volume that they share
             try:
-                handle = backend.submit(plan, attempt)
+                handle = backend.start(plan, attempt)
             except BaseException:
                 with contextlib.suppress(ExecutorError):
                     _delete(backend, plan)
@@ -229,7 +229,8 @@ def _plan(spec: ClusterSpec, backend: DGXCloudBackend) -> Plan:
     several = executor.nnodes() > 1
     where = (bodies.HEAD, bodies.RANK) if several else ("localhost", "0")
     argv = ("bash", f"{folder}/scripts/node.sh", *where, f"{folder}/{ATTEMPT_FOLDER}", spec.until_job)
-    plan = backend.render(TaskRequest("Ray", spec.name, str(folder), executor, Command(argv)))
+    command = Command(argv, dict(executor.env_vars))
+    (plan,) = backend.render([TaskRequest("Ray", spec.name, str(folder), executor, command)])
     # The same name wherever it is asked for: that is how a cluster is found.
     plan.spec["name"] = service_name(spec.name, f"/ray/{spec.name}", 1, bodies.LONGEST_NAME)
     return plan

@@ -84,7 +84,7 @@ def job_spec(options: DGXCloudOptions, request: TaskRequest, folder: str) -> dic
         "cwd": posixpath.join(code, command.cwd),
         "code_archive": request.code_archive,
         "runner": needs_runner(request.command),
-        "env": {"PYTHONUNBUFFERED": "1", **options.env_vars, **command.env},
+        "env": {"PYTHONUNBUFFERED": "1", **command.env},
         "workload": workload_spec(options),
         "longest_command": options.MAX_ARGS_CHARS,
     }

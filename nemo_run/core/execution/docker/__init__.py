@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.docker.client import default_connection
 from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, OURS, port_bindings, ulimit
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.packaging.base import Packager
@@ -106,6 +107,10 @@ class DockerExecutor(Executor):
         first.resource_group = [first, *(others or (deepcopy(first) for _ in range(num_tasks - 1)))]
         first.run_as_group = True
         return first
+
+    def connection(self) -> dict[str, Any]:
+        """Return how the engine is reached."""
+        return default_connection(self.docker_host)
 
     def nnodes(self) -> int:
         """Number of containers that one launcher spans."""

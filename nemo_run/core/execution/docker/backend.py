@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
 from nemo_run.core.execution.docker import DockerExecutor, spec as container
 from nemo_run.core.execution.docker.client import (
     LABEL,
@@ -44,13 +44,10 @@ _NOT_STARTED = ("created", "configured", "initialized")
 _ENDED = ("exited", "dead", "stopped")
 
 
-class DockerBackend:
+class DockerBackend(Backend):
     """Runs attempts as containers. What ended is in the attempts' folders, what has not is on the engine."""
 
     name: ClassVar[str] = "docker"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
     poll_interval: ClassVar[float] = 0.2
 
     def __init__(self, **connection: str) -> None:
@@ -59,7 +56,11 @@ class DockerBackend:
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe tasks, each for itself."""
+        return [self._render(request) for request in requests]
+
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a job: one container."""
         executor = request.executor
         if not isinstance(executor, DockerExecutor):
@@ -78,10 +79,11 @@ class DockerBackend:
             "image": executor.container_image,
             "pull": executor.pull,
             "options": options,
+            "env": dict(request.command.env),
             "code_archive": request.code_archive,
             "bundle_folder": str(Path(get_nemorun_home(), "runners")) if container.BUNDLE in options["command"] else "",
         }
-        return Plan(self.name, request.job_id, request.directory, spec, default_connection(executor.docker_host))
+        return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
 
     def describe(self, plan: Plan) -> str:
         """The ``docker run`` that does the same; values of secrets masked."""
@@ -109,13 +111,17 @@ class DockerBackend:
         for image, pull in sorted({(plan.spec["image"], plan.spec["pull"]) for plan in plans}):
             self._engine.provide(image, pull)
 
-    def handle(self, plan: Plan, attempt: int) -> str:
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Name of the attempt's container, and its folder."""
         return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
-    def submit(self, plan: Plan, attempt: int) -> str:
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Start attempts, one after the other."""
+        return one_by_one(submissions, self._start)
+
+    def _start(self, plan: Plan, attempt: int) -> str:
         """Start the container of an attempt."""
-        spec, handle = plan.spec, self.handle(plan, attempt)
+        spec, handle = plan.spec, self.expected_handle(plan, attempt)
         options = container.for_attempt(spec["options"], attempt)
         self._prepare_folder(plan, attempt, self._engine.image_config(spec["image"]), options)
         options["mounts"] = [*options.get("mounts", []), *_mounts(plan)]
@@ -136,7 +142,7 @@ class DockerBackend:
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if its container was started; if it was only created, it never will be."""
-        handle, folder = self.handle(plan, attempt), AttemptFolder.of(plan, attempt)
+        handle, folder = self.expected_handle(plan, attempt), AttemptFolder.of(plan, attempt)
         if folder.has_ended:
             return handle
         found = self._engine.inspect(_name(plan, attempt))
@@ -213,11 +219,6 @@ class DockerBackend:
         cancel = _folder(handle).cancel_request()
         if cancel and cancel["kill_at"] <= time.time():
             self._engine.kill(entry["Id"], signal.SIGKILL)
-
-    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until it is time to ask again."""
-        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
-        return list(handles)
 
     # logs and files
 

@@ -54,7 +54,7 @@ def container(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
     command = command_inside(executor, request)
     options: dict[str, Any] = {
         "command": redirected(command),
-        "environment": {**group_environment(request), **environment(executor, command)},
+        "environment": {"PYTHONUNBUFFERED": "1", **group_environment(request), **command.env},
         "working_dir": working_dir(executor, request, command),
         **networking(executor, request),
         "volumes": [absolute_volume(volume, request.cwd) for volume in executor.volumes],
@@ -103,11 +103,6 @@ def for_attempt(options: Mapping[str, Any], attempt: int) -> dict[str, Any]:
         "command": [arg.replace(ATTEMPT_FOLDER, folder) for arg in options["command"]],
         "environment": {**options["environment"], "NEMO_RUN_ATTEMPT": str(attempt)},
     }
-
-
-def environment(executor: DockerExecutor, command: Command) -> dict[str, str]:
-    """All variables of the task beside those of the image: nothing comes from the launching process by itself."""
-    return {"PYTHONUNBUFFERED": "1", **executor.env_vars, **command.env}
 
 
 def group_environment(request: TaskRequest) -> dict[str, str]:

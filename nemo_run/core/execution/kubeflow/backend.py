@@ -82,7 +82,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a task as one TrainJob."""
         executor = request.executor
         if not isinstance(executor, KubeflowOptions):
@@ -97,6 +97,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             "nodes": executor.num_nodes,
             "described": job,
             "secrets": secrets,
+            "env": dict(request.command.env),
             "folder": job_folder(executor, request),
             "code_archive": request.code_archive,
             "runner": needs_runner(request.command),
@@ -177,7 +178,7 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         self._field = self._field or served_field(self._client)
         return self._field
 
-    def submit(self, plan: Plan, attempt: int) -> str:
+    def _start(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that exist stay."""
         this = self._attempt(plan, attempt)
         placeholders, pieces, secrets = PodInputs.of(plan, attempt)

@@ -61,7 +61,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a task: one Job for each node."""
         executor = request.executor
         if not isinstance(executor, KubernetesOptions):
@@ -79,6 +79,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             "job": job_object(executor, request, namespace),
             "net": net_name(request) if executor.num_nodes > 1 or request.group else "",
             "secrets": {name: value for name, value in env.items() if is_secret(name)},
+            "env": dict(request.command.env),
             "folder": job_folder(executor, request),
             "code_archive": request.code_archive,
             "runner": needs_runner(request.command),
@@ -102,7 +103,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         for volume, files in by_volume.items():
             shipping.send(self._client, volume, files)
 
-    def submit(self, plan: Plan, attempt: int) -> str:
+    def _start(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that exist stay."""
         this = self._attempt(plan, attempt)
         placeholders, pieces, secrets = PodInputs.of(plan, attempt)

@@ -41,17 +41,23 @@ class LeptonExecutor(LeptonOptions):
 
     engine: ClassVar[str] = "lepton"
 
+    def connection(self) -> dict[str, Any]:
+        """Return the workspace that the ``lep`` command would use."""
+        return dict(default_connection())
+
     def launch(self, name: str, cmd: list[str]) -> tuple[str, LeptonJobState]:
         """Start a command as a job, in the folder that :meth:`assign` has set; the job's id and its state."""
         if not self.job_dir:
             raise ExecutorError("LeptonExecutor.launch: there is no folder for the job yet; call assign() first")
         self.check()
-        request = TaskRequest(self.experiment_id or "", name, self.job_dir, self, Command(tuple(cmd)))
+        request = TaskRequest(
+            self.experiment_id or "", name, self.job_dir, self, Command(tuple(cmd), dict(self.env_vars))
+        )
         backend = LeptonBackend()
         try:
-            plan = backend.render(request)
+            (plan,) = backend.render([request])
             backend.preflight([plan])
-            job_id = name_in(backend.submit(plan, 1))
+            job_id = name_in(backend.start(plan))
             return job_id, self.status(job_id)
         finally:
             backend.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, node_of
@@ -53,13 +53,10 @@ class _Answer:
     jobs: dict[str, dict[str, Any]]
 
 
-class LeptonBackend:
+class LeptonBackend(Backend):
     """Runs attempts as jobs of a Lepton workspace. What ended is in the attempts' folders, what has not is there."""
 
     name: ClassVar[str] = "lepton"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
     poll_interval: ClassVar[float] = 2.0
 
     def __init__(self, **connection: str) -> None:
@@ -81,20 +78,24 @@ class LeptonBackend:
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe tasks, each for itself."""
+        return [self._render(request) for request in requests]
+
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a job: the body of the request that creates it, and what its replicas run."""
         executor = request.executor
         if not isinstance(executor, LeptonOptions):
             raise ExecutorError(f"job {request.job_id!r}: the lepton engine needs a LeptonExecutor, not {executor!r}")
         folder = folder_there(executor.nemo_run_dir, get_nemorun_home(), request.directory)
         spec = bodies.job_spec(executor, request, folder)
-        return Plan(self.name, request.job_id, request.directory, spec, default_connection())
+        return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
 
     def describe(self, plan: Plan) -> str:
         """Return the request that creates the job, and the script; values of secrets masked."""
         return bodies.shown(_name(plan, 1), plan.spec)
 
-    def handle(self, plan: Plan, attempt: int) -> str:
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Return the name of the attempt's job, and its folder here."""
         return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
@@ -111,9 +112,13 @@ class LeptonBackend:
             except ExecutorError as e:
                 raise type(e)(f"job {plan.job_id!r}: {e}") from e
 
-    def submit(self, plan: Plan, attempt: int) -> str:
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Start attempts, one after the other."""
+        return one_by_one(submissions, self._start)
+
+    def _start(self, plan: Plan, attempt: int) -> str:
         """Create the job of an attempt."""
-        name, handle = _name(plan, attempt), self.handle(plan, attempt)
+        name, handle = _name(plan, attempt), self.expected_handle(plan, attempt)
         inline, sent = self._send(plan)
         script = run_script(plan.spec, name, attempt, inline, sent)
         command = bodies.run_command({"run.sh": script.encode("utf-8", "surrogateescape"), **inline})
@@ -127,7 +132,7 @@ class LeptonBackend:
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if its job was created."""
-        handle = self.handle(plan, attempt)
+        handle = self.expected_handle(plan, attempt)
         if AttemptFolder.of(plan, attempt).has_ended:
             return handle
         with _as_outage():
@@ -267,11 +272,6 @@ class LeptonBackend:
             with _as_outage():
                 self._client.stop(name_in(handle))
         self._answers.clear()
-
-    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until it is time to ask again."""
-        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
-        return list(handles)
 
     # logs and files
 

@@ -131,7 +131,7 @@ def job_spec(options: LeptonOptions, request: TaskRequest, folder: str) -> dict[
         "code_archive": request.code_archive,
         "runner": needs_runner(request.command),
         "before": list(options.pre_launch_commands),
-        "env": {"PYTHONUNBUFFERED": "1", **options.env_vars, **command.env},
+        "env": {"PYTHONUNBUFFERED": "1", **command.env},
         "secrets": dict(options.secret_vars),
         "job": lepton_spec(options),
         "helper": helper_spec(options),

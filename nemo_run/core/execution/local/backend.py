@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, parse_duration, supervisor
@@ -27,6 +28,7 @@ from nemo_run.core.execution.shared.attempt_files import (
     rank_logs,
 )
 from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.execution.shared.relocation import moved, moved_paths
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.masking import masked
 from nemo_run.core.packaging.archive import extract
@@ -40,13 +42,12 @@ _SCHEME = "local://"
 _AT_ONCE = 16  # attempts that are started at once
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Runs attempts through supervisors. All it knows of them is in their folders."""
 
     name: ClassVar[str] = "local"
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = True
+    can: ClassVar[Capabilities] = Capabilities(shares_files=True)
+    at_once: ClassVar[int] = 1 << 20
     poll_interval: ClassVar[float] = 0.2
 
     def __init__(self) -> None:
@@ -55,7 +56,11 @@ class LocalBackend:
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe tasks, each for itself."""
+        return [self._render(request) for request in requests]
+
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a job: one process, its environment and limits."""
         executor = request.executor
         if not isinstance(executor, LocalExecutor):
@@ -68,7 +73,7 @@ class LocalBackend:
         )
         command = executor.get_launcher().wrap(request.command, layout)
         base = str(Path(request.directory, "code")) if request.code_archive else request.cwd
-        env = {**executor.env_vars, **command.env}
+        env = dict(command.env)
         if request.code_archive:
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [base, env.get("PYTHONPATH", "")]))
         spec = {
@@ -84,6 +89,14 @@ class LocalBackend:
         }
         return Plan(self.name, request.job_id, request.directory, spec)
 
+    def relocated(self, plan: Plan, roots: Mapping[str, str]) -> Plan:
+        """Return the plan with the code of other folders."""
+        cwd, env = plan.spec["cwd"], dict(plan.spec["env"])
+        if "PYTHONPATH" in env:
+            env["PYTHONPATH"] = moved_paths(env["PYTHONPATH"], roots, cwd)
+        argv = [moved(argument, roots, cwd) for argument in plan.spec["argv"]]
+        return replace(plan, spec={**plan.spec, "argv": argv, "env": env})
+
     def describe(self, plan: Plan) -> str:
         """The command as a shell would take it; values of secrets masked."""
         spec = plan.spec
@@ -94,36 +107,21 @@ class LocalBackend:
 
     # submitting
 
-    @staticmethod
-    def why_not_usable() -> str:
-        """Return nothing: this machine can always run tasks."""
-        return ""
-
-    def preflight(self, plans: Sequence[Plan]) -> None:
-        """Nothing to do: this machine is ready."""
-
-    def handle(self, plan: Plan, attempt: int) -> str:
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
         """The attempt's folder, as a handle."""
         return f"{_SCHEME}{attempt_folder(plan, attempt)}"
 
-    def submit(self, plan: Plan, attempt: int) -> str:
-        """Start an attempt under a supervisor of its own."""
-        answer = self.submit_many([(plan, attempt, ())])[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
         """Start attempts, each under a supervisor of its own."""
         answers: list[str | ExecutorError] = []
-        for begin in range(0, len(attempts), _AT_ONCE):
-            answers += self._submit_some([(plan, attempt) for plan, attempt, _ in attempts[begin : begin + _AT_ONCE]])
+        for begin in range(0, len(submissions), _AT_ONCE):
+            answers += self._submit_some(submissions[begin : begin + _AT_ONCE])
         return answers
 
-    def _submit_some(self, attempts: Sequence[tuple[Plan, int]]) -> list[str | ExecutorError]:
+    def _submit_some(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
         answers: dict[str, str | ExecutorError] = {}  # by handle
-        for plan, attempt in attempts:
-            handle = self.handle(plan, attempt)
+        for plan, attempt in ((submission.plan, submission.attempt) for submission in submissions):
+            handle = self.expected_handle(plan, attempt)
             try:
                 _lay_out(plan, attempt)
                 answers[handle] = handle
@@ -188,7 +186,7 @@ class LocalBackend:
             void = _owner(folder)["void"]
         except ExecutorError:  # damaged; but somebody has taken it
             void = False
-        return None if void else self.handle(plan, attempt)
+        return None if void else self.expected_handle(plan, attempt)
 
     # following
 

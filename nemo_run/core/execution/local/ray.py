@@ -73,10 +73,14 @@ class LocalRay:
         attempts = [int(path.name) for path in folder.glob("attempts/*") if path.name.isdigit()]
         number = max(attempts, default=0) + 1
         backend = LocalBackend()
-        record = {"handle": backend.handle(plan, number), "nodes": spec.executor.nnodes(), "temp_dir": temporary}
+        record = {
+            "handle": backend.expected_handle(plan, number),
+            "nodes": spec.executor.nnodes(),
+            "temp_dir": temporary,
+        }
         write_json(folder / _RECORD, record)  # first, so that nothing runs that is not known
         try:
-            backend.submit(plan, number)
+            backend.start(plan, number)
         finally:
             backend.close()
         return record
@@ -187,18 +191,18 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
     argv: tuple[str, ...] = (sys.executable, "-u", "-m", ray_nodes.__name__, json.dumps(settings))
     if spec.pre_ray_start_commands:
         argv = ("bash", "-ec", "\n".join([*spec.pre_ray_start_commands, 'exec "$@"']), "bash", *argv)
-    return LocalBackend().render(
-        TaskRequest(
-            experiment_id="",
-            job_id=spec.name,
-            directory=str(folder),
-            executor=alone,
-            command=Command(argv, {**import_environment(), **executor.env_vars}),
-            cwd=str(Path.cwd()),
-            environment_file=str(folder / "environment.json"),
-            lease_dir=str(Path(get_nemorun_home(), "leases")),
-        )
+    request = TaskRequest(
+        experiment_id="",
+        job_id=spec.name,
+        directory=str(folder),
+        executor=alone,
+        command=Command(argv, {**import_environment(), **executor.env_vars}),
+        cwd=str(Path.cwd()),
+        environment_file=str(folder / "environment.json"),
+        lease_dir=str(Path(get_nemorun_home(), "leases")),
     )
+    (plan,) = LocalBackend().render([request])
+    return plan
 
 
 def _memory() -> int:

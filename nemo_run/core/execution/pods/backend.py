@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import time
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
+from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
@@ -59,13 +60,8 @@ def refusals_naming(job_id: str) -> Iterator[None]:
         raise ExecutorError(f"job {job_id!r}: {e}") from e
 
 
-class PodBackend(Generic[A]):
+class PodBackend(Backend, Generic[A]):
     """The part of a backend that does not depend on what creates the pods."""
-
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
-    poll_interval: ClassVar[float] = 1.0
 
     kind_of_attempt: type[A]
     what_makes_pods: ClassVar[str]
@@ -85,9 +81,25 @@ class PodBackend(Generic[A]):
         """Close the connection."""
         self._client.close()
 
-    # submitting
+    # describing and submitting
 
-    def handle(self, plan: Plan, attempt: int) -> str:
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe tasks, each for itself."""
+        return [self._render(request) for request in requests]
+
+    @abstractmethod
+    def _render(self, request: TaskRequest) -> Plan:
+        """Describe a task."""
+
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Start attempts, one after the other."""
+        return one_by_one(submissions, self._start)
+
+    @abstractmethod
+    def _start(self, plan: Plan, attempt: int) -> str:
+        """Create the objects of an attempt."""
+
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Return the handle that the attempt will have."""
         return self._attempt(plan, attempt).handle
 
@@ -116,6 +128,7 @@ class PodBackend(Generic[A]):
             found |= self._states_in(namespace, those)
         return {handle: found[handle] for handle in handles}
 
+    @abstractmethod
     def _states_in(self, namespace: str, those: Sequence[A]) -> dict[str, TaskStatus]:
         """Return the status of attempts of one namespace, by their handles."""
         raise NotImplementedError
@@ -130,11 +143,6 @@ class PodBackend(Generic[A]):
     def _lost(self, this: PodHandle) -> TaskStatus:
         reason = f"its {self.what_makes_pods} was deleted; how the task ended is not known"
         return TaskStatus(JobState.FAILED, None, reason, lost=True)
-
-    def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
-        """Wait until the next poll."""
-        time.sleep(max(0.0, min(timeout, self.poll_interval) if handles else timeout))
-        return list(handles)
 
     # logs and files
 

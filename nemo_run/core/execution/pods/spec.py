@@ -188,7 +188,7 @@ def environment(executor: PodOptions, request: TaskRequest, command: Command) ->
         hosts = (f"{host_name(member, 0)}.{net_name(request)}" for member in range(request.members))
         group = {"NEMO_RUN_GROUP_HOSTS": ",".join(hosts), "NEMO_RUN_GROUP_RANK": str(request.member)}
     own = {"PYTHONUNBUFFERED": "1", "NEMO_RUN_ATTEMPT": ATTEMPT}
-    return {**own, **_node_variables(executor, request), **group, **executor.env_vars, **command.env}
+    return {**own, **_node_variables(executor, request), **group, **command.env}
 
 
 def _node_variables(executor: PodOptions, request: TaskRequest) -> dict[str, str]:

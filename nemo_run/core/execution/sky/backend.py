@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, rank_logs
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
@@ -89,13 +89,9 @@ class SkyJob:
     status: TaskStatus
 
 
-class SkypilotBackend(ABC):
+class SkypilotBackend(Backend):
     """Behaviour of both engines; what differs is abstract."""
 
-    name: ClassVar[str]
-    supports_dependencies: ClassVar[bool] = False
-    supports_groups: ClassVar[bool] = False
-    shares_files: ClassVar[bool] = False
     poll_interval: ClassVar[float] = 2.0
     request_name: ClassVar[str]
     executor_name: ClassVar[str]
@@ -142,7 +138,11 @@ class SkypilotBackend(ABC):
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe tasks, each for itself."""
+        return [self._render(request) for request in requests]
+
+    def _render(self, request: TaskRequest) -> Plan:
         """Describe a job: a SkyPilot task, and where to launch it."""
         executor = request.executor
         if not isinstance(executor, SkypilotOptions) or executor.engine != self.name:
@@ -153,6 +153,7 @@ class SkypilotBackend(ABC):
         spec = {
             "task": sky_task.job_task(executor, request, name),
             "cluster": self.cluster_of(executor, request),
+            "env": dict(request.command.env),
             "code_archive": request.code_archive,
             "runner": needs_runner(request.command),
             "down": executor.autodown,
@@ -206,7 +207,7 @@ class SkypilotBackend(ABC):
         with asking("its clusters") as sky:
             return {record["name"] for record in sky.get(sky.status(sorted(clusters)))}
 
-    def handle(self, plan: Plan, attempt: int) -> str:
+    def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Return the name of the attempt's job and its cluster, and the attempt's folder."""
         return str(self._handle(plan, attempt))
 
@@ -214,7 +215,11 @@ class SkypilotBackend(ABC):
         name = sky_task.attempt_name(plan.spec["task"]["name"], attempt)
         return SkyHandle(self.name, plan.spec["cluster"], name, attempt_folder(plan, attempt))
 
-    def submit(self, plan: Plan, attempt: int) -> str:
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Start attempts, one after the other."""
+        return one_by_one(submissions, self._start)
+
+    def _start(self, plan: Plan, attempt: int) -> str:
         """Ask SkyPilot to launch an attempt. It has only been asked when this returns."""
         handle = self._handle(plan, attempt)
         if not handle.launch:

@@ -147,7 +147,7 @@ done"""
 def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[str, Any]:
     """Return the task of a job as in SkyPilot's YAML, without what differs from attempt to attempt."""
     command = _command(options, request)
-    variables = {name: value for name, value in {**options.env_vars, **command.env}.items() if name != "PYTHONPATH"}
+    variables = {name: value for name, value in command.env.items() if name != "PYTHONPATH"}
     inside = {key: value for key, value in variables.items() if _FOLDER in value}
     files = {"job": f"{name}.tar.gz"}
     files |= {"code": CODE} if request.code_archive else {}

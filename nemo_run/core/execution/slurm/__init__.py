@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
-from nemo_run.core.execution.base import Backend, get_backend
 from nemo_run.core.execution.slurm.interactive import InteractiveSlurm
 from nemo_run.core.execution.slurm.options import (
     ResourceRequest,
@@ -38,10 +37,6 @@ class SlurmExecutor(InteractiveSlurm):
     """
 
     ResourceRequest: ClassVar[type[ResourceRequest]] = ResourceRequest
-
-    def backend(self) -> Backend:
-        """The cluster behind the tunnel."""
-        return get_backend(self.engine, {"tunnel": self.tunnel.connection()})
 
     def package(self, packager: Packager, job_name: str) -> None:
         """Note for a job that its code lies on the cluster already, where its packager says so."""

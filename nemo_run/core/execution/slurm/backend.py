@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import TaskRequest
+from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.slurm import commands, queue, script, spec
@@ -42,7 +42,7 @@ _NOT_LIVE = re.compile(r"Invalid job id|already completing or completed|Job/step
 
 @dataclass
 class _Cluster:
-    """What this process knows of one cluster; shared by all backends for it.
+    """What a backend knows of its cluster.
 
     Attributes:
         records: The last answer of squeue, by job.
@@ -64,21 +64,16 @@ class _Cluster:
     feed: Feed | None = None
 
 
-_CLUSTERS: dict[str, _Cluster] = {}
-
-
-class SlurmBackend:
+class SlurmBackend(Backend):
     """Runs attempts as jobs of a Slurm cluster. All it knows of them is on the cluster."""
 
     name: ClassVar[str] = "slurm"
-    supports_dependencies: ClassVar[bool] = True
-    supports_groups: ClassVar[bool] = True
-    shares_files: ClassVar[bool] = False
-    poll_interval: ClassVar[float] = 1.0
+    can: ClassVar[Capabilities] = Capabilities(holds_dependencies=True, runs_groups=True, retries_itself=True)
+    at_once: ClassVar[int] = 1 << 20
 
     def __init__(self, tunnel: Mapping[str, Any]) -> None:
         self._tunnel: Tunnel = make_tunnel(tunnel)
-        self._cluster = _CLUSTERS.setdefault(repr(sorted(tunnel.items())), _Cluster())
+        self._cluster = _Cluster()
         self._has_asked = False
 
     @staticmethod
@@ -90,12 +85,8 @@ class SlurmBackend:
 
     # describing
 
-    def render(self, request: TaskRequest) -> Plan:
-        """Describe a job: a batch script, and the files that it needs."""
-        return spec.render([request])[0]
-
-    def render_group(self, requests: Sequence[TaskRequest]) -> list[Plan]:
-        """Describe the tasks of a job group, which run as one job."""
+    def render(self, requests: Sequence[TaskRequest]) -> list[Plan]:
+        """Describe a task, or those of a group, as one job: a batch script, and the files that it needs."""
         return spec.render(list(requests))
 
     def describe(self, plan: Plan) -> str:
@@ -103,10 +94,6 @@ class SlurmBackend:
         if plan.spec["member"]:
             return f"# runs in the job of the first task of its group, in {plan.spec['leader']}"
         return script.describe(spec.batch_of(plan.spec))
-
-    def handle(self, plan: Plan, attempt: int) -> str:
-        """Empty: Slurm gives a job its id."""
-        return ""
 
     # submitting
 
@@ -153,22 +140,9 @@ class SlurmBackend:
                 self._run(posix(commands.PUT_PACKAGE, posixpath.dirname(target), target), Path(source).read_bytes())
             self._cluster.sent.add(target)
 
-    def submit(self, plan: Plan, attempt: int) -> str:
-        """Hand an attempt to Slurm."""
-        answer = self.submit_many([(plan, attempt, ())])[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def submit_many(self, attempts: Sequence[tuple[Plan, int, Sequence[str]]]) -> list[str | ExecutorError]:
-        """Hand several attempts to Slurm, in one command.
-
-        Args:
-            attempts: Plans, numbers of attempts, and handles of attempts of this backend to wait for.
-
-        Returns:
-            For every attempt its handle, or why there is none.
-        """
+    def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
+        """Hand attempts to Slurm, in one command."""
+        attempts = [(item.plan, item.attempt, item.after) for item in submissions]
         plans = [plan for plan, _, _ in attempts]
         names = self._send_packages(plans)
         files: dict[str, dict[str, bytes]] = {}

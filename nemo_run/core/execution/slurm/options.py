@@ -186,10 +186,9 @@ class SlurmOptions(Executor):
         """Kind of executor, and where."""
         return f"{type(self).__qualname__} on {self.tunnel.key}"
 
-    @property
-    def controlled_retries(self) -> int:
-        """None: a failed job goes back into Slurm's queue, where it keeps its id and those that depend on it."""
-        return 0
+    def connection(self) -> dict[str, Any]:
+        """Return how the cluster is reached."""
+        return {"tunnel": self.tunnel.connection()}
 
     @property
     def waits_for(self) -> str:

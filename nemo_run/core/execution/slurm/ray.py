@@ -17,7 +17,7 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.shared.pauses import Pauses
-from nemo_run.core.execution.slurm import SlurmExecutor
+from nemo_run.core.execution.slurm import SlurmExecutor, spec as slurm_spec
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.files import folder_name, make_folder
@@ -64,7 +64,7 @@ class RayOnSlurm:
         shutil.copyfile(node.__file__, folder / _NODE)
         backend = SlurmBackend(**plan.connection)
         backend.preflight([plan])
-        return _record(backend.submit(plan, time.time_ns() // 1_000_000), plan)
+        return _record(backend.start(plan, time.time_ns() // 1_000_000), plan)
 
     def find(self, spec: ClusterSpec) -> Record | None:
         """A job that Slurm has, submitted for a cluster of that name from another machine."""
@@ -182,10 +182,11 @@ def _plan(spec: ClusterSpec) -> Plan:
         job_id=spec.name,
         directory=directory,
         executor=executor,
-        command=Command(argv, {"PYTHONUNBUFFERED": "1"}),
+        command=Command(argv, {**executor.env_vars, "PYTHONUNBUFFERED": "1"}),
         cwd=str(Path.cwd()),
     )
-    return SlurmBackend(executor.tunnel.connection()).render(request)
+    (plan,) = slurm_spec.render([request])
+    return plan
 
 
 def _record(handle: str, plan: Plan) -> Record:

@@ -60,7 +60,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "leader": steps[0].folder,
             "member": index,
             "members": len(requests),
-            "env": dict(executor.env_vars),
+            "env": dict(request.command.env),
             "code_archive": request.code_archive,
             "dependency_type": first.dependency_type,
             "dependencies": first.parse_deps(),
@@ -68,7 +68,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
         }
         if index == 0:
             spec["batch"] = {**vars(batch), "steps": [vars(step) for step in steps]}  # asdict() is slow
-        plans.append(Plan("slurm", request.job_id, request.directory, spec, {"tunnel": executor.tunnel.connection()}))
+        plans.append(Plan("slurm", request.job_id, request.directory, spec, executor.connection()))
     return plans
 
 
@@ -112,7 +112,7 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
     launcher = executor.get_launcher()
     command = _Names(request.directory, inside, "" if here else "python3").apply(bundled, executor)
     command = launcher.wrap(command, _layout(executor, inside, sys.executable if here else "python3"))
-    env = {**executor.env_vars, **command.env}
+    env = dict(command.env)
     if request.code_archive or link:
         env["PYTHONPATH"] = ":".join(filter(None, [code, env.get("PYTHONPATH", "")]))
     tasks = 1 if launcher.one_per_node else executor.ntasks_per_node

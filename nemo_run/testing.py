@@ -1,6 +1,8 @@
-"""What every engine must do: one suite, run through each of them.
+"""What every engine must do: one suite, run through each of them. It needs pytest.
 
-A test module of an engine has a subclass::
+A test module of an engine, also one in a package of its own, has a subclass::
+
+    from nemo_run.testing import BackendContract
 
     class TestDockerBackend(BackendContract):
         def make_executor(self, **options):
@@ -67,7 +69,7 @@ class BackendContract:
 
     def unknown_handle(self, backend: Backend, plan: Plan) -> str:
         """A handle as the engine makes them, of an attempt that it has never heard of."""
-        return backend.handle(plan, 99)
+        return backend.expected_handle(plan, 99)
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class BackendContract:
             job_id=name,
             directory=str(folder),
             executor=executor,
-            command=Command((self.shell, "-c", script, "script", *args), env or {}, cwd),
+            command=Command((self.shell, "-c", script, "script", *args), {**executor.env_vars, **(env or {})}, cwd),
             cwd=str(self.tmp_path),
             environment_file=str(environment),
             lease_dir=str(self.tmp_path / "leases"),
@@ -113,12 +115,12 @@ class BackendContract:
 
     def plan(self, script: str, *args: str, **options: Any) -> Plan:
         """A plan to run a shell script, as it comes out of the store."""
-        plan = self.backend.render(self.request(script, *args, **options))
+        plan = self.backend.render([self.request(script, *args, **options)])[0]
         return Plan.from_json(json.loads(json.dumps(plan.to_json())))
 
     def submit(self, plan: Plan, attempt: int = 1) -> str:
         """Submit an attempt; whatever happens, the test ends it."""
-        handle = self.backend.submit(plan, attempt)
+        handle = self.backend.start(plan, attempt)
         self._submitted.append((plan, handle))
         return handle
 
@@ -162,8 +164,8 @@ class BackendContract:
     def test_render_is_pure_and_json(self) -> None:
         request = self.request("true", "a b", env={"A": "1"}, env_vars={"B": "é\n"})
         before = sorted(self.tmp_path.rglob("*"))
-        plan = self.backend.render(request)
-        assert plan == self.backend.render(request)
+        plan = self.backend.render([request])[0]
+        assert plan == self.backend.render([request])[0]
         assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
         assert (plan.engine, plan.job_id, plan.directory) == (self.backend.name, request.job_id, request.directory)
         assert sorted(self.tmp_path.rglob("*")) == before
@@ -173,7 +175,7 @@ class BackendContract:
             engine = "other"
 
         with pytest.raises(ExecutorError, match="job-1"):
-            self.backend.render(TaskRequest("e", "job-1", "/nowhere", Other(), Command(("true",))))
+            self.backend.render([TaskRequest("e", "job-1", "/nowhere", Other(), Command(("true",)))])[0]
 
     def test_describe_shows_the_command_and_masks_secrets(self) -> None:
         plan = self.plan(
@@ -212,7 +214,9 @@ class BackendContract:
 
     def test_a_program_that_is_not_there_is_a_failure_that_names_it(self) -> None:
         request = self.request("true")
-        plan = self.backend.render(TaskRequest(**{**vars(request), "command": Command(("no-such-program-7", "x"))}))
+        plan = self.backend.render([TaskRequest(**{**vars(request), "command": Command(("no-such-program-7", "x"))})])[
+            0
+        ]
         handle = self.submit(plan)
         status = self.end(handle)
         assert (status.state, status.exit_code) == (JobState.FAILED, 127)
@@ -258,10 +262,26 @@ class BackendContract:
         self.end(handle)
         assert self.log(handle) == b"1-2-.\n"
 
-    def test_variables_of_the_command_go_before_those_of_the_executor(self) -> None:
-        handle = self.start('echo "$WHO"', env_vars={"WHO": "executor"}, env={"WHO": "command"})
-        self.end(handle)
-        assert self.log(handle) == b"command\n"
+    def test_a_plan_tells_the_variables_of_its_task_with_their_secrets(self) -> None:
+        given = {"WANDB_API_KEY": "s3cr3t $HOME", "PLAIN": "é"}
+        plan = self.plan("true", env_vars=given, env={"HF_TOKEN": "s3cr3t-2"})
+        assert self.backend.environment(plan).items() >= {**given, "HF_TOKEN": "s3cr3t-2"}.items()
+
+    def test_an_experiment_that_is_reset_has_its_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from nemo_run.config.script import Script
+        from nemo_run.core.packaging.base import Packager
+        from nemo_run.run.experiment import Experiment
+
+        monkeypatch.setenv("NEMORUN_HOME", str(self.tmp_path / "home"))
+        monkeypatch.chdir(self.tmp_path)
+        executor = self.make_executor(env_vars={"WANDB_API_KEY": "s3cr3t-1"})
+        executor.packager = Packager()
+        with Experiment("secrets", executor=executor) as first:
+            script = 'test "$WANDB_API_KEY $HF_TOKEN" = "s3cr3t-1 s3cr3t-2"'
+            first.add(Script(inline=script, env={"HF_TOKEN": "s3cr3t-2"}, entrypoint=self.shell), name="a")
+            first.run(check=True)
+        with Experiment.from_id(first.id).reset() as again:
+            again.run(check=True)
 
     @pytest.mark.parametrize("name", ["1A", "A B", "A=B", "", "A-B", "A\n"])
     def test_names_that_cannot_be_variables_are_refused(self, name: str) -> None:
@@ -321,7 +341,7 @@ class BackendContract:
 
     def test_a_handle_that_is_known_before_is_the_one_submitted(self) -> None:
         plan = self.plan("true")
-        before = self.backend.handle(plan, 1)
+        before = self.backend.expected_handle(plan, 1)
         handle = self.submit(plan)
         assert before in ("", handle)
         assert self.end(handle).state is JobState.SUCCEEDED
