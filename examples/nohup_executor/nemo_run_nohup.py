@@ -30,6 +30,11 @@ class NohupExecutor(Executor):
 
     engine = "nohup"
 
+    def nnodes(self):
+        return 1
+
+    nproc_per_node = nnodes
+
 
 class NohupBackend(Backend):
     """Starts the processes, and looks after them."""

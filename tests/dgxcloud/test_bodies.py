@@ -58,7 +58,9 @@ def test_bodies_are_as_the_models_of_the_service_say(runapy: str, tmp_path: Path
     for options in CASES:
         executor = make_executor(**options)
         executor.check()
-        request = TaskRequest("e_1", "job", str(tmp_path), executor, Command(("python", "x.py", "a b"), {"B": "2"}))
+        request = TaskRequest(
+            "e_1", "job", str(tmp_path), executor, Command(("python", "x.py", "a b"), {**executor.env_vars, "B": "2"})
+        )
         spec = bodies.job_spec(executor, request, "/workspace/nemo_run/e_1/job")
         command, args = bodies.run_command("/workspace/run.sh", 1)
         name = service_name("job", str(tmp_path), 1, bodies.LONGEST_NAME)

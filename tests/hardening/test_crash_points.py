@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import JobState, Plan
 from nemo_run.core.execution.local import supervisor
 from nemo_run.core.execution.local.backend import LocalBackend
@@ -59,7 +60,7 @@ def prepared(number: int) -> run.Experiment:
     exp.add(bash(SAY + "exit 3"), name="bad")
     exp.add(bash(SAY), name="skipped", dependencies=["bad"])
     exp.add(bash("sleep 600"), name="cancelled")
-    exp._prepare()
+    exp._prepare(Backends())
     exp._its_store.request_cancel(exp._prepared.job("cancelled"))
     return exp
 

@@ -52,7 +52,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]
         executor.check()
         directory = tmp_path / "exp" / "job"
         directory.mkdir(parents=True, exist_ok=True)
-        command = Command(("python3", "train.py", "$HOME", "--token=abc"), python=True)
+        command = Command(("python3", "train.py", "$HOME", "--token=abc"), executor.env_vars, python=True)
         return KubeflowBackend(kubeconfig="", context="").render(
             [TaskRequest("exp", "job", str(directory), executor, command)]
         )[0]

@@ -41,7 +41,7 @@ class Jobs:
         given = {"image": IMAGE, "namespace": self.namespace, "packager": Packager(), "grace": 2}
         executor = KubernetesExecutor(**{**given, **options})
         executor.check()
-        env = {"NEMO_RUN_ARTIFACTS": str(folder / "artifacts")}
+        env = {**executor.env_vars, "NEMO_RUN_ARTIFACTS": str(folder / "artifacts")}
         command = Command(("bash", "-c", script, "script", *args), env)
         request = TaskRequest("experiment", name, str(folder), executor, command, cwd=str(self.folder))
         return Plan.from_json(json.loads(json.dumps(self.backend.render([request])[0].to_json())))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import JobNotFoundError
 from nemo_run.run.controller import Controller
@@ -136,7 +137,7 @@ def test_before_anything_was_started(work: Path) -> None:
     """Launched, but whoever launched died before the first job was started."""
     exp = run.Experiment("unstarted")
     exp.add(bash("echo x >> ran"), name="a")
-    exp._prepare()
+    exp._prepare(Backends())
     past = run.Experiment.from_id(exp.id)
     past.cancel("a")
     assert states(past) == {"a": "CANCELLED"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import ExperimentError
 from tests.support import attempts, bash, eventually, states
@@ -114,7 +115,7 @@ def test_a_killed_controller_is_told_and_gone_on_with(signum: signal.Signals, de
 def test_it_does_not_start_where_it_cannot(work: Path) -> None:
     exp = run.Experiment("broken")
     exp.add(bash("echo x >> ran"), name="a")
-    exp._prepare()
+    exp._prepare(Backends())
     (exp.directory / "a" / "state.json").write_text("{")
     with pytest.raises(ExperimentError, match=r"a/state\.json"):
         exp.resume(detach=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.core.execution.backends import Backends
 from nemo_run.errors import DependencyError, ExecutorError
 from nemo_run.run.controller import Controller
 from tests.support import attempts, bash, eventually, states
@@ -347,7 +348,7 @@ def test_a_plan_that_is_damaged_fails_its_job_only(work: Path) -> None:
     exp = run.Experiment("damaged")
     exp.add(bash("echo a >> ran"), name="a")
     exp.add(bash("echo b >> ran"), name="b")
-    exp._prepare()
+    exp._prepare(Backends())
     (exp.directory / "a" / "plan.json").write_text('{"engine":')
     Controller(exp._its_store).run()
     exp._launched = True

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ def request_for(command: Command | None = None, job: str = "train", member: int 
     directory = DIRECTORY.replace("train", job)
     executor.check()
     executor.assign("title_1", str(Path(DIRECTORY).parent), job, job)
-    return TaskRequest(
-        "title_1", job, directory, executor, command or Command(("hostname",)), "/home/me", code_archive=archive
-    )
+    command = command or Command(("hostname",))
+    command = replace(command, env={**executor.env_vars, **command.env})
+    return TaskRequest("title_1", job, directory, executor, command, "/home/me", code_archive=archive)
 
 
 def batch_for(*args: Any, **options: Any) -> script.Batch:

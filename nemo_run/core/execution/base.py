@@ -338,11 +338,11 @@ class Executor(ConfigurableMixin):
 
     def nnodes(self) -> int:
         """Return the number of nodes."""
-        return 1
+        raise NotImplementedError(f"{type(self).__name__} does not say its number of nodes")
 
     def nproc_per_node(self) -> int:
         """Return the number of processes on each node."""
-        return 1
+        raise NotImplementedError(f"{type(self).__name__} does not say its number of processes per node")
 
     def macro_values(self) -> ExecutorMacros | None:
         """Variables in which the engine tells of its nodes; ``None`` where it has none."""
