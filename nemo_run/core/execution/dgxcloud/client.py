@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.files import write_json
-from nemo_run.core.masking import MASK
 from nemo_run.core.rest import Pieces, RestClient
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
