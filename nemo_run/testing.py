@@ -320,6 +320,7 @@ class BackendContract:
 
     def test_recover_finds_what_a_process_that_is_gone_has_submitted(self) -> None:
         plan = self.plan("echo recovered; sleep 60")
+        self.backend.preflight([plan])
         handle = self.submit(plan)
         self.until_logged(handle, b"recovered")
         self.backend.close()
@@ -348,6 +349,7 @@ class BackendContract:
 
     def test_what_is_submitted_goes_on_without_us(self) -> None:
         plan = self.plan("sleep 0.3; echo done; exit 5")
+        self.backend.preflight([plan])
         handle = self.submit(plan)
         self.backend.close()
         self.backend = get_backend(plan.engine, plan.connection)

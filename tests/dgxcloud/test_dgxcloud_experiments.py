@@ -11,7 +11,6 @@ import pytest
 
 from nemo_run.config import Partial, Script
 from nemo_run.core.execution.base import JobState
-from nemo_run.core.execution.dgxcloud import client
 from nemo_run.core.packaging.pattern import PatternPackager
 from nemo_run.errors import ExecutorError, JobFailedError
 from nemo_run.run.experiment import Experiment
@@ -228,14 +227,12 @@ def test_a_later_process_finds_the_secret(
     with Experiment("later", executor=make_executor(mounted=True)) as experiment:
         experiment.add(bash("echo hello"), name="task")
         experiment.run()
-    monkeypatch.setattr(client, "_secrets", {})  # a new process
     again = Experiment.from_id(experiment.id)
     rerun = again.reset()
     with rerun:
         rerun.run()
     assert states(rerun) == {"task": "SUCCEEDED"}
     (nemorun_home / "credentials" / "dgxcloud.json").unlink()
-    monkeypatch.setattr(client, "_secrets", {})
     with pytest.raises(ExecutorError, match="DGXCLOUD_CLIENT_SECRET"), make_without_secret() as nameless:
         nameless.run()
     monkeypatch.setenv("DGXCLOUD_CLIENT_SECRET", server.SECRET)

@@ -104,9 +104,13 @@ class DGXCloudBackend(Backend):
         extras.require(("httpx",), "dgxcloud", "DGXCloudExecutor")
         find_secret(self._base_url, self._client_id, self.client.secret)
         self.client.project()
-        keep_secret(self._base_url, self._client_id, self.client.secret)
+        self.keep_secret()
         for plan in plans:
             self.volume.provide(plan.spec["base"], list(shared_packages(plan).values()))
+
+    def keep_secret(self) -> None:
+        """Keep the secret of the client for processes that have no executor."""
+        keep_secret(self._base_url, self._client_id, self.client.secret)
 
     def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
         """Start attempts, one after the other."""

@@ -127,6 +127,7 @@ class DGXCloudRay:
             attempt = str((workload.get("spec") or {}).get("args", "")).rstrip("'").rpartition(" ")[2]
             if not attempt.isdecimal():
                 raise ExecutorError(f"the workload {found['name']!r} is no Ray cluster of ours; use another name")
+            backend.keep_secret()
             handle = backend.recover(plan, int(attempt))
             return _record(plan, handle) if handle else None
 
