@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from nemo_run.config.script import Script
-from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.base import Executor, backend_class
 from nemo_run.errors import ScriptError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def check_script(script: Script, name: str, executor: Executor, archive: str, *,
     """
     if not script.path or script.m or script.remote:
         return
-    here = executor.backend().shares_files
+    here = backend_class(executor.engine).can.shares_files
     problem = _problem_here(script, archive) if here else _problem_elsewhere(script, archive)
     if not problem:
         return

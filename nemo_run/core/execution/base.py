@@ -176,16 +176,11 @@ class Backend(ABC):
         return dict(plan.spec.get("env", {}))
 
     def relocated(self, plan: Plan, roots: Mapping[str, str]) -> Plan:
-        """Return the plan with folders of code on this machine replaced by others, by their names. Pure.
-
-        For an engine whose tasks do not use code on this machine that is the plan itself.
-        """
+        """Return the plan with folders of code on this machine replaced by others; itself where it uses none. Pure."""
         return plan
 
     def close(self) -> None:  # noqa: B027
         """Close connections and end helper processes; submitted attempts go on."""
-
-    # for its callers
 
     def start(self, plan: Plan, attempt: int = 1) -> str:
         """Start one attempt and return its handle.
