@@ -90,14 +90,14 @@ def test_the_exit_code_of_a_coroutine_is_that_of_the_task(launched: Launched) ->
 def test_where_the_script_is_not_its_lines_are_known_all_the_same(launched: Launched, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    for job in ("fails", "source"):
+    for job in ("fails", "source", "spawn"):
         for name in ("task.json", "main.pkl"):
             (folder / job).mkdir(exist_ok=True)
             (folder / job / name).write_bytes((launched.folder / job / name).read_bytes())
     script = launched.folder.parents[3] / "train.py"
     hidden = script.rename(script.with_suffix(".hidden"))
     try:
-        failed, source = (
+        failed, source, spawn = (
             subprocess.run(
                 [sys.executable, "-m", "nemo_run.core.runners.fdl_runner", str(folder / job / "task.json")],
                 cwd=folder,
@@ -106,12 +106,13 @@ def test_where_the_script_is_not_its_lines_are_known_all_the_same(launched: Laun
                 check=False,
                 timeout=100,
             )
-            for job in ("fails", "source")
+            for job in ("fails", "source", "spawn")
         )
     finally:
         hidden.rename(script)
     assert "    int(text)  # the line that a traceback shows\n" in failed.stderr
     assert json.loads(source.stdout) == PRINTED["source"], source.stderr
+    assert json.loads(spawn.stdout) == PRINTED["spawn"], spawn.stderr
 
 
 _SMALL = """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import io
 import linecache
 import pickle
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -71,6 +74,10 @@ def install(loaded: LoadedScript) -> None:
     sys.modules["__main__"] = loaded.module
     for name, text in loaded.origin.sources.items():
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    file = getattr(loaded.module, "__file__", None)
+    if file and not Path(file).is_file() and loaded.origin.file in loaded.origin.sources:
+        # Processes that multiprocessing starts anew import the script.
+        loaded.module.__file__ = _write_again(file, loaded.origin.sources[loaded.origin.file])
     for name, target in loaded.origin.modules.items():
         try:
             setattr(loaded.module, name, importlib.import_module(target))
@@ -79,13 +86,21 @@ def install(loaded: LoadedScript) -> None:
 
 
 def _describe(module: ModuleType, origin: Origin) -> None:
+    there = [str(Path(path).absolute()) for path in (origin.file, origin.relative) if path and Path(path).is_file()]
     if origin.file:
-        module.__file__ = origin.file
-        if origin.relative and not Path(origin.file).exists() and Path(origin.relative).exists():
-            module.__file__ = str(Path(origin.relative).absolute())
-    if origin.module:
+        module.__file__ = there[0] if there else origin.file
+    if origin.module and there:
         module.__spec__ = ModuleSpec(origin.module, None, origin=origin.file)
     module.__package__ = origin.package or None
+
+
+def _write_again(file: str, text: str) -> str:
+    """Write a script that is not on this machine, for as long as this process lives, and return its path."""
+    folder = tempfile.mkdtemp(prefix="nemo-run-script-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder, Path(file).name)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
 
 
 class _Unpickler(pickle.Unpickler):
