@@ -41,13 +41,54 @@ class Controller:
         self._store = store
         self._observer = observer
         self._to_cancel: set[DrivenTask] = set()  # whose engine was not told yet
+        self._refused: dict[DrivenTask, NemoRunError] = {}
         self._last_look = 0.0
 
-    def run(self, on_driving: Callable[[], None] | None = None) -> dict[str, JobProgress]:
+    def start(self, go_on: Callable[[int], object]) -> list[NemoRunError]:
+        """Submit what can be submitted now, and leave the rest to another controller, unless engines need none.
+
+        Args:
+            go_on: Starts the other controller; it is called with the descriptor of the experiment's lock.
+
+        Returns:
+            Why engines refused tasks that are not tried again.
+
+        Raises:
+            ExperimentBusyError: Another controller drives it.
+        """
+        with self._driving() as (_, lock):
+            self._store.drop_summary()
+            self._obey()
+            self._launch()
+            if not self._is_left():
+                go_on(lock)
+            return [error for task, error in self._refused.items() if task.phase is Phase.DONE]
+
+    def _is_left(self) -> bool:
+        """Note that no controller is needed, and return whether that is so."""
+        ledger = self._ledger
+        if ledger.graph.is_over:
+            ledger.write_summary()
+            return True
+        if all(ledger.graph.has_ended(job.id) or self._is_carried(job) for job in ledger.jobs.values()):
+            self._store.leave_to_engines()
+            return True
+        return False
+
+    def _is_carried(self, job: DrivenJob) -> bool:
+        """Whether a job needs no controller: its engine has it, and nothing is left for us to do when it ends."""
+        alone = all(
+            task.phase is Phase.RUNNING and not task.definition.retries and not task.definition.artifacts
+            for task in job.tasks
+        )
+        return alone and self._engines.carry(job.tasks)
+
+    def run(self, on_driving: Callable[[], None] | None = None, lock: int | None = None) -> dict[str, JobProgress]:
         """Drive the experiment until every job has ended.
 
         Args:
             on_driving: Called once the experiment is ours, and all that is stored of it has been read.
+            lock: Descriptor of the experiment's lock that another controller has passed on.
 
         Returns:
             The progress of every job, by its id.
@@ -55,7 +96,7 @@ class Controller:
         Raises:
             ExperimentBusyError: Another controller drives it.
         """
-        with self._driving() as ledger:
+        with self._driving(lock) as (ledger, _):
             self._store.drop_summary()
             if on_driving:
                 on_driving()
@@ -70,16 +111,15 @@ class Controller:
 
     def finish_cancelled(self) -> None:
         """End the jobs that somebody wants to be cancelled, and nothing else: for when no controller is there."""
-        with self._driving() as ledger:
+        with self._driving() as (ledger, _):
             self._obey()
             while any(job.is_cancelled and not ledger.graph.has_ended(job.id) for job in ledger.jobs.values()):
                 self._look()
-            if ledger.graph.is_over:
-                ledger.write_summary()
+            self._is_left()
 
     @contextlib.contextmanager
-    def _driving(self) -> Iterator[Ledger]:
-        with self._store.driving(), contextlib.ExitStack() as stack:
+    def _driving(self, lock: int | None = None) -> Iterator[tuple[Ledger, int]]:
+        with self._store.driving(lock) as held, contextlib.ExitStack() as stack:
             self._engines = stack.enter_context(contextlib.closing(Engines(self._store)))
             self._collector = stack.enter_context(contextlib.closing(Collector(self._store)))
             self._ledger = Ledger(self._store, self._observer)
@@ -88,7 +128,7 @@ class Controller:
                     self._take_up(task)
             self._ledger.start()
             self._hand_over(self._ledger.schedule.having(Phase.RUNNING))
-            yield self._ledger
+            yield self._ledger, held
 
     # what an earlier controller may have left
 
@@ -179,6 +219,7 @@ class Controller:
         if task.phase is Phase.UNSURE:
             self._ledger.note(task, outages.reason(error))
         else:
+            self._refused[task] = error
             self._ended(task, TaskStatus(JobState.FAILED, reason=f"could not be submitted: {error}", ended=time.time()))
 
     def _handles_before(self, job: DrivenJob) -> list[str]:

@@ -11,8 +11,12 @@ from nemo_run.errors import ExperimentError
 from nemo_run.run.store import ExperimentStore
 
 
-def spawn(store: ExperimentStore) -> int:
-    """Start a controller for an experiment and wait until it drives it; its pid.
+def spawn(store: ExperimentStore, lock: int | None = None) -> int:
+    """Start a controller for an experiment, wait until it drives it, and return its process id.
+
+    Args:
+        store: The experiment.
+        lock: Descriptor of the experiment's lock, where this process holds it: the controller gets it.
 
     Raises:
         ExperimentError: It did not come up; the message has the last lines of its log.
@@ -20,7 +24,8 @@ def spawn(store: ExperimentStore) -> int:
     log = store.path / "controller.log"
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as ready:
-        process = start_detached("nemo_run.run.detached", [str(store.path), str(writer)], log, pass_fds=[writer])
+        passed = [writer] if lock is None else [writer, lock]
+        process = start_detached("nemo_run.run.detached", [str(store.path), *map(str, passed)], log, pass_fds=passed)
         os.close(writer)
         if ready.read(1) == b"1":
             process.returncode = 0  # it is on its own from here: nobody waits for it
@@ -34,13 +39,13 @@ def main() -> None:
     """Drive the experiment in the folder that the first argument names."""
     from nemo_run.run.controller import Controller
 
-    path, fd = Path(sys.argv[1]), int(sys.argv[2])
+    path, (fd, *lock) = Path(sys.argv[1]), map(int, sys.argv[2:])
 
     def say_ready() -> None:
         os.write(fd, b"1")
         os.close(fd)
 
-    Controller(ExperimentStore(path)).run(say_ready)
+    Controller(ExperimentStore(path)).run(say_ready, *lock)
 
 
 if __name__ == "__main__":

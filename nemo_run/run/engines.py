@@ -62,6 +62,12 @@ class Engines:
             queues.add(self._plan(task).backend_key if backend and backend.can.holds_dependencies else None)
         return queues.pop() if len(queues) == 1 else None
 
+    def carry(self, tasks: Sequence[DrivenTask]) -> bool:
+        """Check whether an engine with a queue of its own brings the tasks of one job to their end by itself."""
+        if self.queue(tasks) is None:
+            return False
+        return len(tasks) == 1 or self._backend(tasks[0]).can.runs_groups
+
     def takes_with(self, batch: Sequence[DrivenTask], task: DrivenTask) -> bool:
         """Whether one engine takes a task together with these."""
         backend = self._try_backend(batch[0])

@@ -353,7 +353,8 @@ class Experiment(LaunchedExperiment):
 
         Args:
             sequential: One job at a time, in the order in which they were added.
-            detach: Return as soon as a controller of its own drives the experiment; it lives on without this process.
+            detach: Return when all that can be submitted now is submitted. A controller in the background does the
+                rest; where the engines need none, none stays.
             tail_logs: Show the logs of all jobs as they grow.
             direct: Run everything in this process, one after the other.
             max_parallel: How many tasks may run at once.
@@ -361,6 +362,7 @@ class Experiment(LaunchedExperiment):
 
         Raises:
             JobFailedError: A job did not succeed, and ``check`` is set.
+            ExecutorError: An engine cannot run the jobs, or refused one that was submitted with ``detach``.
             NestedLaunchError: This is a task of the same experiment.
         """
         if self._launched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import time
@@ -13,7 +14,14 @@ from typing import Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.errors import ExperimentBusyError, ExperimentError, JobFailedError, NemoRunError, StoreError
+from nemo_run.errors import (
+    ExecutorError,
+    ExperimentBusyError,
+    ExperimentError,
+    JobFailedError,
+    NemoRunError,
+    StoreError,
+)
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller
 from nemo_run.run.display import ProgressView, print_status, status_document
@@ -147,13 +155,15 @@ class LaunchedExperiment(ConfigurableMixin):
         interval: float = 0.2,
         on_progress: Callable[[dict[str, JobProgress]], None] | None = None,
     ) -> dict[str, JobProgress]:
-        """Wait until jobs have ended, or until nobody is there who could go on with them; their progress.
+        """Wait until jobs have ended, or until no process is there that could go on with them; their progress.
 
         Args:
             jobs: Ids of the jobs; all by default.
             interval: Seconds between two looks.
             on_progress: Called with the progress after every look.
         """
+        if self._its_store.is_left_to_engines():
+            self._spawn()  # its jobs' ends are to be noted, and what they leave is to be collected
         while True:
             driven = self._its_store.is_driven()
             progress = self.progress(jobs)
@@ -210,6 +220,8 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             job_id: Only those of this job.
         """
+        if self._its_store.is_left_to_engines():
+            self._collect()
         return listing(self._its_store, self._prepared, job_id)
 
     def services(self, job_id: str) -> dict[str, tuple[str, int]]:
@@ -288,10 +300,47 @@ class LaunchedExperiment(ConfigurableMixin):
         self._refresh()
 
     def _detach(self) -> None:
+        """Submit what can be submitted now; a controller of its own does the rest, if there is a rest.
+
+        Raises:
+            ExecutorError: An engine refused a task.
+        """
         from nemo_run.run.detached import spawn
 
-        spawn(self._its_store)
+        store = self._its_store
+        refused = Controller(store).start(functools.partial(spawn, store))
         self._detached = True
+        if not self._quiet:
+            self._tell_submitted()
+        if refused:
+            raise ExecutorError(
+                f"experiment {store.id!r}: {len(refused)} of its tasks could not be submitted, beginning with: "
+                f"{refused[0]}; see the others: nemorun experiment status {store.id}"
+            ) from refused[0]
+
+    def _tell_submitted(self) -> None:
+        """Print the engine's id of every task that was submitted."""
+        for job in self._prepared.jobs:
+            tasks = zip(job.tasks, self._its_store.read_progress(job).tasks, strict=True)
+            for task, progress in tasks:
+                if progress.handle:
+                    say(f"submitted {task.name}: {progress.handle}", sys.stderr)
+
+    def _spawn(self) -> None:
+        """Let a controller of its own go on with the experiment, unless there is one."""
+        from nemo_run.run.detached import spawn
+
+        try:
+            spawn(self._its_store)
+        except ExperimentError:
+            if not self._its_store.is_driven():  # by another one that was faster
+                raise
+
+    def _collect(self) -> None:
+        """Note how jobs ended that were left to their engines, and collect what they left, once all have ended."""
+        if all(job.state.is_final for job in self.progress().values()):
+            with contextlib.suppress(ExperimentBusyError):
+                Controller(self._its_store).run()
 
     def _drive(self, tail_logs: bool) -> None:
         """Be the controller, until all jobs have ended or the user has had enough."""

@@ -170,7 +170,7 @@ class LogFollower:
 
     def _open_new(self) -> bool:
         """Open the logs of attempts that are new; whether anything may still write to a log."""
-        driven = self._store.is_driven()
+        driven = self._store.goes_on()
         progress = current_progress(self._store, self._definition, [job.id for job in self._jobs])
         for job in self._jobs:
             for index, task in enumerate(progress[job.id].tasks):

@@ -87,7 +87,7 @@ def with_reasons(
     store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]
 ) -> dict[str, JobProgress]:
     """The progress, with a word on why nothing happens where no controller is there to go on."""
-    if all(job.state.is_final for job in progress.values()) or store.is_driven() or not store.controller():
+    if all(job.state.is_final for job in progress.values()) or store.goes_on() or not store.controller():
         return progress
     hint = f"its controller is gone; go on: nemorun experiment resume {definition.id}"
     for job in definition.jobs:

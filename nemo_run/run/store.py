@@ -170,26 +170,46 @@ class ExperimentStore:
     # who drives it
 
     @contextlib.contextmanager
-    def driving(self) -> Iterator[None]:
-        """Drive the experiment; nobody else does so at the same time.
+    def driving(self, lock: int | None = None) -> Iterator[int]:
+        """Drive the experiment; no other process does so at the same time.
+
+        Args:
+            lock: Descriptor of the lock that another process has passed on.
+
+        Yields:
+            Descriptor of the lock, which can be passed on to another process.
 
         Raises:
-            ExperimentBusyError: Somebody else does.
+            ExperimentBusyError: Another process drives it.
         """
-        fd = open_lock(self.path / "controller.lock")
+        fd = open_lock(self.path / "controller.lock") if lock is None else lock
         try:
-            if not try_lock(fd):
+            if lock is None and not try_lock(fd):
                 who = self.controller()
                 raise ExperimentBusyError(
                     f"experiment {self.id!r} is driven by process {who.get('pid', '?')} on {who.get('host', '?')}; "
                     f"follow it: nemorun experiment attach {self.id}"
                 )
-            write_json(
-                self.path / "controller.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-            )
-            yield
+            self._write_controller()
+            yield fd
         finally:
             os.close(fd)
+
+    def _write_controller(self, **more: Any) -> None:
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        write_json(self.path / "controller.json", who | more)
+
+    def leave_to_engines(self) -> None:
+        """Note that the engines bring every job to its end without a controller."""
+        self._write_controller(left_to_engines=True)
+
+    def is_left_to_engines(self) -> bool:
+        """Whether the engines bring every job to its end without a controller, and none drives the experiment."""
+        return self.controller().get("left_to_engines") is True and not self.is_driven()
+
+    def goes_on(self) -> bool:
+        """Whether the jobs that have not ended go on: by a controller, or by their engines alone."""
+        return self.is_driven() or self.is_left_to_engines()
 
     def is_driven(self) -> bool:
         """Whether a controller drives the experiment now."""

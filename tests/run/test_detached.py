@@ -15,7 +15,7 @@ import pytest
 import nemo_run as run
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.local import supervisor
-from nemo_run.errors import ExperimentError
+from nemo_run.errors import ExecutorError, ExperimentError
 from tests.support import attempts, bash, eventually, states
 
 LAUNCH = """
@@ -120,6 +120,31 @@ def test_it_does_not_start_where_it_cannot(work: Path) -> None:
     with pytest.raises(ExperimentError, match=r"a/state\.json"):
         exp.resume(detach=True)
     assert attempts(work) == []
+
+
+def test_it_returns_when_what_can_start_is_submitted(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with run.Experiment("submitted", executor=run.LocalExecutor()) as exp:
+        first = exp.add(bash("until [ -e go ]; do sleep 0.02; done"), name="first")
+        exp.add(bash("true"), name="after", dependencies=[first])
+        exp.run(detach=True)
+    assert [(job.launched, bool(job.handle)) for job in exp.jobs] == [(True, True), (False, False)]
+    assert exp.jobs[0].handle in capfd.readouterr().err
+    assert exp._its_store.is_driven()
+    assert controller(exp) != os.getpid()
+    (work / "go").touch()
+    assert all(job.state is run.JobState.SUCCEEDED for job in exp.wait().values())
+
+
+def test_what_is_refused_is_told_where_it_is_launched(work: Path) -> None:
+    exp = run.Experiment("refused")
+    exp.add(bash("echo a >> ran"), name="a")
+    exp.add(bash("echo b >> ran"), name="b")
+    exp._prepare()
+    (exp.directory / "a" / "plan.json").write_text("{")
+    with pytest.raises(ExecutorError, match=r"1 of its tasks.*a/plan\.json"):
+        exp.resume(detach=True)
+    exp.wait()
+    assert states(exp) == {"a": "FAILED", "b": "SUCCEEDED"}
 
 
 def test_it_outlives_the_task_that_launched_it(work: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import shutil
 import signal
@@ -22,6 +21,7 @@ from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
+from nemo_run.errors import ExecutorError
 from tests.services.slurm import USER, SlurmCluster
 from tests.services.sshd import Sshd
 from tests.slurm import training
@@ -221,21 +221,64 @@ def test_a_chain_is_left_to_slurm(executor: SlurmExecutor, cluster: SlurmCluster
         before = [experiment.add(script(text, env={"GO": go}), name=f"link{i}", dependencies=before)]
     with experiment:
         experiment.run(detach=True)
-        waiting = eventually(
-            lambda: cluster.ask("squeue", "-h", "-t", "PD", "-O", "Dependency:|").count("afterok:") == 4
-        )
-        assert waiting
-        os.kill(experiment._its_store.controller()["pid"], signal.SIGKILL)  # Slurm goes on without us
+        assert cluster.ask("squeue", "-h", "-t", "PD", "-O", "Dependency:|").count("afterok:") == 4
+        assert not experiment._its_store.is_driven(), "Slurm goes on without us"
+        assert all(job.launched and job.handle for job in experiment.jobs)
+        document = run.Experiment.from_id(experiment.id).status(return_dict=True)
+        assert document is not None
+        assert not any("resume" in entry["reason"] for entry in document.values())
         Path(go).touch()
     eventually(lambda: not cluster.ask("squeue", "-h", "-u", USER, "-t", "PD,R,CG").strip())
     past = run.Experiment.from_id(experiment.id)
-    past.resume()
+    assert past.progress()["link0"].state is run.JobState.SUCCEEDED, "status asks Slurm"
+    assert past._its_store.read_summary() is None
+    past.wait()
+    assert past._its_store.read_summary()
     states = {name: result.state.name for name, result in past.results().items()}
     assert states == {
         "link0": "SUCCEEDED", "link1": "SUCCEEDED", "link2": "FAILED", "link3": "CANCELLED", "link4": "CANCELLED",
     }  # fmt: skip
     assert past.results()["link2"].exit_code == 4
     assert "depends on" in past.results()["link4"].reason
+
+
+def test_detached_launches_are_refused_here(executor: SlurmExecutor) -> None:
+    wrong = executor.clone()
+    wrong.partition = "nowhere"
+    experiment = run.Experiment("refused", executor=executor, clean_mode=True)
+    experiment.add(script("true"), name="good")
+    bad = experiment.add(script("true"), executor=wrong, name="bad")
+    experiment.add(script("true"), name="after", dependencies=[bad])
+    with experiment, pytest.raises(ExecutorError, match=r"bad.*nowhere"):
+        experiment.run(detach=True)
+    assert not experiment._its_store.is_driven()
+    experiment.wait()
+    states = {name: result.state.name for name, result in experiment.results().items()}
+    assert states == {"good": "SUCCEEDED", "bad": "FAILED", "after": "CANCELLED"}
+
+
+def test_what_only_we_can_do_keeps_a_controller(executor: SlurmExecutor) -> None:
+    experiment = run.Experiment("ours", executor=executor, clean_mode=True)
+    first = experiment.add(script("echo x > kept.txt"), name="first", artifacts=["*.txt"])
+    experiment.add(script("true"), executor=run.LocalExecutor(), name="here", dependencies=[first])
+    with experiment:
+        experiment.run(detach=True)
+    assert experiment._its_store.is_driven()
+    experiment.wait()
+    assert all(result.ok for result in experiment.results().values())
+    assert [one.path for one in experiment.artifacts()] == ["kept.txt"]
+
+
+def test_one_job_of_several_that_are_left_to_slurm_is_cancelled(executor: SlurmExecutor) -> None:
+    experiment = run.Experiment("some", executor=executor, clean_mode=True)
+    experiment.add(script("sleep 300"), name="a")
+    experiment.add(script("sleep 300"), name="b")
+    with experiment:
+        experiment.run(detach=True)
+    experiment.cancel("a")
+    assert experiment._its_store.is_left_to_engines()
+    assert {name: job.state.is_final for name, job in experiment.progress().items()} == {"a": True, "b": False}
+    experiment.cancel_jobs()
 
 
 def test_retries_go_back_into_the_queue(executor: SlurmExecutor, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -280,7 +323,8 @@ def test_a_node_that_dies(executor: SlurmExecutor, cluster: SlurmCluster) -> Non
 def test_a_controller_that_does_not_answer(executor: SlurmExecutor, cluster: SlurmCluster) -> None:
     go = Path(executor.tunnel.job_dir).parent / "go"
     experiment = run.Experiment("frozen", executor=executor, clean_mode=True)
-    experiment.add(script('until [ -e "$GO" ]; do sleep 0.1; done', env={"GO": str(go)}), name="a")
+    text = 'until [ -e "$GO" ]; do sleep 0.1; done'
+    experiment.add(script(text, env={"GO": str(go)}), name="a", artifacts=["*.nothing"])  # so that a controller stays
     with experiment:
         experiment.run(detach=True)
         eventually(lambda: experiment.progress()["a"].state is run.JobState.RUNNING)
