@@ -38,7 +38,7 @@ class Artifact:
 
 
 def folder_of(store: ExperimentStore, task: TaskDefinition) -> Path:
-    """The folder in which a task's artifacts are kept."""
+    """Return the folder in which a task's artifacts are kept."""
     return store.path / task.directory / "artifacts"
 
 
@@ -64,7 +64,7 @@ def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path]
 
 
 def listing(store: ExperimentStore, definition: Definition, job_id: str | None = None) -> list[Artifact]:
-    """The artifacts of an experiment, or of one job of it: from the manifests, or as they are while a task runs."""
+    """Return the artifacts of an experiment, or of one job: from the manifests, or as they are while a task runs."""
     jobs = definition.jobs if job_id is None else [definition.job(job_id)]
     found: list[Artifact] = []
     for task in (task for job in jobs for task in job.tasks):

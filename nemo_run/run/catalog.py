@@ -19,12 +19,12 @@ _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(
 
 
 def experiments_root(base: str | None = None) -> Path:
-    """Folder of all experiments, under ``base`` or the NeMo-Run home."""
+    """Return the folder of all experiments, under ``base`` or the NeMo-Run home."""
     return Path(base or get_nemorun_home(), "experiments").absolute()
 
 
 def check_title(title: str) -> str:
-    """The title, if it can be one.
+    """Return the title, if it is acceptable.
 
     Raises:
         InvalidNameError: It is empty or has control characters.
@@ -37,7 +37,7 @@ def check_title(title: str) -> str:
 
 
 def create(title: str, base: str | None = None, experiment_id: str | None = None) -> ExperimentStore:
-    """A new, empty experiment with an id of its own, whoever else creates one at the same time.
+    """Create an empty experiment with an id that no other process gets at the same time.
 
     Raises:
         InvalidNameError: The title or the id is not acceptable.
@@ -62,7 +62,7 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
 
 
 def planned(title: str, base: str | None = None, experiment_id: str | None = None) -> Path:
-    """The folder that an experiment will have; nothing is created.
+    """Return the folder that an experiment will have; nothing is created.
 
     An id that is made here ends in the microseconds, so that no other experiment gets the same one in the meantime.
 
@@ -77,7 +77,7 @@ def planned(title: str, base: str | None = None, experiment_id: str | None = Non
 
 
 def base_of(store: ExperimentStore) -> Path:
-    """The folder in place of the NeMo-Run home, or that home itself, in which an experiment is stored."""
+    """Return the folder in place of the NeMo-Run home, or that home itself, in which an experiment is stored."""
     return store.path.parents[2]
 
 
@@ -96,7 +96,7 @@ def _check_id(text: str) -> str:
 
 
 def _keep_out_of_git(root: Path) -> None:
-    """Experiments in a checkout are no part of its code, and are not packaged with it."""
+    """Keep experiments in a checkout out of its code and its packages."""
     if not (root / ".gitignore").exists():
         write_text(root / ".gitignore", "*\n")
 
@@ -106,7 +106,7 @@ def _is_id(text: object) -> bool:
 
 
 def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
-    """The experiment with this id.
+    """Return the experiment with this id.
 
     Raises:
         InvalidNameError: This cannot be an id.
@@ -128,7 +128,7 @@ def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
 
 
 def latest(title: str, base: str | None = None) -> ExperimentStore:
-    """The newest experiment with this title.
+    """Return the newest experiment with this title.
 
     Raises:
         ExperimentNotFoundError: There is none.
@@ -143,12 +143,12 @@ def latest(title: str, base: str | None = None) -> ExperimentStore:
 
 
 def ids(title: str = "", base: str | None = None) -> list[str]:
-    """Ids of all experiments that were launched, of one title or of all, the oldest first."""
+    """Return the ids of all experiments that were launched, of one title or of all, the oldest first."""
     return [found.name for found in _launched(title, base)]
 
 
 def launched(title: str = "", base: str | None = None) -> list[ExperimentStore]:
-    """All experiments that were launched, of one title or of all, the oldest first."""
+    """Return all experiments that were launched, of one title or of all, the oldest first."""
     return [ExperimentStore(Path(found.path)) for found in _launched(title, base)]
 
 
@@ -167,7 +167,7 @@ class _Found(NamedTuple):
 
 
 def _launched(title: str, base: str | None) -> list[_Found]:
-    """Ids and folders, the oldest first."""
+    """Return the ids and folders, the oldest first."""
     root = experiments_root(base)
     try:
         parents = [str(root / folder_name(title))] if title else [e.path for e in os.scandir(root) if e.is_dir()]
@@ -177,7 +177,7 @@ def _launched(title: str, base: str | None) -> list[_Found]:
 
 
 def _launched_in(folder: str) -> Iterator[_Found]:
-    """Experiments in the folder of a title. One that is only being prepared has no definition yet."""
+    """Yield experiments in the folder of a title. One that is only being prepared has no definition yet."""
     try:
         entries = os.scandir(folder)
     except FileNotFoundError:

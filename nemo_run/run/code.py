@@ -28,7 +28,7 @@ class Packages:
         self._archives: dict[str, str] = {}
 
     def archive(self, executor: Executor) -> str:
-        """Path of the archive that the executor's packager makes; empty where it ships no code.
+        """Return the path of the archive that the executor's packager makes; empty where it ships no code.
 
         Raises:
             PackagingError: The code cannot be packaged.
@@ -46,7 +46,7 @@ class Packages:
 
 
 def own_paths() -> list[str]:
-    """Folders from which this process imports beyond those of its installation, e.g. that of the launching script."""
+    """Return the folders beyond those of its installation from which this process imports."""
     installed = _installation()
     paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100  # without the ".." of `python ../launch.py`
     return [path for path in dict.fromkeys(paths) if path not in installed and Path(path).is_dir()]
@@ -54,13 +54,13 @@ def own_paths() -> list[str]:
 
 @functools.cache
 def _installation() -> frozenset[str]:
-    """Folders from which any program of this interpreter imports."""
+    """Return the folders from which any program of this interpreter imports."""
     folders = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     return frozenset({*folders, *(f"{folder}/lib-dynload" for folder in folders)})
 
 
 def installed_packages() -> dict[str, str]:
-    """Name and version of every installed distribution, as far as the names of its metadata folders tell."""
+    """Return the name and version of every installed distribution, as far as the names of its metadata folders tell."""
     found: dict[str, str] = {}
     for path in filter(os.path.isdir, sys.path):
         for name in os.listdir(path):  # noqa: PTH208  # thousands of names, in every launch
@@ -110,13 +110,13 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
 
 
 def _loaded_files() -> list[str]:
-    """The Python files that are loaded."""
+    """Return the Python files that are loaded."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     return [os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")]  # noqa: PTH100
 
 
 def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> Iterator[Path]:
-    """The Python files beside the launching script, in the packages that were imported from there, and scripts."""
+    """Yield the Python files beside the launching script, in packages imported from there, and scripts."""
     packages, top_level = set(), False
     for file in loaded:
         if not file.startswith(f"{root}/"):

@@ -15,14 +15,14 @@ _CODE = ("kind", "commit", "branch", "remote", "patch_sha256", "omitted")
 
 
 def compare(new: ExperimentStore, old: ExperimentStore) -> ConfigDiff:
-    """The differences that lead from ``old`` to ``new``."""
+    """Return the differences that lead from ``old`` to ``new``."""
     from nemo_run.config.diff import diff
 
     return diff(_description(new), _description(old))
 
 
 def _description(store: ExperimentStore) -> dict[str, Any]:
-    """An experiment as one plain document."""
+    """Return an experiment as one plain document."""
     definition, provenance = store.read_definition(), store.read_provenance()
     jobs = {}
     for job in definition.jobs:
@@ -37,7 +37,7 @@ def _description(store: ExperimentStore) -> dict[str, Any]:
 
 def _task(store: ExperimentStore, task: TaskDefinition) -> dict[str, Any]:
     document = store.read_task(task)
-    # Where the experiment put the executor is no difference that anybody made.
+    # Where the experiment put the executor is no difference that a user made.
     own = ("experiment_id", "job_dir", "experiment_dir")
     executor = {name: value for name, value in document["executor"].items() if name not in own}
     if isinstance(executor.get("tunnel"), dict):

@@ -76,7 +76,7 @@ class Controller:
         return False
 
     def _is_carried(self, job: DrivenJob) -> bool:
-        """Whether a job needs no controller: its engine has it, and nothing is left for us to do when it ends."""
+        """Check whether a job needs no controller: its engine has it, and nothing is left for us to do when it ends."""
         alone = all(
             task.phase is Phase.RUNNING and not task.definition.retries and not task.definition.artifacts
             for task in job.tasks
@@ -110,7 +110,7 @@ class Controller:
             return ledger.progress
 
     def finish_cancelled(self) -> None:
-        """End the jobs that somebody wants to be cancelled, and nothing else: for when no controller is there."""
+        """End the jobs that are to be cancelled, and do nothing else: for an experiment without a controller."""
         with self._driving() as (ledger, _):
             self._obey()
             while any(job.is_cancelled and not ledger.graph.has_ended(job.id) for job in ledger.jobs.values()):
@@ -185,7 +185,7 @@ class Controller:
             self._move(task, Phase.READY)
 
     def _next_batch(self, held_back: list[DrivenTask]) -> list[DrivenTask]:
-        """What starts now: many tasks where their engine takes many at once, else one."""
+        """Return what starts now: many tasks where their engine takes many at once, else one."""
         batch: list[DrivenTask] = []
         while task := self._ledger.schedule.pop():
             if reason := self._engines.outage(task):

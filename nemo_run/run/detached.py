@@ -28,7 +28,7 @@ def spawn(store: ExperimentStore, lock: int | None = None) -> int:
         process = start_detached("nemo_run.run.detached", [str(store.path), *map(str, passed)], log, pass_fds=passed)
         os.close(writer)
         if ready.read(1) == b"1":
-            process.returncode = 0  # it is on its own from here: nobody waits for it
+            process.returncode = 0  # it is on its own from here, and is not waited for
             return process.pid
     process.wait()
     lines = log.read_text(errors="replace").splitlines()[-5:]

@@ -31,7 +31,7 @@ from nemo_run.run.store import ExperimentStore
 
 
 def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
-    """Run a task here; its exit code, and what went wrong in words.
+    """Run a task in this process; return its exit code, and the reason of a failure.
 
     A function is called in this process; a script is a child of it.
     """

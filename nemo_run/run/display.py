@@ -31,7 +31,7 @@ _COLUMNS = ("#", "job", "state", "try", "elapsed", "exit", "executor", "reason")
 def status_document(
     store: ExperimentStore, definition: Definition, progress: Mapping[str, JobProgress]
 ) -> dict[str, dict[str, Any]]:
-    """Status of every job, by its id, for programs."""
+    """Return the status of every job, by its id, for programs."""
     result = {}
     for job in definition.jobs:
         state = progress[job.id]

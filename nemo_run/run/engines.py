@@ -38,7 +38,7 @@ class Engines:
         return self._backends.of(self._plan(task))
 
     def _try_backend(self, task: DrivenTask) -> Backend | None:
-        """The backend of a task; ``None`` where its plan is damaged, or names no engine: submitting it tells so."""
+        """Return the backend of a task; ``None`` where its plan is damaged or names no engine: submitting tells so."""
         try:
             return self._backend(task)
         except NemoRunError:

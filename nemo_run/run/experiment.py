@@ -100,7 +100,7 @@ class Experiment(LaunchedExperiment):
         self._detached = False
 
     def to_config(self) -> Config[Any]:
-        """A configuration that builds an experiment of the same title and executor, without jobs."""
+        """Return a configuration that builds an experiment of the same title and executor, without jobs."""
         from nemo_run.config import Config
 
         return Config(Experiment, title=self._title, executor=self.executor.to_config())
@@ -109,12 +109,12 @@ class Experiment(LaunchedExperiment):
 
     @classmethod
     def catalog(cls, title: str = "") -> list[str]:
-        """Ids of the experiments with a title, or of all; the oldest first."""
+        """Return the ids of the experiments with a title, or of all; the oldest first."""
         return catalog.ids(title)
 
     @classmethod
     def from_id(cls, id: str) -> Experiment:
-        """A past experiment, to look at. None of its code is imported.
+        """Return a past experiment. None of its code is imported.
 
         Raises:
             ExperimentNotFoundError: There is none with this id.
@@ -124,7 +124,7 @@ class Experiment(LaunchedExperiment):
 
     @classmethod
     def from_title(cls, title: str) -> Experiment:
-        """The newest experiment with a title, to look at.
+        """Return the newest experiment with a title.
 
         Raises:
             ExperimentNotFoundError: There is none with this title.
@@ -433,9 +433,9 @@ class Experiment(LaunchedExperiment):
         return self
 
     def rerun(self, detach: bool = False, tail_logs: bool = False) -> Experiment:
-        """Run the experiment again, with the configuration and the code of its day, under a new id.
+        """Run the experiment again under a new id, with the configuration and the code that it had.
 
-        Code is brought back from where it was recorded: a package, a commit with the changes since, or the files.
+        Code is restored from where it was recorded: a package, a commit with the changes since, or the files.
 
         Args:
             detach: Return as soon as a controller of its own drives it.
@@ -445,7 +445,7 @@ class Experiment(LaunchedExperiment):
             The new experiment.
 
         Raises:
-            PackagingError: The code of that day cannot be had any more.
+            PackagingError: The recorded code is no longer there.
         """
         from nemo_run.run.rerun import copy_for_rerun
 

@@ -52,7 +52,7 @@ class Graph:
         return len(self._ended) == len(self._jobs)
 
     def has_ended(self, job: str) -> bool:
-        """Whether the end of a job was reported."""
+        """Check whether the end of a job was reported."""
         return job in self._ended
 
     def roots(self) -> list[str]:

@@ -50,7 +50,7 @@ def prune(older_than: float, title: str = "", base: str | None = None) -> tuple[
 
 
 def launched_before(limit: float, title: str = "", base: str | None = None) -> tuple[list[str], dict[str, str]]:
-    """Ids of the experiments that were launched before a time, and why of others this is not known."""
+    """Return the ids of the experiments that were launched before a time, and why of others this is not known."""
     found: list[str] = []
     unreadable: dict[str, str] = {}
     for experiment_id in catalog.ids(title, base):

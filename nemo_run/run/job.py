@@ -27,7 +27,7 @@ class JobResult:
         job_id: The job.
         state: Its state.
         exit_code: Exit code, once there is one.
-        reason: Why, in words; may be empty.
+        reason: Why; may be empty.
         log_tail: The last lines of its log, where it failed.
     """
 
@@ -96,7 +96,7 @@ class _Common(ConfigurableMixin):
         raise NotImplementedError
 
     def status(self, runner: Any = None) -> JobState:
-        """State of the job now. ``runner`` is accepted for compatibility and not used."""
+        """Return the state of the job now. ``runner`` is accepted for compatibility and not used."""
         return self.experiment.progress([self.id])[self.id].state
 
     def logs(self, runner: Any = None, regex: str | None = None) -> None:

@@ -79,7 +79,7 @@ class LaunchedExperiment(ConfigurableMixin):
     # --- watching ----------------------------------------------------------------------------------------------
 
     def progress(self, jobs: Sequence[str] | None = None) -> dict[str, JobProgress]:
-        """The truth about jobs now, by their ids: what is stored, and what the engines say."""
+        """Return how far jobs are now, by their ids: what is stored, and what the engines say."""
         return current_progress(self._its_store, self._prepared, jobs)
 
     def _refresh(self) -> dict[str, JobProgress]:
@@ -104,7 +104,7 @@ class LaunchedExperiment(ConfigurableMixin):
         return with_reasons(self._its_store, self._prepared, self._refresh())
 
     def results(self) -> dict[str, JobResult]:
-        """How every job ended, or how far it is, by the ids of the jobs."""
+        """Return how every job ended, or how far it is, by the ids of the jobs."""
         progress = self._refresh()
         return {job.id: self._result(job, progress[job.id]) for job in self._prepared.jobs}
 
@@ -175,7 +175,7 @@ class LaunchedExperiment(ConfigurableMixin):
             time.sleep(interval)
 
     def _are_settled(self, jobs: Iterable[str]) -> bool:
-        """Whether the controller, too, is done with jobs that have ended: it may try again, or collect artifacts."""
+        """Check whether the controller is done with jobs that have ended: it may try again, or collect artifacts."""
         try:
             stored = [self._its_store.read_progress(self._prepared.job(job)) for job in jobs]
         except StoreError:  # a damaged file is not waited for
@@ -215,7 +215,7 @@ class LaunchedExperiment(ConfigurableMixin):
         self._refresh()
 
     def artifacts(self, job_id: str | None = None) -> list[Artifact]:
-        """The files that tasks left, with size and SHA-256.
+        """Return the files that tasks left, with size and SHA-256.
 
         Args:
             job_id: Only those of this job.
@@ -225,7 +225,7 @@ class LaunchedExperiment(ConfigurableMixin):
         return listing(self._its_store, self._prepared, job_id)
 
     def services(self, job_id: str) -> dict[str, tuple[str, int]]:
-        """Host and port of every service that the tasks of a job have announced, by name.
+        """Return the host and port of every service that the tasks of a job have announced, by name.
 
         A task announces one by a file with ``host:port``: ``echo "$(hostname):8888" > "$NEMO_RUN_SERVICES/notebook"``.
 
@@ -343,7 +343,7 @@ class LaunchedExperiment(ConfigurableMixin):
                 Controller(self._its_store).run()
 
     def _drive(self, tail_logs: bool) -> None:
-        """Be the controller, until all jobs have ended or the user has had enough."""
+        """Drive the experiment until all jobs have ended or the user interrupts."""
         store, definition = self._its_store, self._prepared
         tailed = tuple(job.id for job in definition.jobs if tail_logs or job.tail_logs)
         with ProgressView(definition, live=not tailed) as view:
@@ -357,7 +357,7 @@ class LaunchedExperiment(ConfigurableMixin):
                     raise
 
     def _interrupted(self, observer: Callable[[JobDefinition, JobProgress], None] | None) -> None:
-        """Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
+        """Handle Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
         store, definition = self._its_store, self._prepared
         note = f"their logs: nemorun experiment logs {store.id}"
         asks = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
@@ -380,7 +380,7 @@ class LaunchedExperiment(ConfigurableMixin):
         def show() -> None:
             try:
                 follower.show(stop)
-            except BrokenPipeError:  # nobody reads them any more
+            except BrokenPipeError:  # their reader is gone
                 pass
             except NemoRunError as e:
                 say(str(e), sys.stderr)
@@ -397,4 +397,4 @@ class LaunchedExperiment(ConfigurableMixin):
 def _agrees(question: str) -> bool:
     print(f"\n{question}", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
-    return bool(answer) and not answer.strip().lower().startswith("n")  # the terminal is gone: nobody agreed
+    return bool(answer) and not answer.strip().lower().startswith("n")  # the terminal is gone: that is no agreement

@@ -111,7 +111,7 @@ class Ledger:
         self._store.write_progress(task.job.definition, task.job.progress)
 
     def end(self, task: DrivenTask, status: TaskStatus) -> None:
-        """Take in the end of an attempt; try the task again where it failed, has retries, and nobody cancels it."""
+        """Take in the end of an attempt; try the task again where it failed, has retries, and is not to be cancelled."""
         task.end(status, time.time())
         job = task.job
         if task.can_be_tried_again and not (job.is_cancelled or self._store.cancel_requested(job.definition)):
@@ -132,7 +132,7 @@ class Ledger:
         self.changed(job)
 
     def cancel_requests(self) -> list[DrivenJob]:
-        """Return the jobs that somebody wants to be cancelled and that are not yet."""
+        """Return the jobs that are to be cancelled and are not yet."""
         if not self._store.any_cancel_requested():
             return []
         open_jobs = [job for job in self.jobs.values() if not (job.is_cancelled or self.graph.has_ended(job.id))]

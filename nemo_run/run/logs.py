@@ -38,7 +38,7 @@ class LineFilter:
         self._wanted = True  # what that line is
 
     def feed(self, data: bytes) -> bytes:
-        """Whole lines that are ready to be shown; a progress bar's carriage return ends a line, too."""
+        """Return whole lines that are ready to be shown; a progress bar's carriage return ends a line, too."""
         data = self._rest + data
         end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1  # the last byte may be half of \r\n
         if not end and len(data) > _LONGEST_LINE:
@@ -47,7 +47,7 @@ class LineFilter:
         return self._shown(data[:end])
 
     def flush(self) -> bytes:
-        """The last line, if it has no end."""
+        """Return the last line, if it has no end."""
         rest, self._rest = self._rest, b""
         return self._shown(rest + b"\n") if rest or self._inside else b""
 
@@ -146,7 +146,7 @@ class LogFollower:
         """Show the logs; when following, until the jobs or, where it is given, ``stop`` says that it is the end.
 
         Args:
-            stop: Set by whoever knows better than we when all jobs have ended.
+            stop: Set by the caller when all jobs have ended.
         """
         looked = 0.0
         active = True
@@ -181,7 +181,7 @@ class LogFollower:
         return any(goes_on(task, driven=driven) for job in self._jobs for task in progress[job.id].tasks)
 
     def _open(self, job: JobDefinition, index: int, handle: str, task: TaskProgress) -> _Stream | None:
-        """The log of an attempt; ``None`` where it has no log of the wanted rank yet."""
+        """Return the log of an attempt; ``None`` where it has no log of the wanted rank yet."""
         request = self._request
         label = f"{job.tasks[index].name}/{request.rank or 0} "
         try:
@@ -214,7 +214,7 @@ class _Note:
 def last_lines(
     store: ExperimentStore, job: JobDefinition, progress: Sequence[TaskProgress], count: int = 10
 ) -> list[str]:
-    """The last lines of the log of the task that decided how a job ended."""
+    """Return the last lines of the log of the task that decided how a job ended."""
     failed = [i for i, task in enumerate(progress) if task.state.name == "FAILED"] or [0]
     index = failed[0]
     if not progress[index].handle:

@@ -19,27 +19,27 @@ class Outages:
         self._reasons: dict[int, str] = {}  # by backend
 
     def lasts(self, backend: Backend) -> bool:
-        """Whether it is too early to ask this engine again."""
+        """Check whether it is too early to ask this engine again."""
         return time.monotonic() < self._delays.get(id(backend), (0.0, 0.0))[1]
 
     def reason(self, backend: Backend) -> str:
-        """Why nothing is known of its jobs, or none is started."""
+        """Return why nothing is known of its jobs, or none is started."""
         return self._reasons.get(id(backend), "")
 
     def began(self, backend: Backend, error: Exception) -> None:
-        """The engine did not answer."""
+        """Note that the engine did not answer."""
         self._reasons[id(backend)] = reason(error)
         before = self._delays.get(id(backend), (0.0, 0.0))[0]
         delay = min(max(before * 2, _SHORTEST), _LONGEST)
         self._delays[id(backend)] = (delay, time.monotonic() + delay)
 
     def ended(self, backend: Backend) -> None:
-        """The engine answered."""
+        """Note that the engine answered."""
         self._delays.pop(id(backend), None)
         self._reasons.pop(id(backend), None)
 
 
 def reason(error: Exception) -> str:
-    """Why nothing is known of a job now."""
+    """Return why nothing is known of a job now."""
     what = "unreachable" if isinstance(error, ConnectionError) else "refuses"
     return f"engine {what}: {error}"

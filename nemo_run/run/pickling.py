@@ -182,7 +182,7 @@ def _special_function(obj: Any) -> Any:
 
 
 def _names_in_annotations(obj: Any) -> Iterator[str]:
-    """Words of annotations that are text: names that are looked up in the script when somebody reads them."""
+    """Yield the words of annotations that are text: names that are looked up in the script when they are read."""
     with contextlib.suppress(TypeError):  # neither a function nor a class
         for annotation in inspect.get_annotations(obj).values():
             if isinstance(annotation, str):

@@ -48,7 +48,7 @@ class StoredTask:
 
 
 def encode(value: Any) -> StoredTask:
-    """A task, or anything with configurations in it, as it is stored.
+    """Return a task, or anything with configurations in it, as it is stored.
 
     Functions and classes of the launching script itself (``__main__``) are stored by value: in the task's process
     another program is ``__main__``, and the script is never run again there.
@@ -171,7 +171,7 @@ def _environment(title: str) -> dict[str, str]:
 
 
 def ancestors() -> list[str]:
-    """Titles of the experiments that this process is a task of."""
+    """Return the titles of the experiments that this process is a task of."""
     return list(json.loads(os.environ.get(_ANCESTORS, "[]")))
 
 
@@ -221,7 +221,7 @@ def task_environment(folder: Path, name: str, executor: Executor) -> dict[str, s
 
 
 def _shown(task: Any) -> Any:
-    """The task as it may be shown; secrets of a script stand in the engine's own file only."""
+    """Return the task as it may be shown; secrets of a script stand in the engine's own file only."""
     if not isinstance(task, Script):
         return task
     config = task.to_config()
@@ -230,7 +230,7 @@ def _shown(task: Any) -> Any:
 
 
 def _without_secrets(executor: Executor) -> Any:
-    """The executor's configuration; secrets stand in the engine's own file only."""
+    """Return the executor's configuration; secrets stand in the engine's own file only."""
     config = executor.to_config()
     config.env_vars = masked(executor.env_vars)
     for name, value in vars(executor).items():
@@ -257,7 +257,7 @@ def write_inline(script: Script, name: str, folder: Path) -> str:
 
 
 def own_interpreter(program: str) -> str:
-    """The program; for a bare ``python`` the interpreter that launches, not the first on the PATH."""
+    """Return the program; for a bare ``python`` the interpreter that launches, not the first on the PATH."""
     return sys.executable if program in _PYTHONS else program
 
 
@@ -268,7 +268,7 @@ def _import_paths(executor: Executor, packaged: bool) -> list[str]:
 
 
 def _paths_inside() -> list[str]:
-    """Where this process imports from inside the repository it works in, relative to the root of that."""
+    """Return where this process imports from inside the repository it works in, relative to the root of that."""
     from nemo_run.core.packaging.repository import top_of
 
     root = top_of(Path.cwd()) or Path.cwd()

@@ -1,4 +1,4 @@
-"""How far an experiment has come, as anybody sees it who looks: what is stored, and what the engines say."""
+"""How far an experiment is: what is stored, and what the engines say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def current_progress(
     store: ExperimentStore, definition: Definition, only: Iterable[str] | None = None
 ) -> dict[str, JobProgress]:
-    """The truth about jobs now: what is stored, and what the engines say of what had not ended then.
+    """Return how far jobs are now: what is stored, and what the engines say of what had not ended then.
 
     Reads only; may be called while a controller drives the experiment, and when none does.
 
@@ -69,7 +69,7 @@ def _ask(backend: Backend, tasks: list[TaskProgress]) -> None:
 
 
 def _stored_progress(store: ExperimentStore, job: JobDefinition) -> JobProgress:
-    """What is stored of a job; a damaged file hides that job only."""
+    """Return what is stored of a job; a damaged file hides that job only."""
     try:
         return store.read_progress(job)
     except StoreError as e:
@@ -77,7 +77,7 @@ def _stored_progress(store: ExperimentStore, job: JobDefinition) -> JobProgress:
 
 
 def goes_on(task: TaskProgress, *, driven: bool) -> bool:
-    """Whether a task may still get on: because it runs, or because a controller drives its experiment."""
+    """Check whether a task may still get on: because it runs, or because a controller drives its experiment."""
     if task.state.is_final:
         return False
     return driven or (task.state in (JobState.PENDING, JobState.RUNNING) and task.retry_at is None)
@@ -86,7 +86,7 @@ def goes_on(task: TaskProgress, *, driven: bool) -> bool:
 def with_reasons(
     store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]
 ) -> dict[str, JobProgress]:
-    """The progress, with a word on why nothing happens where no controller is there to go on."""
+    """Return the progress, with the reason why nothing happens where no controller goes on."""
     if all(job.state.is_final for job in progress.values()) or store.goes_on() or not store.controller():
         return progress
     hint = f"its controller is gone; go on: nemorun experiment resume {definition.id}"

@@ -15,7 +15,7 @@ from nemo_run.run.code import installed_packages
 
 
 def collect() -> dict[str, Any]:
-    """Who launches, where, and with what."""
+    """Return who launches, where, and with what."""
     packages = installed_packages()
     return {
         "user": _user(),

@@ -53,7 +53,7 @@ class JobDefinition:
     waits_for: str = "success"
 
     def may_start(self, dependency: JobState) -> bool | None:
-        """Whether the state of a dependency lets this job start; ``None`` where that is not decided yet."""
+        """Check whether the state of a dependency lets this job start; ``None`` where that is not decided yet."""
         if self.waits_for == "start" and dependency is JobState.RUNNING:
             return True
         if not dependency.is_final:
@@ -74,7 +74,7 @@ class Definition:
     format: int = FORMAT
 
     def job(self, job_id: str) -> JobDefinition:
-        """The job with this id."""
+        """Return the job with this id."""
         for job in self.jobs:
             if job.id == job_id:
                 return job
@@ -158,23 +158,23 @@ class JobProgress:
         return None if None in ends else max(end for end in ends if end is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """The progress as a JSON object, states by their names."""
+        """Return the progress as a JSON object, states by their names."""
         return {"tasks": [{**asdict(task), "state": task.state.name} for task in self.tasks]}
 
     @classmethod
     def from_json(cls, doc: dict[str, Any]) -> JobProgress:
-        """The progress that :meth:`to_json` described."""
+        """Return the progress that :meth:`to_json` described."""
         return cls([TaskProgress(**{**task, "state": JobState[task["state"]]}) for task in doc["tasks"]])
 
 
 def not_run_reason(dependency: str, progress: JobProgress) -> str:
-    """Why a job does not run whose dependency did not succeed."""
+    """Return why a job does not run whose dependency did not succeed."""
     code = "" if progress.exit_code is None else f" with exit code {progress.exit_code}"
     return f"not run: its dependency {dependency!r} ended as {progress.state}{code}"
 
 
 def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:
-    """An experiment in a few words: its state as a whole, and how many jobs are in which state."""
+    """Return an experiment in a few words: its state as a whole, and how many jobs are in which state."""
     states = [job.state for job in progress.values()]
     counts: dict[str, int] = {}
     for state in states:
@@ -188,7 +188,7 @@ def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[st
 
 
 def overall(states: Iterable[JobState]) -> JobState:
-    """State of an experiment whose jobs have these states."""
+    """Return the state of an experiment whose jobs have these states."""
     found = set(states)
     order = (JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED)
     for state in (*order, JobState.UNSUBMITTED, JobState.FAILED, JobState.CANCELLED):

@@ -1,7 +1,7 @@
-"""Running a past experiment again: with its configuration and the code of its day, under a new id.
+"""Running a past experiment again under a new id, with its configuration and the code that was recorded.
 
 Nothing is loaded or imported for it.  What was stored is copied; what names the old experiment names the new one, and
-what names code leads to the code of that day.  Tasks run in the same folder, so that they find the same data.
+what names code leads to the recorded code.  Tasks run in the same folder, so that they find the same data.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _COPIES = ("main.pkl", "scripts")
 
 
 def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentStore:
-    """A new experiment that is ready to be driven and does what the old one did.
+    """Return a new experiment that is ready to be driven and does what the old one did.
 
     Args:
         old: The experiment to run again.
         base: Folder in place of the NeMo-Run home.
 
     Raises:
-        PackagingError: The code of that day cannot be had any more.
+        PackagingError: The recorded code is no longer there.
     """
     definition = old.read_definition()
     if not definition.jobs:
@@ -88,7 +88,7 @@ def _copy_task(
 
 
 def _renamed(text: str, names: dict[str, str]) -> str:
-    """A JSON text in which every path and name that is a key of ``names``, as a whole, is its value instead."""
+    """Return a JSON text in which every path and name that is a key of ``names``, as a whole, is its value instead."""
     quoted = {json.dumps(key, ensure_ascii=False)[1:-1]: value for key, value in names.items()}
     keys = sorted(quoted, key=len, reverse=True)
     pattern = rf"(?<![\w.-])({'|'.join(map(re.escape, keys))})(?![\w.-])"

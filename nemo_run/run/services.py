@@ -45,7 +45,7 @@ class Service:
 
 
 def announced(store: ExperimentStore, job: JobDefinition) -> dict[str, Service]:
-    """The services that the tasks of a job have announced, by their names.
+    """Return the services that the tasks of a job have announced, by their names.
 
     Raises:
         ExecutorError: The job's engine has no way to its services.
@@ -65,7 +65,7 @@ def _announced(backend: Backend, plan: Plan) -> dict[str, Service]:
 
 
 def parse(name: str, address: str) -> Service | None:
-    """A service from its file; ``None`` where that has no address.
+    """Return a service from its file; ``None`` where that has no address.
 
     >>> parse("notebook", "node7:8888")
     Service(name='notebook', host='node7', port=8888)
@@ -122,5 +122,5 @@ def _find(
 
 
 def has_ended(store: ExperimentStore, definition: Definition, job: JobDefinition) -> bool:
-    """Whether a job has ended."""
+    """Check whether a job has ended."""
     return current_progress(store, definition, [job.id])[job.id].state.is_final

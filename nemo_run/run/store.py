@@ -54,7 +54,7 @@ _OWN_FOLDERS = ("cancel", "code", "packages")
 
 
 def job_folder_name(job_id: str) -> str:
-    """Name of the folder of a job: a safe one, and none of those that the store itself uses beside it.
+    """Return the name of the folder of a job: a safe one, and none of those that the store itself uses beside it.
 
     >>> job_folder_name("train"), job_folder_name("cancel")
     ('train', 'cancel-2374d9')
@@ -80,7 +80,7 @@ class ExperimentStore:
         write_json(self.path / DEFINITION, dataclasses.asdict(definition), durable=True)
 
     def read_definition(self) -> Definition:
-        """What was asked for.
+        """Return what was asked for.
 
         Raises:
             StoreError: The file is missing or damaged.
@@ -102,11 +102,11 @@ class ExperimentStore:
         write_json(self.path / "provenance.json", provenance)
 
     def read_provenance(self) -> dict[str, Any]:
-        """Who launched the experiment, where, and with what."""
+        """Return who launched the experiment, where, and with what."""
         return read_object(self.path / "provenance.json") or {}
 
     def folder(self, relative: str) -> Path:
-        """A folder of the experiment, created if need be."""
+        """Return a folder of the experiment, created if need be."""
         return make_folder(self.path / relative)
 
     def write_plan(self, task: TaskDefinition, plan: Plan) -> None:
@@ -114,7 +114,7 @@ class ExperimentStore:
         write_json(self.folder(task.directory) / "plan.json", plan.to_json(), indent=None)
 
     def read_plan(self, task: TaskDefinition) -> Plan:
-        """What the engine is to run for a task."""
+        """Return what the engine is to run for a task."""
         path = self.path / task.directory / "plan.json"
         try:
             return Plan.from_json(read_json(path))
@@ -129,7 +129,7 @@ class ExperimentStore:
         write_text(self.folder(task.directory) / name, f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def read_task(self, task: TaskDefinition) -> dict[str, Any]:
-        """The configuration of a task and its executor, as documents."""
+        """Return the configuration of a task and its executor, as documents."""
         path = self.path / task.directory / "task.json"
         doc = read_object(path)
         if doc is None or "config" not in doc or "executor" not in doc:
@@ -141,7 +141,7 @@ class ExperimentStore:
         write_json(self.folder(job.directory) / "state.json", progress.to_json(), indent=None)
 
     def read_progress(self, job: JobDefinition) -> JobProgress:
-        """How far a job is, as its controller last wrote it."""
+        """Return how far a job is, as its controller last wrote it."""
         path = f"{self.path}/{job.directory}/state.json"  # of thousands: no Path
         try:
             progress = JobProgress.from_json(read_json(path))
@@ -156,15 +156,15 @@ class ExperimentStore:
     # requests to cancel
 
     def request_cancel(self, job: JobDefinition) -> None:
-        """Leave the wish that this job is cancelled, for whoever drives the experiment."""
+        """Leave the request to cancel this job for the controller."""
         write_json(self.folder("cancel") / job.directory, {"job": job.id, "at": time.time()})
 
     def cancel_requested(self, job: JobDefinition) -> bool:
-        """Whether somebody wishes that this job is cancelled."""
+        """Check whether this job is to be cancelled."""
         return (self.path / "cancel" / job.directory).exists()
 
     def any_cancel_requested(self) -> bool:
-        """Whether somebody wishes that any job is cancelled."""
+        """Check whether any job is to be cancelled."""
         return (self.path / "cancel").exists()
 
     # who drives it
@@ -204,15 +204,15 @@ class ExperimentStore:
         self._write_controller(left_to_engines=True)
 
     def is_left_to_engines(self) -> bool:
-        """Whether the engines bring every job to its end without a controller, and none drives the experiment."""
+        """Check whether the engines bring every job to its end without a controller, and none drives the experiment."""
         return self.controller().get("left_to_engines") is True and not self.is_driven()
 
     def goes_on(self) -> bool:
-        """Whether the jobs that have not ended go on: by a controller, or by their engines alone."""
+        """Check whether the jobs that have not ended go on: by a controller, or by their engines alone."""
         return self.is_driven() or self.is_left_to_engines()
 
     def is_driven(self) -> bool:
-        """Whether a controller drives the experiment now."""
+        """Check whether a controller drives the experiment now."""
         try:
             fd = open_lock(self.path / "controller.lock", os.O_RDONLY)
         except FileNotFoundError:
@@ -226,7 +226,7 @@ class ExperimentStore:
         return False
 
     def controller(self) -> dict[str, Any]:
-        """Who drives the experiment, or last did; empty where nobody ever did."""
+        """Return which process drives the experiment, or last did; empty where none ever did."""
         with contextlib.suppress(StoreError):  # damaged; it only tells whom to ask
             return read_object(self.path / "controller.json") or {}
         return {"pid": "?", "host": "?"}
@@ -238,7 +238,7 @@ class ExperimentStore:
         write_json(self.path / "summary.json", summary)
 
     def read_summary(self) -> dict[str, Any] | None:
-        """How the experiment ended; ``None`` while it has not."""
+        """Return how the experiment ended; ``None`` while it has not."""
         return read_object(f"{self.path}/summary.json")
 
     def drop_summary(self) -> None:
@@ -253,7 +253,7 @@ class ExperimentStore:
         """
         if self.is_driven():
             raise ExperimentBusyError(f"experiment {self.id!r} is still being driven; cancel it first")
-        # First out of sight, in one step: nobody ever finds half of it.
+        # First out of sight, in one step: half of it is never found.
         grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.path.parent))
         self.path.rename(grave / self.path.name)
         shutil.rmtree(grave)

@@ -1,4 +1,4 @@
-"""The jobs of a past experiment. Their tasks are loaded, and their code imported, when somebody asks for them."""
+"""The jobs of a past experiment. Their tasks are loaded, and their code imported, when they are read."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class StoredJobGroup(_Stored, JobGroup):
 
 
 def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobOwner) -> list[Job | JobGroup]:
-    """The jobs of a stored experiment."""
+    """Return the jobs of a stored experiment."""
     jobs: list[Job | JobGroup] = []
     for entry in definition.jobs:
         common: dict[str, Any] = {
@@ -89,7 +89,7 @@ def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobO
 
 
 def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]:
-    """The task and the executor that were stored. Imports what they refer to."""
+    """Return the task and the executor that were stored. Imports what they refer to."""
     import fiddle as fdl
 
     from nemo_run.config.script import Script

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
-    """A copy of the task, as a Partial or a Script of its own."""
+    """Return a copy of the task, as a Partial or a Script of its own."""
     if isinstance(task, Script):
         _no_arguments(task, arguments)
         return dataclasses.replace(task, args=list(task.args), env=dict(task.env), metadata=dict(task.metadata))
@@ -44,7 +44,7 @@ def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def default_name(task: Any) -> str:
-    """Name of a task that was given none."""
+    """Return the name of a task that was given none."""
     return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
 
 

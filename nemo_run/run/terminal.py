@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 def in_terminal(stream: TextIO) -> bool:
-    """Whether a person with a terminal that can draw looks at this stream."""
+    """Check whether a person with a terminal that can draw looks at this stream."""
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "")
 
 
@@ -20,7 +20,7 @@ def say(text: str, stream: TextIO) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A duration as people write it.
+    """Return a duration as people write it.
 
     >>> duration(3.24), duration(3725)
     ('3.2s', '1:02:05')
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as aligned text; columns that are empty throughout are left out."""
+    """Return a table as aligned text; columns that are empty throughout are left out."""
     keep = [i for i, name in enumerate(columns) if not rows or any(row[i] for row in rows) or name == columns[0]]
     lines = [[columns[i] for i in keep], *([row[i].replace("\n", " ") for i in keep] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(keep))]

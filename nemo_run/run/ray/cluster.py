@@ -86,7 +86,7 @@ class RayCluster:
             self.wait_until_ready(stored, timeout)
 
     def describe(self, spec: ClusterSpec) -> str:
-        """What would be launched."""
+        """Return what would be launched."""
         self.executor.check()
         return self._engine.describe(spec)
 
@@ -112,7 +112,7 @@ class RayCluster:
             return self._remember(self._engine.start(spec), spec.until_job)
 
     def find(self) -> StoredCluster | None:
-        """The living cluster of that name, also one that this machine has no record of."""
+        """Return the living cluster of that name, also one that this machine has no record of."""
         stored = self.stored()
         if stored is not None and not self._engine.status(stored.record).state.is_final:
             return stored
@@ -120,7 +120,7 @@ class RayCluster:
         return None if record is None else self._remember(record)
 
     def stored(self) -> StoredCluster | None:
-        """What is remembered of the cluster of that name that was started last."""
+        """Return what is remembered of the cluster of that name that was started last."""
         return records.read(StoredCluster, self.executor.engine, self._place, self.name)
 
     def _remember(self, record: dict[str, Any], until_job: str = "") -> StoredCluster:
@@ -174,7 +174,7 @@ class RayCluster:
     # looking at it
 
     def status(self, display: bool = True) -> dict[str, Any]:
-        """How the cluster is.
+        """Return the state of the cluster.
 
         Args:
             display: Print it, too.
@@ -193,7 +193,7 @@ class RayCluster:
         return status_document(self.name, self.executor.engine, status)
 
     def running(self) -> StoredCluster:
-        """The living cluster of that name.
+        """Return the living cluster of that name.
 
         Raises:
             ExecutorError: There is none.
@@ -245,7 +245,7 @@ class RayCluster:
 
 
 def status_document(name: str, engine: str, status: ClusterStatus) -> dict[str, Any]:
-    """The status of a cluster, for programs."""
+    """Return the status of a cluster, for programs."""
     known = asdict(status)
     details = known.pop("details")
     ready = status.state is ClusterState.READY
@@ -253,7 +253,7 @@ def status_document(name: str, engine: str, status: ClusterStatus) -> dict[str, 
 
 
 def _in_words(status: ClusterStatus) -> str:
-    """The status of a cluster in one line.
+    """Return the status of a cluster in one line.
 
     >>> _in_words(ClusterStatus(ClusterState.STARTING, "the dashboard is started", 1, 2))
     'starting (the dashboard is started), 1 of 2 nodes'

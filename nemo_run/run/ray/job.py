@@ -31,7 +31,7 @@ _NAME = "nemo_run_name"  # in the metadata of a job
 class RayJob:
     """A job on a Ray cluster by its name: it goes on when this process ends, and is found again from another one.
 
-    Without ``cluster_name`` the job has a cluster of its own, which ends with it, whether anybody watches or not.
+    Without ``cluster_name`` the job has a cluster of its own, which ends with it, watched or not.
 
     Example:
         >>> import nemo_run as run
@@ -131,7 +131,7 @@ class RayJob:
             return
         with WatchedJob(stored) as job:
             details = job.details()
-            begun = stored.own_cluster or "start_time" in details  # else whoever started it was interrupted
+            begun = stored.own_cluster or "start_time" in details  # else the process that started it was interrupted
             if not is_final(details) and begun:
                 raise ExecutorError(
                     f"the Ray job {self.name!r} is running already; give this one another name, or stop that one: "
@@ -187,7 +187,7 @@ class RayJob:
     # looking at it
 
     def status(self, display: bool = True) -> dict[str, Any]:
-        """How the job is.
+        """Return the state of the job.
 
         Args:
             display: Print it, too.

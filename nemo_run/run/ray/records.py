@@ -74,31 +74,31 @@ _FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredRayJob: "jobs"}
 
 
 def write(item: Stored) -> None:
-    """Remember a cluster or a job."""
+    """Store the record of a cluster or a job."""
     path = _path(type(item), item.engine, item.place, item.name)
     _make_room(path)
     write_json(path, dataclasses.asdict(item), durable=True)
 
 
 def read(kind: type[Stored], engine: str, place: str, name: str) -> Stored | None:
-    """The cluster or job of a name; ``None`` where there is no record."""
+    """Return the cluster or job of a name; ``None`` where there is no record."""
     with contextlib.suppress(FileNotFoundError):
         return _read(kind, _path(kind, engine, place, name))
     return None
 
 
 def read_all(kind: type[Stored], name: str = "") -> list[Stored]:
-    """All clusters or jobs, or those of a name, the oldest first."""
+    """Return all clusters or jobs, or those of a name, the oldest first."""
     paths = _root(kind).glob(f"*/{folder_name(name) if name else '*'}.json")
     return sorted((_read(kind, path) for path in paths), key=lambda item: item.created)
 
 
 @contextlib.contextmanager
 def starting(engine: str, place: str, name: str) -> Iterator[None]:
-    """Start a cluster; nobody else on this machine starts one of that name at the same time.
+    """Start a cluster; no other process of this machine starts one of that name at the same time.
 
     Raises:
-        ExecutorError: Somebody else does.
+        ExecutorError: Another process does.
     """
     path = _path(StoredCluster, engine, place, name).with_suffix(".lock")
     _make_room(path)

@@ -25,7 +25,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # the same code gives the same package
 
 
 def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The runtime environment in a YAML file; an empty one without a file.
+    """Return the runtime environment in a YAML file; an empty one without a file.
 
     Lists of packages that lie in files of their own (``pip: requirements.txt``) are read, relative to that file.
 
@@ -80,7 +80,7 @@ def _read_beside(file: Path, name: str) -> str:
 
 
 def with_variables(env: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    """A runtime environment with further variables; its own ones win.
+    """Return a runtime environment with further variables; its own ones win.
 
     >>> with_variables({"env_vars": {"A": "1"}}, {"A": "0", "B": "2"})
     {'env_vars': {'A': '1', 'B': '2'}}
@@ -90,12 +90,12 @@ def with_variables(env: Mapping[str, Any], variables: Mapping[str, str]) -> dict
 
 
 def shown(env: Mapping[str, Any]) -> dict[str, Any]:
-    """A runtime environment in which the values of secrets are masked."""
+    """Return a runtime environment in which the values of secrets are masked."""
     return {**env, "env_vars": masked(env["env_vars"])} if "env_vars" in env else dict(env)
 
 
 def local_folders(env: Mapping[str, Any], workdir: str) -> dict[str, Path]:
-    """Folders of this machine that a job needs, by how they are named: its working directory first, then modules.
+    """Return the folders of this machine that a job needs, by their names: the working directory, then modules.
 
     Raises:
         ConfigError: One of them is not there.
@@ -115,7 +115,7 @@ def _is_uri(text: str) -> bool:
 
 
 def with_code(env: Mapping[str, Any], workdir: str, upload: Callable[[str], str]) -> dict[str, Any]:
-    """A runtime environment in which folders of this machine are replaced by what ``upload`` makes of them."""
+    """Return a runtime environment in which folders of this machine are replaced by what ``upload`` makes of them."""
     result = {name: value for name, value in env.items() if name != "excludes"}
     if workdir or env.get("working_dir"):
         name = workdir or env["working_dir"]
@@ -130,7 +130,7 @@ def with_code(env: Mapping[str, Any], workdir: str, upload: Callable[[str], str]
 
 @contextlib.contextmanager
 def packed(folder: Path, packager: Packager, env: Mapping[str, Any], name: str) -> Iterator[Path]:
-    """A folder as a zip file whose name says what is in it, for as long as the context is open.
+    """Return a folder as a zip file whose name says what is in it, for as long as the context is open.
 
     Args:
         folder: The folder.
@@ -156,7 +156,7 @@ def packed(folder: Path, packager: Packager, env: Mapping[str, Any], name: str) 
 
 
 def _not_ignored(folder: Path, excludes: Sequence[str], scratch: Path) -> list[str]:
-    """The files of a folder, less those that git ignores, whether it is in a repository or not."""
+    """Return the files of a folder, less those that git ignores, whether it is in a repository or not."""
     repository = scratch / "repository"
     if not repository.exists():
         git(scratch, "init", "--quiet", str(repository))

@@ -48,7 +48,7 @@ class WatchedJob:
         self.close()
 
     def details(self) -> dict[str, Any]:
-        """What Ray says of the job (``status``, ``message``, ``driver_exit_code``, …).
+        """Return what Ray says of the job (``status``, ``message``, ``driver_exit_code``, …).
 
         Raises:
             EngineUnreachableError: Its cluster does not answer, though it runs.
@@ -57,11 +57,11 @@ class WatchedJob:
         return found or self._instead()
 
     def status(self) -> dict[str, Any]:
-        """The same, as :meth:`RayJob.status` returns it."""
+        """Return the same, as :meth:`RayJob.status` returns it."""
         return describe(self._stored, self.details())
 
     def log(self) -> str:
-        """All that the job has written until now."""
+        """Return all that the job has written until now."""
         text = self._ask(lambda api: api.logs(self._stored.submission_id))
         if text is None:
             kept = self._kept()
@@ -71,11 +71,11 @@ class WatchedJob:
     # what it writes
 
     def last_lines(self, lines: int) -> str:
-        """The last lines of what the job has written."""
+        """Return the last lines of what the job has written."""
         return _last_lines(self.log(), lines)
 
     def follow(self, lines: int, timeout: float) -> Iterator[str]:
-        """What a job has written, and then what it writes, each character once, however often the connection breaks.
+        """Yield what a job has written and then writes, each character once, however often the connection breaks.
 
         Args:
             lines: How many lines of what is there already.
@@ -176,7 +176,7 @@ class WatchedJob:
     # asking
 
     def _tail(self, skip: int, patience: float) -> Iterator[str]:
-        """What the job writes, as it comes; ends as :meth:`JobsApi.tail` does, at once where there is no cluster."""
+        """Yield what the job writes, as it comes; end as :meth:`JobsApi.tail` does, at once without a cluster."""
         api = self._reach()
         if api is not None:
             yield from api.tail(self._stored.submission_id, skip, patience)
@@ -206,10 +206,10 @@ class WatchedJob:
             return self._instead()
         if time.time() - self._stored.created < PATIENCE:
             return {"status": "PENDING", "message": "it is not submitted yet"}
-        return {"status": UNKNOWN, "message": "Ray does not know it; whoever started it was interrupted"}
+        return {"status": UNKNOWN, "message": "Ray does not know it; the process that started it was interrupted"}
 
     def _instead(self) -> dict[str, Any]:
-        """What is to be said of a job whose cluster cannot be asked."""
+        """Return what is to be said of a job whose cluster cannot be asked."""
         kept = self._kept()
         if kept is not None:
             return kept.details
@@ -224,12 +224,12 @@ class WatchedJob:
 
 
 def is_final(details: dict[str, Any]) -> bool:
-    """Whether a job has ended, or nobody can tell."""
+    """Check whether a job has ended, or whether that cannot be known any more."""
     return details["status"] in (*FINAL, UNKNOWN)
 
 
 def in_words(status: dict[str, Any]) -> str:
-    """The status of a job in one line.
+    """Return the status of a job in one line.
 
     >>> in_words({"name": "train", "state": "FAILED", "exit_code": 3, "reason": "out of luck"})
     "Ray job 'train': FAILED with exit code 3: out of luck"
@@ -262,7 +262,7 @@ def _seconds(milliseconds: float | None) -> float | None:
 
 
 def _last_lines(text: str, lines: int) -> str:
-    r"""The last lines of a text.
+    r"""Return the last lines of a text.
 
     >>> _last_lines("a\nb\nc\n", 2)
     'b\nc\n'
