@@ -111,7 +111,7 @@ class Ledger:
         self._store.write_progress(task.job.definition, task.job.progress)
 
     def end(self, task: DrivenTask, status: TaskStatus) -> None:
-        """Take in the end of an attempt; try the task again where it failed, has retries, and is not to be cancelled."""
+        """Take in an attempt's end; try the task again where it failed, has retries, and is not to be cancelled."""
         task.end(status, time.time())
         job = task.job
         if task.can_be_tried_again and not (job.is_cancelled or self._store.cancel_requested(job.definition)):
