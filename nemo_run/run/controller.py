@@ -206,8 +206,7 @@ class Controller:
         answers = dict(zip(batch, self._engines.submit(batch, after), strict=True))
         for task, answer in answers.items():
             if isinstance(answer, str):
-                task.progress.handle = answer
-                self._ledger.tell(task.job)
+                self._ledger.submitted(task, answer)
             elif isinstance(answer, EngineUnreachableError):
                 self._move(task, Phase.UNSURE)
         for task, answer in answers.items():

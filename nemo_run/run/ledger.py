@@ -64,9 +64,9 @@ class Ledger:
 
     def _write(self, job: DrivenJob) -> None:
         self._store.write_progress(job.definition, job.progress)
-        self.tell(job)
+        self._tell(job)
 
-    def tell(self, job: DrivenJob) -> None:
+    def _tell(self, job: DrivenJob) -> None:
         """Tell the observer of a job."""
         if self._observer:
             self._observer(job.definition, job.progress)
@@ -109,6 +109,14 @@ class Ledger:
         task.begin(time.time())
         task.progress.handle = expected_handle
         self._store.write_progress(task.job.definition, task.job.progress)
+
+    def submitted(self, task: DrivenTask, handle: str) -> None:
+        """Take in the handle of an attempt; it is stored where it could not be told before."""
+        is_new, task.progress.handle = handle != task.progress.handle, handle
+        if is_new:
+            self._write(task.job)
+        else:
+            self._tell(task.job)
 
     def end(self, task: DrivenTask, status: TaskStatus) -> None:
         """Take in an attempt's end; try the task again where it failed, has retries, and is not to be cancelled."""
