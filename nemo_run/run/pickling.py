@@ -71,7 +71,7 @@ def dumps(symbols: Mapping[str, Any]) -> bytes:
 
 
 def _culprits(pickler: _Pickler) -> str:
-    """Names of what functions use of the script that cannot be pickled, as far as they can be told."""
+    """Return the names of what functions use of the script that cannot be pickled, as far as they can be told."""
     used = {
         name: function.__globals__[name]
         for function in pickler.seen.values()

@@ -44,7 +44,7 @@ def check_script(script: Script, name: str, executor: Executor, archive: str, *,
 
 
 def _problem_here(script: Script, archive: str) -> str:
-    """Say where on this machine a file is missing; empty where it is not."""
+    """Return say where on this machine a file is missing; empty where it is not."""
     folder = Path(script.working_dir)
     if archive and not Path(folder, script.path).is_absolute():
         return _missing_in_package(script, archive)
@@ -54,7 +54,7 @@ def _problem_here(script: Script, archive: str) -> str:
 
 
 def _problem_elsewhere(script: Script, archive: str) -> str:
-    """Say why a file may be missing in a container or on a cluster, to which absolute paths belong."""
+    """Return say why a file may be missing in a container or on a cluster, to which absolute paths belong."""
     if posixpath.isabs(posixpath.join(script.working_dir, script.path)):
         return ""
     if archive:
@@ -77,12 +77,12 @@ def _missing_in_package(script: Script, archive: str) -> str:
 
 
 def _is_on_path(script: Script) -> bool:
-    """Whether a shell finds the script as it finds a command."""
+    """Check whether a shell finds the script as it finds a command."""
     return "/" not in script.path and _program(script) in _SHELLS and shutil.which(script.path) is not None
 
 
 def _reads_file(script: Script) -> bool:
-    """Whether the entrypoint is a program that takes its next word for a file, and for nothing else."""
+    """Check whether the entrypoint is a program that takes its next word for a file, and for nothing else."""
     return _program(script) in _SHELLS | _PYTHONS and _NO_FILE.isdisjoint(shlex.split(script.entrypoint))
 
 

@@ -156,13 +156,13 @@ class RayJob:
     # finding it
 
     def _stored(self) -> StoredRayJob | None:
-        """What is remembered of the job of that name that was submitted last."""
+        """Return what is remembered of the job of that name that was submitted last."""
         engine = self.executor.engine
         stored = records.read(StoredRayJob, engine, get_engine(engine).place(self.executor), self.name)
         return stored or self._found_on_cluster()
 
     def _found_on_cluster(self) -> StoredRayJob | None:
-        """The job, submitted by another machine."""
+        """Return the job, submitted by another machine."""
         cluster = self._cluster.find()
         if cluster is None:
             return None
@@ -174,7 +174,7 @@ class RayJob:
         return self._remember(cluster, mine[-1]["submission_id"]) if mine else None
 
     def known(self) -> StoredRayJob:
-        """What is remembered of the job of that name that was submitted last.
+        """Return what is remembered of the job of that name that was submitted last.
 
         Raises:
             JobNotFoundError: Nothing is.

@@ -240,7 +240,7 @@ def in_words(status: dict[str, Any]) -> str:
 
 
 def describe(stored: StoredRayJob, details: dict[str, Any]) -> dict[str, Any]:
-    """The status of a job, for programs."""
+    """Return the status of a job, for programs."""
     reason, _, _ = str(details.get("message") or "").partition("\n")
     return {
         "name": stored.name,
