@@ -69,7 +69,7 @@ class Engines:
         return len(tasks) == 1 or self._backend(tasks[0]).can.runs_groups
 
     def takes_with(self, batch: Sequence[DrivenTask], task: DrivenTask) -> bool:
-        """Whether one engine takes a task together with these."""
+        """Check whether one engine takes a task together with these."""
         backend = self._try_backend(batch[0])
         return backend is not None and len(batch) < backend.at_once and backend is self._try_backend(task)
 
@@ -174,7 +174,7 @@ class Engines:
     # artifacts
 
     def shares_files(self, task: DrivenTask) -> bool:
-        """Whether the task writes to folders of this machine."""
+        """Check whether the task writes to folders of this machine."""
         return self._backend(task).can.shares_files
 
     def fetching(self, task: DrivenTask) -> Callable[[Path], None]:

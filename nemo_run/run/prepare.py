@@ -143,7 +143,7 @@ def _prepare_job(
 
 
 def _render(requests: Sequence[TaskRequest], backends: Backends) -> list[Plan]:
-    """Plans of the tasks of a job: one job of the engine, if it can run several tasks as one and all are its own."""
+    """Return the plans of the tasks of a job, which is one job of the engine if that can run them as one."""
     first = requests[0].executor
     backend = backends.of_executor(first)
     where = (first.engine, first.connection())
