@@ -224,3 +224,31 @@ exec(compile(cell, name, "exec"), globals())
     again, _, source, has_file = launch(tmp_path, "small", "notebook.py").printed("work")
     assert (again, has_file) == (True, False)
     assert source.startswith("def work():\n    import inspect")
+
+
+def test_a_task_of_the_workspace_uses_what_is_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "workspace.py").write_text("""
+import functools, json, pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+import nemo_run as run
+
+@dataclass
+class Item:
+    number: int
+
+@functools.cache
+def square(x: int) -> int:
+    return x * x
+
+def squared(item: Item) -> Item:
+    return Item(square(item.number))
+
+@run.cli.entrypoint
+async def train(workers: int = 2):
+    with ProcessPoolExecutor(workers) as pool:
+        print(json.dumps([item.number for item in pool.map(squared, map(Item, range(4)))]))
+""")
+    launched = launch(tmp_path, "train", "-m", "nemo_run", "workspace", "train", "--yes", "run.executor=local")
+    (job,) = (path.parent.name for path in launched.folder.glob("*/state.json"))
+    assert launched.printed(job) == [0, 1, 4, 9]
