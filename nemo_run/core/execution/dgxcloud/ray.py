@@ -21,6 +21,7 @@ from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
 from nemo_run.core.execution.jobs import Command, JobState
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.shared.pauses import wait_until
+from nemo_run.core.execution.shared.program import HEAD, RANK
 from nemo_run.core.execution.shared.service_names import service_name
 from nemo_run.core.files import folder_name, make_folder, read_json, write_text
 from nemo_run.core.ray import follower
@@ -228,7 +229,7 @@ def _plan(spec: ClusterSpec, backend: DGXCloudBackend) -> Plan:
     executor.launcher = Launcher()
     folder = Path(get_nemorun_home(), "ray", "dgxcloud", folder_name(spec.name))
     several = executor.nnodes() > 1
-    where = (bodies.HEAD, bodies.RANK) if several else ("localhost", "0")
+    where = (HEAD, RANK) if several else ("localhost", "0")
     argv = ("bash", f"{folder}/scripts/node.sh", *where, f"{folder}/{ATTEMPT_FOLDER}", spec.until_job)
     command = Command(argv, dict(executor.env_vars))
     (plan,) = backend.render([TaskRequest("Ray", spec.name, str(folder), executor, command)])

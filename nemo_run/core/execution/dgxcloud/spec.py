@@ -9,17 +9,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.dgxcloud.options import DGXCloudOptions
-from nemo_run.core.execution.jobs import Command, JobState
-from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.jobs import JobState
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER
 from nemo_run.core.execution.shared.manifests import literal
+from nemo_run.core.execution.shared.program import program
 from nemo_run.core.execution.shared.shell_words import word
-from nemo_run.core.execution.shared.shipping import Package, layout_script, needs_runner, relocated
+from nemo_run.core.execution.shared.shipping import Package, layout_script
 from nemo_run.core.masking import masked, masked_arguments
 
 TRAININGS, DISTRIBUTED, WORKSPACES = "trainings", "distributed", "workspaces"
@@ -28,11 +28,6 @@ TRAININGS, DISTRIBUTED, WORKSPACES = "trainings", "distributed", "workspaces"
 LONGEST_NAME = 34
 
 MOVER_IMAGE = "busybox:1.37.0"
-HEAD = "\0head\0"
-"""Stands, in a word of a command, for the address of the first node."""
-RANK = "\0rank\0"
-"""Stands, in a word of a command, for the rank of the node that it runs on."""
-
 _TO_TIDY_UP = 600  # seconds after which the service itself removes a helper whose creator is gone
 
 # Phase of a workload -> state, and a word on it.
@@ -72,38 +67,14 @@ def job_spec(options: DGXCloudOptions, request: TaskRequest, folder: str) -> dic
         request: What it runs.
         folder: Its folder on the volume.
     """
-    command = command_inside(options, request, folder)
-    code = f"{folder}/code"
+    several = options.nodes > 1
     return {
-        "kind": DISTRIBUTED if options.nodes > 1 else TRAININGS,
-        "title": f"job {request.job_id} of {request.experiment_id}",
+        **program(options, request, folder, "" if several else f"{folder}/{ATTEMPT_FOLDER}"),
+        "kind": DISTRIBUTED if several else TRAININGS,
         "base": options.pvc_nemo_run_dir.rstrip("/"),
-        "folder": folder,
-        "nodes": options.nodes,
-        "argv": list(command.argv),
-        "cwd": posixpath.join(code, command.cwd),
-        "code_archive": request.code_archive,
-        "runner": needs_runner(request.command),
-        "env": {"PYTHONUNBUFFERED": "1", **command.env},
         "workload": workload_spec(options),
         "longest_command": options.MAX_ARGS_CHARS,
     }
-
-
-def command_inside(options: DGXCloudOptions, request: TaskRequest, folder: str) -> Command:
-    """Return the command as it is run there: its paths, its Python, its launcher."""
-    command = relocated(request.command, request.directory, folder)
-    several = options.nodes > 1
-    layout = Layout(
-        nodes=options.nodes,
-        processes_per_node=options.nproc_per_node(),
-        head_node=HEAD if several else "localhost",
-        node_rank=RANK if several else "0",
-        log_dir="" if several else f"{folder}/{ATTEMPT_FOLDER}",
-        profile_dir=folder,
-        python="python3",
-    )
-    return options.get_launcher().wrap(command, layout)
 
 
 def workload_spec(options: DGXCloudOptions) -> dict[str, Any]:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import base64
 import enum
 import json
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nemo_run.core.execution.base import TaskRequest
-from nemo_run.core.execution.jobs import Command, JobState
-from nemo_run.core.execution.launcher import Layout
+from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import ENCODED, EXACT, run_script
 from nemo_run.core.execution.shared.manifests import overlaid
+from nemo_run.core.execution.shared.program import program
 from nemo_run.core.execution.shared.service_names import service_name
-from nemo_run.core.execution.shared.shipping import needs_runner, relocated
 from nemo_run.core.execution.shared.small_tar import tar_of, zipped
 from nemo_run.core.masking import masked
 
@@ -30,11 +28,6 @@ LONGEST_ARGUMENT = 120_000  # bytes; the kernel takes 131,072
 INLINE = 96 * 1024  # bytes of files that a replica gets in its command
 PART = 720 * 1024  # bytes of a package that go with one job; etcd takes 1.5 MB, base64 in its object
 LARGEST_OUTPUT = 6 << 20  # bytes that are fetched through a log, which Kubernetes rotates at 10 MiB
-
-HEAD = "\0head\0"
-"""Stands, in a word of a command, for the address of the first replica."""
-RANK = "\0rank\0"
-"""Stands, in a word of a command, for the rank of the replica that it runs on."""
 
 
 class LeptonJobState(str, enum.Enum):
@@ -116,40 +109,17 @@ def job_spec(options: LeptonOptions, request: TaskRequest, folder: str) -> dict[
         request: What it runs.
         folder: Its folder on the mount.
     """
-    command = _command_inside(options, request, folder)
-    code = f"{folder}/code"
     return {
-        "title": f"job {request.job_id} of {request.experiment_id}",
+        **program(options, request, folder),
         "base": options.nemo_run_dir.rstrip("/"),
-        "folder": folder,
         "is_on_mount": options.is_on_mount(),
         "is_here": options.launched_from_cluster,
-        "nodes": options.nodes,
         "node_group": options.node_group,
-        "argv": list(command.argv),
-        "cwd": posixpath.join(code, command.cwd),
-        "code_archive": request.code_archive,
-        "runner": needs_runner(request.command),
         "before": list(options.pre_launch_commands),
-        "env": {"PYTHONUNBUFFERED": "1", **command.env},
         "secrets": dict(options.secret_vars),
         "job": lepton_spec(options),
         "helper": helper_spec(options),
     }
-
-
-def _command_inside(options: LeptonOptions, request: TaskRequest, folder: str) -> Command:
-    command = relocated(request.command, request.directory, folder)
-    several = options.nodes > 1
-    layout = Layout(
-        nodes=options.nodes,
-        processes_per_node=options.nproc_per_node(),
-        head_node=HEAD if several else "localhost",
-        node_rank=RANK if several else "0",
-        profile_dir=folder,
-        python="python3",
-    )
-    return options.get_launcher().wrap(command, layout)
 
 
 def lepton_spec(options: LeptonOptions) -> dict[str, Any]:

@@ -152,11 +152,19 @@ def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[
     files = {"job": f"{name}.tar.gz"}
     files |= {"code": CODE} if request.code_archive else {}
     files |= {"runner": RUNNER} if needs_runner(request.command) else {}
-    exports = {
-        "NEMO_RUN_ATTEMPT": "\0attempt\0",
-        **inside,
-        **({"PYTHONPATH": f"{_FOLDER}/code:\0PYTHONPATH\0"} if request.code_archive else {}),
-    }
+    run = _script(name, command, files, inside)
+    environment = {key: value for key, value in variables.items() if key not in inside}
+    config = task_config(options, name, run, environment)
+    if options.file_mounts:
+        config["file_mounts"] |= {to: absolute(source, request.cwd) for to, source in options.file_mounts.items()}
+    return config
+
+
+def _script(name: str, command: Command, files: Mapping[str, str], variables: Mapping[str, str]) -> str:
+    """Return what every node runs: it lays out the job's folder, and runs the command there."""
+    exports = {"NEMO_RUN_ATTEMPT": "\0attempt\0", **variables}
+    if "code" in files:
+        exports["PYTHONPATH"] = f"{_FOLDER}/code:\0PYTHONPATH\0"
     before = _BEFORE.format(
         home=f".{RUNDIR_NAME}/jobs/{name}",
         layout=layout_script(".", {kind: f"../../../files/{file}" for kind, file in files.items()}),
@@ -164,12 +172,7 @@ def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[
         exports=" ".join(f"{key}={word(value)}" for key, value in exports.items()),
         cwd=f" && cd -- {word(command.cwd)}" if command.cwd else "",
     )
-    run = before + " ".join(map(word, command.argv)) + _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS)
-    environment = {key: value for key, value in variables.items() if key not in inside}
-    config = task_config(options, name, run, environment)
-    if options.file_mounts:
-        config["file_mounts"] |= {to: absolute(source, request.cwd) for to, source in options.file_mounts.items()}
-    return config
+    return before + " ".join(map(word, command.argv)) + _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS)
 
 
 def absolute(source: str, cwd: str) -> str:
