@@ -139,7 +139,7 @@ def test_what_is_refused_is_told_where_it_is_launched(work: Path) -> None:
     exp = run.Experiment("refused")
     exp.add(bash("echo a >> ran"), name="a")
     exp.add(bash("echo b >> ran"), name="b")
-    exp._prepare()
+    exp._prepare(Backends())
     (exp.directory / "a" / "plan.json").write_text("{")
     with pytest.raises(ExecutorError, match=r"1 of its tasks.*a/plan\.json"):
         exp.resume(detach=True)
