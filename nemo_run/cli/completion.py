@@ -163,8 +163,11 @@ def _arguments(node: fdl.Buildable[Any], prefix: str, skip: Sequence[str]) -> It
             yield f"{prefix}{name}.", kind
             continue
         # A second candidate keeps the shell from adding a space after the first.
-        texts = list(_choices(hint)) or ([str(value)] if isinstance(value, (int, float, str)) else [])
-        yield from ((f"{prefix}{name}={text}", kind) for text in texts)
+        yield from ((f"{prefix}{name}={text}", kind) for text in list(_choices(hint)) or _as_text(value))
+
+
+def _as_text(value: Any) -> list[str]:
+    return [str(value)] if isinstance(value, (int, float, str)) else []
 
 
 def _values(overrider: Overrider, path: str, typed: str) -> Iterator[Candidate]:

@@ -290,9 +290,9 @@ def _split_overrides(target: str) -> tuple[str, list[str]]:
     """A command or a script, and the overrides that follow it."""
     if " " not in target and not target.endswith(".py"):
         return target, []
-    words = [word for word in shlex.split(target) if word != "--lazy"]
+    words = shlex.split(target)
     typed = [word for word in words if "=" in word and not word.startswith("-")]
-    return shlex.join(word for word in words if word not in typed), typed
+    return shlex.join(word for word in words if word not in [*typed, "--lazy"]), typed
 
 
 def _as_target(target: Any) -> Any:

@@ -73,16 +73,22 @@ def configure(
         CommandLineError: Something of it makes no sense.
     """
     files = _task_files(fn, factory, file)
-    named = [factory] if factory and not _is_task_file(factory) else [one.factory for one in files if one.factory]
-    if named and isinstance(factory, str) and factory is named[0]:  # what a file names has to be registered
-        let_be_factory(fn, factory)
-    config = _made(fn, named[0]) if named else Partial(fn)
+    config = _begun(fn, factory, files)
     overrider = overrider_for(config, known=fn)
     for one in files:
         overrider.merge(one.changes)
     overrider.merge(changes)
     overrider.apply_all(as_overrides(fn, args))
     return config
+
+
+def _begun(fn: Callable[..., Any], factory: Any, files: list[_TaskFile]) -> Partial[Any]:
+    """What a configuration begins with."""
+    if not factory or _is_task_file(factory):
+        factory = next((one.factory for one in files if one.factory), "")
+    elif isinstance(factory, str):  # whereas what a file names has to be registered
+        let_be_factory(fn, factory)
+    return _made(fn, factory) if factory else Partial(fn)
 
 
 def run_options(fn: Callable[..., Any], factory: Any = None, file: Any = None) -> list[Override]:
@@ -143,14 +149,14 @@ class _TaskFile:
     """
 
     def __init__(self, fn: Callable[..., Any], source: Any) -> None:
-        item = _read(source)
-        self.factory = item.call.source if isinstance(item, Made) else ""
-        found = _changes_in(fn, item, source)
-        has_run = "run" in inspect.signature(fn).parameters
-        self.changes = [change for change in found if has_run or change[0] != "run"]
+        whole = _read(source)
+        self.factory = whole.call.source if isinstance(whole, Made) else ""
+        found = _changes_in(fn, whole, source)
+        section = "" if "run" in inspect.signature(fn).parameters else "run"
+        self.changes = [change for change in found if change[0] != section]
         self.run_options: list[Override] = []
-        for _, _, section in found[:0] if has_run else [change for change in found if change[0] == "run"]:
-            self._take_run(section)
+        for _, _, item in (change for change in found if change[0] == section):
+            self._take_run(item)
 
     def _take_run(self, item: Item) -> None:
         if not isinstance(item, Pairs):

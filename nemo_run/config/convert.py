@@ -57,8 +57,9 @@ def _load_fields(raw: dict[str, Any], cls: type) -> dict[str, Any]:
     for name in raw:
         if name not in fields:
             raise UnknownFieldError(f"{cls.__qualname__} has no field {name!r}{did_you_mean(name, fields)}")
-    for name, field in fields.items():
-        if name not in raw and field.default is field.default_factory is dataclasses.MISSING:
+    needed = (name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING)
+    for name in needed:
+        if name not in raw:
             raise MissingArgumentError(f"{cls.__qualname__} needs a value for {name!r}; the data has {sorted(raw)}")
     return {name: _load(value, hints.get(name, Any)) for name, value in raw.items()}
 
@@ -115,17 +116,21 @@ def _convert(value: Any, config_type: Callable[..., Any], done: _Done) -> Any:
             raise _CycleError
         return done[id(value)][1]
     done[id(value)] = (value, _UNFINISHED)
-    result = value
-    if kind is list or kind is tuple:
-        items = _converted_items(value, config_type, done)
-        result = value if items is None else kind(items)
-    elif kind is dict:
-        items = _converted_items([*value.values()], config_type, done)
-        result = value if items is None else dict(zip(value, items, strict=True))
-    elif hasattr(kind, "__dataclass_fields__") and not isinstance(value, (type, enum.Enum)):
-        result = _convert_instance(value, config_type, done)
+    result = _convert_inside(value, kind, config_type, done)
     done[id(value)] = (value, result)
     return result
+
+
+def _convert_inside(value: Any, kind: type, config_type: Callable[..., Any], done: _Done) -> Any:
+    if kind is list or kind is tuple:
+        items = _converted_items(value, config_type, done)
+        return value if items is None else kind(items)
+    if kind is dict:
+        items = _converted_items([*value.values()], config_type, done)
+        return value if items is None else dict(zip(value, items, strict=True))
+    if hasattr(kind, "__dataclass_fields__") and not isinstance(value, (type, enum.Enum)):
+        return _convert_instance(value, config_type, done)
+    return value
 
 
 def _converted_items(values: Sequence[Any], config_type: Callable[..., Any], done: _Done) -> list[Any] | None:

@@ -133,11 +133,12 @@ class _Comparison:
         if isinstance(before, Leaf) or isinstance(after, Leaf) or not _comparable(before, after):
             return Part(step, "changed", old, new)
         self.seen.add((id(old), id(new)))
+        return dataclasses.replace(same, parts=self.parts(before, after), target=_renamed(before, after))
+
+    def parts(self, before: Branch, after: Branch) -> tuple[Part, ...]:
+        """What is in two containers or configurations, if any of it is different."""
         parts = self.elements(before, after) if after.is_sequence else self.arguments(before, after)
-        if not any(part.differs for part in parts):
-            parts = ()
-        names = _full_name(before), _full_name(after)
-        return dataclasses.replace(same, parts=tuple(parts), target=names if names[0] != names[1] else None)
+        return tuple(parts) if any(part.differs for part in parts) else ()
 
     def arguments(self, before: Branch, after: Branch) -> Sequence[Part]:
         """What is in two configurations or dicts, by name; a default stands for what is not given."""
@@ -180,6 +181,12 @@ def _comparable(before: Branch, after: Branch) -> bool:
     if before.is_container or after.is_container:
         return before.kind == after.kind
     return True
+
+
+def _renamed(before: Branch, after: Branch) -> tuple[str, str] | None:
+    """The old and the new target, where they differ."""
+    names = _full_name(before), _full_name(after)
+    return names if names[0] != names[1] else None
 
 
 def _full_name(node: Branch) -> str:

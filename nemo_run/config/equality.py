@@ -65,9 +65,7 @@ class _Equality:
         while todo:
             one, other, in_container = todo.pop()
             if not is_node(one) and _is_plain(one):
-                if not _is_plain(other):
-                    raise _DifferentError if one != other else _UnusualError
-                _compare(one, other, in_container)
+                _compare_plain(one, other, in_container)
             elif not self._met_before(one, other):
                 todo += [*self._pairs_inside(one, other, in_container)][::-1]
         if self.sharing and self.reordered:
@@ -154,6 +152,12 @@ def _walkable(pairs: Iterable[tuple[Any, Any]], in_container: bool) -> list[_Pai
         else:
             more.append((one, other, in_container))
     return more
+
+
+def _compare_plain(one: Any, other: Any, in_container: bool) -> None:
+    if not _is_plain(other):
+        raise _DifferentError if one != other else _UnusualError
+    _compare(one, other, in_container)
 
 
 def _compare(one: Any, other: Any, in_container: bool) -> None:

@@ -226,13 +226,7 @@ class _Writer:
         target = config.__fn_or_cls__
         positional, named = call_arguments(config)
         head = _head(type(config))
-        if (
-            not head
-            or own_tags(config)
-            or isinstance(target, functools.partial)
-            or _CONSTRUCTOR_ARGUMENTS & named.keys()
-            or ("validate" in target_of(target).keywords and not _is_accepted(config))
-        ):
+        if not head or _needs_document(config) or _CONSTRUCTOR_ARGUMENTS & named.keys():
             return self.from_document(config)
         if head.startswith("fdl."):
             self.imports.modules.add("import fiddle as fdl")
@@ -277,6 +271,14 @@ def _is_accepted(config: fdl.Buildable[Any]) -> bool:
     if not getattr(config, "__validate__", True):
         return False
     return not any(is_mistake(config, key, config.__arguments__[key]) for key in getattr(config, "__accepted__", ()))
+
+
+def _needs_document(config: fdl.Buildable[Any]) -> bool:
+    """Whether a call of ``run.Config`` or the like cannot say all of a configuration."""
+    target = config.__fn_or_cls__
+    if own_tags(config) or isinstance(target, functools.partial):
+        return True
+    return "validate" in target_of(target).keywords and not _is_accepted(config)
 
 
 def _head(kind: type) -> str:

@@ -131,13 +131,16 @@ def _of_document(document: dict[str, Any]) -> Leaf | Branch:
     target = document[TARGET]
     named = {name: value for name, value in document.items() if name not in RESERVED and name != CALL}
     arguments = document.get(ARGS, [])
-    if PARTIAL not in document and isinstance(arguments, list):
-        found = _other_than_buildable(document, named, arguments)
-        if found is not None:
-            return found
-    kind = "Partial" if document.get(PARTIAL) else "Config"
-    positional = dict(enumerate(arguments)) if isinstance(arguments, list) else {ARGS: arguments}
-    return Branch("object" if document.get(CONVERT) == EXISTING else kind, target, {**positional, **named})
+    if not isinstance(arguments, list):
+        return Branch(_kind_of(document), target, {ARGS: arguments, **named})
+    found = None if PARTIAL in document else _other_than_buildable(document, named, arguments)
+    return found or Branch(_kind_of(document), target, {**dict(enumerate(arguments)), **named})
+
+
+def _kind_of(document: dict[str, Any]) -> str:
+    if document.get(CONVERT) == EXISTING:
+        return "object"
+    return "Partial" if document.get(PARTIAL) else "Config"
 
 
 def _other_than_buildable(

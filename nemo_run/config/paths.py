@@ -139,10 +139,7 @@ def _with(holder: Any, step: PathStep, value: Any) -> Any:
         holder = copy.copy(holder)
         holder[key] = value
     elif isinstance(holder, tuple):
-        fields = getattr(holder, "_fields", ())
-        items = list(holder)
-        items[fields.index(key) if isinstance(key, str) else key] = value
-        holder = type(holder)(*items) if fields else type(holder)(items)
+        holder = _tuple_with(holder, key, value)
     elif isinstance(key, int):
         holder[key] = value
     elif isinstance(holder, fdl.Buildable) or (_is_public(key) and hasattr(holder, key)):
@@ -150,3 +147,11 @@ def _with(holder: Any, step: PathStep, value: Any) -> Any:
     else:
         raise KeyError(key)
     return holder
+
+
+def _tuple_with(holder: tuple[Any, ...], key: str | int, value: Any) -> tuple[Any, ...]:
+    """A copy of a tuple, or of a named tuple, with another element."""
+    fields = getattr(holder, "_fields", ())
+    items = list(holder)
+    items[fields.index(key) if isinstance(key, str) else key] = value
+    return type(holder)(*items) if fields else type(holder)(items)

@@ -34,15 +34,14 @@ def executors(json: AsJson = False) -> None:
     from nemo_run.cli.executors import executor_names, third_party_engines, why_not_usable
     from nemo_run.cli.show import print_json, print_table
 
-    reasons = {name: why_not_usable(name) for name in executor_names()}
-    classes = {name: f"run.{class_name}" for name, (class_name, _) in executor_names().items()}
-    others = dict(third_party_engines())
+    ours = [(name, f"run.{cls}", why_not_usable(name)) for name, (cls, _) in executor_names().items()]
+    others = list(third_party_engines())
     if json:
-        found = [{"name": name, "class": classes[name], "why_not": why} for name, why in reasons.items()]
-        print_json([*found, *({"name": name, "class": cls, "why_not": ""} for name, cls in others.items())])
+        found = [*ours, *((name, cls, "") for name, cls in others)]
+        print_json([{"name": name, "class": cls, "why_not": why} for name, cls, why in found])
         return
-    rows = [(name, classes[name], "no" if why else "yes", why) for name, why in reasons.items()]
-    rows += [(name, cls, "", "an engine of another package") for name, cls in others.items()]
+    rows = [(name, cls, "no" if why else "yes", why) for name, cls, why in ours]
+    rows += [(name, cls, "", "an engine of another package") for name, cls in others]
     print_table(("executor", "class", "works here", "why not"), rows, styles={"yes": "green", "no": "yellow"})
 
 

@@ -66,16 +66,12 @@ def list_(
     if json:
         print_json([dataclasses.asdict(entry) for entry in found])
         return
-    if found:
-        print_table(
-            COLUMNS,
-            [entry.row() for entry in found],
-            right=("took",),
-            styles={state.name: style for state, style in STATE_STYLES.items()},
-        )
     if not found:
         typer.echo(_nothing(title), err=True)
-    elif len(launched) > len(found):
+        return
+    styles = {state.name: style for state, style in STATE_STYLES.items()}
+    print_table(COLUMNS, [entry.row() for entry in found], right=("took",), styles=styles)
+    if len(launched) > len(found):
         typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
 
 

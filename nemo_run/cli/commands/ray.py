@@ -92,14 +92,15 @@ def status(
 
     clusters = [_cluster(name, on)] if name else records.read_all(records.StoredCluster)
     found = [_status(one) for one in clusters]
-    shown = found if name or ended else [one for one in found if one["state"] not in ("stopped", "failed")]
+    shown = found if name or ended else [one for one in found if not _has_ended(one)]
     if json:
         print_json(shown[0] if name else shown)
     elif shown:
         _print_clusters(shown)
+    elif found:
+        typer.echo("no Ray cluster runs; those that have ended: nemorun ray status --all", err=True)
     else:
-        more = "; those that have ended: nemorun ray status --all" if found else ""
-        typer.echo(f"no Ray cluster runs{more}", err=True)
+        typer.echo("no Ray cluster runs", err=True)
     if name and shown[0]["state"] != "ready":
         raise typer.Exit(1)
 
@@ -118,10 +119,8 @@ def jobs(
         print_json(found)
     elif found:
         rows = [
-            (one["name"], one["cluster"], one["state"], "" if one["exit_code"] is None else str(one["exit_code"]),
-             _took(one), one["reason"])
-            for one in found
-        ]  # fmt: skip
+            (one["name"], one["cluster"], one["state"], _exit_code(one), _took(one), one["reason"]) for one in found
+        ]
         styles = {"SUCCEEDED": "green", "FAILED": "bold red", "STOPPED": "yellow", "RUNNING": "cyan"}
         columns = ("job", "cluster", "state", "exit", "took", "reason")
         print_table(columns, rows, right=("exit", "took"), styles=styles)
@@ -198,6 +197,10 @@ def _follow(stored: StoredRayJob, lines: int, timeout: float) -> None:
         raise typer.Exit(1)
 
 
+def _has_ended(cluster: dict[str, Any]) -> bool:
+    return cluster["state"] in ("stopped", "failed")
+
+
 def _print_clusters(shown: list[dict[str, Any]]) -> None:
     from nemo_run.cli.show import print_table
 
@@ -217,10 +220,10 @@ def _executor(options: list[str] | None) -> Executor:
     from nemo_run.core.execution.local import LocalExecutor
 
     context = RunContext(name="ray")
-    for option in options or []:
-        if not option.startswith(("executor=", "executor.", "executor[", "run.executor")):
-            raise CommandLineError(f"{option!r} is not understood; say where, such as executor=local executor.nodes=2")
     given = [option.removeprefix("run.") for option in options or []]
+    for option in given:
+        if not option.startswith(("executor=", "executor.", "executor[")):
+            raise CommandLineError(f"{option!r} is not understood; say where, such as executor=local executor.nodes=2")
     if given and not any(option.startswith("executor=") for option in given):
         given.insert(0, "executor=local")
     context.parse_args(given)
@@ -281,6 +284,10 @@ def _job_status(stored: StoredRayJob) -> dict[str, Any]:
             return job.status()
         except ExecutorError as e:
             return describe(stored, {"status": UNKNOWN, "message": str(e)})
+
+
+def _exit_code(job: dict[str, Any]) -> str:
+    return "" if job["exit_code"] is None else str(job["exit_code"])
 
 
 def _took(job: dict[str, Any]) -> str:

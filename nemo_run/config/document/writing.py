@@ -184,7 +184,7 @@ class _Encoder:
             return {TARGET: OBJECT, "path": str(value)}
         if isinstance(value, (functools.partial, tuple)) or dataclasses.is_dataclass(value):
             return self.once(value, self.existing)
-        if callable(value) and (hasattr(value, "__qualname__") or hasattr(value, "__name__")):
+        if _is_function(value):
             return {TARGET: CALLABLE, "path": self.name(value)}
         raise RefusedError(_why_not(value))
 
@@ -241,10 +241,8 @@ class _Encoder:
         if not RESERVED.isdisjoint(arguments):
             raise RefusedError(f"an argument cannot be named {min(RESERVED & set(arguments))!r}; rename it")
         node: dict[str, Any] = {TARGET: self.name(target)}
-        if partial:
-            node[PARTIAL] = True
-        elif node[TARGET] in REFERENCES or (node[TARGET] in VALUES and not arguments):
-            node[PARTIAL] = False  # it would be read as a value
+        if partial or _looks_like_value(node[TARGET], arguments):
+            node[PARTIAL] = partial
         if positional:
             node[ARGS] = self.items(positional)
         self.fields(arguments.items(), node)
@@ -275,6 +273,15 @@ def _mark(node: dict[str, Any], config: fdl.Buildable[Any], positional: list[Any
     for name, value in named.items():
         if not fits(config, name, value):
             node[name] = {TARGET: AS_GIVEN, ARGS: [node[name]]}
+
+
+def _looks_like_value(target: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a configuration of this would be read as a value."""
+    return target in REFERENCES or (target in VALUES and not arguments)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and (hasattr(value, "__qualname__") or hasattr(value, "__name__"))
 
 
 def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:
