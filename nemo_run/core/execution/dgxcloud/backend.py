@@ -33,7 +33,7 @@ from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import folder_there, mark_in, service_name
 from nemo_run.core.execution.shared.shipping import Package, job_packages, shared_packages
-from nemo_run.core.execution.shared.timestamps import seconds
+from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.masking import MASK
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.rest import Pieces

@@ -29,7 +29,7 @@ from nemo_run.core.execution.shared.attempt_files import (
 )
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import FileLog
-from nemo_run.core.execution.shared.timestamps import seconds
+from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.errors import ExecutorError

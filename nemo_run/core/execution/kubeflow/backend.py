@@ -36,7 +36,7 @@ from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, inbox_volumes, job
 from nemo_run.core.execution.pods.status import Pod, broken, combined, pod_status, still
 from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.execution.shared.shipping import needs_runner
-from nemo_run.core.execution.shared.timestamps import seconds
+from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.masking import MASK, masked_arguments
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 

@@ -41,7 +41,7 @@ from nemo_run.core.execution.pods.spec import (
 )
 from nemo_run.core.execution.pods.status import Pod, container_status, pod_status, still
 from nemo_run.core.execution.shared.shipping import needs_runner
-from nemo_run.core.execution.shared.timestamps import seconds
+from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.masking import is_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 

@@ -13,7 +13,7 @@ from nemo_run.core.execution.pods.client import Object
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, KEEP, NODE_LABEL, START_TIMEOUT
 from nemo_run.core.execution.pods.spec import TASK
 from nemo_run.core.execution.pods.status import Pod, broken, combined, is_gone, pod_status
-from nemo_run.core.execution.shared.timestamps import seconds
+from nemo_run.core.execution.shared.units import seconds
 
 _KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.objects import field_of
-from nemo_run.core.execution.shared.timestamps import seconds
+from nemo_run.core.execution.shared.units import seconds
 
 Pod = Mapping[str, Any]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import posixpath
 import re
 import shlex
 import shutil
-import tarfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +18,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.shipping import job_files
+from nemo_run.core.execution.shared.small_tar import tar_of
 from nemo_run.core.execution.slurm import commands, queue, script, spec
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
@@ -390,19 +389,9 @@ def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]
 
 
 def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
-    """The files as a tar file to unpack in ``base``; only their owner can read them."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for path, content in files.items():
-            entry = tarfile.TarInfo(posixpath.relpath(path, base))
-            entry.mtime = int(time.time())
-            if path.endswith("/"):
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o700
-                tar.addfile(entry)
-            else:
-                entry.mode, entry.size = 0o600, len(content)
-                tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
+    """Return the files as a tar file to unpack in ``base``; only their owner can read them."""
+    names = {path: posixpath.relpath(path, base) + ("/" if path.endswith("/") else "") for path in files}
+    return tar_of({names[path]: content for path, content in files.items()}, modified=int(time.time()))
 
 
 def _with_end(status: TaskStatus, code: int, when: float | None, why: str) -> TaskStatus:
