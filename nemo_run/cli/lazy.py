@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import fiddle as fdl
 
 from nemo_run.config.buildable import Partial
-from nemo_run.config.document.symbols import resolve
+from nemo_run.config.document.symbols import LAZY_NAME, resolve
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import target_of
 from nemo_run.errors import CommandLineError, SerializationError
@@ -356,6 +356,15 @@ class LazyName(ModuleType):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
+        vars(self)[LAZY_NAME] = name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyName:
+        """Return itself, as for a module or a class."""
+        return self
+
+    def __reduce__(self) -> tuple[type[LazyName], tuple[str]]:
+        """Pickle the name."""
+        return LazyName, (self.name,)
 
     def __getattr__(self, name: str) -> LazyName:
         if name.startswith("__"):

@@ -140,7 +140,8 @@ class _Imports:
     def symbol(self, dotted: str) -> str:
         """The expression for a dotted name, which is imported."""
         parts = dotted.split(".")
-        split = next(count for count in range(len(parts) - 1, 0, -1) if ".".join(parts[:count]) in sys.modules)
+        loaded = (count for count in range(len(parts) - 1, 0, -1) if ".".join(parts[:count]) in sys.modules)
+        split = next(loaded, len(parts) - 1)  # of what is not imported here, all but the last
         module, name, rest = ".".join(parts[:split]), parts[split], parts[split + 1 :]
         if module == "builtins" and hasattr(builtins, name):
             return ".".join([name, *rest])

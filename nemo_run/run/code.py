@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -15,7 +17,10 @@ from typing import Any
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.files import make_folder, write_text
+from nemo_run.errors import PackagingError
 from nemo_run.run.store import ExperimentStore
+
+logger = logging.getLogger(__name__)
 
 _MOST_FILES, _MOST_BYTES = 2000, 20 << 20  # a snapshot of code outside of git is no backup of a home folder
 
@@ -82,11 +87,10 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
         A JSON object for every place, with its ``root``.
     """
     from nemo_run.core.packaging.provenance import code_version
-    from nemo_run.core.packaging.repository import top_of
 
     package = str(Path(__file__).resolve().parents[2])
     folders = [Path.cwd(), *(Path(path) for path in own_paths() if path != package)]
-    tops = {folder: top_of(folder) for folder in folders}
+    tops = _tops(folders)
     records: list[dict[str, Any]] = []
     for root in dict.fromkeys(top for top in tops.values() if top):
         version = code_version(root)
@@ -109,6 +113,23 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
     return records
 
 
+def _tops(folders: Iterable[Path]) -> dict[Path, Path | None]:
+    """The repository that each folder is in; None where there is none, or where git cannot tell, which is told once."""
+    from nemo_run.core.packaging.repository import top_of
+
+    tops: dict[Path, Path | None] = {}
+    errors = []
+    for folder in folders:
+        try:
+            tops[folder] = top_of(folder)
+        except PackagingError as error:
+            tops[folder] = None
+            errors.append(error)
+    if errors:
+        logger.warning("the commit of the code is not recorded, its files are: %s", errors[0])
+    return tops
+
+
 def _loaded_files() -> list[str]:
     """Return the Python files that are loaded."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
@@ -128,9 +149,9 @@ def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> It
             top_level = True
     found = [path for package in sorted(packages) for path in sorted(package.rglob("*.py"))]
     found += sorted(root.glob("*.py")) if top_level else []
-    found += [path for path in map(Path, scripts) if path.is_file() and path.is_relative_to(root)]
+    found += [path for path in map(Path, scripts) if path.is_relative_to(root)]
     size = 0
-    for path in list(dict.fromkeys(found))[:_MOST_FILES]:
+    for path in list(dict.fromkeys(filter(os.path.isfile, found)))[:_MOST_FILES]:
         size += path.stat().st_size
         if size > _MOST_BYTES:
             return
@@ -138,9 +159,14 @@ def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> It
 
 
 def _keep(archive: Path, root: Path, files: list[Path]) -> None:
+    """Keep the files; one that cannot be read is no code that has been run."""
     from nemo_run.core.packaging.archive import Entry, write_archive
 
-    write_archive((Entry.file(str(path.relative_to(root)), path.read_bytes()) for path in files), archive)
+    entries = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            entries.append(Entry.file(str(path.relative_to(root)), path.read_bytes()))
+    write_archive(entries, archive)
     archive.chmod(0o600)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import cloudpickle
 
-from nemo_run.core.packaging.repository import top_of
+from nemo_run.core.packaging.repository import find_top
 from nemo_run.core.runners import script
 from nemo_run.errors import SerializationError
 
@@ -108,7 +108,7 @@ def _origin(namespace: Mapping[str, Any], files: set[str], modules: Mapping[str,
 
 @functools.lru_cache(maxsize=4)
 def _root(folder: Path) -> Path:
-    return top_of(folder) or folder
+    return find_top(folder) or folder
 
 
 class _Namespace(dict[str, Any]):

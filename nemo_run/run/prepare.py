@@ -269,7 +269,7 @@ def _import_paths(executor: Executor, packaged: bool) -> list[str]:
 
 def _paths_inside() -> list[str]:
     """Return where this process imports from inside the repository it works in, relative to the root of that."""
-    from nemo_run.core.packaging.repository import top_of
+    from nemo_run.core.packaging.repository import find_top
 
-    root = top_of(Path.cwd()) or Path.cwd()
+    root = find_top(Path.cwd()) or Path.cwd()
     return [os.path.relpath(path, root) for path in code.own_paths() if Path(path).is_relative_to(root)]

@@ -181,3 +181,28 @@ def test_nemorun_lazy(here: Path, nemorun: Nemorun) -> None:
         check=True,
     )
     assert "LATE Net(width=2) 8" in done.stdout
+
+
+def test_a_name_that_is_not_installed_here_is_stored_and_looked_at(capsys) -> None:
+    with run.lazy_imports():
+        import notinstalled as n
+
+    config = run.Config(n.nn.Linear, 3, act=n.nn.relu)
+    assert config.clone() == config
+    for text in (config.to_yaml(), config.to_json(), config.to_toml()):
+        assert "notinstalled.nn.Linear" in text
+        assert "notinstalled.nn.relu" in text
+    assert "notinstalled.nn" in config.to_python()
+    with run.Experiment("lazy", executor=run.LocalExecutor()) as exp:
+        exp.add(run.Partial(dict, layer=config), name="layer")
+        exp.dryrun()
+    assert "layer" in capsys.readouterr().out
+
+
+def test_a_name_that_was_imported_lazily_is_what_it_stands_for_in_the_task() -> None:
+    with run.lazy_imports():
+        import fractions
+
+    config = run.Config(fractions.Fraction, 1, 2)
+    assert run.load_config(config.to_yaml()).build() == 0.5
+    assert run.Partial(dict, half=config).build()()["half"] == 0.5

@@ -483,7 +483,7 @@ def test_a_recorded_commit_that_is_not_here_is_an_error(package: Callable[..., d
         ({"basepath": "/nonexistent; touch pwned"}, "no such folder"),
         ({"include_pattern": "*.none"}, r"'\*.none' matches no file in .*repo"),
         ({"include_pattern": "a.py; touch pwned"}, "matches no file"),
-        ({"include_pattern": ["a.py", "none"]}, "'none' matches no file"),
+        ({"include_pattern": ["nothing", "none"]}, "'nothing' matches no file"),
         ({"include_pattern": ["a.py"], "include_pattern_relative_path": [".", "."]}, "same length"),
         ({"ref": "v1", "include_uncommitted": True}, "is not ref='v1'"),
     ],

@@ -13,6 +13,8 @@ from typing import Any
 
 from nemo_run.errors import SerializationError
 
+LAZY_NAME = "__lazy_name__"  # attribute of what stands for something that is imported where it is used
+
 _MISSING = object()
 
 
@@ -27,6 +29,8 @@ def name_of(symbol: Any) -> str:
     Raises:
         SerializationError: If no import gives this very object, as with a lambda.
     """
+    if isinstance(symbol, types.ModuleType) and LAZY_NAME in vars(symbol):
+        return str(vars(symbol)[LAZY_NAME])
     owner = getattr(symbol, "__self__", None)
     if isinstance(owner, type) and not isinstance(symbol, type):  # a classmethod, under the class it was taken from
         return f"{name_of(owner)}.{symbol.__name__}"

@@ -36,7 +36,7 @@ _BLOCK = 512
 _LONG_NAME, _LONG_LINK = b"L", b"K"
 # The fields of a header that are always the same, and what they add to its checksum, whose own field counts as blanks.
 _NOBODY = b"0000000\0" * 2
-_TIME = b"%011o\0" % 315532800  # 1980-01-01: the earliest time that every archive format can hold
+_TIME = b"%011o\0" % 315619200  # 1980-01-02: in every time zone one that a zip file can hold, which 1979 is not
 _REST = b"ustar  \0" + bytes(247)
 _FIXED_SUM = sum(_NOBODY + _TIME + _REST) + 8 * ord(" ")
 

@@ -72,6 +72,10 @@ class GitArchivePackager(ArchivePackager):
     ) -> Iterator[Iterator[Entry]]:
         """The content of a tree, or of the working tree where it is ``None``, and of each repository inside."""
         tree, env, inside = _with_repositories_inside(repo, tree, under, stack)
+        around = next((path for path in inside if f"{under}/".startswith(f"{path}/")), "")
+        if around:
+            yield from self._sources_inside(repo, around, inside[around], under[len(around) + 1 :], stack)
+            return
         if under and not repository.has_folder(repo, tree, under, env):
             raise PackagingError(
                 f"{repo}: there is no folder {under!r} in what is packaged: commit it, or correct subpath="
@@ -83,9 +87,20 @@ class GitArchivePackager(ArchivePackager):
             if not Path(repo, path, ".git").exists():
                 logger.warning("submodule %r of %s is not checked out and is not packaged", path, repo)
                 continue
-            inner_tree = None if commit is None else _recorded_tree(repo, path, commit)
-            for source in self._sources(repo / path, inner_tree, "", stack):
+            for source in self._sources_inside(repo, path, commit, "", stack):
                 yield placed(source, places[path])
+
+    def _sources_inside(
+        self, repo: Path, path: str, commit: str | None, under: str, stack: contextlib.ExitStack
+    ) -> Iterator[Iterator[Entry]]:
+        """The content of a repository inside of another one."""
+        if not Path(repo, path, ".git").exists():
+            raise PackagingError(
+                f"{repo}: subpath= is in the submodule {path!r}, which is not checked out: "
+                f"git submodule update --init {path}"
+            )
+        tree = None if commit is None else _recorded_tree(repo, path, commit)
+        return self._sources(repo / path, tree, under, stack)
 
     # ------------------------------------------------------------ what is asked for
 

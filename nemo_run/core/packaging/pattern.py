@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,8 @@ from nemo_run.core.packaging.archive import LINK, READ_SIZE, Entry, merge, witho
 from nemo_run.core.packaging.base import ArchivePackager
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import MissingArgumentError, PackagingError
+
+logger = logging.getLogger(__name__)
 
 NEVER_PACKAGED = frozenset({".git", "__pycache__"})
 _SPECIAL = frozenset("*?[\\")
@@ -109,7 +112,8 @@ def find_pairs(
     """The files that match glob patterns, each named from the folder that goes with its pattern.
 
     Raises:
-        PackagingError: There are not as many folders as patterns, or a pattern matches nothing.
+        PackagingError: There are not as many folders as patterns, or no pattern matches anything. Where only some
+            match nothing, a warning names them.
     """
     patterns, bases = _listed(patterns), _listed(bases)
     if len(bases) == 1:
@@ -119,12 +123,18 @@ def find_pairs(
             f"include patterns and relative paths must have the same length, or one path goes with all patterns: "
             f"there are {len(patterns)} and {len(bases)}"
         )
-    return [
-        found
-        for pattern, base in zip(patterns, bases, strict=True)
-        if pattern
-        for found in _glob(pattern, _absolute(base or str(default_base)), exclude or Patterns([]))
-    ]
+    found, without = [], []
+    for pattern, folder in zip(patterns, bases, strict=True):
+        base = _absolute(folder or str(default_base))
+        matching = _glob(pattern, base, exclude or Patterns([])) if pattern else []
+        found += matching
+        if pattern and not matching:
+            without.append(_nothing_matches(pattern, base))
+    if without and not found:
+        raise without[0]
+    for error in without:
+        logger.warning("%s", error)
+    return found
 
 
 def _glob(pattern: str, base: str, exclude: Patterns) -> list[Found]:
@@ -140,8 +150,8 @@ def _glob(pattern: str, base: str, exclude: Patterns) -> list[Found]:
             return found
     parts = pattern.split()
     if len(parts) > 1:
-        return [file for part in parts for file in _glob(part, base, exclude)]
-    raise _nothing_matches(pattern, base)
+        return find_pairs(parts, base, default_base=Path(base), exclude=exclude)
+    return []
 
 
 def _glob_below(base: str, pattern: str, exclude: Patterns) -> list[Found]:
@@ -164,7 +174,9 @@ def _start(pattern: str, base: str) -> str:
         return ""
     literal = itertools.takewhile(lambda part: not _SPECIAL.intersection(part), parts[not parts[0] :])
     start = "/".join(literal)
-    return start if Path(base, start).is_dir() else start.rpartition("/")[0]
+    while start and not Path(base, start).is_dir():
+        start = start.rpartition("/")[0]
+    return start
 
 
 def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
@@ -173,8 +185,9 @@ def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
     if any(exclude.match(f"{folder}/") for folder in outer) or not NEVER_PACKAGED.isdisjoint(start.split("/")):
         return
     path = os.path.join(base, start) if start else base  # noqa: PTH118
-    if start and not stat.S_ISDIR(os.lstat(path).st_mode):
-        if not exclude.match(start):
+    mode = os.lstat(path).st_mode if start else stat.S_IFDIR
+    if not stat.S_ISDIR(mode):
+        if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not exclude.match(start):
             yield Found(start, path)
         return
     yield from _walk_folder(path, f"{start}/" if start else "", exclude)
@@ -226,7 +239,7 @@ def file_entries(files: Iterable[Found]) -> Iterator[Entry]:
 def _entry(file: Found) -> Entry:
     try:
         # Twenty thousand times: a file object takes three calls more, and a look at it by its path another walk there.
-        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # no wait for a pipe
     except OSError as error:
         if error.errno == errno.ELOOP:
             return _link(file)

@@ -16,7 +16,7 @@ from nemo_run.errors import PackagingError
 
 logger = logging.getLogger(__name__)
 
-_MOST_KEPT = 1 << 20
+_MOST_KEPT, _MOST_UNTRACKED = 1 << 20, 5 << 20  # bytes of one file, and of all untracked ones together
 _SECRET = re.compile(
     r"""^\.env\b | \.(env|pem|key|p12|pfx|jks)$ | ^\.(netrc|npmrc|pypirc|git-credentials)$
     | (^|[._-]) (secrets?|passwords?|credentials?|tokens?|id_(rsa|dsa|ecdsa|ed25519)) ($|[._-])""",
@@ -34,8 +34,8 @@ class CodeVersion:
         dirty: Whether there were changes since the commit, untracked files included.
         remote: Address of the repository it is shared with, without a password; ``None`` where there is none.
         patch: The changes since the commit, for ``git apply``; binary files and untracked ones are in it.
-        omitted: Changes that the patch lacks: files over 1 MiB, untracked files that look like secrets, and changes
-            inside other repositories.
+        omitted: Changes that the patch lacks: files over 1 MiB, untracked files over 5 MiB together or that look like
+            secrets, and changes inside other repositories.
     """
 
     commit: str | None
@@ -64,7 +64,7 @@ def code_version(path: str | os.PathLike[str]) -> CodeVersion | None:
 
 def _version(repo: Path) -> CodeVersion:
     state = repository.status(repo)
-    kept = [change for change in state.changes if _is_kept(repo, change)]
+    kept = _within_limit(repo, [change for change in state.changes if _is_kept(repo, change)])
     omitted = {change.path for change in state.changes if change not in kept or change.dirty_inside}
     return CodeVersion(
         commit=state.commit,
@@ -84,6 +84,32 @@ def _is_kept(repo: Path, change: TreeChange) -> bool:
         return not secret and not change.path.endswith("/") and (repo / change.path).lstat().st_size <= _MOST_KEPT
     except OSError:
         return False
+
+
+def _within_limit(repo: Path, changes: list[TreeChange]) -> list[TreeChange]:
+    """Leave out what makes the untracked files too much to be kept for every launch: the largest of them."""
+    sizes = {change.path: _size(repo / change.path) for change in changes if change.kind == "untracked"}
+    total, left_out = 0, []
+    for path in sorted(sizes, key=lambda path: (sizes[path], path)):
+        total += sizes[path]
+        if total > _MOST_UNTRACKED:
+            left_out.append(path)
+    if not left_out:
+        return changes
+    logger.warning(
+        "%s: %d untracked files (%d MB) are not recorded with the code, as all together are over %d MB: %s; "
+        "commit them, or name them in .gitignore",
+        repo, len(left_out), sum(map(sizes.__getitem__, left_out)) >> 20, _MOST_UNTRACKED >> 20, some(left_out),
+    )  # fmt: skip
+    omitted = set(left_out)
+    return [change for change in changes if change.path not in omitted]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def _patch(repo: Path, commit: str | None, changes: list[TreeChange]) -> bytes:

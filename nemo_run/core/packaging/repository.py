@@ -110,6 +110,14 @@ def top_of(path: Path) -> Path | None:
         raise
 
 
+def find_top(path: Path) -> Path | None:
+    """Return what :func:`top_of` does, but None also where git is missing or does not trust the owner."""
+    try:
+        return top_of(path)
+    except PackagingError:
+        return None
+
+
 def tree_of(repo: Path, ref: str) -> str:
     """The tree of a branch, tag, commit or tree.
 
@@ -119,6 +127,8 @@ def tree_of(repo: Path, ref: str) -> str:
     found = b""
     if not ref.startswith("-"):  # that would be an option of git, and is allowed in no name
         found = git(repo, "rev-parse", "--verify", "--quiet", f"{ref}^{{tree}}", allowed=(1, 128))
+    if not found and ref == "HEAD":
+        raise PackagingError(f"{repo} has no commit yet: make the first one, or package with include_uncommitted=True")
     if not found:
         raise PackagingError(
             f"{repo}: git knows no branch, tag or commit {ref!r}: see `git branch --all`, or fetch it first"
