@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin
 import fiddle as fdl
 
 from nemo_run.cli import registry
-from nemo_run.cli.overriding import making
+from nemo_run.cli.overriding import making, wanted
 from nemo_run.cli.overriding.arguments import overrider_for
 from nemo_run.cli.overriding.files import SUFFIXES
 from nemo_run.cli.overriding.overrides import Overrider
@@ -117,7 +117,7 @@ def _run_overrider(context: type) -> Overrider:
         for name, hint in (("executor", Executor | None), ("plugins", list[ExperimentPlugin] | ExperimentPlugin | None))
     ]
     options.__signature__ = inspect.Signature([*places, *own])  # type: ignore[attr-defined]
-    hints = {p.name: making.hint_of(context, p.name) for p in own}
+    hints = {p.name: wanted.hint_of(context, p.name) for p in own}
     options.__annotations__ = {**hints, **{p.name: p.annotation for p in places}}
     return Overrider(Partial(options), owner=context)
 
@@ -146,7 +146,7 @@ def _present(overrider: Overrider, path: str) -> Any:
 
 
 def _empty(place: Place) -> Any:
-    classes = making.classes_of(place.hint)
+    classes = wanted.classes_of(place.hint)
     return Partial(classes[0]) if len(classes) == 1 else None
 
 
@@ -155,11 +155,11 @@ def _arguments(node: fdl.Buildable[Any], prefix: str, skip: Sequence[str]) -> It
     for name in target.parameters:
         if name in skip or name not in target.keywords:
             continue
-        hint = making.hint_of(node.__fn_or_cls__, name)
+        hint = wanted.hint_of(node.__fn_or_cls__, name)
         value = node.__arguments__.get(name, target.default_values.get(name, MISSING))
         kind = hint_name(hint)
         yield f"{prefix}{name}=", kind
-        if making.classes_of(hint) or isinstance(value, fdl.Buildable):
+        if wanted.classes_of(hint) or isinstance(value, fdl.Buildable):
             yield f"{prefix}{name}.", kind
             continue
         # A second candidate keeps the shell from adding a space after the first.
@@ -179,7 +179,7 @@ def _values(overrider: Overrider, path: str, typed: str) -> Iterator[Candidate]:
 
 
 def _choices(hint: Any) -> Iterator[str]:
-    for one in map(bare, making.union_members(hint)):
+    for one in map(bare, wanted.union_members(hint)):
         if one is bool:
             yield from ("true", "false")
         elif one is type(None):

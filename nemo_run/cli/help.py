@@ -17,7 +17,7 @@ import fiddle as fdl
 import typer
 
 from nemo_run.cli import registry
-from nemo_run.cli.overriding import making
+from nemo_run.cli.overriding import making, wanted
 from nemo_run.cli.overriding.place import Place, Unresolved
 from nemo_run.cli.show import in_terminal
 from nemo_run.config.names import get_type_namespace
@@ -165,7 +165,7 @@ def argument_rows(
     for name, parameter in target.parameters.items():
         if (name == "ctx" and depth == 0) or parameter.kind is parameter.VAR_POSITIONAL:  # which no override can set
             continue
-        hint = making.hint_of(entity, name)
+        hint = wanted.hint_of(entity, name)
         shown = f"**{name}" if parameter.kind is parameter.VAR_KEYWORD else name
         default = _short(given[name]) if name in given else _default(target, name)
         yield Row(prefix + shown, _type(hint, parameter), default, docs.get(name, ""))
@@ -208,7 +208,7 @@ def _class_in(hint: Any, default: Any) -> Any:
     """The class whose arguments can be set inside an argument: that of its default, or the one that it takes."""
     if isinstance(default, fdl.Buildable):
         return default.__fn_or_cls__
-    classes = making.classes_of(hint)
+    classes = wanted.classes_of(hint)
     return classes[0] if len(classes) == 1 and not inspect.isabstract(classes[0]) else None
 
 
@@ -221,7 +221,7 @@ def factory_rows(entity: Any, namespace: str | None = None) -> Iterator[FactoryR
         if entry.namespace == own and namespace in (None, own):
             yield from _factory_row("--factory", entry, seen)
     for name in getattr(_signature(entity), "parameters", ()):
-        place = Place(name, making.hint_of(entity, name), entity, name)
+        place = Place(name, wanted.hint_of(entity, name), entity, name)
         if place.hint is Unresolved:
             continue
         for entry in making.factories_for(place):

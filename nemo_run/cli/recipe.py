@@ -10,7 +10,7 @@ from typing import Any, get_origin
 import fiddle as fdl
 
 from nemo_run.cli import registry
-from nemo_run.cli.overriding import making
+from nemo_run.cli.overriding import making, wanted
 from nemo_run.cli.overriding.arguments import as_overrides, overrider_for
 from nemo_run.cli.overriding.files import is_file, item_of, load, operator_of, piped, split_section
 from nemo_run.cli.overriding.items import Configured, Item, Made, Pairs
@@ -222,13 +222,13 @@ def built_arguments(config: Partial[Any]) -> dict[str, Any]:
     """The arguments that are set, built; those that are wanted as configurations stay as they are."""
     fn = config.__fn_or_cls__
     return {
-        str(name): value if _wants_configuration(making.hint_of(fn, str(name))) else build(value)
+        str(name): value if _wants_configuration(wanted.hint_of(fn, str(name))) else build(value)
         for name, value in config.__arguments__.items()
     }
 
 
 def _wants_configuration(hint: Any) -> bool:
-    kinds = [get_origin(one) or one for one in making.union_members(hint)]
+    kinds = [get_origin(one) or one for one in wanted.union_members(hint)]
     return any(isinstance(kind, type) and issubclass(kind, fdl.Buildable) for kind in map(bare, kinds))
 
 

@@ -31,8 +31,16 @@ from nemo_run.cli.overriding.items import (
 )
 from nemo_run.cli.overriding.parse import parse_value
 from nemo_run.cli.overriding.place import NoArgumentError, Place, Unresolved
-from nemo_run.cli.overriding.plain import is_plain
 from nemo_run.cli.overriding.values import convert
+from nemo_run.cli.overriding.wanted import (
+    ANY,
+    alternatives,
+    classes_of,
+    hint_of,
+    takes_functions,
+    union_members,
+    with_subclasses,
+)
 from nemo_run.config.buildable import Config, Partial
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.document.symbols import resolve
@@ -41,11 +49,10 @@ from nemo_run.config.strictness import unwrapped, validation
 from nemo_run.config.suggest import did_you_mean
 from nemo_run.config.target import Target, target_of
 from nemo_run.config.tree import clone, nodes
-from nemo_run.config.typecheck import UNIONS, bare, compile_check, hint_name
+from nemo_run.config.typecheck import bare, compile_check, hint_name
 from nemo_run.errors import ConfigError, OverrideError, SerializationError
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-_ANY = (Any, object, Unresolved)
 
 
 def make(item: Item, place: Place) -> Any:
@@ -127,7 +134,7 @@ def names_for(place: Place) -> Iterator[str]:
         if wanted is Executor:
             yield from executor_names()
             continue
-        yield from (cls.__name__ for cls in _with_subclasses(wanted) if not inspect.isabstract(cls))
+        yield from (cls.__name__ for cls in with_subclasses(wanted) if not inspect.isabstract(cls))
 
 
 def factories_for(place: Place) -> list[registry.Factory]:
@@ -179,27 +186,12 @@ def _distance(made: Any, wanted: Any) -> int | None:
 
 
 def _class_distance(made: Any, wanted: Any) -> int | None:
-    if not isinstance(made, type) or not isinstance(wanted, type) or wanted in _ANY:
+    if not isinstance(made, type) or not isinstance(wanted, type) or wanted in ANY:
         return None
     try:
         return made.__mro__.index(wanted) + 1 if wanted in made.__mro__ else 99 if issubclass(made, wanted) else None
     except TypeError:  # a protocol that cannot be asked
         return None
-
-
-def alternatives(hint: Any) -> list[Any]:
-    """The types that a hint accepts, those inside of ``run.Config[...]`` too."""
-    hint = bare(hint)
-    origin = get_origin(hint)
-    if origin in UNIONS:
-        return _alternatives_inside(hint)
-    if isinstance(origin or hint, type) and issubclass(origin or hint, fdl.Buildable):
-        return _alternatives_inside(hint) or [Unresolved]
-    return [hint]
-
-
-def _alternatives_inside(hint: Any) -> list[Any]:
-    return [one for arg in get_args(hint) for one in alternatives(arg)]
 
 
 def _registered(function: Any) -> registry.Factory | None:
@@ -233,34 +225,6 @@ def _checked(value: Any, item: Item, place: Place) -> Any:
 
 
 # ---------------------------------------------------------------- classes
-_BUILTIN = ("builtins", "collections", "collections.abc", "typing", "abc")
-
-
-def classes_of(hint: Any, builtin: bool = False) -> list[type]:
-    """The classes whose objects a hint accepts, where they are not just any.
-
-    Args:
-        hint: The type hint.
-        builtin: Also Python's own containers.
-    """
-    found = [get_origin(one) or one for one in alternatives(hint)]
-    classes = [cls for cls in found if isinstance(cls, type) and cls not in (*_ANY, type(None))]
-    return [cls for cls in classes if builtin or not _is_value(cls)]
-
-
-def _is_value(cls: type) -> bool:
-    """Whether objects of a class are written as values, rather than configured."""
-    return cls.__module__ in _BUILTIN or is_plain(cls)
-
-
-def _with_subclasses(cls: type) -> Iterator[type]:
-    seen, todo = set(), [cls]
-    while todo:
-        one = todo.pop(0)
-        if one not in seen:
-            seen.add(one)
-            yield one
-            todo += type.__subclasses__(one)
 
 
 def _find_class(name: str, place: Place) -> type | None:
@@ -270,7 +234,7 @@ def _find_class(name: str, place: Place) -> type | None:
     for wanted in classes_of(place.hint):
         if wanted is Executor and (found := executor_class(name)):
             return found
-        for cls in _with_subclasses(wanted):
+        for cls in with_subclasses(wanted):
             if cls.__name__ == name and not inspect.isabstract(cls):
                 return cls
     return None
@@ -281,12 +245,6 @@ def _kind_for(place: Place) -> type[fdl.Buildable[Any]]:
     kinds = [get_origin(bare(hint)) or bare(hint) for hint in union_members(place.hint)]
     partial = any(isinstance(kind, type) and issubclass(kind, fdl.Partial) for kind in kinds)
     return Partial if partial else Config
-
-
-def union_members(hint: Any) -> Iterable[Any]:
-    """The types of a union; a type that is none by itself."""
-    hint = bare(hint)
-    return get_args(hint) if get_origin(hint) in UNIONS else [hint]
 
 
 def _of_fields(item: Pairs, place: Place) -> Any:
@@ -400,22 +358,6 @@ def acceptor(target: Any, name: str) -> Callable[[Any], bool]:
     return accepts
 
 
-def hint_of(target: Any, name: str) -> Any:
-    """The type that is wanted for an argument; Any where it has no hint."""
-    signature = target_of(target)
-    parameter = signature.parameters.get(name)
-    if parameter is None or name not in signature.keywords:
-        parameter = signature.parameters.get(signature.var_keyword_name or "", parameter)
-    if parameter is None:
-        return Any
-    if parameter.name not in signature.hints:
-        return Any if parameter.annotation is parameter.empty else Unresolved
-    from nemo_run.config.typecheck import unpacked_keywords
-
-    hint = signature.hints[parameter.name]
-    return unpacked_keywords(hint).get(name, hint) if parameter.kind is parameter.VAR_KEYWORD else hint
-
-
 # ---------------------------------------------------------------- files
 def _of_target(item: Configured, place: Place) -> Any:
     """``_target_`` with arguments."""
@@ -424,7 +366,7 @@ def _of_target(item: Configured, place: Place) -> Any:
         return run_factory(entry, Call(item.source, item.name, item.args, item.kwargs), place)
     room = tuple(classes_of(place.hint, builtin=True))
     fits = isinstance(found, type) and (item.partial or not room or issubclass(found, room))
-    may_be_named = found in place.trusted or (item.partial and _takes_functions(place.hint))
+    may_be_named = found in place.trusted or (item.partial and takes_functions(place.hint))
     if not fits and not may_be_named:
         raise place.unfit(item, _may_not_be_called(item.name, found, place))
     made = _configure(Partial if item.partial else Config, found, item, item.args, item.kwargs, place)
@@ -461,10 +403,6 @@ def _resolved(name: str, item: Item, place: Place) -> Any:
         return resolve(name)
     except SerializationError as error:
         raise place.unfit(item, str(error)) from None
-
-
-def _takes_functions(hint: Any) -> bool:
-    return any((get_origin(one) or one) in (Callable, fdl.Partial, Partial) for one in map(bare, union_members(hint)))
 
 
 def _changed(item: Made, place: Place) -> Any:
@@ -518,5 +456,5 @@ def _named_here(item: Item, name: str, place: Place) -> Any:
 def _class_itself(name: str, place: Place) -> type | None:
     """The class of this name where ``type[...]`` is wanted."""
     wanted = [bare(arg) for one in alternatives(place.hint) if get_origin(one) is type for arg in get_args(one)]
-    classes = (cls for one in wanted if isinstance(one, type) for cls in _with_subclasses(one))
+    classes = (cls for one in wanted if isinstance(one, type) for cls in with_subclasses(one))
     return next((cls for cls in classes if cls.__name__ == name), None)

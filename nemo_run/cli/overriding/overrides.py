@@ -15,18 +15,11 @@ from nemo_run.cli import registry
 from nemo_run.cli.overriding import making
 from nemo_run.cli.overriding.files import operator_of
 from nemo_run.cli.overriding.items import Call, Item, Pairs, Shared
-from nemo_run.cli.overriding.making import (
-    acceptor,
-    alternatives,
-    check_argument,
-    classes_of,
-    find_factory,
-    hint_of,
-    run_factory,
-)
+from nemo_run.cli.overriding.making import acceptor, check_argument, find_factory, run_factory
 from nemo_run.cli.overriding.parse import Override
 from nemo_run.cli.overriding.place import Place, UnfitError
 from nemo_run.cli.overriding.values import convert
+from nemo_run.cli.overriding.wanted import alternatives, classes_of, hint_of
 from nemo_run.config.buildable import Config
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.paths import PathStep, get_value, parse_path, set_value

@@ -151,18 +151,27 @@ def widened(value: Any, hint: Any) -> Any:
     hint = bare(hint)
     kind, args = get_origin(hint) or hint, get_args(hint)
     if kind in UNIONS:
-        fitting = [one for one in args if (check := compile_check(one)) is None or check(value) is None]
-        exact = [one for one in fitting if bare(one) not in (float, complex)]
-        return widened(value, (exact or fitting or [Any])[0])
+        return widened(value, _nearest(value, args))
     if type(value) is int and kind in (float, complex):
         return _float(value, kind)
     if type(value) in _SERIES and args:
-        hints = args if kind is tuple and args[1:] != (...,) else args[:1] * len(value)
-        found = [widened(item, one) for item, one in zip(value, hints, strict=False)]
-        return type(value)(found) if len(found) == len(value) else value
+        return _widened_series(value, kind, args)
     if type(value) is dict and len(args) == 2:
         return {widened(key, args[0]): widened(item, args[1]) for key, item in value.items()}
     return value
+
+
+def _nearest(value: Any, hints: tuple[Any, ...]) -> Any:
+    """The first of several types that a value fits, rather one for which its numbers stay as they are."""
+    fitting = [one for one in hints if (check := compile_check(one)) is None or check(value) is None]
+    exact = [one for one in fitting if bare(one) not in (float, complex)]
+    return (exact or fitting or [Any])[0]
+
+
+def _widened_series(value: Any, kind: Any, args: tuple[Any, ...]) -> Any:
+    hints = args if kind is tuple and args[1:] != (...,) else args[:1] * len(value)
+    found = [widened(item, one) for item, one in zip(value, hints, strict=False)]
+    return type(value)(found) if len(found) == len(value) else value
 
 
 def _float(value: int, kind: type[float] | type[complex]) -> Any:
