@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nemo_run.cli.running import app_options
-from nemo_run.devspace.base import DevSpace
+
+if TYPE_CHECKING:
+    from nemo_run.devspace.base import DevSpace
 
 
 def create() -> typer.Typer:
@@ -15,10 +17,18 @@ def create() -> typer.Typer:
     from nemo_run.cli.entrypoints import Entrypoint
 
     app = typer.Typer(name="devspace", no_args_is_help=True, **app_options())
+    app.callback()(_load)
     Entrypoint(launch, "devspace", enable_executor=False).cli(app)
     app.command("connect")(connect)
     app.command("sshserver")(sshserver)
     return app
+
+
+def _load() -> None:
+    """Import the class that ``launch`` configures, which other commands do without."""
+    from nemo_run.devspace.base import DevSpace
+
+    launch.__annotations__["space"] = DevSpace
 
 
 def launch(space: DevSpace) -> None:
@@ -31,6 +41,8 @@ def connect(
     path: Annotated[str, typer.Argument(help="The folder of the space there.")],
 ) -> None:
     """Say how to connect to a space that runs, and wait until it has ended."""
+    from nemo_run.devspace.base import DevSpace
+
     DevSpace.connect(host, path)
 
 
