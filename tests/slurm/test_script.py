@@ -85,6 +85,13 @@ def flags(batch: script.Batch) -> list[str]:
         ({}, "--output=/scratch/me/title/title_1/train/sbatch_train_%j.out"),
         ({"array": "1-2"}, "--output=/scratch/me/title/title_1/train/sbatch_train_%A_%a.out"),
         ({"launcher": "torchrun", "ntasks_per_node": 8}, "--ntasks-per-node=1"),
+        ({"account": "a", "job_details": SlurmJobDetails(job_name="mine")}, "--job-name=mine"),
+        (
+            {"job_details": SlurmJobDetails(job_name="mine")},
+            "--output=/scratch/me/title/title_1/train/sbatch_mine_%j.out",
+        ),
+        ({"job_details": SlurmJobDetails(job_name="mine", folder="/logs")}, "--output=/logs/sbatch_mine_%j.out"),
+        ({"job_details": SlurmJobDetails(folder="/logs")}, "--output=/logs/sbatch_train_%j.out"),
     ],
 )
 def test_options_of_sbatch(options: dict[str, Any], expected: str) -> None:
@@ -233,6 +240,130 @@ def test_names_of_files_can_be_overridden() -> None:
     step = batch_for(job_details=Details(folder="/logs", job_name="n")).steps[0]
     assert step.log == "/logs/log_%j.txt"
     assert script.file_name(step.log) == "/logs/log_${SLURM_JOB_ID:-0}.txt"
+
+
+def test_the_tasks_of_a_group_that_share_a_folder_for_logs_do_not_share_a_log() -> None:
+    details = SlurmJobDetails(job_name="mine", folder="/logs")
+    requests = [replace(request_for(job=job, job_details=details), members=2, member=i) for i, job in enumerate("ab")]
+    batch = spec.batch_of(spec.render(requests)[0].spec)
+    assert [step.log for step in batch.steps] == [
+        f"/logs/log-mine-{x}_%j_${{SLURM_RESTART_COUNT:-0}}.out" for x in "ab"
+    ]
+    assert batch.components[0]["job_name"] == "mine"
+
+
+def test_folders_for_logs_are_made_unless_only_slurm_knows_them() -> None:
+    class Details(SlurmJobDetails):
+        @property
+        def srun_stdout(self) -> Path:
+            return Path("own", "task.log")
+
+        @property
+        def stdout(self) -> Path:
+            return Path("/logs/%j/batch_%t.log")
+
+    plan = spec.render([request_for(job_details=Details())])[0]
+    assert plan.spec["log_folders"] == ["/scratch/me/title/title_1/train/own"]
+    assert plan.spec["batch"]["steps"][0]["log"] == "/scratch/me/title/title_1/train/own/task.log"
+    assert plan.spec["batch"]["components"][0]["output"] == "/logs/%j/batch_0.log"
+    assert spec.render([request_for()])[0].spec["log_folders"] == []
+    named = spec.render([request_for(job_details=SlurmJobDetails(folder="/logs"))])[0]
+    assert named.spec["log_folders"] == ["/logs"]
+
+
+STUBS = """\
+scontrol() { printf 'node7\\nnode8\\n'; }
+hostname() { echo "host $*"; }
+SLURM_NNODES=2 HOME=/root
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("$SLURM_NNODES", "2"),
+        ("${SLURM_NNODES}", "2"),
+        ("$SLURM_NOT_SET_HERE", ""),
+        ('$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)', "node7"),
+        ("$(scontrol show hostnames $SLURM_JOB_NODELIST)", "node7\nnode8"),
+        ("$(hostname --ip-address)", "host --ip-address"),
+        ("$(hostname)", "host "),
+        ("$(hostname $(scontrol x | tail -n 1))", "host node8"),
+        *(
+            (value, value)
+            for value in (
+                "$HOME",
+                "${HOME}",
+                "${SLURM_NNODES:-3}",
+                "$SLURM_NNODES nodes",
+                "x$SLURM_NNODES",
+                "$(date)",
+                "`hostname`",
+                "$(hostname) and $(hostname)",
+                "$(hostname)$(date)",
+                "$(hostname",
+                "$(hostname ')",
+                "$(hostname\ndate)",
+                "$(hostnamectl)",
+                "$(hostname);date",
+                "tcp://$(hostname)",
+            )
+        ),
+    ],
+)
+def test_a_variable_that_asks_for_the_nodes_is_evaluated_there_and_no_other_is(value: str, expected: str) -> None:
+    step = batch_for(env_vars={"V": value}).steps[0]
+    text = script.complete(script.environment_file(step), 1, "", "")
+    printed = subprocess.check_output(["bash", "-c", f'{STUBS}\n{text}printf %s "$V"'], text=True)
+    assert printed == expected
+
+
+def test_only_variables_of_the_executor_are_evaluated() -> None:
+    step = batch_for(Command(("true",), {"V": "$(hostname)"}), env_vars={"W": "$SLURM_NNODES"}).steps[0]
+    assert "export V='$(hostname)'\nexport W=" in "\n".join(sorted(script.environment_file(step).splitlines()))
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0.5, 0.5), (-3, 0), (-0.5, 0), (0, 0), (7, 7)])
+def test_a_pause_between_tasks_of_a_group_is_any_number(given: float, kept: float) -> None:
+    executor = SlurmExecutor(wait_time_for_group_job=given)
+    assert executor.wait_time_for_group_job == kept
+    assert executor.clone().to_config().wait_time_for_group_job == kept
+    requests = [request_for(job=job, wait_time_for_group_job=given) for job in "ab"]
+    text = script.batch_script(spec.batch_of(spec.render(requests)[0].spec))
+    assert re.findall(r"^sleep (.*)", text, re.MULTILINE) == ([str(kept)] if kept else [])
+
+
+@pytest.mark.parametrize("dependencies", [None, []])
+def test_no_dependencies_can_be_said_in_two_ways(dependencies: list[str] | None) -> None:
+    executor = SlurmExecutor(dependencies=dependencies)
+    executor.check()
+    assert executor.parse_deps() == []
+    assert spec.render([request_for(dependencies=dependencies)])[0].spec["dependencies"] == []
+
+
+@pytest.mark.parametrize(
+    ("ntasks", "per_node", "per_task", "torchrun", "asked", "started"),
+    [
+        (1, None, None, None, 1, 1),
+        (1, 8, None, None, 8, 8),
+        (1, None, 2, None, 2, 2),
+        (1, 8, 2, None, 8, 8),
+        (4, None, None, None, 4, 4),
+        (4, 8, None, None, 4, 4),
+        (4, None, 2, None, 2, 4),
+        (4, 8, 2, None, 2, 4),
+        (4, 8, 2, 3, 3, 3),
+    ],
+)
+def test_processes_on_a_node(
+    ntasks: int, per_node: int | None, per_task: int | None, torchrun: int | None, asked: int, started: int
+) -> None:
+    options = {"ntasks_per_node": ntasks, "gpus_per_node": per_node, "gpus_per_task": per_task}
+    executor = SlurmExecutor(**options, torchrun_nproc_per_node=torchrun)  # type: ignore[arg-type]
+    assert executor.nproc_per_node() == asked
+    command = Command((sys.executable, "x.py"), python=True)
+    step = batch_for(command, **options, torchrun_nproc_per_node=torchrun, launcher="torchrun").steps[0]
+    assert f"--nproc-per-node={started}" in step.argv
 
 
 def test_heterogeneous_components() -> None:

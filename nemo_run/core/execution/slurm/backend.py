@@ -145,14 +145,16 @@ class SlurmBackend(Backend):
         plans = [plan for plan, _, _ in attempts]
         names = self._send_packages(plans)
         files: dict[str, dict[str, bytes]] = {}
+        folders: dict[str, dict[str, None]] = {}
         lines: dict[str, list[str]] = {}
         for plan, attempt, after in attempts:
             base = plan.spec["base"]
             files.setdefault(base, {}).update(_files(plan, attempt, *names[plan.job_id]))
+            folders.setdefault(base, {}).update(dict.fromkeys(plan.spec.get("log_folders", ())))
             lines.setdefault(base, []).append(_line(plan, attempt, after))
         answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
-            self._run(posix(commands.UNPACK, base), _tar(base, entries))
+            self._run(posix(commands.UNPACK, base, *folders[base]), _tar(base, entries))
             answers[base] = _by_number(self._run(posix(commands.SUBMIT), "".join(lines[base]).encode()))
         with self._cluster.lock:
             self._cluster.asked = float("-inf")

@@ -9,7 +9,12 @@ case $2 in
    { mv -T -- "$new/x" "$2" 2>/dev/null || [ -d "$2" ]; } ;;
 esac"""
 
-UNPACK = 'umask 077; mkdir -p -- "$1" && tar -xpf - -C "$1"'
+# Folders of logs outside of the job's own are the user's, with the user's umask.
+UNPACK = """\
+base=$1; shift; mask=$(umask)
+umask 077; mkdir -p -- "$base" && tar -xpf - -C "$base" || exit
+umask "$mask"; [ $# -eq 0 ] || mkdir -p -- "$@"
+"""
 
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
 # A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.

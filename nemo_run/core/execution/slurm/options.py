@@ -31,11 +31,12 @@ def get_packaging_job_key(experiment_id: str, job_name: str) -> str:
 
 @dataclass(kw_only=True)
 class SlurmJobDetails:
-    """Names of a job's files on the cluster. Subclass it to have other names.
+    """Names of a job and its files on the cluster. Subclass it to have other names.
 
     Attributes:
-        job_name: Name in the names of the files.
-        folder: Their folder.
+        job_name: Slurm's name for the job, which is also in the names of the files; made from the prefix and the
+            job's id by default.
+        folder: Folder of the files, which is made where it is not there; the job's own by default.
         ray_log_prefix: What the names of logs of Ray begin with.
     """
 
@@ -111,12 +112,12 @@ class SlurmOptions(Executor):
         srun_args: Further options of ``srun``.
         heterogeneous: The tasks of a job group are components of a heterogeneous job, each with nodes of its own.
         memory_measure: Log the state of the GPUs before the task.
-        job_details: Names of the job's files.
+        job_details: Names of the job and its files.
         tunnel: How to reach the cluster.
         dependencies: Ids or handles of Slurm jobs to wait for.
         dependency_type: What is waited for: ``"afterok"``, ``"afterany"``, ``"afternotok"`` or ``"after"``.
         torchrun_nproc_per_node: Processes that a launcher starts on each node, where it cannot be told otherwise.
-        wait_time_for_group_job: Seconds between the starts of two tasks of a job group.
+        wait_time_for_group_job: Seconds between the starts of two tasks of a job group; a negative number is 0.
         monitor_group_job: The end of a task of a job group may end the others: see ``exp.add(end_group_on=...)``.
         monitor_group_job_wait_time: Accepted for compatibility; the end of a task is noticed at once.
         setup_lines: Lines of shell to run first, on the first node.
@@ -165,10 +166,10 @@ class SlurmOptions(Executor):
     memory_measure: bool = False
     job_details: SlurmJobDetails = field(default_factory=SlurmJobDetails)
     tunnel: SSHTunnel | LocalTunnel = field(default_factory=lambda: LocalTunnel(job_dir=""))
-    dependencies: list[str] = field(default_factory=list)
+    dependencies: list[str] | None = field(default_factory=list)
     dependency_type: str = "afterok"
     torchrun_nproc_per_node: int | None = None
-    wait_time_for_group_job: int = 30
+    wait_time_for_group_job: float = 30
     monitor_group_job: bool = True
     monitor_group_job_wait_time: int = 60
     setup_lines: str | None = None
@@ -181,6 +182,9 @@ class SlurmOptions(Executor):
     stderr_to_stdout: bool = field(init=False, default=True)
     resource_group: list[ResourceRequest] = field(init=False, default_factory=list)
     run_as_group: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.wait_time_for_group_job = max(self.wait_time_for_group_job, 0)
 
     def info(self) -> str:
         """Kind of executor, and where."""
@@ -200,12 +204,18 @@ class SlurmOptions(Executor):
         return self.nodes
 
     def nproc_per_node(self) -> int:
-        """Processes on each node, whoever starts them."""
+        """Processes on each node, as a script that starts them itself wants to know it."""
         if self.torchrun_nproc_per_node:
             return self.torchrun_nproc_per_node
-        if self.ntasks_per_node == 1:
-            return self.gpus_per_node or self.gpus_per_task or 1
-        return self.ntasks_per_node
+        if self.gpus_per_node and self.ntasks_per_node == 1:
+            return self.gpus_per_node
+        return self.gpus_per_task or self.ntasks_per_node
+
+    def processes_of_launcher(self) -> int:
+        """Processes that a launcher starts on each node, in place of the tasks that Slurm would start."""
+        if self.ntasks_per_node > 1:
+            return self.torchrun_nproc_per_node or self.ntasks_per_node
+        return self.nproc_per_node()
 
     def macro_values(self) -> ExecutorMacros:
         """Variables in which a job is told of its nodes."""
@@ -245,7 +255,7 @@ class SlurmOptions(Executor):
 
     def parse_deps(self) -> list[str]:
         """Ids of the Slurm jobs in :attr:`dependencies`."""
-        return [_job_id_of(dependency) for dependency in self.dependencies]
+        return [_job_id_of(dependency) for dependency in self.dependencies or []]
 
     def component_indices(self, num_tasks: int) -> list[int]:
         """Component of every task of a heterogeneous job group.

@@ -30,6 +30,10 @@ NODE_RANK = "\0SLURM_NODEID\0"
 """Stands, in a word of a command, for the rank of the node that it runs on."""
 
 
+EVALUATED = "\0$"
+"""Begins, as a whole, the value of a variable that is a command to be run on the node."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One ``srun``.
@@ -115,7 +119,11 @@ def file_name(pattern: str) -> str:
 def environment_file(step: Step) -> str:
     """The shell file that sets the variables of a step."""
     env = {**step.env, "NEMO_RUN_ATTEMPT": ATTEMPT}
-    return "".join(f"export {name}={word(value)}\n" for name, value in env.items())
+    return "".join(f"export {name}={_value(value)}\n" for name, value in env.items())
+
+
+def _value(text: str) -> str:
+    return f'"{text.removeprefix(EVALUATED)}"' if text.startswith(EVALUATED) else word(text)
 
 
 def task_file(step: Step) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
@@ -23,6 +25,8 @@ from nemo_run.errors import ExecutorError
 RUN_DIR = "/nemo_run"
 """The job's own folder, as a task in a container sees it; elsewhere the same path stands for it in arguments."""
 _RUN_DIR_ON_HOST = "/$nemo_run"  # in a mount: the job's own folder on the cluster
+_SLURM_VARIABLE = re.compile(r"\$(?:(SLURM_[A-Z0-9_]+)|\{(SLURM_[A-Z0-9_]+)\})")
+_QUESTION = re.compile(r"\$\((?:scontrol|hostname)(?:[ \t][^\n\r`]*)?\)")
 _RUN_DIR_IN_WORD = re.compile(rf"(?:^|(?<=[=:,])){RUN_DIR}(?=/|$)")
 
 
@@ -65,6 +69,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "dependency_type": first.dependency_type,
             "dependencies": first.parse_deps(),
             "cwd": _on_cluster(step.cwd, step),
+            "log_folders": _log_folders([step.log, step.error_log, *_files_of(sets)], step.folder),
         }
         if index == 0:
             spec["batch"] = {**vars(batch), "steps": [vars(step) for step in steps]}  # asdict() is slow
@@ -112,7 +117,7 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
     launcher = executor.get_launcher()
     command = _Names(request.directory, inside, "" if here else "python3").apply(bundled, executor)
     command = launcher.wrap(command, _layout(executor, inside, sys.executable if here else "python3"))
-    env = dict(command.env)
+    env = {name: _for_node(name, value, executor) for name, value in command.env.items()}
     if request.code_archive or link:
         env["PYTHONPATH"] = ":".join(filter(None, [code, env.get("PYTHONPATH", "")]))
     tasks = 1 if launcher.one_per_node else executor.ntasks_per_node
@@ -127,9 +132,9 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
         ],
         env={name: _with_alias(value, inside) for name, value in env.items()},
         cwd=posixpath.join(base, command.cwd) if command.cwd else base,
-        log=str(details.srun_stdout),
+        log=posixpath.join(folder, str(details.srun_stdout)),
         ranks=executor.nodes * tasks,
-        error_log="" if executor.stderr_to_stdout else str(details.srun_stderr),
+        error_log="" if executor.stderr_to_stdout else posixpath.join(folder, str(details.srun_stderr)),
         code=bool(request.code_archive),
         code_link=link,
         runner=bundled is not request.command,
@@ -141,7 +146,7 @@ def _with_alias(text: str, inside: str) -> str:
 
 
 def _layout(executor: SlurmOptions, inside: str, python: str) -> Layout:
-    processes = executor.nproc_per_node()
+    processes = executor.processes_of_launcher()
     return Layout(
         nodes=executor.nodes,
         processes_per_node=processes,
@@ -193,10 +198,46 @@ def _srun_options(executor: SlurmOptions, folder: str, env: Mapping[str, str], t
 
 
 def _details(request: TaskRequest, executor: SlurmOptions, folder: str) -> SlurmJobDetails:
+    """The names of the job's files; in a group that shares a folder, every task has its own."""
     details = deepcopy(executor.job_details)
-    details.job_name = details.job_name or re.sub(r"[^A-Za-z0-9._-]+", "-", request.job_id)
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", request.job_id)
+    if details.job_name and details.folder and request.members > 1:
+        details.job_name = f"{details.job_name}-{own}"
+    details.job_name = details.job_name or own
     details.folder = details.folder or folder
     return details
+
+
+def _files_of(sets: list[dict[str, Any]]) -> list[str]:
+    return [str(options[name]) for options in sets for name in ("output", "error") if name in options]
+
+
+def _log_folders(files: list[str], folder: str) -> list[str]:
+    """Folders of these files that have to be made: not the job's own, nor those with placeholders in their names."""
+    folders = dict.fromkeys(posixpath.dirname(posixpath.join(folder, file)) for file in files if file)
+    return [name for name in folders if name != folder and not re.search(r"[%$]", name)]
+
+
+def _for_node(name: str, value: str, executor: SlurmOptions) -> str:
+    """The value of a variable, marked where it is one of ``env_vars`` that the node is asked for."""
+    if executor.env_vars.get(name) != value:
+        return value
+    variable = _SLURM_VARIABLE.fullmatch(value)
+    if variable:
+        return f"\0{variable[1] or variable[2]}\0"
+    return f"{script.EVALUATED}{value}" if _is_question(value) else value
+
+
+def _is_question(value: str) -> bool:
+    """Whether the value is, as a whole, one command that asks for the nodes: nothing stands beside it."""
+    if not _QUESTION.fullmatch(value):
+        return False
+    try:
+        shlex.split(value)
+    except ValueError:  # a quote without an end
+        return False
+    depths = list(itertools.accumulate({"(": 1, ")": -1}.get(c, 0) for c in value[1:]))
+    return min(depths[:-1]) > 0 and depths[-1] == 0
 
 
 def _options(request: TaskRequest, executor: SlurmOptions, step: script.Step) -> dict[str, Any]:
@@ -208,12 +249,12 @@ def _options(request: TaskRequest, executor: SlurmOptions, step: script.Step) ->
     if prefix is None:
         prefix = f"{executor.account}-{executor.account.split('_')[-1]}." if executor.account else ""
     defaults = {
-        "job_name": f"{prefix}{request.group or request.job_id}",
-        "output": str(details.stdout).replace("%j", number),
+        "job_name": executor.job_details.job_name or f"{prefix}{request.group or request.job_id}",
+        "output": str(details.stdout).replace("%j", number).replace("%t", "0"),
         "chdir": step.folder,
     }
     if not executor.stderr_to_stdout:
-        defaults["error"] = str(details.stderr).replace("%j", number)
+        defaults["error"] = str(details.stderr).replace("%j", number).replace("%t", "0")
     if executor.retries:
         options.setdefault("requeue", True)
     if executor.get_launcher().one_per_node:
