@@ -44,19 +44,17 @@ def test_details_decide_the_names_of_a_job_and_its_files(
     experiment.add(script('echo "job $SLURM_JOB_ID is $SLURM_JOB_NAME"'), name="task")
     assert launch(experiment)["task"].state.name == "SUCCEEDED"
     said = log_of(experiment, "task", capfdbinary).decode()
-    number = said.split()[1]
-    assert said == f"job {number} is mine\n"
+    number = said.split()[-3]
+    assert said.endswith(f"job {number} is mine\n")
     assert sorted(str(file.relative_to(folder)) for file in folder.rglob("*.txt")) == [
         f"batch/mine_{number}.txt",
         f"tasks/mine_{number}.txt",
     ]
-    assert (folder / f"tasks/mine_{number}.txt").read_text() == said
+    assert (folder / f"tasks/mine_{number}.txt").read_text() == f"job {number} is mine\n"
     assert stat.S_IMODE((jobs_folder / "it's here").stat().st_mode) == 0o700
 
 
-def test_tasks_of_a_group_are_told_apart_in_a_folder_for_all_logs(
-    executor: SlurmExecutor, jobs_folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_tasks_of_a_group_are_told_apart_in_a_folder_for_all_logs(executor: SlurmExecutor, jobs_folder: Path) -> None:
     executor.wait_time_for_group_job = 0.1
     executor.job_details = SlurmJobDetails(job_name="mine", folder=str(jobs_folder / "logs"))
     experiment = run.Experiment("details-of-groups", executor=executor, clean_mode=True)
@@ -83,4 +81,4 @@ def test_variables_ask_for_the_nodes(executor: SlurmExecutor, capfdbinary: pytes
     )
     experiment.add(script(text), name="task")
     assert launch(experiment)["task"].state.name == "SUCCEEDED"
-    assert log_of(experiment, "task", capfdbinary) == b"2 $(date) $SLURM_NNODES\n" * 2
+    assert log_of(experiment, "task", capfdbinary).count(b" 2 $(date) $SLURM_NNODES\n") == 2
