@@ -90,7 +90,7 @@ class Batch:
     setup: str = ""
     retries: int = 0
     end_on: str = "failure"
-    pause: int = 0
+    pause: float = 0
     measure_memory: bool = False
 
 
