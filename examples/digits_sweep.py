@@ -64,7 +64,7 @@ def main() -> None:
     here = run.LocalExecutor(env_vars={"OMP_NUM_THREADS": "1"})
     with run.Experiment("digits", executor=here, skip_status_at_exit=True) as exp:
         results = exp.directory / "results"
-        results.mkdir()
+        results.mkdir(parents=True)
         trained = []
         for units, rate in product((8, 32, 128), (0.001, 0.01)):
             task = run.Partial(train, network=Network(units, rate), results=results)

@@ -61,6 +61,24 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
             return ExperimentStore(path)
 
 
+def create_planned(path: Path) -> ExperimentStore:
+    """Create the experiment of a planned folder, in which a program may have put files already.
+
+    Raises:
+        InvalidNameError: There is an experiment in it.
+        StoreError: The folder cannot be created.
+    """
+    _keep_out_of_git(make_folder(path.parent).parent)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as e:
+        raise StoreError(f"{path}: cannot be created: {e.strerror}") from e
+    if (path / DEFINITION).exists():
+        raise InvalidNameError(f"there is an experiment {path.name!r} already, in {path}")
+    return ExperimentStore(path)
+
+
 def planned(title: str, base: str | None = None, experiment_id: str | None = None) -> Path:
     """Return the folder that an experiment will have; nothing is created.
 

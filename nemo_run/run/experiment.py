@@ -141,8 +141,11 @@ class Experiment(LaunchedExperiment):
     @property
     def _its_store(self) -> ExperimentStore:
         if self._store is None:  # an experiment takes no room before it has something to store
-            wanted = self._planned.name if self._planned else self._wanted_id
-            self._store = catalog.create(self._title, self._base_dir, wanted)
+            self._store = (
+                catalog.create_planned(self._planned)
+                if self._planned
+                else catalog.create(self._title, self._base_dir, self._wanted_id)
+            )
         return self._store
 
     @property

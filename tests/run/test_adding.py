@@ -272,3 +272,15 @@ def test_job_names_cannot_touch_the_files_of_the_store(name: str) -> None:
         exp.add(bash("exit 0"), name="artifacts", dependencies=[job])
         exp.run(check=True)
     assert states(run.Experiment.from_id(exp.id)) == {name: "SUCCEEDED", "artifacts": "SUCCEEDED"}
+
+
+def test_a_program_may_put_files_into_the_folder_before_the_launch(work: Path) -> None:
+    with run.Experiment("early", clean_mode=True) as exp:
+        inputs = exp.directory / "inputs"
+        inputs.mkdir(parents=True)
+        (inputs / "seed").write_text("7")
+        exp.add(run.Script(inline=f"cat {inputs}/seed > out", working_dir=str(work)), name="read")
+        exp.run(check=True)
+    assert (work / "out").read_text() == "7"
+    assert exp.directory.stat().st_mode & 0o077 == 0
+    assert states(run.Experiment.from_id(exp.id)) == {"read": "SUCCEEDED"}
