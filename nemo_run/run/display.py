@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -58,12 +59,17 @@ def _row(index: int, job: JobDefinition, progress: JobProgress, now: float) -> t
     elapsed = "" if progress.started is None else duration((progress.ended or now) - progress.started)
     tries = max(task.tries for task in progress.tasks)
     code = "" if progress.exit_code is None else str(progress.exit_code)
-    state = str(progress.state)
     reason = progress.reason
-    if progress.state is JobState.UNSUBMITTED and job.dependencies and not reason:
-        more = f" and {len(job.dependencies) - 2} more" if len(job.dependencies) > 2 else ""
-        reason = f"after {', '.join(job.dependencies[:2])}{more}"
-    return (str(index), job.id, state, str(tries or ""), elapsed, code, job.tasks[0].executor, reason)
+    if progress.state is JobState.UNSUBMITTED:
+        reason = reason or _waits_for(job.dependencies)
+    return (str(index), job.id, str(progress.state), str(tries or ""), elapsed, code, job.tasks[0].executor, reason)
+
+
+def _waits_for(dependencies: Sequence[str]) -> str:
+    if not dependencies:
+        return ""
+    more = f" and {len(dependencies) - 2} more" if len(dependencies) > 2 else ""
+    return f"after {', '.join(dependencies[:2])}{more}"
 
 
 def _rows(definition: Definition, progress: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
@@ -87,17 +93,18 @@ def _rich_table(title: str, rows: Sequence[tuple[str, ...]], limit: int | None =
     from rich.markup import escape
     from rich.table import Table
 
-    keep = [i for i in range(len(_COLUMNS)) if i < 3 or any(row[i] for row in rows)]
+    keep = [0, 1, 2, *(i for i in range(3, len(_COLUMNS)) if any(row[i] for row in rows))]
     table = Table(title=escape(title), title_justify="left", header_style="bold", expand=False)
     for i in keep:
         table.add_column(_COLUMNS[i], justify="right" if _COLUMNS[i] in ("#", "try", "elapsed", "exit") else "left")
     for row in rows[:limit]:
-        style = STATE_STYLES.get(JobState[row[2]], "")
-        table.add_row(*(f"[{style}]{row[i]}[/]" if i == 2 and style else escape(row[i]) for i in keep))
+        cells = [escape(cell) for cell in row]
+        style = STATE_STYLES.get(JobState[row[2]])
+        if style:
+            cells[2] = f"[{style}]{row[2]}[/]"
+        table.add_row(*(cells[i] for i in keep))
     if limit is not None and len(rows) > limit:
-        counts: dict[str, int] = {}
-        for row in rows[limit:]:
-            counts[row[2]] = counts.get(row[2], 0) + 1
+        counts = Counter(row[2] for row in rows[limit:])
         table.caption = f"and {len(rows) - limit} more: " + ", ".join(f"{n} {state}" for state, n in counts.items())
     return table
 

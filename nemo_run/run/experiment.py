@@ -29,7 +29,7 @@ from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.tasks import as_task, check_task, default_name
+from nemo_run.run.tasks import as_group, as_task, check_task, default_name, executors_for
 from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
@@ -230,28 +230,23 @@ class Experiment(LaunchedExperiment):
         """
         if self._launched:
             raise ExperimentError(f"experiment {self.id!r} was launched already; make a new one to add jobs")
-        tasks = [as_task(one, arguments) for one in (task if isinstance(task, list) else [task])]
-        if not tasks:
-            raise InvalidJobError("a group without tasks cannot be added")
-        if isinstance(task, list) and not name:
-            raise InvalidNameError("a group of tasks needs a name: exp.add([...], name=...)")
+        tasks = as_group(task, arguments, name) if isinstance(task, list) else [as_task(task, arguments)]
         if end_group_on not in ("failure", "any", "never"):
             raise InvalidJobError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
         job_id = self._new_job_id(name or default_name(tasks[0]))
-        self._check_dependencies(job_id, dependencies or [])
-        executors = self._executors_for(executor, len(tasks), job_id)
-        for plugin in plugins or []:
-            plugin.assign(self.id)
-            for one, where in zip(tasks, executors, strict=True):
-                plugin.setup(one, where)
-        for one, where in zip(tasks, executors, strict=True):
+        dependencies = list(dependencies or [])
+        self._check_dependencies(job_id, dependencies)
+        executors = executors_for(executor or self.executor, len(tasks), job_id)
+        members = list(zip(tasks, executors, strict=True))
+        self._set_up_plugins(plugins, members)
+        for one, where in members:
             where.check()
             check_task(one, job_id)
         common: dict[str, Any] = {
             "id": job_id,
             "plugins": plugins,
             "tail_logs": tail_logs,
-            "dependencies": list(dependencies or []),
+            "dependencies": dependencies,
             "name": name,
             "artifacts": list(artifacts),
         }
@@ -280,19 +275,11 @@ class Experiment(LaunchedExperiment):
                     f"there are: {', '.join(sorted(known)) or 'none'}"
                 )
 
-    def _executors_for(self, executor: Executor | list[Executor] | None, count: int, job_id: str) -> list[Executor]:
-        given = executor or self.executor
-        executors = given if isinstance(given, list) else [given] * count
-        if len(executors) == 1:
-            executors = executors * count
-        if len(executors) != count:
-            raise InvalidJobError(
-                f"job {job_id!r} has {count} tasks, but {len(executors)} executors; give one, or one for each"
-            )
-        for one in executors:
-            if not isinstance(one, Executor):
-                raise InvalidJobError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
-        return [one.clone() for one in executors]
+    def _set_up_plugins(self, plugins: list[ExperimentPlugin] | None, members: list[tuple[Any, Executor]]) -> None:
+        for plugin in plugins or []:
+            plugin.assign(self.id)
+            for task, executor in members:
+                plugin.setup(task, executor)
 
     # --- launching ---------------------------------------------------------------------------------------------
 
@@ -371,15 +358,7 @@ class Experiment(LaunchedExperiment):
         if self._launched:
             logger.warning("experiment %s was launched already", self.id)
             return
-        if not self._jobs:
-            raise ExperimentError(f"experiment {self._title!r} has no jobs; add some: exp.add(...)")
-        if max_parallel is not None and max_parallel < 1:
-            raise ExperimentError(f"max_parallel={max_parallel}, but at least one task must be able to run")
-        if self._title in ancestors():
-            raise NestedLaunchError(
-                f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches "
-                "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
-            )
+        self._check_launch(max_parallel)
         with Backends() as backends:
             self._prepare(backends, 1 if sequential or direct else max_parallel)
             if not direct:
@@ -399,6 +378,17 @@ class Experiment(LaunchedExperiment):
         self._refresh()
         if check:
             self.raise_for_failure()
+
+    def _check_launch(self, max_parallel: int | None) -> None:
+        if not self._jobs:
+            raise ExperimentError(f"experiment {self._title!r} has no jobs; add some: exp.add(...)")
+        if max_parallel is not None and max_parallel < 1:
+            raise ExperimentError(f"max_parallel={max_parallel}, but at least one task must be able to run")
+        if self._title in ancestors():
+            raise NestedLaunchError(
+                f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches "
+                "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
+            )
 
     def _clean_up_plugins(self) -> None:
         for job in self._jobs:

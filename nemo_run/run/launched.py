@@ -201,18 +201,20 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         store, definition = self._its_store, self._prepared
         open_jobs = list(job_ids) if job_ids is not None else [job.id for job in definition.jobs]
-        asked = False
-        while open_jobs := [name for name, job in self.progress(open_jobs).items() if not job.state.is_final]:
-            if not asked:
-                for name in open_jobs:
-                    store.request_cancel(definition.job(name))
-                asked = True
+        open_jobs = self._not_ended(open_jobs)
+        for name in open_jobs:
+            store.request_cancel(definition.job(name))
+        while open_jobs:
             if store.is_driven():
                 time.sleep(_CANCEL_POLL)
             else:
                 with contextlib.suppress(ExperimentBusyError):  # another controller has come up: it obeys
                     Controller(store).finish_cancelled()
+            open_jobs = self._not_ended(open_jobs)
         self._refresh()
+
+    def _not_ended(self, jobs: Sequence[str]) -> list[str]:
+        return [name for name, job in self.progress(jobs).items() if not job.state.is_final]
 
     def artifacts(self, job_id: str | None = None) -> list[Artifact]:
         """Return the files that tasks left, with size and SHA-256.

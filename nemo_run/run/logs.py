@@ -52,18 +52,19 @@ class LineFilter:
         return self._shown(rest + b"\n") if rest or self._inside else b""
 
     def _shown(self, data: bytes) -> bytes:
-        if not self._pattern and not self._prefix:
-            return data
-        if not self._pattern and not self._inside and data.endswith(b"\n") and b"\r" not in data:
-            return self._prefix + data[:-1].replace(b"\n", b"\n" + self._prefix) + b"\n"
-        shown = []
-        for line in data.splitlines(keepends=True):
-            if not self._inside:
-                self._wanted = not self._pattern or bool(self._pattern.search(line.rstrip(b"\r\n")))
-            if self._wanted:
-                shown.append(line if self._inside else self._prefix + line)
-            self._inside = not line.endswith((b"\n", b"\r"))
-        return b"".join(shown)
+        if not self._pattern:
+            if not self._prefix:
+                return data
+            if not self._inside and data.endswith(b"\n") and b"\r" not in data:
+                return self._prefix + data[:-1].replace(b"\n", b"\n" + self._prefix) + b"\n"
+        return b"".join(map(self._shown_line, data.splitlines(keepends=True)))
+
+    def _shown_line(self, line: bytes) -> bytes:
+        prefix = b"" if self._inside else self._prefix
+        if not self._inside:
+            self._wanted = not self._pattern or bool(self._pattern.search(line.rstrip(b"\r\n")))
+        self._inside = not line.endswith((b"\n", b"\r"))
+        return prefix + line if self._wanted else b""
 
 
 def stdout_sink(data: bytes) -> None:
@@ -150,8 +151,9 @@ class LogFollower:
         """
         looked = 0.0
         active = True
+        pause = stop.wait if stop else time.sleep
         while True:
-            last_round = stop.is_set() if stop else False
+            last_round = stop is not None and stop.is_set()
             if time.monotonic() - looked > _TRUTH or last_round or not self._streams:
                 looked = time.monotonic()
                 active = self._open_new()
@@ -160,10 +162,7 @@ class LogFollower:
                 continue
             if not self._request.follow or last_round or (stop is None and not active):
                 break
-            if stop:
-                stop.wait(_PAUSE)
-            else:
-                time.sleep(_PAUSE)
+            pause(_PAUSE)
         for stream in self._streams.values():
             stream.close(self._sink)
         self._backends.close()
@@ -172,13 +171,12 @@ class LogFollower:
         """Open the logs of attempts that are new; whether anything may still write to a log."""
         driven = self._store.goes_on()
         progress = current_progress(self._store, self._definition, [job.id for job in self._jobs])
-        for job in self._jobs:
-            for index, task in enumerate(progress[job.id].tasks):
-                handles = [entry["handle"] for entry in task.history] + ([task.handle] if task.handle else [])
-                for handle in handles:
-                    if handle not in self._streams and (stream := self._open(job, index, handle, task)):
-                        self._streams[handle] = stream
-        return any(goes_on(task, driven=driven) for job in self._jobs for task in progress[job.id].tasks)
+        tasks = [(job, index, task) for job in self._jobs for index, task in enumerate(progress[job.id].tasks)]
+        for job, index, task in tasks:
+            for handle in _handles(task):
+                if handle not in self._streams and (stream := self._open(job, index, handle, task)):
+                    self._streams[handle] = stream
+        return any(goes_on(task, driven=driven) for _, _, task in tasks)
 
     def _open(self, job: JobDefinition, index: int, handle: str, task: TaskProgress) -> _Stream | None:
         """Return the log of an attempt; ``None`` where it has no log of the wanted rank yet."""
@@ -195,6 +193,11 @@ class LogFollower:
                 raise
             reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
         return _Stream(reader, label, request.regex)
+
+
+def _handles(task: TaskProgress) -> list[str]:
+    """Return the handles of all attempts of a task, the earliest first."""
+    return [*(entry["handle"] for entry in task.history), *filter(None, [task.handle])]
 
 
 class _Note:

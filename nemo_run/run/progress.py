@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,20 +30,23 @@ def current_progress(
     """
     jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
     progress = {job.id: _stored_progress(store, job) for job in jobs}
-    running: list[tuple[Plan, TaskProgress]] = []
-    for job in jobs:
-        for index, task in enumerate(progress[job.id].tasks):
-            if task.state.is_final or not task.handle or task.retry_at is not None:
-                continue
-            try:
-                plan = store.read_plan(job.tasks[index])
-            except StoreError as e:
-                task.state, task.reason = JobState.UNKNOWN, str(e)
-                continue
-            running.append((plan, task))
+    running = [pair for job in jobs for pair in _running(store, job, progress[job.id])]
     if running:
         _ask_engines(running)
     return progress
+
+
+def _running(store: ExperimentStore, job: JobDefinition, progress: JobProgress) -> Iterator[tuple[Plan, TaskProgress]]:
+    """Yield the tasks of a job that an engine has to be asked for, with their plans; a damaged plan is noted."""
+    for definition, task in zip(job.tasks, progress.tasks, strict=False):
+        if task.state.is_final or not task.handle or task.retry_at is not None:
+            continue
+        try:
+            plan = store.read_plan(definition)
+        except StoreError as e:
+            task.state, task.reason = JobState.UNKNOWN, str(e)
+        else:
+            yield plan, task
 
 
 def _ask_engines(running: list[tuple[Plan, TaskProgress]]) -> None:
@@ -91,8 +94,11 @@ def with_reasons(
         return progress
     hint = f"its controller is gone; go on: nemorun experiment resume {definition.id}"
     for job in definition.jobs:
-        tasks = progress[job.id].tasks
-        for index, task in enumerate(tasks):
-            if not task.state.is_final and not goes_on(task, driven=False):
-                tasks[index] = replace(task, reason="; ".join(filter(None, [task.reason, hint])))
+        progress[job.id].tasks[:] = [_with_hint(task, hint) for task in progress[job.id].tasks]
     return progress
+
+
+def _with_hint(task: TaskProgress, hint: str) -> TaskProgress:
+    if task.state.is_final or goes_on(task, driven=False):
+        return task
+    return replace(task, reason="; ".join(filter(None, [task.reason, hint])))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
-from nemo_run.errors import ConfigError, DependencyError, InvalidJobError
+from nemo_run.core.execution.base import Executor
+from nemo_run.errors import ConfigError, DependencyError, InvalidJobError, InvalidNameError
 
 if TYPE_CHECKING:
     from nemo_run.run.job import Job, JobGroup
@@ -33,6 +34,31 @@ def as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
     raise InvalidJobError(
         f"{task!r} cannot be a task; give a run.Partial, a run.Script, a function with keyword arguments, or a list"
     )
+
+
+def as_group(tasks: Sequence[Any], arguments: Mapping[str, Any], name: str) -> list[Any]:
+    """Return copies of the tasks of a group, each as a Partial or a Script of its own."""
+    members = [as_task(task, arguments) for task in tasks]
+    if not members:
+        raise InvalidJobError("a group without tasks cannot be added")
+    if not name:
+        raise InvalidNameError("a group of tasks needs a name: exp.add([...], name=...)")
+    return members
+
+
+def executors_for(given: Executor | list[Executor], count: int, job_id: str) -> list[Executor]:
+    """Return an executor of its own for each task of a job, from one for all or one for each."""
+    executors = given if isinstance(given, list) else [given] * count
+    if len(executors) == 1:
+        executors = executors * count
+    if len(executors) != count:
+        raise InvalidJobError(
+            f"job {job_id!r} has {count} tasks, but {len(executors)} executors; give one, or one for each"
+        )
+    for one in executors:
+        if not isinstance(one, Executor):
+            raise InvalidJobError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
+    return [one.clone() for one in executors]
 
 
 def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:

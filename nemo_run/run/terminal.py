@@ -34,8 +34,15 @@ def duration(seconds: float) -> str:
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as aligned text; columns that are empty throughout are left out."""
-    keep = [i for i, name in enumerate(columns) if not rows or any(row[i] for row in rows) or name == columns[0]]
-    lines = [[columns[i] for i in keep], *([row[i].replace("\n", " ") for i in keep] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(keep))]
-    aligned = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in aligned)
+    table = [[cell.replace("\n", " ") for cell in row] for row in rows]
+    aligned = [
+        _aligned([name, *cells])
+        for i, name in enumerate(columns)
+        if any(cells := [row[i] for row in table]) or i == 0 or not table
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+
+
+def _aligned(cells: Sequence[str]) -> list[str]:
+    width = max(map(len, cells))
+    return [cell.ljust(width) for cell in cells]
