@@ -52,18 +52,15 @@ def run(
         >>> run.run(run.Script(inline="exit 0"), executor=run.LocalExecutor(), check=False).exit_code   # doctest: +SKIP
         0
     """
-    from nemo_run.config.script import Script
-
     if getattr(fn_or_script, "is_lazy", False):
         fn_or_script = fn_or_script.resolve()  # type: ignore[union-attr]
-    if not isinstance(fn_or_script, Script):
-        _check_buildable(fn_or_script)
+    _check_is_task(fn_or_script)
     if direct or executor is None:
         return _run_here(fn_or_script, plugins, name, dryrun=dryrun, check=check)
-    from nemo_run.config.names import get_type_namespace
     from nemo_run.run.experiment import Experiment
+    from nemo_run.run.tasks import default_name
 
-    name = name or (fn_or_script.get_name() if isinstance(fn_or_script, Script) else get_type_namespace(fn_or_script))
+    name = name or default_name(fn_or_script)
     with Experiment(name, executor=executor, log_level=log_level, skip_status_at_exit=not detach) as exp:
         job = exp.add(fn_or_script, name=name, plugins=_as_list(plugins), tail_logs=tail_logs)
         if dryrun:
@@ -75,12 +72,13 @@ def run(
         return exp.results()[job]
 
 
-def _check_buildable(task: Any) -> None:
+def _check_is_task(task: Any) -> None:
     import fiddle as fdl
 
+    from nemo_run.config.script import Script
     from nemo_run.errors import InvalidJobError
 
-    if not isinstance(task, fdl.Buildable):
+    if not isinstance(task, Script | fdl.Buildable):
         raise InvalidJobError(
             f"run.run() needs a run.Partial or a run.Script, not {task!r}; wrap it: run.Partial(function, ...)"
         )
@@ -90,15 +88,19 @@ def _as_list(plugins: ExperimentPlugin | list[ExperimentPlugin] | None) -> list[
     return plugins if isinstance(plugins, list) else [plugins] if plugins else []
 
 
+def _set_up_here(task: Any, plugins: list[ExperimentPlugin]) -> None:
+    from nemo_run.core.execution.local import LocalExecutor
+
+    for plugin in plugins:
+        plugin.setup(task, LocalExecutor())
+
+
 def _run_here(
     task: Any, plugins: ExperimentPlugin | list[ExperimentPlugin] | None, name: str, *, dryrun: bool, check: bool
 ) -> JobResult | None:
     """Run a task in this process. An exception of a function is raised as it is."""
     if plugins:
-        from nemo_run.core.execution.local import LocalExecutor
-
-        for plugin in _as_list(plugins):
-            plugin.setup(task, LocalExecutor())
+        _set_up_here(task, _as_list(plugins))
     if dryrun:
         print(f"# nothing is run; in this process this would be\n{task!r}")
         return None

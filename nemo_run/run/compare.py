@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.run.records import TaskDefinition
+from nemo_run.run.records import JobDefinition, TaskDefinition
 from nemo_run.run.store import ExperimentStore
 
 if TYPE_CHECKING:
@@ -24,15 +24,17 @@ def compare(new: ExperimentStore, old: ExperimentStore) -> ConfigDiff:
 def _description(store: ExperimentStore) -> dict[str, Any]:
     """Return an experiment as one plain document."""
     definition, provenance = store.read_definition(), store.read_provenance()
-    jobs = {}
-    for job in definition.jobs:
-        tasks = [_task(store, task) for task in job.tasks]
-        jobs[job.id] = {"dependencies": list(job.dependencies), **({"tasks": tasks} if job.group else tasks[0])}
+    jobs = {job.id: _job(store, job) for job in definition.jobs}
     code = {
         entry["root"]: {name: entry[name] for name in _CODE if entry.get(name)} for entry in provenance.get("code", [])
     }
     environment = {name: provenance[name] for name in _ENVIRONMENT if name in provenance}
     return {"jobs": jobs, "code": code, "environment": environment}
+
+
+def _job(store: ExperimentStore, job: JobDefinition) -> dict[str, Any]:
+    tasks = [_task(store, task) for task in job.tasks]
+    return {"dependencies": list(job.dependencies), **({"tasks": tasks} if job.group else tasks[0])}
 
 
 def _task(store: ExperimentStore, task: TaskDefinition) -> dict[str, Any]:

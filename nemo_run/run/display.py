@@ -19,6 +19,7 @@ from nemo_run.run.store import ExperimentStore
 from nemo_run.run.terminal import duration, in_terminal, plain_table, say
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
     from rich.live import Live
     from rich.table import Table
 
@@ -27,6 +28,7 @@ STATE_STYLES = {
     JobState.RUNNING: "cyan", JobState.UNKNOWN: "magenta",
 }  # fmt: skip
 _COLUMNS = ("#", "job", "state", "try", "elapsed", "exit", "executor", "reason")
+_JUSTIFIED: dict[str, JustifyMethod] = dict.fromkeys(("#", "try", "elapsed", "exit"), "right")
 
 
 def status_document(
@@ -93,20 +95,27 @@ def _rich_table(title: str, rows: Sequence[tuple[str, ...]], limit: int | None =
     from rich.markup import escape
     from rich.table import Table
 
-    keep = [0, 1, 2, *(i for i in range(3, len(_COLUMNS)) if any(row[i] for row in rows))]
+    keep = [i for i in range(len(_COLUMNS)) if i < 3 or any(row[i] for row in rows)]
     table = Table(title=escape(title), title_justify="left", header_style="bold", expand=False)
     for i in keep:
-        table.add_column(_COLUMNS[i], justify="right" if _COLUMNS[i] in ("#", "try", "elapsed", "exit") else "left")
+        table.add_column(_COLUMNS[i], justify=_JUSTIFIED.get(_COLUMNS[i], "left"))
     for row in rows[:limit]:
-        cells = [escape(cell) for cell in row]
-        style = STATE_STYLES.get(JobState[row[2]])
-        if style:
-            cells[2] = f"[{style}]{row[2]}[/]"
+        cells = list(map(escape, row))
+        cells[2] = _styled(row[2])
         table.add_row(*(cells[i] for i in keep))
-    if limit is not None and len(rows) > limit:
-        counts = Counter(row[2] for row in rows[limit:])
-        table.caption = f"and {len(rows) - limit} more: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    table.caption = _counts(rows[limit:]) if limit is not None else None
     return table
+
+
+def _styled(state: str) -> str:
+    style = STATE_STYLES.get(JobState[state])
+    return f"[{style}]{state}[/]" if style else state
+
+
+def _counts(rows: Sequence[tuple[str, ...]]) -> str | None:
+    """Return how many further jobs there are, and in which states; nothing where there are none."""
+    counts = Counter(row[2] for row in rows)
+    return f"and {len(rows)} more: " + ", ".join(f"{n} {state}" for state, n in counts.items()) if rows else None
 
 
 class ProgressView:

@@ -29,7 +29,7 @@ from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.tasks import as_group, as_task, check_task, default_name, executors_for
+from nemo_run.run.tasks import as_group, as_task, check_members, default_name, executors_for
 from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Experiment(LaunchedExperiment):
     def tunnels(self) -> dict[str, Tunnel]:
         """The ways to the clusters that the jobs run on, by their keys; where code lies there is noted in them."""
         found: dict[str, Tunnel] = {}
-        for tunnel in (getattr(executor, "tunnel", None) for job in self.jobs for _, executor in job.members):
+        for tunnel in (getattr(executor, "tunnel", None) for _, executor in self._members):
             if tunnel is not None:
                 found.setdefault(tunnel.key, tunnel).packaging_jobs.update(tunnel.packaging_jobs)
         return found
@@ -184,7 +184,11 @@ class Experiment(LaunchedExperiment):
     @property
     def tasks(self) -> list[Any]:
         """The configured tasks of all jobs."""
-        return [task for job in self.jobs for task, _ in job.members]
+        return [task for task, _ in self._members]
+
+    @property
+    def _members(self) -> list[tuple[Any, Executor]]:
+        return [member for job in self.jobs for member in job.members]
 
     def add(
         self,
@@ -239,9 +243,7 @@ class Experiment(LaunchedExperiment):
         executors = executors_for(executor or self.executor, len(tasks), job_id)
         members = list(zip(tasks, executors, strict=True))
         self._set_up_plugins(plugins, members)
-        for one, where in members:
-            where.check()
-            check_task(one, job_id)
+        check_members(members, job_id)
         common: dict[str, Any] = {
             "id": job_id,
             "plugins": plugins,
@@ -367,7 +369,7 @@ class Experiment(LaunchedExperiment):
         if direct:
             from nemo_run.run.direct import run_direct
 
-            run_direct(self._its_store, self._prepared, [m for job in self._jobs for m in job.members])
+            run_direct(self._its_store, self._prepared, self._members)
         elif detach:
             self._detach()
         else:

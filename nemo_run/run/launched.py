@@ -7,7 +7,7 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,14 @@ class LaunchedExperiment(ConfigurableMixin):
             progress = self.progress(jobs)
             if on_progress:
                 on_progress(progress)
-            over = not any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks)
-            if over and (not driven or self._are_settled(progress)):
+            if self._is_over(progress, driven=driven):
                 return progress
             time.sleep(interval)
+
+    def _is_over(self, progress: Mapping[str, JobProgress], *, driven: bool) -> bool:
+        if any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks):
+            return False
+        return not driven or self._are_settled(progress)
 
     def _are_settled(self, jobs: Iterable[str]) -> bool:
         """Check whether the controller is done with jobs that have ended: it may try again, or collect artifacts."""

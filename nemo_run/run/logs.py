@@ -142,6 +142,8 @@ class LogFollower:
         self._jobs = [definition.job(name) for name in request.jobs] or list(definition.jobs)
         self._streams: dict[str, _Stream] = {}
         self._backends = Backends()
+        self._looked = 0.0
+        self._active = True
 
     def show(self, stop: threading.Event | None = None) -> None:
         """Show the logs; when following, until the jobs or, where it is given, ``stop`` says that it is the end.
@@ -149,23 +151,30 @@ class LogFollower:
         Args:
             stop: Set by the caller when all jobs have ended.
         """
-        looked = 0.0
-        active = True
-        pause = stop.wait if stop else time.sleep
+        ended = stop or threading.Event()
         while True:
-            last_round = stop is not None and stop.is_set()
-            if time.monotonic() - looked > _TRUTH or last_round or not self._streams:
-                looked = time.monotonic()
-                active = self._open_new()
-            moved = [stream.pump(self._sink) for stream in list(self._streams.values())]
-            if any(moved):
+            last_round = ended.is_set()
+            active = self._look(now=last_round)
+            if self._pump():
                 continue
-            if not self._request.follow or last_round or (stop is None and not active):
+            if last_round or not self._request.follow or (stop is None and not active):
                 break
-            pause(_PAUSE)
+            ended.wait(_PAUSE)
         for stream in self._streams.values():
             stream.close(self._sink)
         self._backends.close()
+
+    def _look(self, *, now: bool) -> bool:
+        """Look for new logs, now or when it is time again; whether anything may still write to a log."""
+        if now or not self._streams or time.monotonic() - self._looked > _TRUTH:
+            self._looked = time.monotonic()
+            self._active = self._open_new()
+        return self._active
+
+    def _pump(self) -> bool:
+        """Show the next piece of every log; whether there was one."""
+        moved = [stream.pump(self._sink) for stream in self._streams.values()]
+        return any(moved)
 
     def _open_new(self) -> bool:
         """Open the logs of attempts that are new; whether anything may still write to a log."""

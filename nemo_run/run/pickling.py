@@ -57,6 +57,12 @@ def dumps(symbols: Mapping[str, Any]) -> bytes:
         ) from error
     pickler.names.update(name.removeprefix("__main__.") for name in symbols)
     namespace = pickler.namespaces[0] if pickler.namespaces else {}
+    modules = _add_what_annotations_name(pickler, namespace)
+    return pickle.dumps(_origin(namespace, pickler.files, modules)) + stream.getvalue()
+
+
+def _add_what_annotations_name(pickler: _Pickler, namespace: Mapping[str, Any]) -> dict[str, str]:
+    """Pickle what annotations name, as far as it can be, and return the modules among it by their names there."""
     modules: dict[str, str] = {}
     done: set[str] = set()
     while names := {name for name in pickler.names if name in namespace} - done:
@@ -67,7 +73,7 @@ def dumps(symbols: Mapping[str, Any]) -> bytes:
                 modules[name] = value.__name__
             elif id(value) in pickler.seen or _can_be_pickled(value):
                 pickler.dump({name: value})
-    return pickle.dumps(_origin(namespace, pickler.files, modules)) + stream.getvalue()
+    return modules
 
 
 def _culprits(pickler: _Pickler) -> str:
@@ -146,18 +152,16 @@ class _Pickler(cloudpickle.Pickler):
             return marshal.loads, (marshal.dumps(obj),)
         if kind in _MADE_ANEW:
             return _MADE_ANEW[kind], ()
-        if obj is dataclasses.MISSING or obj is dataclasses.KW_ONLY:
-            return "MISSING" if obj is dataclasses.MISSING else "KW_ONLY"
-        if (isinstance(obj, type) or callable(obj)) and getattr(obj, "__module__", None) == "__main__":
+        if obj is dataclasses.MISSING:
+            return "MISSING"
+        if obj is dataclasses.KW_ONLY:
+            return "KW_ONLY"
+        if callable(obj) and getattr(obj, "__module__", None) == "__main__":
             self._note(obj)
             if (reduced := _special_function(obj)) is not None:
                 return reduced
         reduced = super().reducer_override(obj)
-        if (
-            isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2
-        ):  # pickle looks for inner classes by it
-            reduced[2][0]["__qualname__"] = obj.__qualname__
-        return reduced
+        return _with_qualname(obj, reduced) if isinstance(obj, type) else reduced
 
     def _note(self, obj: Any) -> None:
         self.seen[id(obj)] = obj
@@ -168,6 +172,13 @@ class _Pickler(cloudpickle.Pickler):
                 self.namespaces.append(obj.__globals__)
         self.names.add(getattr(obj, "__name__", ""))
         self.names.update(_names_in_annotations(obj))
+
+
+def _with_qualname(cls: type, reduced: Any) -> Any:
+    """How to make a class, so that pickle finds it inside of another one."""
+    if isinstance(reduced, tuple) and len(reduced) > 2:
+        reduced[2][0]["__qualname__"] = cls.__qualname__
+    return reduced
 
 
 def _special_function(obj: Any) -> Any:

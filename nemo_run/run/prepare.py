@@ -98,10 +98,10 @@ def _prepare_job(
     store: ExperimentStore, job: Job | JobGroup, packages: code.Packages, backends: Backends, *, is_first: bool
 ) -> JobDefinition:
     directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
+    end_group_on = job.end_group_on if isinstance(job, JobGroup) else "failure"
     tasks, requests = [], []
     for index, (task, executor) in enumerate(job.members):
-        name = f"{job.id}/{index}" if group else job.id
-        where = f"{directory}/{index}" if group else directory
+        name, where = (f"{job.id}/{index}", f"{directory}/{index}") if group else (job.id, directory)
         folder = store.folder(where)
         executor.assign(store.id, str(store.path), job.id, where)
         archive = packages.archive(executor)
@@ -121,7 +121,7 @@ def _prepare_job(
             group=job.id if group else "",
             member=index,
             members=len(job.members),
-            end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+            end_group_on=end_group_on,
         )
         retries = 0 if backend_class(executor.engine).can.retries_itself else executor.retries
         definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts))
@@ -136,7 +136,7 @@ def _prepare_job(
         tasks=tuple(tasks),
         dependencies=tuple(job.dependencies),
         group=group,
-        end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
+        end_group_on=end_group_on,
         tail_logs=job.tail_logs,
         waits_for=job.members[0][1].waits_for,
     )

@@ -110,6 +110,13 @@ class TaskProgress:
         return before != (self.state, self.exit_code, self.reason, self.started, self.node)
 
 
+# The state of a job is the first of these that one of its tasks is in.
+_PRECEDENCE = (
+    JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED, JobState.UNSUBMITTED, JobState.FAILED,
+    JobState.CANCELLED,
+)  # fmt: skip
+
+
 @dataclass
 class JobProgress:
     """How far one job is."""
@@ -119,17 +126,11 @@ class JobProgress:
     @property
     def state(self) -> JobState:
         """State of the job as a whole."""
-        states = [task.state for task in self.tasks]
-        for state in (JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED):
-            if state in states:
-                return state
-        if JobState.UNSUBMITTED in states:
-            started = any(task.tries for task in self.tasks)
-            return JobState.PENDING if started else JobState.UNSUBMITTED
-        for state in (JobState.FAILED, JobState.CANCELLED):
-            if state in states:
-                return state
-        return JobState.SUCCEEDED
+        states = {task.state for task in self.tasks}
+        first = next((state for state in _PRECEDENCE if state in states), JobState.SUCCEEDED)
+        if first is JobState.UNSUBMITTED and any(task.tries for task in self.tasks):
+            return JobState.PENDING
+        return first
 
     @property
     def exit_code(self) -> int | None:

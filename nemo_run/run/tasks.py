@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.names import get_type_namespace
@@ -72,6 +72,13 @@ def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
 def default_name(task: Any) -> str:
     """Return the name of a task that was given none."""
     return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
+
+
+def check_members(members: Iterable[tuple[Any, Executor]], job_id: str) -> None:
+    """Check the tasks of a job and where they run, before anything is launched."""
+    for task, executor in members:
+        executor.check()
+        check_task(task, job_id)
 
 
 def check_task(task: Any, job_id: str) -> None:

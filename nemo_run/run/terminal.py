@@ -34,13 +34,9 @@ def duration(seconds: float) -> str:
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as aligned text; columns that are empty throughout are left out."""
-    table = [[cell.replace("\n", " ") for cell in row] for row in rows]
-    aligned = [
-        _aligned([name, *cells])
-        for i, name in enumerate(columns)
-        if any(cells := [row[i] for row in table]) or i == 0 or not table
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+    table = [columns, *([cell.replace("\n", " ") for cell in row] for row in rows)]
+    kept = [cells for i, cells in enumerate(zip(*table, strict=True)) if i == 0 or not rows or any(cells[1:])]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*map(_aligned, kept), strict=True))
 
 
 def _aligned(cells: Sequence[str]) -> list[str]:

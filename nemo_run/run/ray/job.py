@@ -8,6 +8,7 @@ import logging
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +87,7 @@ class RayJob:
         Raises:
             ExecutorError: A job of that name is running, or its cluster cannot be had.
         """
-        if not isinstance(command, str) or not command.strip():
-            raise ConfigError(f"command={command!r}: give the shell command that Ray is to run")
+        _check_command(command)
         env = runtime_env.with_variables(runtime_env.read_runtime_env(runtime_env_yaml), self.executor.env_vars)
         folders = runtime_env.local_folders(env, workdir)
         commands = tuple(pre_ray_start_commands or self.pre_ray_start_commands or ())
@@ -97,7 +97,7 @@ class RayJob:
         if dryrun:
             job = {"entrypoint": command, "runtime_env": runtime_env.with_code(runtime_env.shown(env), workdir, str)}
             shown = [self._cluster.describe(spec)] if own else []
-            print("\n".join([*shown, json.dumps(job, indent=2, ensure_ascii=False)]))  # noqa: T201  what was asked for
+            print(*shown, json.dumps(job, indent=2, ensure_ascii=False), sep="\n")  # noqa: T201  what was asked for
             return self
         check_installed()
         self._refuse_if_running()
@@ -108,16 +108,11 @@ class RayJob:
             }
             cluster = self._cluster.launch(spec, new=True) if own else self._cluster.running()
             stored = self._remember(cluster, submission_id)
-            try:
+            with _stopped_on_failure(stored) if own else contextlib.nullcontext():
                 self._cluster.wait_until_ready(cluster, self.cluster_ready_timeout or float("inf"))
                 with get_engine(cluster.engine).dashboard(cluster.record) as dashboard, JobsApi(dashboard) as api:
                     env = runtime_env.with_code(env, workdir, lambda name: api.upload(packages[name]))
                     api.submit(command, submission_id, env, {_NAME: self.name})
-            except BaseException:
-                if own:
-                    with contextlib.suppress(ExecutorError):  # what matters is why it was not submitted
-                        get_engine(stored.engine).stop(stored.record)
-                raise
         logger.info("the Ray job %r is submitted to the cluster %r", self.name, cluster.name)
         return self
 
@@ -245,3 +240,19 @@ class RayJob:
         """
         with WatchedJob(self.known()) as job:
             job.stop(wait=wait)
+
+
+def _check_command(command: object) -> None:
+    if not isinstance(command, str) or not command.strip():
+        raise ConfigError(f"command={command!r}: give the shell command that Ray is to run")
+
+
+@contextlib.contextmanager
+def _stopped_on_failure(job: StoredRayJob) -> Iterator[None]:
+    """Stop the cluster of a job that cannot be submitted to it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ExecutorError):  # what matters is why it was not submitted
+            get_engine(job.engine).stop(job.record)
+        raise

@@ -36,11 +36,8 @@ def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
         return {}
     file = Path(path).expanduser()
     doc = _load(file)
-    variables = doc.get("env_vars") or {}
-    if not isinstance(variables, dict):
-        raise ConfigError(f"{file}: env_vars is a mapping of names to values, not {type(variables).__name__}")
-    if variables:
-        doc["env_vars"] = {str(name): _as_variable(value) for name, value in variables.items()}
+    if doc.get("env_vars"):
+        doc["env_vars"] = _variables(file, doc["env_vars"])
     for name in ("pip", "uv"):
         if isinstance(doc.get(name), str):
             doc[name] = _requirements(_read_beside(file, doc[name]))
@@ -66,6 +63,12 @@ def _load(file: Path) -> dict[str, Any]:
 def _requirements(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _variables(file: Path, variables: Any) -> dict[str, str]:
+    if not isinstance(variables, dict):
+        raise ConfigError(f"{file}: env_vars is a mapping of names to values, not {type(variables).__name__}")
+    return {str(name): _as_variable(value) for name, value in variables.items()}
 
 
 def _as_variable(value: Any) -> str:
@@ -101,13 +104,17 @@ def local_folders(env: Mapping[str, Any], workdir: str) -> dict[str, Path]:
         ConfigError: One of them is not there.
     """
     wanted = [workdir or env.get("working_dir") or "", *(env.get("py_modules") or [])]
-    folders = {name: Path(name).expanduser() for name in wanted if isinstance(name, str) and name and not _is_uri(name)}
+    folders = {name: Path(name).expanduser() for name in wanted if _is_folder(name)}
     for name, folder in folders.items():
         if not folder.is_dir():
             raise ConfigError(
                 f"there is no folder {name!r} to send to the Ray cluster; correct `workdir`, or create it"
             )
     return folders
+
+
+def _is_folder(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and not _is_uri(name)
 
 
 def _is_uri(text: str) -> bool:
@@ -117,8 +124,7 @@ def _is_uri(text: str) -> bool:
 def with_code(env: Mapping[str, Any], workdir: str, upload: Callable[[str], str]) -> dict[str, Any]:
     """Return a runtime environment in which folders of this machine are replaced by what ``upload`` makes of them."""
     result = {name: value for name, value in env.items() if name != "excludes"}
-    if workdir or env.get("working_dir"):
-        name = workdir or env["working_dir"]
+    if name := workdir or env.get("working_dir"):
         result["working_dir"] = name if _is_uri(name) else upload(name)
     if env.get("py_modules"):
         result["py_modules"] = [name if _is_uri(name) else upload(name) for name in env["py_modules"]]
@@ -168,9 +174,14 @@ def _not_ignored(folder: Path, excludes: Sequence[str], scratch: Path) -> list[s
     names = listed("--cached", "--others", "--exclude-standard", env=alone if top_of(folder) is None else None)
     if excludes:  # relative to the folder, wherever in a repository it is
         names -= listed("--others", "--ignored", *(f"--exclude={pattern}" for pattern in excludes), env=alone)
-    folders = (name.rstrip("/") for name in names)  # git gives folders only where they are repositories
-    inner = [name for name in folders if (folder / name).is_dir() and not (folder / name).is_symlink()]
+    inner = _repositories(folder, names)
     return [*names, *(f"{name}/{file}" for name in inner for file in _not_ignored(folder / name, excludes, scratch))]
+
+
+def _repositories(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return the folders among the names that git lists: repositories, of which it gives nothing but the folder."""
+    folders = (name.rstrip("/") for name in names)
+    return [name for name in folders if (folder / name).is_dir() and not (folder / name).is_symlink()]
 
 
 def _write_zip(source: Path, files: Iterable[str], target: Path, top: str) -> None:
