@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from nemo_run.core import extras
@@ -231,31 +231,38 @@ class RestClient:
         """Send a request until there is an answer that counts."""
         httpx = extras.load("httpx", self._extra, self._service)
         repeat = method in _SAFE if repeat is None else repeat
-        failure = EngineUnreachableError("")
+        error = EngineUnreachableError("")
         for number in range(1, self._tries + 1):
-            pause = 0.0
-            try:
-                response = self._ask(httpx, method, path, **options)
-            except httpx.TransportError as e:
-                failure = self._unreachable(e)
-                nothing_done = isinstance(e, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-            else:
-                if response.is_success or response.status_code in absent:
-                    return response
-                if response.status_code == 401 and self._fresh_token:  # who logs in again will be answered
-                    raise EngineUnreachableError(self._refusal(response, options.get("body")))
-                if not _is_passing(response.status_code):
-                    raise ExecutorError(self._refusal(response, options.get("body")))
-                failure = EngineUnreachableError(self._refusal(response, options.get("body")))
-                nothing_done = response.status_code == _TOO_MANY
-                pause = _retry_after(response)
-            if not (repeat or nothing_done):
-                raise _PerhapsDoneError(str(failure))
-            if pause > _LONGEST_PAUSE:
+            answer = self._try(httpx, method, path, absent, **options)
+            if not isinstance(answer, _Failure):
+                return answer
+            error = answer.error
+            if not (repeat or answer.nothing_done):
+                raise _PerhapsDoneError(str(error))
+            if answer.pause > _LONGEST_PAUSE:
                 break
             if number < self._tries:
-                self._sleep(number, at_least=pause)
-        raise failure
+                self._sleep(number, at_least=answer.pause)
+        raise error
+
+    def _try(
+        self, httpx: Any, method: str, path: str, absent: Collection[int], **options: Any
+    ) -> httpx.Response | _Failure:
+        """Send a request once; an answer that will stay the same is an error."""
+        try:
+            response = self._ask(httpx, method, path, **options)
+        except httpx.TransportError as e:
+            not_sent = isinstance(e, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            return _Failure(self._unreachable(e), nothing_done=not_sent)
+        if response.is_success or response.status_code in absent:
+            return response
+        refusal = self._refusal(response, options.get("body"))
+        if response.status_code == 401 and self._fresh_token:  # who logs in again will be answered
+            raise EngineUnreachableError(refusal)
+        if not _is_passing(response.status_code):
+            raise ExecutorError(refusal)
+        busy = response.status_code == _TOO_MANY
+        return _Failure(EngineUnreachableError(refusal), nothing_done=busy, pause=_retry_after(response))
 
     def _ask(
         self,
@@ -270,19 +277,14 @@ class RestClient:
         timeout: float | None = None,
     ) -> httpx.Response:
         """Send a request once, and again with a fresh token where the old one is not accepted any longer."""
-        with self._lock:  # several threads may ask first
-            if self._client is None:
-                limits = httpx.Limits(max_connections=None)  # many logs may be followed at once
-                local = is_loopback(self.base_url)
-                self._client = httpx.Client(headers=self._headers, trust_env=not local, limits=limits)
-        client, had_token = self._client, bool(self._token)
+        client, had_token = self._opened(httpx), bool(self._token)
         while True:
             request = client.build_request(
                 method,
                 self._url(path),
                 json=body,
                 content=content,
-                params={name: value for name, value in (params or {}).items() if value is not None},
+                params=_given(params or {}),
                 headers=self._authorization(),
                 timeout=timeout or self._timeout,
             )
@@ -292,6 +294,15 @@ class RestClient:
             if response.status_code != 401 or not had_token:
                 return response
             self._token, had_token = "", False
+
+    def _opened(self, httpx: Any) -> httpx.Client:
+        """Return the connections, which are made when they are first needed."""
+        with self._lock:  # several threads may ask first
+            if self._client is None:
+                limits = httpx.Limits(max_connections=None)  # many logs may be followed at once
+                local = is_loopback(self.base_url)
+                self._client = httpx.Client(headers=self._headers, trust_env=not local, limits=limits)
+            return self._client
 
     def _authorization(self) -> dict[str, str]:
         if self._fresh_token is None:
@@ -349,8 +360,26 @@ class Pieces(Iterator[bytes]):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
+class _Failure(NamedTuple):
+    """Why a request has no answer yet.
+
+    Attributes:
+        error: That, as an error.
+        nothing_done: Whether it is certain that the service has done nothing.
+        pause: Seconds that the service wants us to wait.
+    """
+
+    error: EngineUnreachableError
+    nothing_done: bool
+    pause: float = 0.0
+
+
 class _PerhapsDoneError(EngineUnreachableError):
     """There is no answer to a request that must not be repeated, and it may have been carried out."""
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _what(response: httpx.Response) -> str:
@@ -385,13 +414,18 @@ def _secrets(body: Any) -> Iterator[str]:
         if is_secret(str(body.get("name", ""))) and isinstance(body.get("value"), str):
             yield body["value"]
         for name, value in body.items():
-            if isinstance(value, str) and is_secret(name) and not name.lower().endswith(("name", "ref")):
+            if isinstance(value, str) and _is_name_of_secret(name):
                 yield value
             else:
                 yield from _secrets(value)
     elif isinstance(body, list):
         for item in body:
             yield from _secrets(item)
+
+
+def _is_name_of_secret(name: str) -> bool:
+    """Check whether what has this name is a secret, and not only where one is found."""
+    return is_secret(name) and not name.lower().endswith(("name", "ref"))
 
 
 def is_loopback(url: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,14 @@ class GitArchivePackager(ArchivePackager):
         inside = {path: commit for path, commit in inside.items() if _is_below(path, under)}
         places = {path: path.removeprefix(f"{under}/") for path in inside}
         yield _without_folders(repository.tree_entries(repo, tree, under, env), except_for=set(places.values()))
-        for path, commit in inside.items() if self.include_submodules else ():
+        if self.include_submodules:
+            yield from self._sources_inside(repo, inside, places, stack)
+
+    def _sources_inside(
+        self, repo: Path, inside: Mapping[str, str | None], places: Mapping[str, str], stack: contextlib.ExitStack
+    ) -> Iterator[Iterator[Entry]]:
+        """The content of the repositories inside of another one, each at its place in the package."""
+        for path, commit in inside.items():
             if not Path(repo, path, ".git").exists():
                 logger.warning("submodule %r of %s is not checked out and is not packaged", path, repo)
                 continue
@@ -129,7 +136,7 @@ class GitArchivePackager(ArchivePackager):
     def _point_out_changes(self, repo: Path, tree: str, subpath: str, extra: list[Found]) -> None:
         """Say what the working tree has that is not packaged; not where the ref is not what is checked out."""
         checking = self.check_uncommitted_changes or self.check_untracked_files
-        if not checking and self.ref != "HEAD" and tree != repository.tree_of(repo, "HEAD"):
+        if not checking and not self._is_checked_out(repo, tree):
             return
         packaged = {found.path for found in extra}
         state = repository.status(
@@ -140,14 +147,20 @@ class GitArchivePackager(ArchivePackager):
         )
         self._tell_left_out(repo, [change for change in state.changes if str(repo / change.path) not in packaged])
 
+    def _is_checked_out(self, repo: Path, tree: str) -> bool:
+        return self.ref == "HEAD" or tree == repository.tree_of(repo, "HEAD")
+
     def _tell_left_out(self, repo: Path, left_out: Sequence[repository.TreeChange]) -> None:
         untracked = [change.path for change in left_out if change.kind == "untracked"]
         changed = [change.path for change in left_out if change.kind != "untracked"]
         ways_out = "commit them, or package them too with include_uncommitted=True"
-        if self.check_uncommitted_changes and changed:
-            raise PackagingError(f"{repo} has uncommitted changes: {some(changed)}: {ways_out}")
-        if self.check_untracked_files and untracked:
-            raise PackagingError(f"{repo} has untracked files: {some(untracked)}: {ways_out}")
+        checks = (
+            (self.check_uncommitted_changes, "uncommitted changes", changed),
+            (self.check_untracked_files, "untracked files", untracked),
+        )
+        for wanted, what, paths in checks:
+            if wanted and paths:
+                raise PackagingError(f"{repo} has {what}: {some(paths)}: {ways_out}")
         if left_out:
             logger.warning(
                 "%s: %d uncommitted and %d untracked files are not packaged: %s; %s",

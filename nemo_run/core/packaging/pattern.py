@@ -82,19 +82,12 @@ class PatternPackager(ArchivePackager):
                 f"include= looks in one folder, relative_path names {len(bases)}: use a HybridPackager"
             )
         base = _absolute(bases[0] or str(path))
-        wanted = {pattern: Patterns([pattern], descend=True) for pattern in self.include}
-        matched: set[str] = set()
-        found = []
-        for start in sorted({_start(pattern, base) for pattern in self.include}):
-            for file in _walk(base, start, exclude):
-                matching = [pattern for pattern, matcher in wanted.items() if matcher.match(file.name)]
-                matched.update(matching)
-                if matching:
-                    found.append(file)
+        found = list(_matching(base, self.include, exclude))
+        matched = set(itertools.chain.from_iterable(patterns for _, patterns in found))
         for pattern in self.include:
             if pattern not in matched:
                 raise _nothing_matches(pattern, base)
-        return found
+        return [file for file, _ in found]
 
     def _filtered(self, found: list[Found]) -> Iterator[Found]:
         for file in found:
@@ -104,6 +97,16 @@ class PatternPackager(ArchivePackager):
 
 
 # ---------------------------------------------------------------- what matches
+
+
+def _matching(base: str, patterns: list[str], exclude: Patterns) -> Iterator[tuple[Found, list[str]]]:
+    """The files below a folder that match patterns, each with those that it matches."""
+    wanted = {pattern: Patterns([pattern], descend=True) for pattern in patterns}
+    for start in sorted({_start(pattern, base) for pattern in patterns}):
+        for file in _walk(base, start, exclude):
+            matches = [pattern for pattern, matcher in wanted.items() if matcher.match(file.name)]
+            if matches:
+                yield file, matches
 
 
 def find_pairs(
@@ -159,12 +162,17 @@ def _glob_below(base: str, pattern: str, exclude: Patterns) -> list[Found]:
     parts = pattern.split("/")
     recursive = parts.index("**") if "**" in parts else len(parts)
     head, tail = "/".join(parts[:recursive]), "/".join(parts[recursive:])
-    exists = os.path.lexists(os.path.join(base, head))  # noqa: PTH118
-    names = [head] if exists else sorted(glob.glob(head, root_dir=base))  # noqa: PTH207 (Path.glob hides less)
-    starts = ["" if name == "." else name for name in names]
+    starts = _places(base, head)
     files = [(file, file.name[len(start) :].lstrip("/")) for start in starts for file in _walk(base, start, exclude)]
     wanted = Patterns([f"/{tail}" if tail else "**"], descend=True)
     return [file for file, name in files if not tail or wanted.match(name)]
+
+
+def _places(base: str, pattern: str) -> list[str]:
+    """What a pattern without ``**`` leads to below a folder; the folder itself is empty."""
+    exists = os.path.lexists(os.path.join(base, pattern))  # noqa: PTH118
+    names = [pattern] if exists else sorted(glob.glob(pattern, root_dir=base))  # noqa: PTH207 (Path.glob hides less)
+    return ["" if name == "." else name for name in names]
 
 
 def _start(pattern: str, base: str) -> str:
@@ -181,8 +189,7 @@ def _start(pattern: str, base: str) -> str:
 
 def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
     """The files and links at and below a place, in order; what is excluded is not looked into."""
-    outer = list(itertools.accumulate(start.split("/"), "{}/{}".format)) if start else []
-    if any(exclude.match(f"{folder}/") for folder in outer) or not NEVER_PACKAGED.isdisjoint(start.split("/")):
+    if start and _is_inside_excluded(start, exclude):
         return
     path = os.path.join(base, start) if start else base  # noqa: PTH118
     mode = os.lstat(path).st_mode if start else stat.S_IFDIR
@@ -193,15 +200,24 @@ def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
     yield from _walk_folder(path, f"{start}/" if start else "", exclude)
 
 
-def _walk_folder(folder: str, prefix: str, exclude: Patterns) -> Iterator[Found]:
+def _is_inside_excluded(place: str, exclude: Patterns) -> bool:
+    parts = place.split("/")
+    outer = itertools.accumulate(parts, "{}/{}".format)
+    return any(exclude.match(f"{folder}/") for folder in outer) or not NEVER_PACKAGED.isdisjoint(parts)
+
+
+def _listing(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
-            items = sorted(listing, key=lambda item: item.name)
+            return sorted(listing, key=lambda item: item.name)
     except OSError as error:
         raise PackagingError(
             f"{folder}: cannot be listed: {error.strerror}; exclude it, or correct the folder"
         ) from error
-    for item in items:
+
+
+def _walk_folder(folder: str, prefix: str, exclude: Patterns) -> Iterator[Found]:
+    for item in _listing(folder):
         name = prefix + item.name
         if item.name in NEVER_PACKAGED:
             continue

@@ -279,35 +279,40 @@ def _tar_entries(stream: IO[bytes]) -> Iterator[Entry]:
     """The members of the tar that git writes. ``tarfile`` reads any tar, and takes five times as long."""
     long: dict[bytes, bytes] = {}
     while len(header := stream.read(512)) == 512 and header[0]:
-        size = int(header[124:135], 8)
         kind = header[156:157]
         if kind in (_PAX, _PAX_GLOBAL):
+            size = int(header[124:135], 8)
             long = _pax(stream.read(size)) if kind == _PAX else {}
             stream.read(-size % 512)
-            continue
-        name = os.fsdecode(long.get(b"path") or _name(header))
-        if kind == LINK:
-            target = long.get(b"linkpath") or header[157:257].rstrip(b"\0")
-            yield Entry(name, target, len(target), kind=LINK)
-        elif kind == FOLDER:
-            yield Entry(name.rstrip("/"), b"", 0, kind=FOLDER)
         else:
-            size = int(long.get(b"size", size))
-            executable = bool(int(header[100:107], 8) & 0o100)
-            if size <= READ_SIZE:
-                content = stream.read(size + -size % 512)
-                if len(content) < size:  # git has failed, and its exit code tells
-                    return
-                yield Entry(name, content[:size], size, executable, FILE)
-            else:
-                pieces = _Pieces(stream, size)
-                yield Entry(name, pieces, size, executable, FILE)
-                for _ in pieces:  # not all of it may have been wanted
-                    pass
-                stream.read(-size % 512)
-        long = {}
+            yield from _member(stream, header, kind, long)
+            long = {}
     while stream.read(READ_SIZE):  # git must be able to write its last padding
         pass
+
+
+def _member(stream: IO[bytes], header: bytes, kind: bytes, long: Mapping[bytes, bytes]) -> Iterator[Entry]:
+    """The member that a header begins; none where git has failed, which its exit code tells."""
+    name = os.fsdecode(long.get(b"path") or _name(header))
+    if kind == LINK:
+        target = long.get(b"linkpath") or header[157:257].rstrip(b"\0")
+        yield Entry(name, target, len(target), kind=LINK)
+        return
+    if kind == FOLDER:
+        yield Entry(name.rstrip("/"), b"", 0, kind=FOLDER)
+        return
+    size = int(long.get(b"size") or int(header[124:135], 8))
+    executable = bool(int(header[100:107], 8) & 0o100)
+    if size > READ_SIZE:
+        pieces = _Pieces(stream, size)
+        yield Entry(name, pieces, size, executable, FILE)
+        for _ in pieces:  # not all of it may have been wanted
+            pass
+        stream.read(-size % 512)
+        return
+    content = stream.read(size + -size % 512)
+    if len(content) >= size:
+        yield Entry(name, content[:size], size, executable, FILE)
 
 
 class _Pieces:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,8 @@ def container(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
         **limits(executor),
     }
     extra: Mapping[str, Any] = json.loads(json.dumps(executor.additional_kwargs))
-    for name in ("environment", "labels"):
-        options[name] |= extra.get(name, {})
-    options |= {name: value for name, value in extra.items() if name not in ("environment", "labels")}
+    merged = {name: {**options[name], **extra.get(name, {})} for name in ("environment", "labels")}
+    options |= {**extra, **merged}
     if request.group and executor.network == DEFAULT_NETWORK:
         options["labels"][PRIVATE_NETWORK] = options["network"]
     return {name: value for name, value in options.items() if value not in (None, "", [], {})}
@@ -190,27 +189,36 @@ def _label(name: str) -> str:
 
 def as_docker_run(image: str, directory: str, options: Mapping[str, Any]) -> str:
     """A plan as a ``docker run`` that does the same, to be read; values of secrets masked."""
-    words = ["docker", "run"]
-    for name, flag in _FLAGS.items():
-        value = options.get(name)
-        if value is not None:
-            words += [flag] if value is True else [flag, str(value)]
-    if options.get("nano_cpus"):
-        words += ["--cpus", f"{options['nano_cpus'] / 1e9:g}"]
-    for request in options.get("device_requests", []):
-        count = request.get("count", request.get("Count"))
-        words += ["--gpus", "all" if count == -1 else str(count)]
-    for limit in options.get("ulimits", []):
-        words += ["--ulimit", f"{limit.get('name')}={limit.get('soft')}:{limit.get('hard')}"]
-    for inside, bindings in options.get("ports", {}).items():
-        for binding in bindings:
-            parts = [binding.get("HostIp", ""), binding["HostPort"], inside]
-            words += ["--publish", ":".join(filter(None, parts))]
+    words = ["docker", "run", *_flags(options), *_limits(options), *_published(options.get("ports", {}))]
     volumes = [f"{directory}:{RUN_FOLDER}", *options.get("volumes", [])]
     words += [word for volume in volumes for word in ("--volume", volume)]
     env = masked(options.get("environment", {}))
     words += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
     return " ".join(map(shlex.quote, [*words, image, *masked_arguments(_command(options["command"]))]))
+
+
+def _flags(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, flag in _FLAGS.items():
+        value = options.get(name)
+        if value is not None:
+            yield from [flag] if value is True else [flag, str(value)]
+
+
+def _limits(options: Mapping[str, Any]) -> Iterator[str]:
+    if options.get("nano_cpus"):
+        yield from ["--cpus", f"{options['nano_cpus'] / 1e9:g}"]
+    for request in options.get("device_requests", []):
+        count = request.get("count", request.get("Count"))
+        yield from ["--gpus", "all" if count == -1 else str(count)]
+    for limit in options.get("ulimits", []):
+        yield from ["--ulimit", f"{limit.get('name')}={limit.get('soft')}:{limit.get('hard')}"]
+
+
+def _published(ports: Mapping[str, Any]) -> Iterator[str]:
+    for inside, bindings in ports.items():
+        for binding in bindings:
+            parts = [binding.get("HostIp", ""), binding["HostPort"], inside]
+            yield from ["--publish", ":".join(filter(None, parts))]
 
 
 def _command(argv: list[str]) -> list[str]:

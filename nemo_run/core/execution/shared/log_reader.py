@@ -82,11 +82,9 @@ class MergedLog:
         while True:
             piece = log.read()
             data = self._rests[node] + piece
-            end = data.rfind(b"\n") + 1 if piece else len(data)
-            if piece and not end and len(data) > _LONGEST_LINE:
-                end = len(data)
             if not piece and data:
-                data, end = data + b"\n", len(data) + 1  # half a line: what comes of it later is a line of its own
+                data += b"\n"  # half a line: what comes of it later is a line of its own
+            end = _end_of_lines(data)
             self._rests[node] = data[end:]
             if end or not piece:
                 prefix = f"[{node}] ".encode()
@@ -96,6 +94,12 @@ class MergedLog:
         """Close them all."""
         for _, log in self._logs:
             log.close()
+
+
+def _end_of_lines(data: bytes) -> int:
+    """Return where the last whole line ends; a line that is too long to wait for its end is whole."""
+    end = data.rfind(b"\n") + 1
+    return len(data) if not end and len(data) > _LONGEST_LINE else end
 
 
 def split_lines(data: bytes) -> list[bytes]:

@@ -24,14 +24,18 @@ def overlaid(base: Any, changes: Any) -> Any:
     {'a': 1}
     """
     if isinstance(base, Mapping) and isinstance(changes, Mapping):
-        both = {**base, **{name: overlaid(base.get(name), value) for name, value in changes.items()}}
-        return {name: value for name, value in both.items() if value is not None or name not in changes}
+        return _overlaid_mapping(base, changes)
     if _are_named(base) and _are_named(changes):
         by_name = {entry["name"]: entry for entry in base}
         for entry in changes:
             by_name[entry["name"]] = overlaid(by_name.get(entry["name"], {}), entry)
         return list(by_name.values())
     return changes
+
+
+def _overlaid_mapping(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**base, **{name: overlaid(base.get(name), value) for name, value in changes.items()}}
+    return {name: value for name, value in both.items() if value is not None or name not in changes}
 
 
 def _are_named(value: Any) -> bool:
