@@ -13,12 +13,15 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.files import make_folder, write_text
 from nemo_run.errors import PackagingError
 from nemo_run.run.store import ExperimentStore
+
+if TYPE_CHECKING:
+    from nemo_run.core.packaging.provenance import CodeVersion
 
 logger = logging.getLogger(__name__)
 
@@ -88,21 +91,12 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
     """
     from nemo_run.core.packaging.provenance import code_version
 
-    package = str(Path(__file__).resolve().parents[2])
-    folders = [Path.cwd(), *(Path(path) for path in own_paths() if path != package)]
-    tops = _tops(folders)
+    tops = _tops(_folders())
     records: list[dict[str, Any]] = []
-    for root in dict.fromkeys(top for top in tops.values() if top):
+    for root in dict.fromkeys(filter(None, tops.values())):
         version = code_version(root)
-        if version is None:
-            continue
-        entry = {"root": str(root), "kind": "git", **dataclasses.asdict(version)}
-        patch = entry.pop("patch")
-        if patch:
-            entry["patch"] = f"code/{len(records)}.patch"
-            entry["patch_sha256"] = hashlib.sha256(patch).hexdigest()
-            write_text(make_folder(store.path / "code") / f"{len(records)}.patch", patch)
-        records.append(entry)
+        if version is not None:
+            records.append(_git_record(store, root, version, len(records)))
     loaded, scripts = _loaded_files(), list(scripts)
     for root in dict.fromkeys(folder for folder, top in tops.items() if top is None):
         files = list(_code_files(root, loaded, scripts))
@@ -111,6 +105,12 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
             _keep(make_folder(store.path / "code") / f"{len(records)}.tar.gz", root, files)
             records.append({"root": str(root), "kind": "files", "archive": archive})
     return records
+
+
+def _folders() -> list[Path]:
+    """Return the current folder, and those that this process imports from, less the one of this package."""
+    package = str(Path(__file__).resolve().parents[2])
+    return [Path.cwd(), *(Path(path) for path in own_paths() if path != package)]
 
 
 def _tops(folders: Iterable[Path]) -> dict[Path, Path | None]:
@@ -130,6 +130,17 @@ def _tops(folders: Iterable[Path]) -> dict[Path, Path | None]:
     return tops
 
 
+def _git_record(store: ExperimentStore, root: Path, version: CodeVersion, number: int) -> dict[str, Any]:
+    """Return the record of a repository; the changes since its commit are written beside the experiment."""
+    entry = {"root": str(root), "kind": "git", **dataclasses.asdict(version)}
+    patch = entry.pop("patch")
+    if patch:
+        entry["patch"] = f"code/{number}.patch"
+        entry["patch_sha256"] = hashlib.sha256(patch).hexdigest()
+        write_text(make_folder(store.path / "code") / f"{number}.patch", patch)
+    return entry
+
+
 def _loaded_files() -> list[str]:
     """Return the Python files that are loaded."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
@@ -138,17 +149,7 @@ def _loaded_files() -> list[str]:
 
 def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> Iterator[Path]:
     """Yield the Python files beside the launching script, in packages imported from there, and scripts."""
-    packages, top_level = set(), False
-    for file in loaded:
-        if not file.startswith(f"{root}/"):
-            continue
-        relative = Path(file).relative_to(root)
-        if len(relative.parts) > 1:
-            packages.add(root / relative.parts[0])
-        else:
-            top_level = True
-    found = [path for package in sorted(packages) for path in sorted(package.rglob("*.py"))]
-    found += sorted(root.glob("*.py")) if top_level else []
+    found = _imported_code(root, loaded)
     found += [path for path in map(Path, scripts) if path.is_relative_to(root)]
     size = 0
     for path in list(dict.fromkeys(filter(os.path.isfile, found)))[:_MOST_FILES]:
@@ -156,6 +157,15 @@ def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> It
         if size > _MOST_BYTES:
             return
         yield path
+
+
+def _imported_code(root: Path, loaded: Iterable[str]) -> list[Path]:
+    """Return the Python files of the packages below a folder that are loaded, and those in it if one of them is."""
+    below = [Path(file).relative_to(root).parts for file in loaded if file.startswith(f"{root}/")]
+    packages = {root / parts[0] for parts in below if len(parts) > 1}
+    found = [path for package in sorted(packages) for path in sorted(package.rglob("*.py"))]
+    beside = sorted(root.glob("*.py")) if 1 in map(len, below) else []
+    return found + beside
 
 
 def _keep(archive: Path, root: Path, files: list[Path]) -> None:
