@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,7 @@ class GitArchivePackager(ArchivePackager):
     ) -> Iterator[Iterator[Entry]]:
         """The content of a tree, or of the working tree where it is ``None``, and of each repository inside."""
         tree, env, inside = _with_repositories_inside(repo, tree, under, stack)
-        around = next((path for path in inside if f"{under}/".startswith(f"{path}/")), "")
-        if around:
+        if around := _around(under, inside):
             yield from self._sources_inside(repo, around, inside[around], under[len(around) + 1 :], stack)
             return
         if under and not repository.has_folder(repo, tree, under, env):
@@ -84,9 +83,9 @@ class GitArchivePackager(ArchivePackager):
         places = {path: path.removeprefix(f"{under}/") for path in inside}
         yield _without_folders(repository.tree_entries(repo, tree, under, env), except_for=set(places.values()))
         if self.include_submodules:
-            yield from self._sources_inside(repo, inside, places, stack)
+            yield from self._all_inside(repo, inside, places, stack)
 
-    def _sources_inside(
+    def _all_inside(
         self, repo: Path, inside: Mapping[str, str | None], places: Mapping[str, str], stack: contextlib.ExitStack
     ) -> Iterator[Iterator[Entry]]:
         """The content of the repositories inside of another one, each at its place in the package."""
@@ -188,6 +187,11 @@ def _recorded_tree(repo: Path, submodule: str, commit: str) -> str:
             f"submodule {submodule!r} of {repo} lacks the recorded commit {commit[:12]}: "
             f"fetch it with `git submodule update --init --recursive`, or leave it out by include_submodules=False"
         ) from error
+
+
+def _around(folder: str, inside: Iterable[str]) -> str:
+    """The repository, of those inside, that a folder is in; empty where it is in none of them."""
+    return next((path for path in inside if f"{folder}/".startswith(f"{path}/")), "")
 
 
 def _is_below(path: str, folder: str) -> bool:
