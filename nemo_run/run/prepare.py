@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_run.config.home import get_nemorun_home
+from nemo_run.config.home import USE_WITH_RAY_CLUSTER_KEY, get_nemorun_home
 from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
@@ -244,7 +244,8 @@ def _script_command(script: Script, name: str, folder: Path, env: dict[str, str]
     has_options = bool(arguments) and arguments[0].startswith("-") and arguments[0] != "-m"
     is_python = Path(program).name in _PYTHONS and not has_options
     argv = (own_interpreter(program), *arguments)
-    return Command(argv, {**env, **script.env}, cwd=script.working_dir, python=is_python)
+    with_ray = bool(script.metadata.get(USE_WITH_RAY_CLUSTER_KEY))
+    return Command(argv, {**env, **script.env}, cwd=script.working_dir, python=is_python, with_ray=with_ray)
 
 
 def write_inline(script: Script, name: str, folder: Path) -> str:

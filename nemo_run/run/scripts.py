@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from nemo_run.config.home import USE_WITH_RAY_CLUSTER_KEY
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor, backend_class
 from nemo_run.errors import ScriptError
@@ -31,6 +32,11 @@ def check_script(script: Script, name: str, executor: Executor, archive: str, *,
     Raises:
         ScriptError: It certainly cannot run. Where that is only likely, a warning names the places.
     """
+    if script.metadata.get(USE_WITH_RAY_CLUSTER_KEY) and not backend_class(executor.engine).can.starts_ray:
+        message = (
+            "task %r: the engine %r does not heed the metadata %s: no Ray cluster is started around the script; %s"
+        )
+        logger.warning(message, name, executor.engine, USE_WITH_RAY_CLUSTER_KEY, "RayJob runs it in one")
     if not script.path or script.m or script.remote:
         return
     here = backend_class(executor.engine).can.shares_files

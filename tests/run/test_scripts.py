@@ -116,3 +116,15 @@ def test_an_earlier_task_may_make_the_file(checkout, caplog):
         exp.run(tail_logs=False)
     assert Path("made.txt").read_text() == "made\n"
     assert "'made.sh'" in caplog.text
+
+
+@pytest.mark.parametrize("value", [True, False, None])
+def test_a_ray_cluster_around_a_script_is_started_or_its_lack_is_pointed_out(value, work, capsys, caplog) -> None:
+    script = run.Script(inline="python train.py", metadata={"use_with_ray_cluster": value})
+    with run.Experiment("rays") as exp:
+        exp.add(script, executor=cluster(packager=run.Packager()), name="there")
+        exp.dryrun()
+    assert ("ray start --head" in capsys.readouterr().out) is bool(value)
+    assert not caplog.messages
+    dryrun(script, executor=local())
+    assert ["use_with_ray_cluster" in message for message in caplog.messages] == [True] * bool(value)

@@ -14,6 +14,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import Command, ExecutorMacros, Plan, TaskRequest
+from nemo_run.core.execution.launcher import Launcher
 from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails, get_packaging_job_key, script, spec
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
@@ -453,3 +454,40 @@ def test_ray_template_is_valid_bash() -> None:
     assert "python train.py 'a b'" in text
     assert shlex.quote("it's") in text
     assert "{{" not in text
+
+
+RAY = Command(("python", "train.py"), with_ray=True)
+
+
+def test_a_script_with_a_ray_cluster_is_started_once_over_all_nodes() -> None:
+    options: dict[str, Any] = {"nodes": 3, "ntasks_per_node": 8, "gpus_per_node": 8}
+    executor = request_for(RAY, **options).executor
+    batch = batch_for(RAY, **options)
+    assert batch.steps[0].argv[:2] == ["bash", "-c"]
+    for part in ("ray start --head", "ray start --address", "\npython train.py"):
+        assert part in batch.steps[0].argv[2]
+    assert "--ntasks-per-node=1" in flags(batch)
+    assert batch.steps[0].ranks == 3
+    assert executor.launcher is None
+    assert batch_for(replace(RAY, with_ray=False), **options).steps[0].argv == ["python", "train.py"]
+
+
+def test_a_ray_cluster_around_a_script_is_that_of_the_launcher_and_is_profiled() -> None:
+    own = batch_for(RAY, launcher=run.SlurmRay(gcs_server_port=7001)).steps[0]
+    assert "$HEAD_NODE_ADDR:7001" in own.argv[2]
+    assert batch_for(RAY, launcher=Launcher(nsys_profile=True)).steps[0].argv[0] == "nsys"
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "ft", run.SlurmTemplate(template_inline="time {{ command }}")])
+def test_a_script_with_a_ray_cluster_has_no_other_launcher(launcher: Any) -> None:
+    with pytest.raises(ExecutorError, match=r"use_with_ray_cluster.*leave the launcher out"):
+        batch_for(RAY, launcher=launcher)
+
+
+def test_only_the_tasks_of_a_group_that_want_a_ray_cluster_have_one() -> None:
+    requests = [request_for(RAY, "a", ntasks_per_node=2), request_for(job="b", ntasks_per_node=2)]
+    driver, server = spec.batch_of(spec.render(requests)[0].spec).steps
+    assert "ray start" in driver.argv[2]
+    assert "--ntasks-per-node=1" in driver.options
+    assert server.argv == ["hostname"]
+    assert "--ntasks-per-node=2" in server.options

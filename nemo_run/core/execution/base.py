@@ -46,12 +46,14 @@ class Capabilities:
         runs_groups: It runs the tasks of a job group as one job of its own.
         shares_files: Tasks see the files of this machine under the same paths.
         retries_itself: It starts a failed task again.
+        starts_ray: It starts a Ray cluster around a command ``with_ray``.
     """
 
     holds_dependencies: bool = False
     runs_groups: bool = False
     shares_files: bool = False
     retries_itself: bool = False
+    starts_ray: bool = False
 
 
 @dataclass(frozen=True)

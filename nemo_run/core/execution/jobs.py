@@ -69,12 +69,14 @@ class Command:
         env: Variables to set beside those the engine passes on; they go before the executor's own.
         cwd: Working directory; empty for the engine's default.
         python: ``argv[0]`` is a Python interpreter, which a launcher may replace by its own.
+        with_ray: It expects a Ray cluster over the nodes of its job, which the engine starts around it if it can.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     python: bool = False
+    with_ray: bool = False
 
 
 @dataclass(frozen=True)

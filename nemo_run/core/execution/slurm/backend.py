@@ -67,7 +67,9 @@ class SlurmBackend(Backend):
     """Runs attempts as jobs of a Slurm cluster. All it knows of them is on the cluster."""
 
     name: ClassVar[str] = "slurm"
-    can: ClassVar[Capabilities] = Capabilities(holds_dependencies=True, runs_groups=True, retries_itself=True)
+    can: ClassVar[Capabilities] = Capabilities(
+        holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True
+    )
     at_once: ClassVar[int] = 1 << 20
 
     def __init__(self, tunnel: Mapping[str, Any]) -> None:

@@ -8,14 +8,14 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from copy import copy, deepcopy
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, Plan
-from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher, Layout, SlurmRay
 from nemo_run.core.execution.shared.shipping import run_by_bundle
 from nemo_run.core.execution.slurm import script
 from nemo_run.core.execution.slurm.options import SlurmJobDetails, SlurmOptions, container_options, sbatch_options
@@ -86,7 +86,22 @@ def batch_of(spec: Mapping[str, Any]) -> script.Batch:
 def _executor_of(request: TaskRequest) -> SlurmOptions:
     if not isinstance(request.executor, SlurmOptions):
         raise ExecutorError(f"job {request.job_id!r}: the slurm engine needs a SlurmExecutor, not {request.executor!r}")
-    return request.executor
+    return _with_ray(request.job_id, request.executor) if request.command.with_ray else request.executor
+
+
+def _with_ray(job: str, executor: SlurmOptions) -> SlurmOptions:
+    """The executor, whose launcher starts a Ray cluster over the nodes and the command on the first of them."""
+    launcher = executor.get_launcher()
+    if isinstance(launcher, SlurmRay):
+        return executor
+    if type(launcher) is not Launcher:
+        raise ExecutorError(
+            f"job {job!r}: its script is started once, in a Ray cluster (metadata use_with_ray_cluster), and not by "
+            f"launcher={type(launcher).__name__}; leave the launcher out, or that metadata"
+        )
+    executor = copy(executor)
+    executor.launcher = SlurmRay(**{f.name: getattr(launcher, f.name) for f in fields(Launcher)})
+    return executor
 
 
 def _base(request: TaskRequest, executor: SlurmOptions) -> str:
