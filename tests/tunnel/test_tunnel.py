@@ -44,6 +44,18 @@ def test_values_arrive_byte_for_byte(tunnel: Tunnel, value: str) -> None:
     assert tunnel.run(posix('printf %s "$1"', value)).stdout == value
 
 
+@pytest.mark.parametrize(
+    "name", ["A;touch done;B", "A=$(touch done)", "A\ntouch done\nB", "`touch done`", "A B", "1A", "-x", "é", "A\n", ""]
+)
+def test_what_cannot_be_the_name_of_a_variable_is_refused_and_never_run(
+    name: str, tunnel: Tunnel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExecutorError, match="cannot be the name of a variable"):
+        tunnel.run("touch done", env={"GOOD": "x", name: "y"})
+    assert not Path("done").exists()
+
+
 def test_shown_as_it_comes(tunnel: Tunnel, capfd: pytest.CaptureFixture[str]) -> None:
     result = tunnel.run("echo seen; echo too >&2", hide=False, echo=True)
     shown = capfd.readouterr()

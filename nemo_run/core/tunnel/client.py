@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+import re
 import shlex
 import subprocess
 import time
@@ -21,6 +22,7 @@ from nemo_run.core.tunnel.result import RunResult, as_text, run_shown
 from nemo_run.core.tunnel.ssh import Address, Connection, free_port
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DISCONNECTED = 255  # exit code of ssh where the connection failed; the command's own may be the same
 
 
@@ -162,6 +164,7 @@ class Tunnel(ConfigurableMixin, ABC):
 
         Raises:
             CommandError: Its exit code is not 0, and ``warn`` is not set.
+            ExecutorError: A name in ``env`` cannot be the name of a variable; nothing was run.
             TunnelError: The machine cannot be reached, or the connection was lost meanwhile.
         """
         unknown = kwargs.keys() - {"in_stream", "encoding"}
@@ -170,7 +173,7 @@ class Tunnel(ConfigurableMixin, ABC):
         if echo:
             print(command)  # noqa: T201  (asked for)
         if env:
-            command = f"export {' '.join(f'{name}={shlex.quote(value)}' for name, value in env.items())}; {command}"
+            command = f"{_export(env)}; {command}"
         code, out, err = self._communicate(command, show=not hide, timeout=timeout, tty=pty)
         result = RunResult(command, code, as_text(out), as_text(err))
         if result.failed and not warn:
@@ -439,6 +442,21 @@ def posix(script: str, *args: str) -> str:
     /bin/sh -c 'echo "$1"' sh 'a b'
     """
     return shlex.join(["/bin/sh", "-c", script, "sh", *args])
+
+
+def _export(env: Mapping[str, str]) -> str:
+    r"""Return the shell command that sets variables. Values are quoted; a name cannot be, so it is checked.
+
+    >>> _export({"A": "x y", "_b2": ""})
+    "export A='x y' _b2=''"
+    """
+    for name in env:
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ExecutorError(
+                f"Tunnel.run(env=...): {name!r} cannot be the name of a variable; use letters, digits and '_', "
+                "and begin with no digit"
+            )
+    return f"export {' '.join(f'{name}={shlex.quote(value)}' for name, value in env.items())}"
 
 
 def _explain(where: str, result: RunResult) -> str:
