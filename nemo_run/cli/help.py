@@ -163,7 +163,7 @@ def argument_rows(
         return
     docs = argument_docs(entity)
     for name, parameter in target.parameters.items():
-        if (name == "ctx" and depth == 0) or parameter.kind is parameter.VAR_POSITIONAL:  # which no override can set
+        if not _can_be_set(parameter, depth):
             continue
         hint = wanted.hint_of(entity, name)
         shown = f"**{name}" if parameter.kind is parameter.VAR_KEYWORD else name
@@ -173,6 +173,11 @@ def argument_rows(
         inner = _class_in(hint, value)
         if inner is not None and depth < _DEEPEST:
             yield from argument_rows(inner, f"{prefix}{name}.", depth + 1, getattr(value, "__arguments__", {}))
+
+
+def _can_be_set(parameter: inspect.Parameter, depth: int) -> bool:
+    is_context = parameter.name == "ctx" and depth == 0
+    return not is_context and parameter.kind is not parameter.VAR_POSITIONAL
 
 
 def _signature(entity: Any) -> Target | None:

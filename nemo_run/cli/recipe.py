@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -41,8 +41,7 @@ def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> t
     """
     own_names = inspect.signature(fn).parameters if fn else {}
     prefixes = ["run.", *(["ctx."] if "ctx" in own_names else [])]
-    free = [name for name in ("executor", "plugins") if name not in own_names]
-    bare = tuple(f"{name}{end}" for name in free for end in "=.[")
+    bare = _bare_starts(own_names)
     of_run: list[str] = []
     of_function: list[str] = []
     for arg in args:
@@ -50,6 +49,12 @@ def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> t
         is_of_run = prefix or arg.startswith(bare)
         (of_run if is_of_run else of_function).append(arg.removeprefix(prefix))
     return of_run, of_function
+
+
+def _bare_starts(own_names: Container[str]) -> tuple[str, ...]:
+    """How arguments of the run start that need no ``run.``."""
+    free = [name for name in ("executor", "plugins") if name not in own_names]
+    return tuple(f"{name}{end}" for name in free for end in "=.[")
 
 
 def configure(

@@ -180,8 +180,7 @@ def factory(
         raise ValueError("`target_arg` cannot be used without specifying a `target`.")
 
     def register(function: F) -> F:
-        if not callable(function) or not hasattr(function, "__name__"):
-            raise TypeError(f"{function!r} is no function, so it cannot be a factory")
+        _check_function(function)
         if target is None and namespace is None:
             _return_annotation(function)  # so that a missing one is found where it is missing
 
@@ -194,6 +193,11 @@ def factory(
         return as_factory
 
     return register if fn is None else register(fn)
+
+
+def _check_function(function: Any) -> None:
+    if not callable(function) or not hasattr(function, "__name__"):
+        raise TypeError(f"{function!r} is no function, so it cannot be a factory")
 
 
 def _as_factory(function: F) -> F:

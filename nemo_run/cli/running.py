@@ -50,10 +50,7 @@ def run_app(app: Callable[..., object], args: Sequence[str] | None = None) -> in
     try:
         app(args=args)
     except NemoRunError as error:
-        if {"-v", "--verbose"} & set(args):
-            traceback.print_exc()
-        print_error(str(error))
-        return 2 if isinstance(error, _MISTAKES) else 1
+        return _report(error, args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -62,3 +59,11 @@ def run_app(app: Callable[..., object], args: Sequence[str] | None = None) -> in
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _report(error: NemoRunError, args: Sequence[str]) -> int:
+    """Print an error while it is handled, and return the exit code for it."""
+    if {"-v", "--verbose"} & set(args):
+        traceback.print_exc()
+    print_error(str(error))
+    return 2 if isinstance(error, _MISTAKES) else 1

@@ -89,7 +89,7 @@ def _drawn_table(
     from rich.table import Table
     from rich.text import Text
 
-    keep = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
+    keep = _filled(columns, rows)
     table = Table(header_style="bold")
     for i in keep:
         justify = "right" if columns[i] in right else "left"
@@ -97,6 +97,11 @@ def _drawn_table(
     for row in rows:
         table.add_row(*(Text(row[i], styles.get(row[i], "")) for i in keep))
     return table
+
+
+def _filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the places of the columns that hold something; the first always."""
+    return [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
 
 
 def print_configuration(config: Any) -> None:

@@ -53,6 +53,12 @@ def _load(raw: Any, hint: Any) -> Any:
 
 def _load_fields(raw: dict[str, Any], cls: type) -> dict[str, Any]:
     hints = all_hints(cls)
+    _check_fields(raw, cls)
+    return {name: _load(value, hints.get(name, Any)) for name, value in raw.items()}
+
+
+def _check_fields(raw: dict[str, Any], cls: Any) -> None:
+    """Check that the data has values for fields of the class only, and for all that have no default."""
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in raw:
         if name not in fields:
@@ -61,7 +67,6 @@ def _load_fields(raw: dict[str, Any], cls: type) -> dict[str, Any]:
     for name in needed:
         if name not in raw:
             raise MissingArgumentError(f"{cls.__qualname__} needs a value for {name!r}; the data has {sorted(raw)}")
-    return {name: _load(value, hints.get(name, Any)) for name, value in raw.items()}
 
 
 # ---------------------------------------------------------------- objects -> configurations

@@ -263,10 +263,14 @@ def _file(path_or_text: str | os.PathLike[str]) -> Path | None:
         raise SerializationError(f"{path_or_text!r} is Python source, which is not loaded: import it, or run it")
     if path.suffix in _FORMAT_OF_SUFFIX and ": " not in path_or_text:
         return path
+    return path if _is_there(path) else None
+
+
+def _is_there(path: Path) -> bool:
     try:
-        return path if path.is_file() else None
+        return path.is_file()
     except (OSError, ValueError):  # too long for a name, or no name at all
-        return None
+        return False
 
 
 def _format_of(text: str) -> Format:

@@ -44,7 +44,10 @@ def find_mistake(value: Any, hint: Any, *, element: bool = False) -> Mismatch | 
     check = compile_check(hint)
     if value is None or check is None or check(value) is None or isinstance(value, fdl.Buildable):
         return None
-    hint = bare(hint)
+    return _find_inside(value, bare(hint), element)
+
+
+def _find_inside(value: Any, hint: Any, element: bool) -> Mismatch | None:
     origin = get_origin(hint)
     kind = origin or hint
     if origin in UNIONS:

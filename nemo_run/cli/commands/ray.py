@@ -88,19 +88,16 @@ def status(
 ) -> None:
     """Show clusters. With a name, exits with 1 unless that one is ready."""
     from nemo_run.cli.show import print_json
-    from nemo_run.run.ray import records
 
-    clusters = [_cluster(name, on)] if name else records.read_all(records.StoredCluster)
-    found = [_status(one) for one in clusters]
+    found = _statuses(name, on)
     shown = found if name or ended else [one for one in found if not _has_ended(one)]
     if json:
         print_json(shown[0] if name else shown)
     elif shown:
         _print_clusters(shown)
-    elif found:
-        typer.echo("no Ray cluster runs; those that have ended: nemorun ray status --all", err=True)
     else:
-        typer.echo("no Ray cluster runs", err=True)
+        hint = "; those that have ended: nemorun ray status --all" if found else ""
+        typer.echo(f"no Ray cluster runs{hint}", err=True)
     if name and shown[0]["state"] != "ready":
         raise typer.Exit(1)
 
@@ -220,14 +217,18 @@ def _executor(options: list[str] | None) -> Executor:
     from nemo_run.core.execution.local import LocalExecutor
 
     context = RunContext(name="ray")
-    given = [option.removeprefix("run.") for option in options or []]
+    context.parse_args(_executor_options(options or []))
+    return context.executor or LocalExecutor()
+
+
+def _executor_options(options: list[str]) -> list[str]:
+    given = [option.removeprefix("run.") for option in options]
     for option in given:
         if not option.startswith(("executor=", "executor.", "executor[")):
             raise CommandLineError(f"{option!r} is not understood; say where, such as executor=local executor.nodes=2")
     if given and not any(option.startswith("executor=") for option in given):
         given.insert(0, "executor=local")
-    context.parse_args(given)
-    return context.executor or LocalExecutor()
+    return given
 
 
 def _cluster(name: str, on: str) -> StoredCluster:
@@ -262,6 +263,14 @@ def where(one: StoredCluster | StoredRayJob) -> str:
 
 
 # --- how it is ---------------------------------------------------------------------------------------------------
+
+
+def _statuses(name: str | None, on: str) -> list[dict[str, Any]]:
+    """Return the status of the one cluster that is meant, or of all."""
+    from nemo_run.run.ray import records
+
+    clusters = [_cluster(name, on)] if name else records.read_all(records.StoredCluster)
+    return [_status(one) for one in clusters]
 
 
 def _status(stored: StoredCluster) -> dict[str, Any]:

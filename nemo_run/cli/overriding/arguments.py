@@ -70,8 +70,7 @@ def as_overrides(fn: Any, args: Iterable[str]) -> list[Override]:
     Raises:
         OverrideError: There are too many by position, or one comes after an override.
     """
-    parameters = inspect.signature(fn).parameters.values()
-    free = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "ctx"]
+    free = _names_by_position(fn)
     found: list[Override] = []
     by_position = 0
     for arg in args:
@@ -86,3 +85,8 @@ def as_overrides(fn: Any, args: Iterable[str]) -> list[Override]:
         found.append(Override(free[by_position], "=", parse_value(arg), arg))
         by_position += 1
     return found
+
+
+def _names_by_position(fn: Any) -> list[str]:
+    parameters = inspect.signature(fn).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "ctx"]

@@ -213,9 +213,7 @@ class _Reader:
         return Made(source, parse_value(name), tuple((*operator_of(str(key)), item) for key, item in changes))
 
     def target(self, document: dict[str, Any], source: str) -> Item:
-        name, args, partial = document[TARGET], document.get(ARGS, []), document.get(PARTIAL, False)
-        if not isinstance(name, str) or not isinstance(args, list) or not isinstance(partial, bool):
-            raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
+        name, args, partial = _head(document)
         if PARTIAL not in document and (value := self.value(document, source)) is not None:
             return value
         if name == AS_GIVEN and len(args) == 1:
@@ -231,6 +229,14 @@ class _Reader:
         if name in BY_TARGET and not names:
             return Given(source, from_document(_meant(document), resolve=_nothing))
         return Reference(source, str(document["path"])) if name in REFERENCES and names == {"path"} else None
+
+
+def _head(document: dict[str, Any]) -> tuple[str, list[Any], bool]:
+    """The name, the arguments by position, and whether it is a partial."""
+    name, args, partial = document[TARGET], document.get(ARGS, []), document.get(PARTIAL, False)
+    if not isinstance(name, str) or not isinstance(args, list) or not isinstance(partial, bool):
+        raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
+    return name, args, partial
 
 
 def operator_of(key: str) -> tuple[str, str]:

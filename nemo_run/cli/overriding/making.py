@@ -280,8 +280,10 @@ def _configure(
     plain = [(name, value) for name, operator, value in split if operator == "="]
     changes = [change for change in split if change[1] != "="]
     _signature_of(target, item.source, place)
-    path = f"{place.path}={item.name}" if isinstance(item, Call) else place.path
-    what = path if isinstance(item, Call) else f"{place.path}: {hint_name(target)}"
+    if isinstance(item, Call):
+        path = what = f"{place.path}={item.name}"
+    else:
+        path, what = place.path, f"{place.path}: {hint_name(target)}"
     try:
         values = _arguments(target, args, plain, dataclasses.replace(place, path=path), what)
         made = kind(target, *values[0], **values[1])
@@ -312,8 +314,7 @@ def _arguments(
         what: How messages call it.
     """
     signature = target_of(target)
-    names = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL), "")
+    names, rest = _names_by_position(signature)
     positional = []
     for position, item in enumerate(args):
         name = names[position] if position < len(names) else rest
@@ -327,6 +328,13 @@ def _arguments(
         check_argument(signature, name, what)
         named[name] = convert(item, argument_place(target, name, place))
     return positional, named
+
+
+def _names_by_position(signature: inspect.Signature) -> tuple[list[str], str]:
+    """The parameters that take one argument by position, and the one that takes all further ones, if any."""
+    parameters = signature.parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return names, next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
 
 
 def check_argument(signature: Target, name: str, prefix: str) -> None:
@@ -364,13 +372,17 @@ def _of_target(item: Configured, place: Place) -> Any:
     found = _resolved(item.name, item, place)
     if entry := _registered(found):
         return run_factory(entry, Call(item.source, item.name, item.args, item.kwargs), place)
-    room = tuple(classes_of(place.hint, builtin=True))
-    fits = isinstance(found, type) and (item.partial or not room or issubclass(found, room))
-    may_be_named = found in place.trusted or (item.partial and takes_functions(place.hint))
-    if not fits and not may_be_named:
+    if not _may_be_called(found, item, place):
         raise place.unfit(item, _may_not_be_called(item.name, found, place))
     made = _configure(Partial if item.partial else Config, found, item, item.args, item.kwargs, place)
     return _checked(made, item, place)
+
+
+def _may_be_called(found: Any, item: Configured, place: Place) -> bool:
+    room = tuple(classes_of(place.hint, builtin=True))
+    if isinstance(found, type) and (item.partial or not room or issubclass(found, room)):
+        return True
+    return found in place.trusted or (item.partial and takes_functions(place.hint))
 
 
 def check_calls(item: Item, place: Place) -> None:
@@ -384,6 +396,10 @@ def check_calls(item: Item, place: Place) -> None:
         raise place.unfit(item, str(error)) from None
     if isinstance(item, Accepted):
         _check_names(value, item, place)
+    _check_functions(value, item, place)
+
+
+def _check_functions(value: Any, item: Item, place: Place) -> None:
     for node in nodes(value):
         called = node.__fn_or_cls__
         if isinstance(node, fdl.Config) and not isinstance(called, type) and called not in place.trusted:
@@ -455,6 +471,9 @@ def _named_here(item: Item, name: str, place: Place) -> Any:
 
 def _class_itself(name: str, place: Place) -> type | None:
     """The class of this name where ``type[...]`` is wanted."""
-    wanted = [bare(arg) for one in alternatives(place.hint) if get_origin(one) is type for arg in get_args(one)]
-    classes = (cls for one in wanted if isinstance(one, type) for cls in with_subclasses(one))
-    return next((cls for cls in classes if cls.__name__ == name), None)
+    return next((cls for cls in _wanted_classes(place.hint) if cls.__name__ == name), None)
+
+
+def _wanted_classes(hint: Any) -> Iterator[type]:
+    wanted = [bare(arg) for one in alternatives(hint) if get_origin(one) is type for arg in get_args(one)]
+    return (cls for one in wanted if isinstance(one, type) for cls in with_subclasses(one))

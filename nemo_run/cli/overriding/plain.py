@@ -215,12 +215,17 @@ def member(item: Item, place: Place, members: type[enum.Enum]) -> Any:
     if isinstance(item, Given) and _is_value_of(members, item.value):
         return members(item.value)
     text = item.name if isinstance(item, Reference) else plain_text(item)
-    names = [part.strip().rpartition(".")[2] for part in (text or "").split("|")]
-    found = [_member(members, name) for name in names]
-    most = len(found) if issubclass(members, enum.Flag) else 1
-    if None in found or len(found) > most:
+    found = _members(members, text or "")
+    if not found:
         raise place.unfit(item, _near(str(text), members.__members__) or f"it has {', '.join(members.__members__)}")
-    return functools.reduce(lambda one, other: one | other, found)  # type: ignore[operator]
+    return functools.reduce(lambda one, other: one | other, found)
+
+
+def _members(members: type[enum.Enum], text: str) -> list[Any]:
+    """Return the members that a text names; none where a part of it is no name, or several cannot be joined."""
+    found = [_member(members, part.strip().rpartition(".")[2]) for part in text.split("|")]
+    can_be_joined = len(found) == 1 or issubclass(members, enum.Flag)
+    return found if can_be_joined and None not in found else []
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -86,6 +86,11 @@ def convert(item: Item, place: Place) -> Any:
     place.maker.check_calls(item, place)
     if isinstance(item, Accepted):
         return AsGiven(item.value) if place.accepts else item.value
+    return _fitted(item, place)
+
+
+def _fitted(item: Item, place: Place) -> Any:
+    """The value by the type of a place; what the item looks like, where only that is accepted there."""
     try:
         return _converter(place.hint)(item, place)
     except UnfitError:
@@ -195,11 +200,8 @@ def _container(item: Call, place: Place) -> Any:
 # ---------------------------------------------------------------- one of several types
 def _union(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
     """What it looks like, if that is one of the types; otherwise the first type that it fits. Any text is a str."""
-    looks_like = _looks_like(item, place)
-    if looks_like and not any(bare(hint) is Any for hint in hints):
-        check = compile_check(place.hint)
-        if check and not check(looks_like[0]):
-            return widened(looks_like[0], place.hint)
+    if looks_like := _fitting_look(item, place, hints):
+        return widened(looks_like[0], place.hint)
     made, errors = [], []
     for hint in sorted(hints, key=functools.partial(_order, stored=isinstance(item, Text))):
         try:
@@ -213,6 +215,15 @@ def _union(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
     raise _most_telling(errors, item, place)
 
 
+def _fitting_look(item: Item, place: Place, hints: tuple[Any, ...]) -> list[Any]:
+    """What it looks like, if one of the types says so; an empty list otherwise."""
+    looks_like = _looks_like(item, place)
+    if not looks_like or any(bare(hint) is Any for hint in hints):
+        return []
+    check = compile_check(place.hint)
+    return looks_like if check and not check(looks_like[0]) else []
+
+
 def is_complete(value: Any) -> bool:
     """Whether nothing is missing in what was made of a mapping, for which several classes may be wanted."""
     return not isinstance(value, fdl.Config) or all(
@@ -222,13 +233,17 @@ def is_complete(value: Any) -> bool:
 
 def _most_telling(errors: list[UnfitError | OverrideError], item: Item, place: Place) -> Exception:
     """The one error inside of the value, where there is one; otherwise one for the value, with all reasons."""
+    inside = _inside(errors, place)
+    if len(inside) == 1:
+        return inside[0]
+    whys = [error.why for error in errors if isinstance(error, UnfitError) and error.why]
+    return place.unfit(item, "; ".join(dict.fromkeys(list(map(str, inside)) or whys)))
+
+
+def _inside(errors: list[UnfitError | OverrideError], place: Place) -> list[UnfitError | OverrideError]:
+    """The errors inside of the value; those about unknown arguments only where there are no others."""
     inside = [error for error in errors if not isinstance(error, UnfitError) or error.place.path != place.path]
-    by_name = [error for error in inside if not isinstance(error, NoArgumentError)]
-    if len(by_name or inside) == 1:
-        return (by_name or inside)[0]
-    reasons = [str(error) for error in by_name or inside]
-    reasons = reasons or [error.why for error in errors if isinstance(error, UnfitError) and error.why]
-    return place.unfit(item, "; ".join(dict.fromkeys(reasons)))
+    return [error for error in inside if not isinstance(error, NoArgumentError)] or inside
 
 
 def _order(hint: Any, stored: bool) -> int:

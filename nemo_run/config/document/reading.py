@@ -202,17 +202,19 @@ class _Decoder:
         return target(arguments[0]) if _is_flag(target) and len(arguments) == 1 else _NOWHERE
 
     def wrapped(self, document: dict[str, Any]) -> Any:
-        arguments, kind = document.get(ARGS), None
+        arguments = document.get(ARGS)
         if type(arguments) is not list or len(arguments) != 1 or type(arguments[0]) is not dict:
             raise RefusedError(f"{BUILDABLE} stands around one configuration")
-        if "type" in document:
-            kind = self.decode(document["type"])
-            if not (isinstance(kind, type) and issubclass(kind, fdl.Buildable)):
-                raise RefusedError(f"{shown(kind)} is not a class of configurations")
-        config = self.config(arguments[0], kind)
+        config = self.config(arguments[0], self.kind(document) if "type" in document else None)
         for name, tags in self.fields(document.get("tags", {})).items():
             config.__argument_tags__[int(name) if name.isdigit() else name] = set(tags)
         return config
+
+    def kind(self, document: dict[str, Any]) -> type[fdl.Buildable[Any]]:
+        kind = self.decode(document["type"])
+        if not (isinstance(kind, type) and issubclass(kind, fdl.Buildable)):
+            raise RefusedError(f"{shown(kind)} is not a class of configurations")
+        return kind
 
     def config(self, document: dict[str, Any], kind: type[fdl.Buildable[Any]] | None = None) -> fdl.Buildable[Any]:
         name, target = document[TARGET], self.symbol(document[TARGET])
@@ -228,12 +230,15 @@ class _Decoder:
         if not self.validate:
             return _unchecked(kind, target, arguments, tags)
         config = kind.__unflatten__((), BuildableTraverserMetadata(target, (), tags))
+        self.fill(config, arguments)
+        return config
+
+    def fill(self, config: fdl.Buildable[Any], arguments: dict[Any, Any]) -> None:
         try:
             for argument, value in arguments.items():
                 self.put(config, argument, value)
         except ConfigError as error:
             raise RefusedError(str(error), type(error)) from error
-        return config
 
     def put(self, config: fdl.Buildable[Any], argument: str | int, value: Any) -> None:
         """Set an argument, as fiddle's own setters do."""

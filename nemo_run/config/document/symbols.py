@@ -34,16 +34,7 @@ def name_of(symbol: Any) -> str:
     owner = getattr(symbol, "__self__", None)
     if isinstance(owner, type) and not isinstance(symbol, type):  # a classmethod, under the class it was taken from
         return f"{name_of(owner)}.{symbol.__name__}"
-    qualname = getattr(symbol, "__qualname__", None) or getattr(symbol, "__name__", None)
-    if not isinstance(qualname, str):
-        raise SerializationError(f"an object of type {type_name(type(symbol))} has no name to import it by")
-    if "<lambda>" in qualname:
-        raise SerializationError("a lambda has no name to import it by; define it with `def` at the top of a module")
-    if "<locals>" in qualname:
-        raise SerializationError(
-            f"{qualname.replace('.<locals>.', '.')} is defined inside a function, so nothing can import it; "
-            "move it to the top of its module"
-        )
+    qualname = _importable_qualname(symbol)
     module = getattr(symbol, "__module__", None)
     if not isinstance(module, str):  # some functions of C extensions do not say where they are
         module, qualname = _any_module_with(symbol), symbol.__name__
@@ -68,6 +59,20 @@ def _attribute(owner: Any, path: list[str]) -> Any:
         if owner is _MISSING:
             return _MISSING
     return owner
+
+
+def _importable_qualname(symbol: Any) -> str:
+    qualname = getattr(symbol, "__qualname__", None) or getattr(symbol, "__name__", None)
+    if not isinstance(qualname, str):
+        raise SerializationError(f"an object of type {type_name(type(symbol))} has no name to import it by")
+    if "<lambda>" in qualname:
+        raise SerializationError("a lambda has no name to import it by; define it with `def` at the top of a module")
+    if "<locals>" in qualname:
+        raise SerializationError(
+            f"{qualname.replace('.<locals>.', '.')} is defined inside a function, so nothing can import it; "
+            "move it to the top of its module"
+        )
+    return qualname
 
 
 def resolve(name: str, allows: Callable[[str, str], bool] | None = None) -> Any:

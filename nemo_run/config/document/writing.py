@@ -38,7 +38,7 @@ from nemo_run.config.document.layout import (
 from nemo_run.config.document.symbols import name_of, type_name
 from nemo_run.config.document.values import BY_TYPE, MUTABLE, ValueType, is_torch_dtype, value_type
 from nemo_run.config.kinds import registered
-from nemo_run.config.target import target_of
+from nemo_run.config.target import Target, target_of
 from nemo_run.config.tree import ordered_arguments
 from nemo_run.errors import SerializationError
 
@@ -198,16 +198,7 @@ class _Encoder:
         node = {TARGET: self.name(type(value)), CONVERT: EXISTING}
         if hasattr(value, "_fields"):
             return {**node, ARGS: self.items(value)}
-        if not dataclasses.is_dataclass(value):
-            raise RefusedError(_why_not(value))
-        names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
-        extra = sorted(set(getattr(value, "__dict__", ())) - set(names))
-        if extra:
-            raise RefusedError(
-                f"cannot store this {type_name(type(value))}: it has attributes that are not fields of the "
-                f"dataclass ({', '.join(extra)}); pass run.Config({type(value).__name__}, ...) instead"
-            )
-        return self.fields(((name, getattr(value, name)) for name in names), node)
+        return self.fields(((name, getattr(value, name)) for name in _names_of_fields(value)), node)
 
     def call(self, entry: ValueType, value: Any) -> dict[str, Any]:
         try:
@@ -288,10 +279,7 @@ def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any
     """What the target is called with, by position and by name; names in the order of its signature."""
     target = target_of(config.__fn_or_cls__)
     arguments: dict[Any, Any] = dict(ordered_arguments(config))
-    for name in target.default_configs:  # where nothing is given, loading fills in a configuration
-        default = target.parameters[name].default
-        if name not in arguments and default is not inspect.Parameter.empty:
-            arguments[name] = default
+    _keep_defaults(target, arguments)
     positions = [name for name in arguments if type(name) is int]
     if not positions:
         return [], arguments
@@ -301,6 +289,28 @@ def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any
     if any(value is fdl.NO_VALUE for value in positional):
         raise RefusedError("a positional argument has no value, though a later one has; set it, too")
     return positional, named
+
+
+def _names_of_fields(value: Any) -> list[str]:
+    """The fields of an instance of a dataclass that can be made again from them."""
+    if not dataclasses.is_dataclass(value):
+        raise RefusedError(_why_not(value))
+    names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+    extra = sorted(set(getattr(value, "__dict__", ())) - set(names))
+    if extra:
+        raise RefusedError(
+            f"cannot store this {type_name(type(value))}: it has attributes that are not fields of the "
+            f"dataclass ({', '.join(extra)}); pass run.Config({type(value).__name__}, ...) instead"
+        )
+    return names
+
+
+def _keep_defaults(target: Target, arguments: dict[Any, Any]) -> None:
+    """Add the defaults in whose place loading would fill in a configuration."""
+    for name in target.default_configs:
+        default = target.parameters[name].default
+        if name not in arguments and default is not inspect.Parameter.empty:
+            arguments[name] = default
 
 
 def own_tags(config: fdl.Buildable[Any]) -> dict[Any, set[Any]]:
