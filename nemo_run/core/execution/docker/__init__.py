@@ -6,8 +6,6 @@ What a container's end was is written into the folder of the attempt by whoever 
 
 from __future__ import annotations
 
-import json
-import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -15,6 +13,7 @@ from typing import Any, ClassVar
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.docker.client import default_connection
 from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, OURS, port_bindings, ulimit
+from nemo_run.core.execution.shared.checks import check_image, check_json
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
@@ -128,8 +127,7 @@ class DockerExecutor(Executor):
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
         super().check()
-        if not re.fullmatch(r"[A-Za-z0-9]\S*", self.container_image):
-            raise ExecutorError(f"DockerExecutor.container_image: {self.container_image!r} is not the name of an image")
+        check_image("DockerExecutor.container_image", self.container_image)
         if self.pull not in ("missing", "always", "never"):
             raise ExecutorError(f"DockerExecutor.pull={self.pull!r}; it is 'missing', 'always' or 'never'")
         parse_size(self.memory)
@@ -142,7 +140,4 @@ class DockerExecutor(Executor):
         ours = sorted(set(self.additional_kwargs) & set(OURS))
         if ours:
             raise ExecutorError(f"DockerExecutor.additional_kwargs: {', '.join(ours)} cannot be given here")
-        try:
-            json.dumps(self.additional_kwargs)
-        except (TypeError, ValueError) as e:
-            raise ExecutorError(f"DockerExecutor.additional_kwargs must be values that JSON can hold: {e}") from None
+        check_json("DockerExecutor.additional_kwargs", self.additional_kwargs)

@@ -309,12 +309,16 @@ def _innermost(error: BaseException) -> str:
 def _check_working_dir(container: Container, image: str, options: Mapping[str, Any]) -> None:
     """The engine makes a working directory that is not there; a task must not start in a misspelt one."""
     wanted = options.get("working_dir", "")
-    targets = [mount["Target"] for mount in options["mounts"]]
-    targets += [volume.split(":")[1] for volume in options.get("volumes", [])]
-    if not wanted or any(f"{wanted}/".startswith(f"{target.rstrip('/')}/") for target in targets):
+    if not wanted or any(f"{wanted}/".startswith(f"{target.rstrip('/')}/") for target in _mounted(options)):
         return
     if any(change["Path"] == wanted and change["Kind"] == 1 for change in container.diff() or []):
         raise ExecutorError(f"the image {image!r} has no folder {wanted!r} to work in; correct the working directory")
+
+
+def _mounted(options: Mapping[str, Any]) -> list[str]:
+    """The folders of a container that are not those of its image."""
+    targets = [mount["Target"] for mount in options["mounts"]]
+    return targets + [volume.split(":")[1] for volume in options.get("volumes", [])]
 
 
 def _pull(client: SdkClient, image: str) -> None:

@@ -27,6 +27,17 @@ def ulimit(text: str) -> dict[str, Any]:
     return {"name": name, "soft": int(soft), "hard": int(hard or soft)}
 
 
+def _parts_of_port(text: str) -> tuple[str, ...]:
+    """The address and port of this machine, the port in the container, and the protocol; empty where it is not said."""
+    match = re.fullmatch(r"(?:(?:(\[[0-9a-fA-F:]+\]|[0-9.]+):)?(\d*):)?(\d+)(/tcp|/udp|/sctp)?", str(text))
+    if not match or not all(int(port) < 65536 for port in match.group(2, 3) if port):
+        raise ExecutorError(
+            f"DockerExecutor.ports: {text!r} is not a port; write '8080', '8080:80', or '127.0.0.1:8080:80/udp', "
+            "the port of this machine first"
+        )
+    return tuple(part or "" for part in match.groups())
+
+
 def port_bindings(ports: Iterable[str]) -> dict[str, list[dict[str, str]]]:
     """``[[address:]port on this machine:]port in the container[/udp]``, as the SDK takes it.
 
@@ -35,13 +46,7 @@ def port_bindings(ports: Iterable[str]) -> dict[str, list[dict[str, str]]]:
     """
     bindings: dict[str, list[dict[str, str]]] = {}
     for text in ports:
-        match = re.fullmatch(r"(?:(?:(\[[0-9a-fA-F:]+\]|[0-9.]+):)?(\d*):)?(\d+)(/tcp|/udp|/sctp)?", str(text))
-        if not match or not all(int(port) < 65536 for port in match.group(2, 3) if port):
-            raise ExecutorError(
-                f"DockerExecutor.ports: {text!r} is not a port; write '8080', '8080:80', or '127.0.0.1:8080:80/udp', "
-                "the port of this machine first"
-            )
-        address, host, inside, protocol = match.groups()
+        address, host, inside, protocol = _parts_of_port(text)
         binding = {"HostPort": host or ("" if ":" in str(text) else inside)}
         if address:
             binding["HostIp"] = address.strip("[]")

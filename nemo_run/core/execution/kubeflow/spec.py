@@ -72,13 +72,13 @@ def described(executor: KubeflowOptions, metadata: Object, container: Object, po
         **({"image": executor.image} if executor.image else {}),
         **given,
     }
-    of_pods = {
-        name: value
-        for name, value in (("labels", executor.pod_labels), ("annotations", executor.pod_annotations))
-        if value
-    }
-    changes = {"metadata": of_pods, "spec": {key: value for key, value in pod.items() if value}}
+    of_pods = {"labels": executor.pod_labels, "annotations": executor.pod_annotations}
+    changes = {"metadata": _given(of_pods), "spec": _given(pod)}
     return train_job(metadata, executor.runtime_ref, own, changes, executor.spec_kwargs)
+
+
+def _given(values: Object) -> Object:
+    return {key: value for key, value in values.items() if value}
 
 
 def described_body(executor: KubeflowOptions, name: str, command: list[str]) -> Object:

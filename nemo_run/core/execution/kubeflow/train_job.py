@@ -124,12 +124,16 @@ def dropped(sent: Any, kept: Any, path: str = "") -> Iterator[str]:
     ['a.b']
     """
     if isinstance(sent, Mapping) and isinstance(kept, Mapping):
-        for name, value in sent.items():
-            where = f"{path}.{name}" if path else name
-            if name in kept:
-                yield from dropped(value, kept[name], where)
-            elif value not in ({}, [], "", None):
-                yield where
+        yield from _dropped_fields(sent, kept, path)
     elif isinstance(sent, list) and isinstance(kept, list):
         for index, (one, other) in enumerate(zip(sent, kept, strict=False)):
             yield from dropped(one, other, f"{path}[{index}]")
+
+
+def _dropped_fields(sent: Mapping[str, Any], kept: Mapping[str, Any], path: str) -> Iterator[str]:
+    for name, value in sent.items():
+        where = f"{path}.{name}" if path else name
+        if name in kept:
+            yield from dropped(value, kept[name], where)
+        elif value not in ({}, [], "", None):
+            yield where

@@ -6,7 +6,6 @@ to the cluster.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -15,6 +14,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import Backend, Executor
+from nemo_run.core.execution.shared.checks import check_image, check_json
 from nemo_run.errors import ExecutorError
 
 GROUP = "ray.io"
@@ -247,8 +247,7 @@ class KubeRayExecutor(Executor):
         """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
         super().check()
         check_name(self.namespace, "KubeRayExecutor.namespace")
-        if not isinstance(self.image, str) or not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):
-            raise ExecutorError(f"KubeRayExecutor.image: {self.image!r} is not the name of an image")
+        check_image("KubeRayExecutor.image", self.image)
         if self.service_type not in ("ClusterIP", "NodePort", "LoadBalancer"):
             raise ExecutorError(
                 f"KubeRayExecutor.service_type={self.service_type!r}; it is 'ClusterIP', 'NodePort' or 'LoadBalancer'"
@@ -260,7 +259,7 @@ class KubeRayExecutor(Executor):
         _check_labels(self.labels, "KubeRayExecutor.labels")
         _check_ports(self.head_ports)
         for name in ("spec_kwargs", "container_kwargs", "lifecycle_kwargs"):
-            _check_json(getattr(self, name), f"KubeRayExecutor.{name}")
+            check_json(f"KubeRayExecutor.{name}", getattr(self, name))
         more = self.spec_kwargs.get("volumes", [])
         _check_volumes([*self.volumes, *more], self.volume_mounts, "KubeRayExecutor")
         names = [group.group_name for group in self.worker_groups]
@@ -347,12 +346,10 @@ def _quantity(value: object, where: str) -> Decimal:
 def _check_group(group: KubeRayWorkerGroup, where: str) -> None:
     check_name(group.group_name, f"{where}.group_name")
     where = f"{where} ({group.group_name})"
-    for name in ("replicas", "min_replicas", "max_replicas", "gpus_per_worker"):
-        value = getattr(group, name)
-        if value is None and name == "gpus_per_worker":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ExecutorError(f"{where}.{name} must be a number of 0 or more, but is {value!r}")
+    for name in ("replicas", "min_replicas", "max_replicas"):
+        _check_count(getattr(group, name), f"{where}.{name}")
+    if group.gpus_per_worker is not None:
+        _check_count(group.gpus_per_worker, f"{where}.gpus_per_worker")
     low, high = group.min_replicas or 0, group.max_replicas or 0
     if not low <= group.replicas <= high:
         raise ExecutorError(
@@ -361,6 +358,11 @@ def _check_group(group: KubeRayWorkerGroup, where: str) -> None:
     _check_sizes(group, where)
     _check_labels(group.labels, f"{where}.labels")
     _check_keys(group.annotations, f"{where}.annotations")
+
+
+def _check_count(value: object, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ExecutorError(f"{where} must be a number of 0 or more, but is {value!r}")
 
 
 def _check_sizes(group: KubeRayWorkerGroup, where: str) -> None:
@@ -412,8 +414,11 @@ def _check_volumes(volumes: Sequence[Any], mounts: Sequence[Any], where: str) ->
     for i, volume in enumerate(volumes):
         if not isinstance(volume, Mapping) or not isinstance(volume.get("name"), str):
             raise ExecutorError(f"{where}.volumes[{i}] needs a 'name', but is {volume!r}")
-    _check_json(list(volumes), f"{where}.volumes")
-    known = [volume["name"] for volume in volumes]
+    check_json(f"{where}.volumes", list(volumes))
+    _check_mounts(mounts, [volume["name"] for volume in volumes], where)
+
+
+def _check_mounts(mounts: Sequence[Any], known: Sequence[str], where: str) -> None:
     for i, mount in enumerate(mounts):
         if not isinstance(mount, Mapping) or not str(mount.get("mountPath", "")).startswith("/"):
             raise ExecutorError(
@@ -424,10 +429,3 @@ def _check_volumes(volumes: Sequence[Any], mounts: Sequence[Any], where: str) ->
                 f"{where}.volume_mounts[{i}]: there is no volume {mount.get('name')!r}; "
                 f"there are: {', '.join(known) or 'none'}"
             )
-
-
-def _check_json(value: object, where: str) -> None:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError) as e:
-        raise ExecutorError(f"{where} must be values that JSON can hold: {e}") from None

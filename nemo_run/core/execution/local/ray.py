@@ -92,20 +92,24 @@ class LocalRay:
         except FileNotFoundError:
             return None
         job = _job(record)
-        return None if job.state.is_final or job.state is JobState.UNKNOWN else record
+        return None if _is_over(job) else record
 
     def status(self, record: Record) -> ClusterStatus:
         """How the cluster is: what its supervisor says, and then what Ray says."""
         job, facts = _job(record), _facts(record)
         wanted = record["nodes"]
         details = {"dashboard": facts.get("dashboard", ""), "gcs_address": facts.get("gcs", "")}
-        if job.state.is_final or job.state is JobState.UNKNOWN:
+        if _is_over(job):
             return ClusterStatus(_END[job.state], _why(record, job), 0, wanted, details)
         if _is_ending(record, facts):
             return ClusterStatus(ClusterState.UNKNOWN, "it is ending", 0, wanted, details)
         if not facts.get("ready"):
             reason = job.reason or facts.get("stage") or "its process is started"
             return ClusterStatus(ClusterState.STARTING, reason, facts.get("joined", 0), wanted, details)
+        return self._status_of_ready(record, facts, details)
+
+    def _status_of_ready(self, record: Record, facts: Record, details: dict[str, str]) -> ClusterStatus:
+        wanted = record["nodes"]
         try:
             alive = min(alive_nodes(Dashboard(facts["dashboard"])), facts["joined"])  # Ray notices deaths late
         except EngineUnreachableError:
@@ -227,6 +231,11 @@ def _check_installed() -> None:
 
 def _attempt(record: Record) -> Path:
     return Path(record["handle"].removeprefix("local://"))
+
+
+def _is_over(job: TaskStatus) -> bool:
+    """Whether nothing is left that could be a cluster."""
+    return job.state.is_final or job.state is JobState.UNKNOWN
 
 
 def _job(record: Record) -> TaskStatus:

@@ -66,21 +66,26 @@ def context_namespace(connection: Mapping[str, str]) -> str:
 
 def _contexts(files: str) -> tuple[dict[str, dict[str, Any]], str]:
     """Return the contexts of kubeconfig files and the name of the current one; earlier files take precedence."""
-    import yaml
-
     contexts: dict[str, dict[str, Any]] = {}
     current = ""
-    for file in filter(None, files.split(os.pathsep)):
-        try:
-            document = yaml.safe_load(Path(file).expanduser().read_text()) or {}
-        except FileNotFoundError:
-            continue
-        except (OSError, yaml.YAMLError) as e:
-            raise ExecutorError(f"the kubeconfig {file} cannot be read: {e}") from e
+    for document in _kubeconfigs(files):
         current = current or document.get("current-context") or ""
         for entry in document.get("contexts") or []:
             contexts.setdefault(entry["name"], entry.get("context") or {})
     return contexts, current
+
+
+def _kubeconfigs(files: str) -> Iterator[dict[str, Any]]:
+    """Yield what is in those kubeconfig files that are there."""
+    import yaml
+
+    for file in filter(None, files.split(os.pathsep)):
+        try:
+            yield yaml.safe_load(Path(file).expanduser().read_text()) or {}
+        except FileNotFoundError:
+            continue
+        except (OSError, yaml.YAMLError) as e:
+            raise ExecutorError(f"the kubeconfig {file} cannot be read: {e}") from e
 
 
 class KubernetesClient:

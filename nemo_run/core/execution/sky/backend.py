@@ -194,12 +194,16 @@ class SkypilotBackend(Backend):
             wanted = repr((plan.spec["task"].get("resources"), plan.spec["task"].get("num_nodes")))
             if plan.spec["cluster"] not in there and wanted not in asked:
                 asked.add(wanted)
-                try:
-                    optimize(plan.spec["task"])
-                except EngineUnreachableError:
-                    raise
-                except ExecutorError as e:
-                    raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
+                self._find_machines(plan)
+
+    @staticmethod
+    def _find_machines(plan: Plan) -> None:
+        try:
+            optimize(plan.spec["task"])
+        except EngineUnreachableError:
+            raise
+        except ExecutorError as e:
+            raise ExecutorError(f"job {plan.job_id!r}: {e}") from e
 
     def _existing(self, clusters: set[str]) -> set[str]:
         if not clusters:
@@ -262,12 +266,16 @@ class SkypilotBackend(Backend):
         """Return the status of all these attempts; SkyPilot is asked for those that have not ended."""
         parsed = {text: SkyHandle.parse(text) for text in handles}
         found = {text: handle.journal.recorded() for text, handle in parsed.items()}
-        open_handles = [parsed[text] for text, status in found.items() if status is None]
-        launches = self._launches([handle for handle in open_handles if handle.name not in self._listed])
-        launched = [handle for handle in open_handles if launches.get(handle.name) not in _IN_FLIGHT]
-        jobs = self._look(launched, fresh="SUCCEEDED" in launches.values())
+        found |= self._ask([parsed[text] for text, status in found.items() if status is None])
+        return {text: status for text, status in found.items() if status is not None}
+
+    def _ask(self, handles: Sequence[SkyHandle]) -> dict[str, TaskStatus]:
+        """Return the status of attempts of whose end nothing is written down yet."""
+        launches = self._launches([handle for handle in handles if handle.name not in self._listed])
+        jobs = self._look(_beyond_launch(handles, launches), fresh="SUCCEEDED" in launches.values())
+        found: dict[str, TaskStatus] = {}
         ended: dict[str, dict[SkyHandle, SkyJob]] = {}
-        for handle in open_handles:
+        for handle in handles:
             job = jobs.get(handle.name)
             if job is None:
                 found[str(handle)] = self._without_job(handle, launches.get(handle.name, ""))
@@ -277,7 +285,7 @@ class SkypilotBackend(Backend):
                 found[str(handle)] = self._with_job(handle, job)
         for cluster, some in ended.items():
             found.update(self._record_ends(cluster, some))
-        return {text: status for text, status in found.items() if status is not None}
+        return found
 
     def _launches(self, handles: Sequence[SkyHandle]) -> dict[str, str]:
         """Return the states of the requests to launch these attempts, by their names."""
@@ -321,6 +329,10 @@ class SkypilotBackend(Backend):
             return _record(handle, TaskStatus(JobState.FAILED, reason=self._why(handle)))
         if not launch and handle.name not in self._listed:
             return TaskStatus(JobState.UNKNOWN, reason="SkyPilot has not heard of it")
+        return self._gone(handle, cancelled=cancelled)
+
+    @staticmethod
+    def _gone(handle: SkyHandle, *, cancelled: bool) -> TaskStatus:
         if cancelled:
             return _record(handle, TaskStatus(JobState.CANCELLED, reason="cancelled, and its cluster is gone"))
         reason = "SkyPilot has it no more, and how it ended is not known"
@@ -365,8 +377,8 @@ class SkypilotBackend(Backend):
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel attempts: their launches while these go on, their jobs."""
-        waiting = [SkyHandle.parse(text) for text in handles]
-        waiting = [handle for handle in waiting if handle.launch and not handle.journal.has_ended]
+        parsed = map(SkyHandle.parse, handles)
+        waiting = [handle for handle in parsed if handle.launch and not handle.journal.has_ended]
         if not waiting:
             return
         for handle in waiting:
@@ -374,19 +386,25 @@ class SkypilotBackend(Backend):
         launches = self._launches(waiting)
         for handle in waiting:
             if launches.get(handle.name) in _IN_FLIGHT:
-                with asking(f"job {handle.name!r}") as sky:
-                    sky.get(sky.api_cancel([handle.launch["request"]], silent=True))
-                    self.give_up(sky, handle)
-        jobs = self._look([handle for handle in waiting if launches.get(handle.name) not in _IN_FLIGHT], fresh=True)
+                self._cancel_launch(handle)
+        self._stop_jobs(waiting, self._look(_beyond_launch(waiting, launches), fresh=True))
+        self._asked.clear()
+
+    def _cancel_launch(self, handle: SkyHandle) -> None:
+        with asking(f"job {handle.name!r}") as sky:
+            sky.get(sky.api_cancel([handle.launch["request"]], silent=True))
+            self.give_up(sky, handle)
+
+    def _stop_jobs(self, handles: Sequence[SkyHandle], jobs: Mapping[str, SkyJob]) -> None:
+        """Stop the jobs of attempts that have not ended, those of a cluster at once."""
         running: dict[str, list[int]] = {}
-        for handle in waiting:
+        for handle in handles:
             if handle.name in jobs and not jobs[handle.name].status.state.is_final:
                 running.setdefault(handle.cluster, []).append(jobs[handle.name].id)
                 handle.sent_cancel.touch(mode=0o600)
         for cluster, ids in running.items():
             with asking("its jobs") as sky:
                 self.stop(sky, cluster, ids)
-        self._asked.clear()
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait; SkyPilot has to be asked for news, which :meth:`states` does not do too often."""
@@ -419,6 +437,11 @@ class SkypilotBackend(Backend):
     def close(self) -> None:
         """Forget what is known, so that the next question goes to SkyPilot."""
         self._asked.clear()
+
+
+def _beyond_launch(handles: Iterable[SkyHandle], launches: Mapping[str, str]) -> list[SkyHandle]:
+    """Return the attempts whose launches are over, so that there may be jobs of them."""
+    return [handle for handle in handles if launches.get(handle.name) not in _IN_FLIGHT]
 
 
 def _record_job(handle: SkyHandle, job: SkyJob, said: str) -> TaskStatus:

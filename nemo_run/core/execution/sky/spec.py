@@ -83,18 +83,24 @@ def task_config(
     mounts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return a task as in SkyPilot's YAML. Variables with names like those of secrets are its ``secrets``."""
-    values = environment or {}
+    envs, secrets = _split(environment or {})
     config: dict[str, Any] = {
         "name": name,
         "resources": resources_config(options),
         "num_nodes": options.num_nodes,
         "file_mounts": {**(options.file_mounts or {}), **(options.storage_mounts or {}), **(mounts or {})},
         "setup": options.setup,
-        "envs": {key: value for key, value in values.items() if not is_secret(key)},
-        "secrets": {key: value for key, value in values.items() if is_secret(key)},
+        "envs": envs,
+        "secrets": secrets,
         "run": run,
     }
     return {key: value for key, value in config.items() if value not in (None, "", {})}
+
+
+def _split(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables whose names are not those of secrets, and those whose names are."""
+    secrets = {key: value for key, value in values.items() if is_secret(key)}
+    return {key: value for key, value in values.items() if key not in secrets}, secrets
 
 
 def as_shown(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,15 +155,20 @@ def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[
     command = _command(options, request)
     variables = {name: value for name, value in command.env.items() if name != "PYTHONPATH"}
     inside = {key: value for key, value in variables.items() if _FOLDER in value}
-    files = {"job": f"{name}.tar.gz"}
-    files |= {"code": CODE} if request.code_archive else {}
-    files |= {"runner": RUNNER} if needs_runner(request.command) else {}
-    run = _script(name, command, files, inside)
+    run = _script(name, command, _files_of(request, name), inside)
     environment = {key: value for key, value in variables.items() if key not in inside}
     config = task_config(options, name, run, environment)
     if options.file_mounts:
         config["file_mounts"] |= {to: absolute(source, request.cwd) for to, source in options.file_mounts.items()}
     return config
+
+
+def _files_of(request: TaskRequest, name: str) -> dict[str, str]:
+    """Return the files that a task needs on its nodes, by what is in them."""
+    files = {"job": f"{name}.tar.gz"}
+    files |= {"code": CODE} if request.code_archive else {}
+    files |= {"runner": RUNNER} if needs_runner(request.command) else {}
+    return files
 
 
 def _script(name: str, command: Command, files: Mapping[str, str], variables: Mapping[str, str]) -> str:
