@@ -104,7 +104,7 @@ def _find(
     backends: Backends,
     timeout: float | None,
 ) -> tuple[Plan, Service]:
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
     plans = [store.read_plan(task) for task in job.tasks]
     while True:
         seen: list[str] = []
@@ -116,7 +116,7 @@ def _find(
         there = f"; it has announced: {', '.join(seen)}" if seen else ""
         if has_ended(store, definition, job):
             raise ExperimentError(f"job {job.id!r} has ended, so its service {name!r} cannot be reached{there}")
-        if deadline is not None and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise ExperimentError(f"job {job.id!r} has announced no service {name!r} within {timeout:g} s{there}")
         time.sleep(_PAUSE)
 

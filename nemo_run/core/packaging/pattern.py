@@ -118,26 +118,30 @@ def find_pairs(
         PackagingError: There are not as many folders as patterns, or no pattern matches anything. Where only some
             match nothing, a warning names them.
     """
-    patterns, bases = _listed(patterns), _listed(bases)
-    if len(bases) == 1:
-        bases *= len(patterns)
-    if len(patterns) != len(bases):
-        raise PackagingError(
-            f"include patterns and relative paths must have the same length, or one path goes with all patterns: "
-            f"there are {len(patterns)} and {len(bases)}"
-        )
     found, without = [], []
-    for pattern, folder in zip(patterns, bases, strict=True):
+    for pattern, folder in _paired(_listed(patterns), _listed(bases)):
         base = _absolute(folder or str(default_base))
-        matching = _glob(pattern, base, exclude or Patterns([])) if pattern else []
+        matching = _glob(pattern, base, exclude or Patterns([]))
         found += matching
-        if pattern and not matching:
+        if not matching:
             without.append(_nothing_matches(pattern, base))
     if without and not found:
         raise without[0]
     for error in without:
         logger.warning("%s", error)
     return found
+
+
+def _paired(patterns: list[str], bases: list[str]) -> list[tuple[str, str]]:
+    """Each pattern with its folder, which may be one for all; empty patterns are left out."""
+    if len(bases) == 1:
+        bases = bases * len(patterns)
+    if len(patterns) != len(bases):
+        raise PackagingError(
+            f"include patterns and relative paths must have the same length, or one path goes with all patterns: "
+            f"there are {len(patterns)} and {len(bases)}"
+        )
+    return [(pattern, base) for pattern, base in zip(patterns, bases, strict=True) if pattern]
 
 
 def _glob(pattern: str, base: str, exclude: Patterns) -> list[Found]:
@@ -189,15 +193,18 @@ def _start(pattern: str, base: str) -> str:
 
 def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
     """The files and links at and below a place, in order; what is excluded is not looked into."""
-    if start and _is_inside_excluded(start, exclude):
+    if not start:
+        yield from _walk_folder(base, "", exclude)
         return
-    path = os.path.join(base, start) if start else base  # noqa: PTH118
-    mode = os.lstat(path).st_mode if start else stat.S_IFDIR
+    if _is_inside_excluded(start, exclude):
+        return
+    path = os.path.join(base, start)  # noqa: PTH118
+    mode = os.lstat(path).st_mode
     if not stat.S_ISDIR(mode):
         if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not exclude.match(start):
             yield Found(start, path)
         return
-    yield from _walk_folder(path, f"{start}/" if start else "", exclude)
+    yield from _walk_folder(path, f"{start}/", exclude)
 
 
 def _is_inside_excluded(place: str, exclude: Patterns) -> bool:

@@ -176,7 +176,7 @@ class LeptonBackend(Backend):
         unknown = {handle: name_in(handle) for handle, status in found.items() if status is None}
         there: dict[str, dict[str, Any]] = {}
         with _as_outage():
-            for mark in sorted({mark_in(name) for name in unknown.values()}):  # one experiment, one query
+            for mark in sorted(set(map(mark_in, unknown.values()))):  # one experiment, one query
                 there |= self._jobs(mark)
             for handle, name in unknown.items():
                 found[handle] = self._status(handle, there.get(name) or self._client.job(name))
@@ -251,8 +251,7 @@ class LeptonBackend(Backend):
         return self._record(handle, state, reason, [end for end in ends if end])
 
     def _record(self, handle: str, state: JobState, reason: str, ends: Sequence[End]) -> TaskStatus:
-        codes = [end.exit_code for end in ends]
-        code = next(filter(None, codes), 0 if state is JobState.SUCCEEDED else None)
+        code = _exit_code(state, ends)
         if state is JobState.FAILED and code is None and not reason:
             reason = "Lepton says that it failed, and its log does not say why"
         folder = _folder(handle)
@@ -343,6 +342,12 @@ def _folder(handle: str) -> AttemptFolder:
 
 def _note_submission(plan: Plan, attempt: int) -> None:
     AttemptFolder.of(plan, attempt).note_submission(nodes=plan.spec["nodes"])
+
+
+def _exit_code(state: JobState, ends: Sequence[End]) -> int | None:
+    """Return the exit code of an attempt: that of the first replica that failed; ``None`` where none is known."""
+    codes = filter(None, (end.exit_code for end in ends))
+    return next(codes, 0 if state is JobState.SUCCEEDED else None)
 
 
 def _logs(handle: str) -> dict[int, Path]:

@@ -34,10 +34,14 @@ def default_connection() -> dict[str, str]:
     """
     records = _records()
     workspace = os.environ.get("LEPTON_WORKSPACE_ID", "").partition(":")[0] or records.get("current_workspace") or ""
-    record = (records.get("workspaces") or {}).get(workspace) or {}
+    record = _record_of(workspace, records)
     url = os.environ.get("LEPTON_WORKSPACE_URL") or record.get("url") or (f"{_URL}{workspace}" if workspace else "")
     origin = os.environ.get("LEPTON_WORKSPACE_ORIGIN_URL") or record.get("workspace_origin_url")
     return {"workspace": workspace, "url": url.rstrip("/"), "origin": _origin(origin or (url if "dgxc" in url else ""))}
+
+
+def _record_of(workspace: str, records: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (records.get("workspaces") or {}).get(workspace) or {}
 
 
 def _origin(url: str) -> str:
