@@ -123,7 +123,7 @@ def _prepare_job(
             members=len(job.members),
             end_group_on=end_group_on,
         )
-        retries = 0 if backend_class(executor.engine).can.retries_itself else executor.retries
+        retries = 0 if backends.of_executor(executor).can.retries_itself else executor.retries
         definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts))
         tasks.append(definition)
         requests.append(request)
