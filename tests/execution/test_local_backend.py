@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,43 @@ class TestLocalBackend(BackendContract):
         self.backend.cancel([handle])  # we are still here
         supervisor.write_json(str(claim), doc)
         self.end(handle)
+
+    @pytest.mark.parametrize("pid", [-1, 0, 1, True, 1.5, "7", None, 1 << 70])
+    def test_a_claim_that_names_no_process_signals_nothing(self, pid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        handle, signalled = self.forged(pid=pid, start=None), self.signalled(monkeypatch)
+        self.backend.cancel([handle])
+        assert self.status(handle).state is JobState.FAILED
+        assert signalled == []
+
+    def test_a_process_that_a_forged_claim_names_exactly_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with subprocess.Popen(["sleep", "600"]) as stranger:
+            plan = self.plan("sleep 600")
+            own = self.submit(plan)  # the supervisor of another attempt is a stranger, too
+            for pid in (stranger.pid, self.owner(plan)):
+                handle = self.forged(pid=pid, start=supervisor.start_time(pid))
+                with monkeypatch.context() as patch:
+                    signalled = self.signalled(patch)
+                    with pytest.raises(ExecutorError, match=f"process {pid} is not"):
+                        self.backend.cancel([handle])
+                assert signalled == []
+            stranger.kill()
+        self.backend.cancel([own])
+        assert self.end(own).state is JobState.CANCELLED
+
+    def forged(self, **claim: Any) -> str:
+        """The handle of an attempt that says whatever the claim says, as one that was received may."""
+        plan = Plan("local", "forged", str(self.tmp_path / f"forged-{claim['pid']}"), {})
+        folder = Path(plan.directory, "attempts", "1")
+        folder.mkdir(parents=True)
+        doc = {"boot": supervisor.boot_id(), "host": os.uname().nodename, "void": False, **claim}
+        supervisor.write_json(str(folder / "supervisor.json"), doc)
+        return self.backend.expected_handle(plan, 1)
+
+    def signalled(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The processes that are signalled from now on; none is, in truth: one of them might be all of them."""
+        asked: list[int] = []
+        monkeypatch.setattr(os, "kill", lambda pid, _: asked.append(pid))
+        return asked
 
     # what a task leaves behind
 

@@ -304,15 +304,39 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
 def _owner(folder: Path) -> dict[str, Any]:
     """Who has claimed an attempt; empty where nobody has."""
     owner = _read(folder / "supervisor.json", "void")
-    if owner and not owner["void"] and not all(key in owner for key in ("pid", "start", "boot", "host")):
+    if owner and not owner["void"] and not _names_process(owner):
         raise ExecutorError(f"{folder / 'supervisor.json'} is damaged: it names no process")
     return owner
+
+
+def _names_process(owner: Mapping[str, Any]) -> bool:
+    """Check that a claim names one process; -1, 0 and 1 stand for all, for a group and for the system's first."""
+    numbers = [owner.get("pid"), owner.get("start")]
+    texts = [owner.get("boot"), owner.get("host")]
+    typed = all(type(n) is int for n in numbers) and all(isinstance(text, str) for text in texts)
+    return typed and owner["pid"] > 1
 
 
 def _is_alive(owner: Mapping[str, Any]) -> bool:
     if not owner or owner["void"] or owner["boot"] != supervisor.boot_id():
         return False
     return bool(supervisor.start_time(owner["pid"]) == owner["start"])
+
+
+def _holds_claim(pid: int, folder: Path) -> bool:
+    """Check that a process is the supervisor of an attempt, whatever the files say: it has the claim open."""
+    process = Path("/proc", str(pid))
+    try:
+        wanted = (folder / "supervisor.json").stat()
+        if process.stat().st_uid != os.getuid():
+            return False
+        for file in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.path.samestat(file.stat(), wanted):
+                    return True
+    except OSError:  # it is gone, or of somebody else
+        pass
+    return False
 
 
 def _cancel(folder: Path) -> str:
@@ -333,11 +357,16 @@ def _cancel(folder: Path) -> str:
         owner = {}
     if owner.get("host", os.uname().nodename) != os.uname().nodename:
         return str(owner["host"])
-    if _is_alive(owner):
+    if _is_alive(owner) and _holds_claim(owner["pid"], folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner["pid"], signal.SIGTERM)
-    else:
-        supervisor.end_members(str(folder))
+        return ""
+    supervisor.end_members(str(folder))
+    if _is_alive(owner):
+        raise ExecutorError(
+            f"{folder / 'supervisor.json'}: process {owner['pid']} is not the supervisor of this attempt, "
+            "and was left alone; if the attempt was copied, cancel it where it was launched"
+        )
     return ""
 
 

@@ -7,7 +7,7 @@ with the pid of each, or with what went wrong.  A supervisor depends on nothing 
 =================== =====================================================================================
 ``spec.json``       what to run; written by whoever asks
 ``supervisor.json`` the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is
-                    run once or never
+                    run once or never. The supervisor holds it open, which proves who it is
 ``cancel``          a request to cancel, put there before the supervisor is signalled
 ``exit.json``       how it ended
 ``log``             what the task wrote
@@ -69,17 +69,21 @@ def read_json(path: str) -> dict[str, Any]:
     return doc
 
 
-def claim(folder: str, doc: dict[str, Any]) -> bool:
-    """Take the attempt: true for exactly one of all who ever try."""
+def claim(folder: str, doc: dict[str, Any], *, hold: bool = False) -> bool:
+    """Take the attempt: true for exactly one of all who ever try. Who holds the claim can prove that it is theirs."""
     path = os.path.join(folder, "supervisor.json")
     temporary = f"{path}.{os.getpid()}.claim"
     write_json(temporary, doc)
+    fd = os.open(temporary, os.O_RDONLY)
     try:
         os.link(temporary, path)
     except FileExistsError:
+        hold = False
         return False
     finally:
         os.unlink(temporary)
+        if not hold:
+            os.close(fd)
     return True
 
 
@@ -255,7 +259,7 @@ class Attempt:
         """Claim the attempt."""
         pid = os.getpid()
         identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(), "host": os.uname().nodename}
-        return claim(self.folder, {**identity, "void": False, "claimed": time.time()})
+        return claim(self.folder, {**identity, "void": False, "claimed": time.time()}, hold=True)
 
     def run(self) -> None:
         """Run the task to its end, and record that."""
