@@ -38,7 +38,7 @@ EXTRAS = ("dgxcloud", "docker", "kubernetes", "lepton", "ray-jobs", "slurm", "te
 # in the checkout: it needs engines, or is about time (benchmarks, hardening) or the tests themselves (test_skips).
 TESTS = ("cli", "config", "conformance", "docs", "execution", "packaging", "run", "runners", "test_imports.py")
 TESTS_OF_DEPENDENCIES = ("dgxcloud", "kubeflow", "kuberay", "kubernetes", "lepton", "ray", "slurm", "tunnel")
-PATIENCE = 1200  # seconds for one command
+PATIENCE = 2400  # seconds for one command
 
 
 class CheckError(Exception):
@@ -171,7 +171,9 @@ def run(*command, cwd=None, env=None):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise CheckError("no end after {} s: {}\n{}".format(PATIENCE, " ".join(command), error.stdout)) from None
+        raise CheckError(
+            "no end after {} s: {}\n{}".format(PATIENCE, " ".join(command), (error.stdout or b"").decode())
+        ) from None
     if done.returncode != 0:
         raise CheckError("$ {}\n{}".format(" ".join(command), done.stdout))
     return done.stdout

@@ -36,8 +36,8 @@ def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> t
     ``executor`` and ``plugins`` need no ``run.`` where the function has no argument of that name.
 
     Example:
-        >>> split_run_arguments(print, ["run.detach=true", "executor=local", "sep=-"])
-        (['detach=true', 'executor=local'], ['sep=-'])
+        >>> split_run_arguments(sorted, ["run.detach=true", "executor=local", "reverse=true"])
+        (['detach=true', 'executor=local'], ['reverse=true'])
     """
     own_names = inspect.signature(fn).parameters if fn else {}
     prefixes = ["run.", *(["ctx."] if "ctx" in own_names else [])]

@@ -55,7 +55,7 @@ def test_an_experiment(work: Path) -> None:
     with run.Experiment("nohup", executor=make_executor(retries=1, retry_delay=0.01)) as experiment:
         script = 'echo "try $NEMO_RUN_ATTEMPT" > $NEMO_RUN_ARTIFACTS/a; exit $((2 - NEMO_RUN_ATTEMPT))'
         experiment.add(bash(script), name="a")
-        experiment.add(run.Partial(print, "hello"), name="b", dependencies=["a"])
+        experiment.add(run.Partial(sorted, [2, 1]), name="b", dependencies=["a"])
         experiment.run(detach=True)
         experiment.attach()
     assert states(experiment) == {"a": "SUCCEEDED", "b": "SUCCEEDED"}
