@@ -103,6 +103,7 @@ def _prepare_job(
     for index, (task, executor) in enumerate(job.members):
         name, where = (f"{job.id}/{index}", f"{directory}/{index}") if group else (job.id, directory)
         folder = store.folder(where)
+        backends.of_executor(executor)  # an executor that runs no tasks says so here, and says what to use instead
         executor.assign(store.id, str(store.path), job.id, where)
         archive = packages.archive(executor)
         executor.note_package(archive, name.replace("/", "-"))
