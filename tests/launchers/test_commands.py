@@ -73,3 +73,13 @@ def test_an_unknown_launcher_is_an_error_before_anything_starts() -> None:
         make_launcher("torchruns")
     with pytest.raises(ExecutorError, match="torchruns"):
         run.Experiment("x").add(run.Script(inline="true"), executor=run.LocalExecutor(launcher="torchruns"))
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", None])
+def test_what_is_set_on_the_launcher_of_an_executor_is_used(launcher: str | None) -> None:
+    executor = run.LocalExecutor(launcher=launcher)
+
+    executor.get_launcher().nsys_profile = True
+
+    assert executor.get_launcher().nsys_profile
+    assert executor.clone().get_launcher_prefix()

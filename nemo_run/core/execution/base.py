@@ -290,7 +290,7 @@ class Executor(ConfigurableMixin):
                 )
             if not isinstance(value, str) or "\0" in value:
                 raise ExecutorError(f"{where}.env_vars[{name!r}] must be a string without a null byte")
-        self.get_launcher()
+        make_launcher(self.launcher)
         if self.retries < 0:
             raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")
 
@@ -310,8 +310,9 @@ class Executor(ConfigurableMixin):
         return deepcopy(self)
 
     def get_launcher(self) -> Launcher:
-        """The launcher; a name is looked up, none gives the plain one."""
-        return make_launcher(self.launcher)
+        """Return the launcher that is used, and may be changed; a name is looked up, none gives the plain one."""
+        self.launcher = launcher = make_launcher(self.launcher)
+        return launcher
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
         """Tell the executor which job it is for. The experiment calls it."""
