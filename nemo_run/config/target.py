@@ -179,10 +179,12 @@ def _default_factories(fn_or_cls: Any) -> dict[str, Callable[[], Any]]:
     cls = get_origin(fn_or_cls) or fn_or_cls
     if not isinstance(cls, type):
         return {}
+    return {name: factory for name, factory in _factories_of_fields(cls).items() if callable(factory)}
+
+
+def _factories_of_fields(cls: type) -> dict[str, Any]:
     if dataclasses.is_dataclass(cls):
-        found: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(cls)}
-    elif (attrs_fields := getattr(cls, "__attrs_attrs__", None)) is not None:
-        found = {field.alias: getattr(field.default, "factory", None) for field in attrs_fields}
-    else:
-        found = {name: field.default_factory for name, field in getattr(cls, "__pydantic_fields__", {}).items()}
-    return {name: factory for name, factory in found.items() if callable(factory)}
+        return {field.name: field.default_factory for field in dataclasses.fields(cls)}
+    if (attrs_fields := getattr(cls, "__attrs_attrs__", None)) is not None:
+        return {field.alias: getattr(field.default, "factory", None) for field in attrs_fields}
+    return {name: field.default_factory for name, field in getattr(cls, "__pydantic_fields__", {}).items()}

@@ -208,8 +208,10 @@ def _tuple(hint: Any, args: tuple[Any, ...]) -> Check | None:
     if any(get_origin(arg) is typing_extensions.Unpack for arg in args):
         return None
     checks = [] if args == ((),) else [compile_check(arg) for arg in args]  # ((),) is how Python 3.10 says tuple[()]
-    name = hint_name(hint)
+    return _items_by_position(hint_name(hint), checks)
 
+
+def _items_by_position(name: str, checks: list[Check | None]) -> Check:
     def check(values: Any) -> Mismatch | None:
         if len(values) != len(checks):
             return Mismatch("", name, values)

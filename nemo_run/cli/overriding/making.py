@@ -178,11 +178,14 @@ def _distance(made: Any, wanted: Any) -> int | None:
     if made == wanted or wanted is Unresolved:
         return 1
     origin, wanted_origin = get_origin(made), get_origin(wanted)
-    if origin and wanted_origin:
-        pairs = list(zip(get_args(made), get_args(wanted), strict=False))
-        inner = [_distance(bare(one), bare(other)) for one, other in pairs]
-        return None if None in inner else _class_distance(origin, wanted_origin)
+    if origin and wanted_origin and not _have_near_arguments(made, wanted):
+        return None
     return _class_distance(origin or made, wanted_origin or wanted)
+
+
+def _have_near_arguments(made: Any, wanted: Any) -> bool:
+    pairs = zip(get_args(made), get_args(wanted), strict=False)
+    return None not in [_distance(bare(one), bare(other)) for one, other in pairs]
 
 
 def _class_distance(made: Any, wanted: Any) -> int | None:

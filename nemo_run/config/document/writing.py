@@ -224,11 +224,7 @@ class _Encoder:
         return name
 
     def buildable(self, config: fdl.Buildable[Any], partial: bool, plain: bool) -> dict[str, Any]:
-        target: Any = config.__fn_or_cls__
-        positional, arguments = call_arguments(config)
-        if isinstance(target, functools.partial):  # what it has bound comes first, as in a call of it
-            positional, arguments = [*target.args, *positional], {**target.keywords, **arguments}
-            target = target.func
+        target, positional, arguments = _call(config)
         if not RESERVED.isdisjoint(arguments):
             raise RefusedError(f"an argument cannot be named {min(RESERVED & set(arguments))!r}; rename it")
         node: dict[str, Any] = {TARGET: self.name(target)}
@@ -273,6 +269,15 @@ def _looks_like_value(target: str, arguments: Mapping[str, Any]) -> bool:
 
 def _is_function(value: Any) -> bool:
     return callable(value) and (hasattr(value, "__qualname__") or hasattr(value, "__name__"))
+
+
+def _call(config: fdl.Buildable[Any]) -> tuple[Any, list[Any], dict[str, Any]]:
+    """What is called, with which arguments by position and by name."""
+    target: Any = config.__fn_or_cls__
+    positional, named = call_arguments(config)
+    if isinstance(target, functools.partial):  # what it has bound comes first, as in a call of it
+        return target.func, [*target.args, *positional], {**target.keywords, **named}
+    return target, positional, named
 
 
 def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:
