@@ -127,14 +127,13 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
     here = isinstance(executor.tunnel, LocalTunnel) and not executor.container_image
     link = executor.packager.symlink_from_remote_dir or ""
     code = f"{inside}/code"
-    base = request.cwd if here and not request.code_archive and not link else code
+    has_code = bool(request.code_archive or link)
+    base = request.cwd if here and not has_code else code
     bundled = run_by_bundle(request.command, f"{inside}/runner.zip")
     launcher = executor.get_launcher()
     command = _Names(request.directory, inside, "" if here else "python3").apply(bundled, executor)
     command = launcher.wrap(command, _layout(executor, inside, sys.executable if here else "python3"))
-    env = {name: _for_node(name, value, executor) for name, value in command.env.items()}
-    if request.code_archive or link:
-        env["PYTHONPATH"] = ":".join(filter(None, [code, env.get("PYTHONPATH", "")]))
+    env = _variables(command, executor, code if has_code else "")
     tasks = 1 if launcher.one_per_node else executor.ntasks_per_node
     details = _details(request, executor, folder)
     return script.Step(
@@ -154,6 +153,14 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
         code_link=link,
         runner=bundled is not request.command,
     )
+
+
+def _variables(command: Command, executor: SlurmOptions, code: str) -> dict[str, str]:
+    """Variables of the command on a node; the folder of the code, if there is one, stands first in PYTHONPATH."""
+    variables = {name: _for_node(name, value, executor) for name, value in command.env.items()}
+    if code:
+        variables["PYTHONPATH"] = ":".join(filter(None, [code, variables.get("PYTHONPATH", "")]))
+    return variables
 
 
 def _with_alias(text: str, inside: str) -> str:
