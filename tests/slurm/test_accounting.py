@@ -79,6 +79,8 @@ def test_forgotten_jobs(jobs: Jobs, forgetful: SlurmCluster) -> None:
     for name, text in {"good": "true", "bad": "exit 3", "far": "exit 200", "greedy": GREEDY}.items():
         jobs.start(name, text)
     jobs.start("again", '[ "$SLURM_RESTART_COUNT" = 1 ]', retries=1)
+    jobs.start("of-three", '[ "$SLURM_ARRAY_TASK_ID" != 2 ] || exit 4', array="1-3%2")
+    jobs.start("all-three", "true", array="0,4-6:2")
     jobs.start("never", "true", additional_parameters={"begin": "now+1hour"})
     jobs.backend.cancel([jobs.handles["never"]])
     before = jobs.end()
@@ -88,6 +90,8 @@ def test_forgotten_jobs(jobs: Jobs, forgetful: SlurmCluster) -> None:
         "far": (JobState.FAILED, 200, ""),
         "greedy": (JobState.FAILED, 137, MEMORY),
         "again": (JobState.SUCCEEDED, 0, ""),
+        "of-three": (JobState.FAILED, 4, "1 of the 3 tasks of the array failed: 2"),
+        "all-three": (JobState.SUCCEEDED, 0, ""),
         "never": (JobState.CANCELLED, None, "cancelled"),
     }
     assert {name: told(status) for name, status in before.items()} == expected
@@ -100,7 +104,7 @@ def test_forgotten_jobs(jobs: Jobs, forgetful: SlurmCluster) -> None:
         del jobs.handles["never"], expected["never"]
     assert {name: told(status) for name, status in jobs.end().items()} == expected
 
-    for path in jobs.folder.glob("e/*/attempts/1/end.0"):
+    for path in jobs.folder.glob("e/*/attempts/1/end.*"):
         path.unlink()
     jobs.look_anew()
     if forgetful.accounting:

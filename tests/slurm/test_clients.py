@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.slurm import SlurmExecutor, SlurmJobDetails
+from nemo_run.core.tunnel.client import LocalTunnel
+from nemo_run.errors import NemoRunError
 from tests.slurm.test_experiments import launch, log_of, script
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
@@ -114,3 +118,33 @@ def test_a_ray_cluster_is_started_around_a_script(executor: SlurmExecutor, jobs_
     assert lines.count("0 runs at 6379") == 1
     assert sum("runs at" in line for line in lines) == 1
     assert lines.index("0 ray start --head") < lines.index("0 runs at 6379") < lines.index("0 ray stop ")
+
+
+def _put_before_sbatch(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir()
+    (folder / "sbatch").write_text(f"#!/bin/sh\necho ------\necho '  Welcome on node 7'\n{text}\n")
+    (folder / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_an_sbatch_with_a_banner(
+    executor: SlurmExecutor, here: LocalTunnel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put_before_sbatch(tmp_path / "bin", f'exec {shutil.which("sbatch")} "$@"', monkeypatch)
+    executor.tunnel = here
+    experiment = run.Experiment("banner", executor=executor, clean_mode=True)
+    first = experiment.add(script("exit 0"), name="first")
+    experiment.add([script("true"), script("true")], name="pair", dependencies=[first])
+    assert all(result.ok for result in launch(experiment).values())
+    assert str(experiment.status(return_dict=True)["first"]["handle"]).removeprefix("slurm://").split("/")[0].isdigit()
+
+
+def test_an_sbatch_that_gives_no_id(
+    executor: SlurmExecutor, here: LocalTunnel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put_before_sbatch(tmp_path / "bin", "exit 0", monkeypatch)
+    executor.tunnel = here
+    experiment = run.Experiment("no-id", executor=executor, clean_mode=True)
+    experiment.add(script("true"), name="first")
+    with pytest.raises(NemoRunError, match=r"gave no id of a job: .*Welcome on node 7"), experiment:
+        experiment.run(detach=True)

@@ -108,3 +108,24 @@ def test_accounts(line: str, state: JobState, code: int | None, reason: str) -> 
 
 def test_noise_is_not_a_job() -> None:
     assert queue.parse_squeue("slurm_load_jobs error: Invalid job id specified\n\n") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "end"),
+    [
+        ("- 0,0,100,", queue.End(0, 100.0)),
+        ("- 0,137,100,memory", queue.End(137, 100.0, queue.WHY["memory"])),
+        ("- member,143,100,group 0,0,101,", queue.End(143, 100.0, queue.WHY["group"], True)),
+        ("-", None),
+        ("- 0,,100,", None),
+        ("0-2 0,0,100, 1,0,103, 2,0,101,", queue.End(0, 103.0)),
+        ("0-2 0,0,100, 2,0,101,", None),
+        ("0-2 0,5,100, 2,0,101,", None),
+        ("0-2", None),
+        ("1-3:2,10%1 1,0,100, 3,7,101,memory 10,1,102,",
+         queue.End(7, 102.0, f"2 of the 3 tasks of the array failed: 3, 10: {queue.WHY['memory']}")),
+        ('"1,x" 1,0,100,', None),
+    ],
+)  # fmt: skip
+def test_how_a_job_ended_by_what_it_left(line: str, end: queue.End | None) -> None:
+    assert queue.parse_end(line) == end

@@ -287,9 +287,9 @@ class SlurmBackend(Backend):
         folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
         out = self._tunnel.execute(posix(commands.ENDS), folders.encode()).decode().splitlines()
         for (text, _), line in zip(wanted.items(), out, strict=False):
-            code, when, why = [*line.split(" "), "", ""][:3]
-            if code.isdigit():
-                statuses[text] = _with_end(statuses[text], int(code), float(when or 0) or None, why)
+            end = queue.parse_end(line)
+            if end:
+                statuses[text] = _with_end(statuses[text], end)
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
@@ -398,15 +398,15 @@ def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
     return tar_of({names[path]: content for path, content in files.items()}, modified=int(time.time()))
 
 
-def _with_end(status: TaskStatus, code: int, when: float | None, why: str) -> TaskStatus:
+def _with_end(status: TaskStatus, end: queue.End) -> TaskStatus:
     """The status of a job as a whole, with how this attempt itself ended."""
-    if status.state is JobState.CANCELLED and code != 0:
+    if status.state is JobState.CANCELLED and end.code != 0:
         return status
-    if code == 0:
+    if end.code == 0:
         state, reason = JobState.SUCCEEDED, ""
-    elif why == "group":
-        state, reason = JobState.CANCELLED, queue.WHY[why]
+    elif end.with_group:
+        state, reason = JobState.CANCELLED, end.reason
     else:
         known = status.reason if status.state is JobState.FAILED else ""
-        state, reason = JobState.FAILED, known or queue.WHY.get(why, "")
-    return replace(status, state=state, exit_code=code, reason=reason, ended=when or status.ended)
+        state, reason = JobState.FAILED, known or end.reason
+    return replace(status, state=state, exit_code=end.code, reason=reason, ended=end.when or status.ended)

@@ -16,16 +16,30 @@ umask 077; mkdir -p -- "$base" && tar -xpf - -C "$base" || exit
 umask "$mask"; [ $# -eq 0 ] || mkdir -p -- "$@"
 """
 
+# What sbatch says is kept as it is; a site's own sbatch may say more than the id, which comes last.
+_ID_IN = r"""
+id_in() {  # whether a file has the id of a job; it is $id then
+  id=
+  [ ! -e "$1" ] || while IFS= read -r line; do
+    line=${line%%;*}
+    case $line in '' | *[!0-9]*) ;; *) id=$line ;; esac
+  done < "$1"
+  [ -n "$id" ]
+}
+"""
+
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
 # A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.
-SUBMIT = r"""
+SUBMIT = (
+    _ID_IN
+    + r"""
 mask=$(umask)  # jobs inherit it: it is to be the user's own
 umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
 drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
 sbatch="${drop:+env $drop}sbatch --parsable"
 submit() {
   if ! true 2>/dev/null > "$folder/claimed"; then
-    if read -r id 2>/dev/null < "$folder/job_id"; then echo "$n S ${id%%;*}"
+    if id_in "$folder/job_id"; then echo "$n S $id"
     else echo "$n E it was submitted before"; fi
     return
   fi
@@ -35,14 +49,15 @@ submit() {
     </dev/null >| "$folder/job_id" 2>| "$folder/sbatch.err"
   code=$?
   umask 077
-  if [ "$code" -eq 0 ] && read -r id < "$folder/job_id"; then echo "$n S ${id%%;*}"
+  if [ "$code" -eq 0 ] && id_in "$folder/job_id"; then echo "$n S $id"
   else
     echo failed >| "$folder/failed"
+    [ "$code" -ne 0 ] || echo "sbatch gave no id of a job: $(cat "$folder/job_id")" >> "$folder/sbatch.err"
     echo "$n E $(tr '\n' ' ' < "$folder/sbatch.err")"
   fi
 }
 join() {
-  if read -r id 2>/dev/null < "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S ${id%%;*}"
+  if id_in "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S $id"
   else echo "$n E the first task of its group was not submitted"; fi
 }
 all=$(cat; echo .)  # else it would lose empty lines at its end
@@ -60,22 +75,29 @@ for i in 0 1 2 3; do share "$i" 4 leaders & done
 wait
 share 0 1 members
 true"""
+)
 
-RECOVER = """\
+RECOVER = (
+    _ID_IN
+    + """\
 umask 077; set -C; mkdir -p -- "$1" || exit
 [ ! -e "$1/void" ] || { echo void; exit; }
 if true 2>/dev/null > "$1/claimed"; then echo void > "$1/void"; echo void; exit; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do
-  if read -r id 2>/dev/null < "$1/job_id"; then echo "${id%%;*}"; exit; fi
+  if id_in "$1/job_id"; then echo "$id"; exit; fi
   [ ! -e "$1/failed" ] || break
   sleep 0.5
 done
 echo '?'"""
+)
 
+# For every folder a line: which tasks of an array there are, or "-", and how each that has ended did.
 ENDS = r"""
 while IFS= read -r folder; do
-  for f in "$folder/end.member" "$folder/end.0"; do
-    [ -s "$f" ] && { read -r code why < "$f"; echo "$code $(stat -c %.9Y "$f") $why"; continue 2; }
+  array=$(sed -n 's/^#SBATCH --array=//p' "$folder/job.sh" 2>/dev/null | tail -n 1)
+  printf %s "${array:--}"
+  for f in "$folder/end.member" "$folder"/end.[0-9]*; do
+    [ -s "$f" ] && { read -r code why < "$f"; printf ' %s' "${f##*.},$code,$(stat -c %.9Y "$f"),$why"; }
   done
-  echo '?'
+  echo
 done"""

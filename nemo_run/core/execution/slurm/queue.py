@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,69 @@ def parse_sacct(text: str) -> list[Record]:
             reason = f"{_BY}{user}" if user else reason
             records.append(Record(name, word, _from_pair(code), _time(start), _time(end), _nodes(nodes), reason))
     return records
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended, as it noted itself.
+
+    Attributes:
+        code: Its exit code.
+        when: When that was.
+        reason: Why, where more than the code is known.
+        with_group: Its group was ended, and so it was.
+    """
+
+    code: int
+    when: float | None = None
+    reason: str = ""
+    with_group: bool = False
+
+
+def parse_end(line: str) -> End | None:
+    """The end in a line of the answer to ``commands.ENDS``; ``None`` where it is not known, or not of all of an array.
+
+    >>> parse_end("- 0,3,100.5,"), parse_end("1-3%2 1,0,100, 2,4,101,"), parse_end("-")
+    (End(code=3, when=100.5, reason='', with_group=False), None, None)
+    >>> parse_end("1-2 1,0,100, 2,4,101,")
+    End(code=4, when=101.0, reason='1 of the 2 tasks of the array failed: 2', with_group=False)
+    """
+    array, *texts = line.split(" ")
+    ends = {number: end for number, end in map(_end_of_one, texts) if end}
+    if array == "-" or "member" in ends:
+        return ends.get("member") or ends.get("0")
+    tasks = _tasks_of_array(array)
+    if not tasks or not tasks <= ends.keys():
+        return None
+    failed = sorted((name for name in tasks if ends[name].code), key=int)
+    when = max(_known(ends[name].when for name in tasks), default=None)
+    if not failed:
+        return End(0, when)
+    first = ends[failed[0]]
+    status = TaskStatus(JobState.FAILED, reason=first.reason)
+    return End(first.code, when, _together([f"_{name}" for name in failed], status, len(tasks)))
+
+
+def _end_of_one(text: str) -> tuple[str, End | None]:
+    number, code, when, why = [*text.split(","), "", "", ""][:4]
+    if not code.isdigit():
+        return number, None
+    return number, End(int(code), float(when or 0) or None, WHY.get(why, ""), why == "group")
+
+
+def _tasks_of_array(text: str) -> set[str]:
+    """The tasks that the option ``--array`` names; empty where it cannot be read.
+
+    >>> sorted(_tasks_of_array("0,4-8:2%3")), _tasks_of_array("x")
+    (['0', '4', '6', '8'], set())
+    """
+    tasks: set[str] = set()
+    for part in text.partition("%")[0].split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?", part)
+        if not match:
+            return set()
+        tasks.update(map(str, range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1))))
+    return tasks
 
 
 def job_status(records: Sequence[Record]) -> TaskStatus:

@@ -205,7 +205,7 @@ why() {  # a word on why a step ended with the code $1, where Slurm's state of t
 
 _END = """
 umask 077
-echo "$code$(why "$code")" > "$attempt/end.$$" && mv -f "$attempt/end.$$" "$attempt/end.${SLURM_ARRAY_TASK_ID:-0}"
+echo "$code$(why "$code")" > "$attempt/.end.$$" && mv -f "$attempt/.end.$$" "$attempt/end.${SLURM_ARRAY_TASK_ID:-0}"
 exit "$code"
 """
 
