@@ -146,6 +146,10 @@ class JobNotFoundError(ExperimentError, LookupError):
     """The experiment has no such job."""
 
 
+class ForeignExperimentError(ExperimentError):
+    """The experiment was made by another program: it can be looked at, but not changed."""
+
+
 class ExperimentBusyError(ExperimentError):
     """Another controller drives this experiment."""
 

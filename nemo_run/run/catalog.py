@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import time
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.files import folder_name, make_folder, write_text
 from nemo_run.errors import ExperimentNotFoundError, InvalidNameError, StoreError
+from nemo_run.run import foreign
 from nemo_run.run.store import DEFINITION, ExperimentStore
 
 _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
@@ -123,6 +125,17 @@ def _is_id(text: object) -> bool:
     return isinstance(text, str) and bool(re.fullmatch(r"\w[\w.-]{0,199}", text, re.ASCII))
 
 
+def _is_foreign_id(text: object) -> bool:
+    """Check whether this can be an id of NeMo-Run, which begins with the title as it is."""
+    return isinstance(text, str) and "/" not in text and text.isprintable() and foreign.launch_time(text) is not None
+
+
+def _store(path: Path) -> ExperimentStore:
+    """Return the files of an experiment, whoever made it."""
+    ours = (path / DEFINITION).exists() or not (path / foreign.TASKS).is_file()
+    return ExperimentStore(path) if ours else foreign.ForeignStore(path)
+
+
 def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
     """Return the experiment with this id.
 
@@ -130,14 +143,14 @@ def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
         InvalidNameError: This cannot be an id.
         ExperimentNotFoundError: There is none; the message names similar ones.
     """
-    if not _is_id(experiment_id):
+    if not _is_id(experiment_id) and not _is_foreign_id(experiment_id):
         raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment; see them: nemorun experiment list")
     root = experiments_root(base)
     match = _ID.match(experiment_id)
     if match and (root / match["title"] / experiment_id).is_dir():
-        return ExperimentStore(root / match["title"] / experiment_id)
-    for path in root.glob(f"*/{experiment_id}"):
-        return ExperimentStore(path)
+        return _store(root / match["title"] / experiment_id)
+    for path in root.glob(f"*/{glob.escape(experiment_id)}"):
+        return _store(path)
     from difflib import get_close_matches
 
     near = get_close_matches(experiment_id, ids(base=base), n=3, cutoff=0.7)
@@ -157,7 +170,7 @@ def latest(title: str, base: str | None = None) -> ExperimentStore:
             f"there is no experiment with the title {title!r} in {experiments_root(base)}; "
             "see those there are: nemorun experiment list"
         )
-    return ExperimentStore(experiments_root(base) / folder_name(title) / found[-1])
+    return find(found[-1], base)
 
 
 def ids(title: str = "", base: str | None = None) -> list[str]:
@@ -167,7 +180,7 @@ def ids(title: str = "", base: str | None = None) -> list[str]:
 
 def launched(title: str = "", base: str | None = None) -> list[ExperimentStore]:
     """Return all experiments that were launched, of one title or of all, the oldest first."""
-    return [ExperimentStore(Path(found.path)) for found in _launched(title, base)]
+    return [_store(Path(found.path)) for found in _launched(title, base)]
 
 
 class _Found(NamedTuple):
@@ -179,6 +192,8 @@ class _Found(NamedTuple):
     def age(self) -> tuple[str, int, int, str]:
         """Key that sorts by age; the time in an id has seconds only, and an id of the user's own has none."""
         match = _ID.match(self.name)
+        if (made := foreign.launch_time(self.name)) is not None and not match:
+            return (_time_text(made), int(made * 1e9), 1, self.name)
         if not match:
             return (_time_text(self.defined / 1e9), self.defined, 0, self.name)
         return (match["time"], self.defined, int(match["number"] or 1), self.name)
@@ -188,10 +203,16 @@ def _launched(title: str, base: str | None) -> list[_Found]:
     """Return the ids and folders, the oldest first."""
     root = experiments_root(base)
     try:
-        parents = [str(root / folder_name(title))] if title else [e.path for e in os.scandir(root) if e.is_dir()]
+        parents = sorted(_folders_of(root, title)) if title else [e.path for e in os.scandir(root) if e.is_dir()]
     except FileNotFoundError:
         return []
     return sorted((found for parent in parents for found in _launched_in(parent)), key=lambda found: found.age)
+
+
+def _folders_of(root: Path, title: str) -> set[str]:
+    """Return the folders of a title: NeMo-Run's have the title itself for a name."""
+    own = {str(root / folder_name(title))}
+    return own if "/" in title or title in (".", "..") else own | {str(root / title)}
 
 
 def _launched_in(folder: str) -> Iterator[_Found]:
@@ -203,6 +224,8 @@ def _launched_in(folder: str) -> Iterator[_Found]:
     with entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    defined = os.stat(f"{entry.path}/{DEFINITION}").st_mtime_ns  # noqa: PTH116  (of thousands)
-                    yield _Found(entry.name, entry.path, defined)
+                for file in (DEFINITION, foreign.TASKS):
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        defined = os.stat(f"{entry.path}/{file}").st_mtime_ns  # noqa: PTH116  (of thousands)
+                        yield _Found(entry.name, entry.path, defined)
+                        break

@@ -417,6 +417,7 @@ class Experiment(LaunchedExperiment):
         if not self._launched:
             logger.warning("experiment %r has not run yet; reset() leaves it as it is", self._title)
             return self
+        self._its_store.must_be_ours("reset")
         fresh = Experiment(self._title, executor=self.executor, base_dir=self._base_dir, _reconstruct=True)
         for job in self.jobs:
             _add_again(fresh, job)

@@ -19,6 +19,7 @@ def delete(store: ExperimentStore) -> None:
         ExperimentBusyError: It is driven, or a job of it runs.
         StoreError: Its files are damaged, so that this cannot be known.
     """
+    store.must_be_ours("deleted")
     progress = current_progress(store, store.read_definition())
     running = [name for name, job in progress.items() if _runs(job.state)]
     if running:
@@ -55,7 +56,9 @@ def launched_before(limit: float, title: str = "", base: str | None = None) -> t
     unreadable: dict[str, str] = {}
     for experiment_id in catalog.ids(title, base):
         try:
-            if catalog.find(experiment_id, base).read_definition().created < limit:
+            store = catalog.find(experiment_id, base)
+            if store.read_definition().created < limit:
+                store.must_be_ours("deleted")
                 found.append(experiment_id)
         except NemoRunError as e:
             unreadable[experiment_id] = str(e)

@@ -204,6 +204,7 @@ class LaunchedExperiment(ConfigurableMixin):
             job_ids: Ids of the jobs; all by default.
         """
         store, definition = self._its_store, self._prepared
+        store.must_be_ours("cancelled")
         open_jobs = list(job_ids) if job_ids is not None else [job.id for job in definition.jobs]
         open_jobs = self._not_ended(open_jobs)
         for name in open_jobs:
@@ -294,6 +295,7 @@ class LaunchedExperiment(ConfigurableMixin):
         Raises:
             ExperimentBusyError: A controller drives it.
         """
+        self._its_store.must_be_ours("resumed")
         self._go_on(detach, tail_logs)
 
     # --- driving -----------------------------------------------------------------------------------------------

@@ -191,12 +191,15 @@ class LogFollower:
         """Return the log of an attempt; ``None`` where it has no log of the wanted rank yet."""
         request = self._request
         label = f"{job.tasks[index].name}/{request.rank or 0} "
+        definition = job.tasks[index]
         try:
-            backend = self._backends.of(self._store.read_plan(job.tasks[index]))
-            may_come = request.follow and request.rank and not task.state.is_final
-            if may_come and request.rank not in backend.ranks(handle):
-                return None
-            reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
+            reader = self._store.kept_log(definition, handle, request.rank, request.tail)
+            if reader is None:
+                backend = self._backends.of(self._store.read_plan(definition))
+                may_come = request.follow and request.rank and not task.state.is_final
+                if may_come and request.rank not in backend.ranks(handle):
+                    return None
+                reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
         except NemoRunError as e:
             if len(self._jobs) == 1:
                 raise
@@ -233,7 +236,10 @@ def last_lines(
         return []
     try:
         with Backends() as backends:
-            reader = backends.of(store.read_plan(job.tasks[index])).open_log(progress[index].handle, tail=count)
+            task, handle = job.tasks[index], progress[index].handle
+            reader = store.kept_log(task, handle, None, count)
+            if reader is None:
+                reader = backends.of(store.read_plan(task)).open_log(handle, tail=count)
             data = b""
             while piece := reader.read():
                 data = (data + piece)[-_LONGEST_LINE:]

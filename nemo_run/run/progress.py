@@ -30,6 +30,8 @@ def current_progress(
     """
     jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
     progress = {job.id: _stored_progress(store, job) for job in jobs}
+    if not store.asks_engines:
+        return progress
     running = [pair for job in jobs for pair in _running(store, job, progress[job.id])]
     if running:
         _ask_engines(running)

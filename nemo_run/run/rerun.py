@@ -35,6 +35,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
     Raises:
         PackagingError: The recorded code is no longer there.
     """
+    old.must_be_ours("run again")
     definition = old.read_definition()
     if not definition.jobs:
         raise ExperimentError(f"experiment {old.id!r} has no jobs to run again")

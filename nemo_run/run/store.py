@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.files import (
     digest,
     folder_name,
@@ -67,6 +68,9 @@ def job_folder_name(job_id: str) -> str:
 class ExperimentStore:
     """The files of one experiment."""
 
+    asks_engines = True
+    """Whether the engines are asked for what had not ended when it was written."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -74,6 +78,17 @@ class ExperimentStore:
     def id(self) -> str:
         """Id of the experiment."""
         return self.path.name
+
+    def must_be_ours(self, action: str = "changed") -> None:
+        """Check that the experiment can be changed, and not only looked at.
+
+        Raises:
+            ForeignExperimentError: Another program made it.
+        """
+
+    def kept_log(self, task: TaskDefinition, handle: str, rank: int | None, tail: int | None) -> LogReader | None:
+        """Return the log of an attempt, where it is with the experiment; ``None`` where the engine has it."""
+        return None
 
     def write_definition(self, definition: Definition) -> None:
         """Store what was asked for."""

@@ -39,6 +39,9 @@ class _Stored:
             value = super().__getattribute__(name)
         return value
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r}>"  # without its tasks, whose code would be imported
+
     def take_in(self, tasks: Sequence[TaskProgress]) -> None:
         raise NotImplementedError
 

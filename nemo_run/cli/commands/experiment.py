@@ -273,9 +273,11 @@ def prune(
 
     old, unreadable = housekeeping.launched_before(time.time() - parse_age(older_than), title)
     typer.echo("\n".join(old) if old else f"no experiment is older than {older_than}")
+    for reason in unreadable.values():
+        typer.echo(f"kept: {reason}", err=True)
     if dryrun or not old or not confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
         return
     deleted, kept = housekeeping.delete_all(old)  # just those that were shown
     typer.echo(f"{len(deleted)} deleted", err=True)
-    for reason in (unreadable | kept).values():
+    for reason in kept.values():
         typer.echo(f"kept: {reason}", err=True)
