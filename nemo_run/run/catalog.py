@@ -127,7 +127,9 @@ def _is_id(text: object) -> bool:
 
 def _is_foreign_id(text: object) -> bool:
     """Check whether this can be an id of NeMo-Run, which begins with the title as it is."""
-    return isinstance(text, str) and "/" not in text and text.isprintable() and foreign.launch_time(text) is not None
+    return (
+        isinstance(text, str) and _is_file_name(text) and text.isprintable() and foreign.launch_time(text) is not None
+    )
 
 
 def _store(path: Path) -> ExperimentStore:
@@ -212,7 +214,11 @@ def _launched(title: str, base: str | None) -> list[_Found]:
 def _folders_of(root: Path, title: str) -> set[str]:
     """Return the folders of a title: NeMo-Run's have the title itself for a name."""
     own = {str(root / folder_name(title))}
-    return own if "/" in title or title in (".", "..") else own | {str(root / title)}
+    return own | {str(root / title)} if _is_file_name(title) else own
+
+
+def _is_file_name(text: str) -> bool:
+    return "/" not in text and text not in (".", "..") and len(os.fsencode(text)) < 256
 
 
 def _launched_in(folder: str) -> Iterator[_Found]:
