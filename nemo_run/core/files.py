@@ -166,7 +166,7 @@ def open_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
         StoreError: It cannot be opened; the message names it.
     """
     try:
-        return os.open(path, flags, 0o600)
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)  # a link leads elsewhere, a FIFO waits
     except FileNotFoundError:
         raise
     except OSError as e:

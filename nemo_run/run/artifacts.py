@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from nemo_run.core.files import read_json, write_json
-from nemo_run.errors import ExperimentError
+from nemo_run.core.files import folder_name, read_json, write_json
+from nemo_run.core.packaging.archive import leads_out
+from nemo_run.errors import ExperimentError, StoreError
 from nemo_run.run.records import Definition, TaskDefinition
 from nemo_run.run.store import ExperimentStore
 
@@ -68,22 +70,29 @@ def listing(store: ExperimentStore, definition: Definition, job_id: str | None =
     jobs = definition.jobs if job_id is None else [definition.job(job_id)]
     found: list[Artifact] = []
     for task in (task for job in jobs for task in job.tasks):
+        folder = folder_of(store, task)
         try:
-            found += [Artifact(**entry) for entry in read_json(_manifest(store, task))]
+            found += [_listed(task, folder, entry) for entry in read_json(_manifest(store, task))]
         except FileNotFoundError:
-            found += _scan(task, folder_of(store, task))
+            found += _scan(task, folder)
+        except (TypeError, KeyError) as e:
+            raise StoreError(f"{_manifest(store, task)}: the file is damaged ({e!r})") from e
     return found
+
+
+def _listed(task: TaskDefinition, folder: Path, entry: dict[str, Any]) -> Artifact:
+    """Return an artifact of a manifest. Where it is says the experiment's folder, which may have been moved."""
+    return Artifact(**{**entry, "task": task.name, "file": str(folder / entry["path"])})
 
 
 def copy_out(artifacts: list[Artifact], target: Path) -> list[Path]:
     """Copy artifacts to ``target/<task>/<path>`` and check their digests; the copies.
 
     Raises:
-        ExperimentError: A file is not what its manifest says.
+        ExperimentError: A file is not what its manifest says, or would be written outside of the target.
     """
-    copies = []
-    for artifact in artifacts:
-        copy = target / artifact.task / artifact.path
+    copies = [_inside(target, artifact) for artifact in artifacts]  # all or none
+    for artifact, copy in zip(artifacts, copies, strict=True):
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copy2(artifact.file, copy)
@@ -91,8 +100,24 @@ def copy_out(artifacts: list[Artifact], target: Path) -> list[Path]:
             raise ExperimentError(f"{artifact.file}: listed as an artifact, but no longer there") from None
         if _digest(copy) != artifact.sha256:
             raise ExperimentError(f"{artifact.file}: changed since it was collected; the copy is in {copy}")
-        copies.append(copy)
     return copies
+
+
+def _inside(target: Path, artifact: Artifact) -> Path:
+    """Return where a copy of an artifact goes: below the target. Neither it nor the file is behind a link."""
+    name = artifact.path
+    if leads_out(name):
+        raise ExperimentError(
+            f"artifact {name!r} of task {artifact.task!r} would be copied outside of {target}; nothing was copied: "
+            "the experiment's files are damaged, or not to be trusted"
+        )
+    task = folder_name(artifact.task) if leads_out(artifact.task) else artifact.task
+    source = Path(artifact.file).parents[len(Path(name).parts) - 1]
+    for top, below in ((target, Path(task, name)), (source, Path(name))):
+        for path in (top / part for part in (below, *below.parents) if part != Path()):
+            if path.is_symlink():
+                raise ExperimentError(f"{path}: is a link, through which no artifact is copied; nothing was copied")
+    return target / task / name
 
 
 def _manifest(store: ExperimentStore, task: TaskDefinition) -> Path:

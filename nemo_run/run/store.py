@@ -47,6 +47,7 @@ from nemo_run.core.files import (
     write_json,
     write_text,
 )
+from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
@@ -108,7 +109,7 @@ class ExperimentStore:
                 f"{path}: there is no such file; the experiment was never launched, or is being created"
             ) from None
         try:
-            return _definition(doc)
+            return _checked(_definition(doc))
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise StoreError(f"{path}: the file is damaged, or was written by another version ({e!r})") from e
 
@@ -121,8 +122,18 @@ class ExperimentStore:
         return read_object(self.path / "provenance.json") or {}
 
     def folder(self, relative: str) -> Path:
-        """Return a folder of the experiment, created if need be."""
-        return make_folder(self.path / relative)
+        """Return a folder of the experiment, created if need be.
+
+        Raises:
+            StoreError: It cannot be created, or is a link: nothing is written outside of the experiment.
+        """
+        path = self.path / relative
+        for part in (path, *path.parents):
+            if part == self.path:
+                break
+            if part.is_symlink():
+                raise StoreError(f"{part}: is a link; nothing is written through it")
+        return make_folder(path)
 
     def write_plan(self, task: TaskDefinition, plan: Plan) -> None:
         """Store what the engine is to run for a task."""
@@ -272,6 +283,17 @@ class ExperimentStore:
         grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.path.parent))
         self.path.rename(grave / self.path.name)
         shutil.rmtree(grave)
+
+
+def _checked(definition: Definition) -> Definition:
+    """Return the definition, if all its folders are inside that of the experiment."""
+    for job in definition.jobs:
+        if "/" in job.directory:
+            raise ValueError(f"{job.directory!r} is no name of a folder")
+        for directory in (job.directory, *(task.directory for task in job.tasks)):
+            if directory == "." or leads_out(directory):
+                raise ValueError(f"folder {directory!r} is not inside of the experiment")
+    return definition
 
 
 def _definition(doc: dict[str, Any]) -> Definition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nemo_run.core.packaging import PatternPackager
-from nemo_run.core.packaging.archive import LINK, Entry, extract, package_digest, read_archive, write_archive
+from nemo_run.core.packaging.archive import LINK, Entry, extract, package_digest, read_archive, unpack, write_archive
 from nemo_run.errors import PackagingError
 from tests.packaging.conftest import content_of, names_in
 
@@ -231,7 +232,7 @@ FILE, SYM, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
         ([("../pwned", FILE, "x")], r"'\.\./pwned' would be written outside"),
         ([("a/../../pwned", FILE, "x")], "would be written outside"),
         ([("/tmp/pwned", FILE, "x")], "would be written outside"),
-        ([("out", SYM, "../.."), ("out/pwned", FILE, "x")], "cannot be unpacked"),
+        ([("out", SYM, "../.."), ("out/pwned", FILE, "x")], "'out' is both a file and a link"),
         ([("out", SYM, "../.."), ("out/pwned", SYM, "x")], "'out/pwned' would be written through a link"),
         ([("link", SYM, "/etc/passwd")], "link 'link' leads out of the package, to '/etc/passwd'"),
         ([("a/link", SYM, "../../x")], "'a/link' leads out"),
@@ -284,3 +285,56 @@ def test_a_package_survives_the_round_trip(archive: Path, tmp_path: Path) -> Non
     assert files_in(tmp_path / "code2") == CONTENT
     third = PatternPackager(include=["**"]).package(tmp_path / "code2", str(tmp_path), "third")
     assert package_digest(third) == package_digest(again)
+
+
+# what was made elsewhere
+
+
+def foreign(folder: Path, *members: tuple[str, bytes, str]) -> None:
+    """Unpack what another machine may have sent: name, kind, and the target of a link or the content of a file."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, kind, text in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.mtime = kind, 0o4777, 1_000_000_000
+            info.linkname, info.size = (text, 0) if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ("", len(text))
+            tar.addfile(info, io.BytesIO(text.encode()))
+    stream.seek(0)
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        unpack(tar, folder, folder, foreign=True)
+
+
+def test_a_foreign_file_keeps_its_time_and_no_right_that_others_could_use(tmp_path: Path) -> None:
+    for _ in range(2):  # it may be fetched again
+        foreign(tmp_path, ("d/x", tarfile.REGTYPE, "data"), ("d/link", tarfile.SYMTYPE, "x"))
+    status = (tmp_path / "d/x").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime) == (0o755, 1_000_000_000)
+    assert (tmp_path / "d/link").read_text() == "data"
+
+
+@pytest.mark.parametrize("target", ["out", "/abs", "../../up", "d/../../out", "link/../.."])
+def test_a_foreign_link_that_leads_out_is_not_left_behind(target: str, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "out"
+    for made in (folder, outside):
+        made.mkdir()
+    target = {"out": str(outside)}.get(target, target)
+    with pytest.raises(PackagingError):
+        foreign(folder, ("link", tarfile.SYMTYPE, "../out"), ("a/b", tarfile.SYMTYPE, target))
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["link", "link/x", "link/d/x"])
+def test_a_link_that_is_there_already_is_not_written_through(name: str, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "out"
+    for made in (folder, outside):
+        made.mkdir()
+    (outside / "x").write_text("mine")
+    (folder / "link").symlink_to(outside if "/" in name else outside / "x")
+    with contextlib.suppress(PackagingError):
+        foreign(folder, (name, tarfile.REGTYPE, "theirs"))
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"x": "mine"}
+
+
+def test_a_foreign_member_that_is_both_a_file_and_a_link_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PackagingError, match="both a file and a link"):
+        foreign(tmp_path, ("x", tarfile.SYMTYPE, "y"), ("x", tarfile.REGTYPE, "data"))

@@ -60,6 +60,49 @@ def test_an_artifact_that_changed_afterwards_is_told(work: Path) -> None:
         artifacts.copy_out(exp.artifacts(), work / "got")
 
 
+@pytest.mark.parametrize("path", ["../../out", "/tmp/abs/out", "a/../../../out", "link/out", ""])
+def test_no_list_of_artifacts_copies_outside_of_the_folder(path: str, work: Path) -> None:
+    with run.Experiment("received") as exp:
+        exp.add(bash('echo kept > "$NEMO_RUN_ARTIFACTS/a.txt"'), name="leave")
+        exp.run()
+    outside = work / "outside"
+    outside.mkdir()
+    (work / "got" / "leave").mkdir(parents=True)
+    (work / "got" / "leave" / "link").symlink_to(outside)
+    manifest = exp.directory / "leave" / "artifacts.json"
+    (good,) = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps([good, {**good, "path": path.replace("/tmp/abs", str(outside))}]))
+    with pytest.raises(ExperimentError, match="nothing was copied"):
+        artifacts.copy_out(exp.artifacts(), work / "got")
+    assert [str(p.relative_to(work)) for p in work.rglob("*") if p.name in ("out", "a.txt")] == []
+
+
+def test_no_file_that_a_list_or_a_link_names_elsewhere_is_copied(work: Path) -> None:
+    with run.Experiment("received") as exp:
+        exp.add(bash('echo kept > "$NEMO_RUN_ARTIFACTS/a.txt"'), name="leave")
+        exp.run()
+    (work / "secret").write_text("hush\n")
+    manifest = exp.directory / "leave" / "artifacts.json"
+    (good,) = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps([{**good, "file": str(work / "secret")}]))
+    (copy,) = artifacts.copy_out(exp.artifacts(), work / "got")
+    assert copy.read_text() == "kept\n"
+    kept = Path(good["file"])
+    kept.unlink()
+    kept.symlink_to(work / "secret")
+    with pytest.raises(ExperimentError, match="is a link"):
+        artifacts.copy_out(exp.artifacts(), work / "got2")
+    assert not (work / "got2").exists()
+
+
+def test_artifacts_of_a_job_with_any_name_are_copied_below_the_folder(work: Path) -> None:
+    with run.Experiment("names") as exp:
+        exp.add(bash('echo kept > "$NEMO_RUN_ARTIFACTS/a.txt"'), name="../../up")
+        exp.run()
+    (copy,) = artifacts.copy_out(exp.artifacts(), work / "got")
+    assert copy.resolve().is_relative_to(work / "got")
+
+
 def test_members_of_a_group_have_artifacts_of_their_own() -> None:
     with run.Experiment("group") as exp:
         exp.add([bash('echo $0 > "$NEMO_RUN_ARTIFACTS/x"'), bash('echo 22 > "$NEMO_RUN_ARTIFACTS/x"')], name="pair")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,9 +18,9 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core import files
-from nemo_run.errors import ExperimentBusyError, InvalidNameError
+from nemo_run.errors import ExperimentBusyError, InvalidNameError, StoreError
 from nemo_run.run import catalog
-from nemo_run.run.records import Definition
+from nemo_run.run.records import Definition, JobProgress
 from nemo_run.run.store import ExperimentStore
 from tests.support import attempts, bash, eventually, states
 
@@ -53,6 +55,35 @@ def test_any_title_stays_inside(title: str, nemorun_home: Path) -> None:
     assert store.path.parent.parent == nemorun_home / "experiments"
     assert catalog.find(store.id).path == store.path
     assert catalog.ids(title) == [store.id]
+
+
+@pytest.mark.parametrize("directory", ["../x", "/x", "..", ".", "a/../../x", "a/b", ""])
+def test_no_definition_leads_outside_of_its_experiment(directory: str, ended: run.Experiment) -> None:
+    path = ended.directory / "experiment.json"
+    doc = json.loads(path.read_text())
+    doc["jobs"][0]["directory"] = directory
+    path.write_text(json.dumps(doc))
+    with pytest.raises(StoreError, match=re.escape(str(path))):
+        run.Experiment.from_id(ended.id)
+
+
+@pytest.mark.parametrize("name", ["a", "cancel"])
+def test_nothing_is_written_through_a_link_in_place_of_a_folder(name: str, ended: run.Experiment, work: Path) -> None:
+    shutil.rmtree(ended.directory / name, ignore_errors=True)
+    (ended.directory / name).symlink_to(work)
+    store, job = ended._its_store, ended._prepared.jobs[0]
+    with pytest.raises(StoreError, match="is a link"):
+        store.request_cancel(job) if name == "cancel" else store.write_progress(job, JobProgress([]))
+    assert list(work.iterdir()) == []
+
+
+def test_a_lock_that_is_a_link_creates_nothing_elsewhere(ended: run.Experiment, work: Path) -> None:
+    lock = ended.directory / "controller.lock"
+    lock.unlink()
+    lock.symlink_to(work / "elsewhere")
+    with pytest.raises(StoreError, match=re.escape(str(lock))):
+        ended.resume()
+    assert not (work / "elsewhere").exists()
 
 
 def test_different_names_are_different_folders() -> None:

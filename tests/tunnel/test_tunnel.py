@@ -107,6 +107,15 @@ def test_put_and_get_a_folder(tunnel: Tunnel, tmp_path: Path) -> None:
     assert (tmp_path / "into" / "there" / "sub" / "x").read_text() == "x"
 
 
+def test_a_copy_whose_links_lead_out_fails_and_leaves_nothing(tunnel: Tunnel, tmp_path: Path) -> None:
+    source = tmp_path / "tree"
+    source.mkdir()
+    (source / "link").symlink_to("../../elsewhere")
+    with pytest.raises(CommandError, match="leads out"):
+        tunnel.get(str(source), str(tmp_path / "back"))
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
 def test_into_an_existing_folder(tunnel: Tunnel, tmp_path: Path) -> None:
     (tmp_path / "one").write_text("1")
     (tmp_path / "box").mkdir()

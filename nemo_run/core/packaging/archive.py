@@ -381,20 +381,32 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         raise PackagingError(f"{path}: not a tar archive, or a damaged one: {error}; package the code again") from error
 
 
-def unpack(tar: tarfile.TarFile, folder: Path, archive: Path) -> None:
+def unpack(tar: tarfile.TarFile, folder: Path, archive: Path, *, foreign: bool = False) -> None:
     """Unpack an open archive into a folder; nothing in it can write outside of that. ``archive`` is for messages.
 
     Links come last and are followed by nothing that is written; then none may lead out of the folder.
+
+    Args:
+        tar: The archive.
+        folder: Where its content goes.
+        archive: What it is called in messages.
+        foreign: It was made elsewhere, and the folder may have content: times and rights of files are kept, but for
+            those that let others write, and no link that is there is written through.
     """
     links: dict[Path, str] = {}
     for member in tar:
         path = folder / _safe_name(member.name, archive)
+        if foreign:
+            _refuse_links(path, folder, archive)
         if member.issym():
             links[path] = member.linkname
         elif member.isdir():
             path.mkdir(parents=True, exist_ok=True)
         elif member.isfile():
             _unpack_file(tar, member, path)
+            if foreign:
+                path.chmod(member.mode & 0o755 | 0o600)
+                os.utime(path, (member.mtime, member.mtime))
         elif member.islnk():
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / _safe_name(member.linkname, archive), path)
@@ -403,16 +415,29 @@ def unpack(tar: tarfile.TarFile, folder: Path, archive: Path) -> None:
     _make_links(links, folder, archive)
 
 
+def _refuse_links(path: Path, folder: Path, archive: Path) -> None:
+    """Take away a link that is in the place of a member; one on the way to it is an error."""
+    for parent in path.relative_to(folder).parents:
+        if parent != Path() and (folder / parent).is_symlink():
+            raise PackagingError(f"{archive}: {str(path.relative_to(folder))!r} would be written through a link")
+    if path != folder and path.is_symlink():
+        path.unlink()
+
+
 def _make_links(links: dict[Path, str], folder: Path, archive: Path) -> None:
     for path, link in links.items():
         if not links.keys().isdisjoint(path.parents):
             raise PackagingError(f"{archive}: {str(path.relative_to(folder))!r} would be written through a link")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise PackagingError(f"{archive}: {str(path.relative_to(folder))!r} is both a file and a link")
         path.symlink_to(link)
     root = os.path.realpath(folder)
     for path, link in links.items():
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             name = str(path.relative_to(folder))
+            for made in links:
+                made.unlink()  # nothing that comes later is written through it
             raise PackagingError(f"{archive}: link {name!r} leads out of the package, to {link!r}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.core.packaging.archive import unpack
-from nemo_run.errors import CommandError
+from nemo_run.errors import CommandError, PackagingError
 
 _BLOCK = 1 << 16
 
@@ -40,7 +40,7 @@ def receive(argv: Sequence[str], name: str, target: Path) -> None:
     except OSError as e:
         raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
     try:
-        _stream(argv, "r|", lambda tar: _extract(tar, temporary))
+        _stream(argv, "r|", lambda tar: unpack(tar, temporary, target, foreign=True))
         (temporary / name).replace(target)
     except OSError as e:
         raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
@@ -59,16 +59,9 @@ def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
         question.seek(0)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _stream(argv, "r|", lambda tar: _extract(tar, folder), question)
+            _stream(argv, "r|", lambda tar: unpack(tar, folder, folder, foreign=True), question)
         except OSError as e:
             raise CommandError(f"{folder}: cannot be written: {e.strerror}") from e
-
-
-def _extract(tar: tarfile.TarFile, folder: Path) -> None:
-    if hasattr(tarfile, "data_filter"):
-        tar.extractall(folder, filter="data")
-    else:  # Debian 12's Python is from before it
-        unpack(tar, folder, folder)
 
 
 def _stream(
@@ -98,7 +91,7 @@ def _work(pipe: IO[bytes] | None, mode: Any, work: Callable[[tarfile.TarFile], o
             work(tar)
         while mode == "r|" and pipe.read(_BLOCK):
             pass
-    except (BrokenPipeError, tarfile.TarError) as e:
+    except (BrokenPipeError, tarfile.TarError, PackagingError) as e:
         problem = str(e)
     finally:
         with contextlib.suppress(BrokenPipeError):

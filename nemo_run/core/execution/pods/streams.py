@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.core.execution.pods.client import KubernetesClient, websocket_sdk
-from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
+from nemo_run.core.packaging.archive import unpack as unpack_safely
+from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError, PackagingError
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _PIECE = 1 << 16
@@ -181,8 +182,8 @@ def unpack(archive: IO[bytes], target: Path) -> None:
 
 def _extract(tar: tarfile.TarFile, folder: Path) -> None:
     try:
-        tar.extractall(folder, filter="data")
-    except tarfile.FilterError as e:
+        unpack_safely(tar, folder, folder, foreign=True)
+    except PackagingError as e:
         raise ExecutorError(f"what was copied holds a path that leads outside of its folder: {e}") from e
 
 
