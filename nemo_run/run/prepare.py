@@ -105,6 +105,7 @@ def _prepare_job(
         folder = store.folder(where)
         backends.of_executor(executor)  # an executor that runs no tasks says so here, and says what to use instead
         executor.assign(store.id, str(store.path), job.id, where)
+        backend = backends.of_executor(executor)
         archive = packages.archive(executor)
         executor.note_package(archive, name.replace("/", "-"))
         if isinstance(task, Script):
@@ -124,7 +125,7 @@ def _prepare_job(
             members=len(job.members),
             end_group_on=end_group_on,
         )
-        retries = 0 if backends.of_executor(executor).can.retries_itself else executor.retries
+        retries = 0 if backend.can.retries_itself else executor.retries
         definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts))
         tasks.append(definition)
         requests.append(request)
