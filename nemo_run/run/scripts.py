@@ -32,11 +32,8 @@ def check_script(script: Script, name: str, executor: Executor, archive: str, *,
     Raises:
         ScriptError: It certainly cannot run. Where that is only likely, a warning names the places.
     """
-    if script.metadata.get(USE_WITH_RAY_CLUSTER_KEY) and not backend_class(executor.engine).can.starts_ray:
-        message = (
-            "task %r: the engine %r does not heed the metadata %s: no Ray cluster is started around the script; %s"
-        )
-        logger.warning(message, name, executor.engine, USE_WITH_RAY_CLUSTER_KEY, "RayJob runs it in one")
+    if script.metadata.get(USE_WITH_RAY_CLUSTER_KEY):
+        _check_starts_ray(executor, name)
     if not script.path or script.m or script.remote:
         return
     here = backend_class(executor.engine).can.shares_files
@@ -47,6 +44,14 @@ def check_script(script: Script, name: str, executor: Executor, archive: str, *,
     if here and is_first and _reads_file(script):
         raise ScriptError(f"{message}; correct the path, or package the file")
     logger.warning("%s; it runs only where something else provides the file (remote=True says so)", message)
+
+
+def _check_starts_ray(executor: Executor, name: str) -> None:
+    if not backend_class(executor.engine).can.starts_ray:
+        message = (
+            "task %r: the engine %r does not heed the metadata %s: no Ray cluster is started around the script; %s"
+        )
+        logger.warning(message, name, executor.engine, USE_WITH_RAY_CLUSTER_KEY, "RayJob runs it in one")
 
 
 def _problem_here(script: Script, archive: str) -> str:
