@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import linecache
+import os
 import pickle
 import shutil
 import sys
@@ -75,7 +76,7 @@ def install(loaded: LoadedScript) -> None:
     for name, text in loaded.origin.sources.items():
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     file = getattr(loaded.module, "__file__", None)
-    if file and not Path(file).is_file() and loaded.origin.file in loaded.origin.sources:
+    if file and not _is_there(file) and loaded.origin.file in loaded.origin.sources:
         # Processes that multiprocessing starts anew import the script.
         loaded.module.__file__ = _write_again(file, loaded.origin.sources[loaded.origin.file])
     for name, target in loaded.origin.modules.items():
@@ -85,8 +86,13 @@ def install(loaded: LoadedScript) -> None:
             continue
 
 
+def _is_there(file: str) -> bool:
+    """Check for a file; where it may not even be looked for, as in the home of another user, it is not there."""
+    return os.path.isfile(file)  # noqa: PTH113  (Path.is_file raises an error there)
+
+
 def _describe(module: ModuleType, origin: Origin) -> None:
-    there = [str(Path(path).absolute()) for path in (origin.file, origin.relative) if path and Path(path).is_file()]
+    there = [str(Path(path).absolute()) for path in (origin.file, origin.relative) if _is_there(path)]
     if origin.file:
         module.__file__ = there[0] if there else origin.file
     if origin.module and there:
