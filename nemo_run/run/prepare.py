@@ -103,9 +103,8 @@ def _prepare_job(
     for index, (task, executor) in enumerate(job.members):
         name, where = (f"{job.id}/{index}", f"{directory}/{index}") if group else (job.id, directory)
         folder = store.folder(where)
-        backends.of_executor(executor)  # an executor that runs no tasks says so here, and says what to use instead
+        backend = backends.of_executor(executor)  # one that runs no tasks says so here, and says what to use instead
         executor.assign(store.id, str(store.path), job.id, where)
-        backend = backends.of_executor(executor)
         archive = packages.archive(executor)
         executor.note_package(archive, name.replace("/", "-"))
         if isinstance(task, Script):
