@@ -107,6 +107,19 @@ def test_the_log_of_a_slurm_job_is_read_where_it_was_fetched(
     assert capfdbinary.readouterr().out == b"train/0 trained\n"
 
 
+def test_a_job_on_another_host_is_named_with_its_host_and_no_connection_is_made(home: Path) -> None:
+    """The job was stored by nemo_run 0.11.1 with an ``SSHTunnel`` to a host that is not there, when it ran."""
+    folder = home / "experiments" / "t" / "t_1700000000"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "job_of_nemo_run_over_ssh.json", folder / "_TASKS")
+    exp = run.Experiment.from_id("t_1700000000")
+    train = exp.progress()["train"]
+    assert train.state.name == "UNKNOWN"
+    assert train.reason == "NeMo-Run saw it RUNNING last; ask Slurm on login.example.org: sacct -j 99"
+    with pytest.raises(StoreError, match=r"look for it on login\.example\.org in /scratch/ada/t/t_1/train"):
+        exp.logs("train")
+
+
 def _nemorun(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "nemo_run", "experiment", *command], capture_output=True, text=True, check=False
