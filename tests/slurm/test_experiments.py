@@ -323,11 +323,12 @@ def test_a_node_that_dies(executor: SlurmExecutor, cluster: SlurmCluster) -> Non
 def test_a_controller_that_does_not_answer(executor: SlurmExecutor, cluster: SlurmCluster) -> None:
     go = Path(executor.tunnel.job_dir).parent / "go"
     experiment = run.Experiment("frozen", executor=executor, clean_mode=True)
-    text = 'until [ -e "$GO" ]; do sleep 0.1; done'
+    text = ': > "$GO.begun"; until [ -e "$GO" ]; do sleep 0.1; done'
     experiment.add(script(text, env={"GO": str(go)}), name="a", artifacts=["*.nothing"])  # so that a controller stays
     with experiment:
         experiment.run(detach=True)
         eventually(lambda: experiment.progress()["a"].state is run.JobState.RUNNING)
+        eventually(go.with_suffix(".begun").exists)  # srun needs the controller until then
         cluster.signal("slurmctld", signal.SIGSTOP)
         try:
             stored = experiment._its_store.read_progress
