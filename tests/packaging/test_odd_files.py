@@ -81,7 +81,8 @@ def test_packaged_files_can_be_zipped_in_every_time_zone(zone, repo: Repo, tmp_p
     repo.commit({"code.py": "x = 1"})
     for number, packager in enumerate((run.GitArchivePackager(), run.PatternPackager(include=["*.py"]))):
         archive = packager.package(repo.path, str(tmp_path / f"out{number}"), "code")
-        shutil.unpack_archive(archive, tmp_path / f"code{number}", filter="fully_trusted")
+        (tmp_path / f"code{number}").mkdir()
+        subprocess.run(["tar", "-xf", archive, "-C", tmp_path / f"code{number}"], check=True)
     try:
         with monkeypatch.context() as patch:
             patch.setenv("TZ", zone)

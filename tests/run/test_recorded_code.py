@@ -78,7 +78,7 @@ def test_without_git_the_files_are_recorded_and_a_note_says_so(project, tmp_path
     assert [entry["kind"] for entry in recorded(project)] == ["files"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs: root")
+@pytest.mark.needs("root")
 def test_a_checkout_of_another_user_is_no_obstacle(project):
     commit(project)
     for path in (project, *project.rglob("*")):
