@@ -149,11 +149,7 @@ class ForeignStore(ExperimentStore):
         """
         seen = next((one for _, tasks in self._jobs() for one in tasks if one.handle == handle), _NOTHING)
         folder = self.path / task.directory
-        files: dict[int, Path] = {}
-        if seen.app_id and seen.engine.startswith("local"):
-            files = _logs_of_replicas(folder / "nemo_run" / seen.app_id)
-        elif seen.app_id and seen.engine.startswith("slurm"):
-            files = _logs_of_slurm(seen, folder)
+        files = _logs_of(seen, folder) if seen.app_id else {}
         if rank is not None:
             files = {number: file for number, file in files.items() if number == rank}
         if not files:
@@ -198,16 +194,24 @@ def _take_in_end(progress: TaskProgress, document: dict[str, Any]) -> None:
     if isinstance(state, str) and (known := _state(state)).is_final:
         progress.state = known
         progress.ended = float(ended) if isinstance(ended, int | float) else None
-        roles = document.get("roles")
-        replicas = (
-            [one for role in roles.values() if isinstance(role, list) for one in role]
-            if isinstance(roles, dict)
-            else []
-        )
-        codes = [one.get("exitcode") for one in replicas if isinstance(one, dict)]
+        codes = _exit_codes(document.get("roles"))
         progress.exit_code = next((code for code in sorted(c for c in codes if type(c) is int) if code), None)
         if known is JobState.SUCCEEDED and codes:
             progress.exit_code = 0
+
+
+def _exit_codes(roles: object) -> list[object]:
+    """Return what was noted as the exit codes of replicas, whatever it is."""
+    lists = roles.values() if isinstance(roles, dict) else ()
+    replicas = [one for role in lists if isinstance(role, list) for one in role]
+    return [one.get("exitcode") for one in replicas if isinstance(one, dict)]
+
+
+def _logs_of(seen: _Seen, folder: Path) -> dict[int, Path]:
+    """Return the logs of a task that are on this machine, by their ranks."""
+    if seen.engine.startswith("local"):
+        return _logs_of_replicas(folder / "nemo_run" / seen.app_id)
+    return _logs_of_slurm(seen, folder) if seen.engine.startswith("slurm") else {}
 
 
 def _logs_of_replicas(folder: Path) -> dict[int, Path]:
@@ -300,13 +304,10 @@ def _packed_jobs(document: object) -> list[str]:
 def _job(document: _Document) -> tuple[JobDefinition, list[_Seen]]:
     root = document.root
     job_id, group = _leaf(document.attribute(root, "id")), document.kind(root) == "JobGroup"
-    executors = document.each(root, "executors" if group else "executor")
-    handles = document.each(root, "handles" if group else "handle")
-    states = document.each(root, "states" if group else "state")
+    plural = "s" if group else ""
+    executors, handles, states = (document.each(root, f"{name}{plural}") for name in ("executor", "handle", "state"))
     count = max(len(document.each(root, "tasks")), 1) if group else 1
-    directory = Path(_leaf(document.attribute(_nth(executors, 0), "job_dir"))).name or job_id
-    if not job_id or "/" in directory or directory == "..":
-        raise ValueError(f"{job_id!r} in {directory!r} cannot be a job")
+    directory = _directory(job_id, _leaf(document.attribute(_nth(executors, 0), "job_dir")))
     tasks = tuple(
         TaskDefinition(f"{job_id}/{i}" if group else job_id, directory, document.kind(_nth(executors, i)) or "?")
         for i in range(count)
@@ -315,6 +316,14 @@ def _job(document: _Document) -> tuple[JobDefinition, list[_Seen]]:
     needs = tuple(_leaf(one) for one in document.each(root, "dependencies"))
     name = _leaf(document.attribute(root, "name")) or job_id
     return JobDefinition(job_id, name, directory, tasks, dependencies=needs, group=group), seen
+
+
+def _directory(job_id: str, job_dir: str) -> str:
+    """Return the folder of a job, in that of its experiment."""
+    directory = Path(job_dir).name or job_id
+    if not job_id or "/" in directory or directory == "..":
+        raise ValueError(f"{job_id!r} in {directory!r} cannot be a job")
+    return directory
 
 
 def _seen(document: _Document, executor: dict[str, Any], handle: dict[str, Any], state: dict[str, Any]) -> _Seen:
