@@ -22,7 +22,7 @@ from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient, default_connection, node_of
 from nemo_run.core.execution.lepton.log import ReplicaLog, save
 from nemo_run.core.execution.lepton.options import LeptonOptions
-from nemo_run.core.execution.lepton.script import End, run_script
+from nemo_run.core.execution.lepton.script import ReplicaEnd, run_script
 from nemo_run.core.execution.lepton.shipping import MountTransfer
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
@@ -250,7 +250,7 @@ class LeptonBackend(Backend):
             reason = "; ".join(filter(None, [reason, self._client.warnings(name)]))
         return self._record(handle, state, reason, [end for end in ends if end])
 
-    def _record(self, handle: str, state: JobState, reason: str, ends: Sequence[End]) -> TaskStatus:
+    def _record(self, handle: str, state: JobState, reason: str, ends: Sequence[ReplicaEnd]) -> TaskStatus:
         code = _exit_code(state, ends)
         if state is JobState.FAILED and code is None and not reason:
             reason = "Lepton says that it failed, and its log does not say why"
@@ -344,7 +344,7 @@ def _note_submission(plan: Plan, attempt: int) -> None:
     AttemptFolder.of(plan, attempt).note_submission(nodes=plan.spec["nodes"])
 
 
-def _exit_code(state: JobState, ends: Sequence[End]) -> int | None:
+def _exit_code(state: JobState, ends: Sequence[ReplicaEnd]) -> int | None:
     """Return the exit code of an attempt: that of the first replica that failed; ``None`` where none is known."""
     codes = filter(None, (end.exit_code for end in ends))
     return next(codes, 0 if state is JobState.SUCCEEDED else None)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from nemo_run.core.execution.lepton.client import LeptonClient, after, replica_id
-from nemo_run.core.execution.lepton.script import End, Output
+from nemo_run.core.execution.lepton.script import Output, ReplicaEnd
 from nemo_run.core.execution.shared.follower import Follower
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.files import replacing
@@ -26,7 +26,7 @@ _SOON, _NOTHING = float("inf"), float("-inf")  # in place of the time of the las
 _PAUSE = 1.0  # seconds before a log is asked for again
 
 
-def save(client: LeptonClient, name: str, rank: int, path: Path) -> End | None:
+def save(client: LeptonClient, name: str, rank: int, path: Path) -> ReplicaEnd | None:
     """Save all that a replica of an ended job wrote; what its last line says, where it had the time to write one.
 
     Raises:

@@ -140,7 +140,7 @@ end "$code\""""
 
 
 @dataclass(frozen=True)
-class End:
+class ReplicaEnd:
     """What the last line of a replica's log says.
 
     Attributes:
@@ -165,13 +165,13 @@ class Output:
         self._last: bytes | None = None
 
     @property
-    def end(self) -> End | None:
+    def end(self) -> ReplicaEnd | None:
         """What the last line says, once it has come."""
         match = _END.match(self._last or b"")
         if not match:
             return None
         code, started, ended, left = map(int, match.groups())
-        return End(code, started, ended, bool(left))
+        return ReplicaEnd(code, started, ended, bool(left))
 
     def feed(self, data: bytes) -> bytes:
         """Return what is the task's own of the next piece."""

@@ -19,7 +19,7 @@ from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient
 from nemo_run.core.execution.lepton.options import LeptonOptions
-from nemo_run.core.execution.lepton.script import End, Output, packages_folder, part_name
+from nemo_run.core.execution.lepton.script import Output, ReplicaEnd, packages_folder, part_name
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.execution.shared.service_names import digest
@@ -159,7 +159,7 @@ class MountTransfer:
                 raise ExecutorError(f"the job {name}, which moves files, ended as {state}: {self._last_words(name)}")
         return [name for name, state in states.items() if not state.is_final]
 
-    def _printed(self, name: str) -> tuple[bytes, End | None]:
+    def _printed(self, name: str) -> tuple[bytes, ReplicaEnd | None]:
         """Return what a job of ours has printed, and how it ended."""
         output = Output(name)
         pieces = self._client.whole_log(name, 0, lambda: output.end is not None)
