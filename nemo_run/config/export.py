@@ -27,6 +27,7 @@ from nemo_run.errors import ConfigError, SerializationError
 Format = Literal["yaml", "toml", "json"]
 
 _FORMAT_OF_SUFFIX: dict[str, Format] = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
+_LONGEST_NUMBER = 13_000  # bits: some 3,900 digits, of the 4,300 that Python writes out
 _TOML_LINE = re.compile(r"""\s*(\[.+\]|[\w.\-"' ]+=.*)""")
 
 
@@ -293,6 +294,7 @@ def _parse(text: str, format: Format, source: str, parsers: Mapping[Format, Call
     parse = parsers.get(format) or _parser(format)
     try:
         document = parse(text)
+        _check_numbers(document)
     except ValueError as error:
         raise SerializationError(f"cannot read {source} as {format.upper()}: {error}") from error
     except RecursionError:
@@ -300,6 +302,19 @@ def _parse(text: str, format: Format, source: str, parsers: Mapping[Format, Call
     if isinstance(document, (dict, list)):
         return document
     raise SerializationError(f"{source} holds no configuration, and no file is named so: {shown(document)}")
+
+
+def _check_numbers(document: Any) -> None:
+    """Refuse an integer that Python would not write out: in base 60, 16 or 2 a file can hold one."""
+    seen: set[int] = set()
+    todo = [document]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, int) and node.bit_length() > _LONGEST_NUMBER:
+            raise ValueError("a number in it is too long; write it as a text")
+        if isinstance(node, (dict, list)) and id(node) not in seen:  # aliases make one node many
+            seen.add(id(node))
+            todo += [*node, *node.values()] if isinstance(node, dict) else node
 
 
 def _parser(format: Format) -> Callable[[str], Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -85,7 +87,7 @@ def read_json(path: str | Path) -> Any:
         raise
     except OSError as e:
         raise StoreError(f"{path}: cannot be read: {e.strerror}") from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise StoreError(
             f"{path}: the file is damaged ({e}); restore it, or delete the experiment's folder. "
             "Other experiments are not affected"
@@ -93,9 +95,15 @@ def read_json(path: str | Path) -> Any:
 
 
 def _read_bytes(path: str | Path) -> bytes:
-    """Read all of a file; nothing is asked about it first, as ``open`` would, for there are thousands."""
-    fd = os.open(path, os.O_RDONLY)
+    """Read all of a regular file. There are thousands: it is opened as it is, but never waited for, and then looked at.
+
+    Raises:
+        OSError: It cannot be read, or is a pipe or a device, which may never answer or never end.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
         content = b""
         while piece := os.read(fd, 1 << 16):
             content += piece

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import glob
+import logging
 import os
 import re
 import time
@@ -16,6 +17,8 @@ from nemo_run.core.files import folder_name, make_folder, write_text
 from nemo_run.errors import ExperimentNotFoundError, InvalidNameError, StoreError
 from nemo_run.run import foreign
 from nemo_run.run.store import DEFINITION, ExperimentStore
+
+logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
 
@@ -205,7 +208,7 @@ def _launched(title: str, base: str | None) -> list[_Found]:
     """Return the ids and folders, the oldest first."""
     root = experiments_root(base)
     try:
-        parents = sorted(_folders_of(root, title)) if title else [e.path for e in os.scandir(root) if e.is_dir()]
+        parents = sorted(_folders_of(root, title)) if title else [e.path for e in os.scandir(root) if _is_folder(e)]
     except FileNotFoundError:
         return []
     return sorted((found for parent in parents for found in _launched_in(parent)), key=lambda found: found.age)
@@ -225,13 +228,38 @@ def _launched_in(folder: str) -> Iterator[_Found]:
     """Yield experiments in the folder of a title. One that is only being prepared has no definition yet."""
     try:
         entries = os.scandir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as e:  # it is another user's, say; the others are not hidden by it
+        _tell_unreadable(folder, e.strerror)
         return
     with entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                for file in (DEFINITION, foreign.TASKS):
-                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                        defined = os.stat(f"{entry.path}/{file}").st_mtime_ns  # noqa: PTH116  (of thousands)
-                        yield _Found(entry.name, entry.path, defined)
-                        break
+                yield from _found(entry)
+
+
+def _found(entry: os.DirEntry[str]) -> Iterator[_Found]:
+    for file in (DEFINITION, foreign.TASKS):
+        try:
+            defined = os.lstat(f"{entry.path}/{file}").st_mtime_ns  # a link that leads nowhere is told by its reader
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as e:
+            _tell_unreadable(entry.path, e.strerror)
+            return
+        yield _Found(entry.name, entry.path, defined)
+        return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or to where we may not look
+        return False
+
+
+@functools.cache
+def _tell_unreadable(folder: str, why: str) -> None:
+    """Tell once that a folder is passed over."""
+    logger.warning("%s: cannot be read, and is passed over: %s", folder, why)

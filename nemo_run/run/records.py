@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import Any
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.errors import JobNotFoundError
+
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,), "bool": (bool,), "int": (int,), "float": _NUMBER, "JobState": (JobState,),
+    "int | None": (int, NoneType), "float | None": (*_NUMBER, NoneType),
+}  # fmt: skip
+_TIMES = ("created", "submitted", "started", "ended", "retry_at")
+_LATEST = 1e11  # seconds since the epoch that the system can still show as a date
+
+
+def check_types(record: Any) -> None:
+    """Check that what was read from a file is what the record's annotations say, so that nobody has to later.
+
+    Raises:
+        TypeError: A value is of another type; the message names its field.
+    """
+    for part in fields(record):
+        value = getattr(record, part.name)
+        if (allowed := _TYPES.get(str(part.type))) and not isinstance(value, allowed):
+            raise TypeError(f"{part.name} is {reprlib.repr(value)}, not {part.type}")
+        if part.type == "tuple[str, ...]" and not all(isinstance(item, str) for item in value):
+            raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a list of texts")
+        if part.name in _TIMES and value is not None and not 0 <= value < _LATEST:
+            raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a time")
+
 
 FORMAT = 1
 """Of what this version writes."""
@@ -165,7 +192,10 @@ class JobProgress:
     @classmethod
     def from_json(cls, doc: dict[str, Any]) -> JobProgress:
         """Return the progress that :meth:`to_json` described."""
-        return cls([TaskProgress(**{**task, "state": JobState[task["state"]]}) for task in doc["tasks"]])
+        tasks = [TaskProgress(**{**task, "state": JobState[task["state"]]}) for task in doc["tasks"]]
+        for task in tasks:
+            check_types(task)
+        return cls(tasks)
 
 
 def not_run_reason(dependency: str, progress: JobProgress) -> str:

@@ -49,7 +49,7 @@ from nemo_run.core.files import (
 )
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ExperimentBusyError, StoreError
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress, check_types
 
 DEFINITION = "experiment.json"
 _OWN_FOLDERS = ("cancel", "code", "packages")
@@ -286,8 +286,13 @@ class ExperimentStore:
 
 
 def _checked(definition: Definition) -> Definition:
-    """Return the definition, if all its folders are inside that of the experiment."""
+    """Return the definition, if all is of its type, and all its folders are inside that of the experiment."""
+    check_types(definition)
     for job in definition.jobs:
+        for record in (job, *job.tasks):
+            check_types(record)
+        if not job.tasks:
+            raise ValueError(f"job {job.id!r} has no task")
         if "/" in job.directory:
             raise ValueError(f"{job.directory!r} is no name of a folder")
         for directory in (job.directory, *(task.directory for task in job.tasks)):

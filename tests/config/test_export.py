@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given
 
 import nemo_run as run
-from nemo_run.config.export import load_config, to_json, to_python, to_toml, to_yaml
+from nemo_run.config.export import load_config, load_words, to_json, to_python, to_toml, to_yaml
 from nemo_run.errors import ConfigTypeError, SerializationError, UnknownFieldError
 from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, function, plain, same
 from tests.support import value_id
@@ -337,3 +337,26 @@ def test_the_methods_of_a_configuration(tmp_path: Path) -> None:
 
 def test_arguments_by_position_in_python() -> None:
     assert "run.Config(function, 1, 2, 3, c=4)" in to_python(run.Config(function, 1, 2, 3, c=4))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        ("yaml", "n: " + "1:" * 20_000 + "1"),
+        ("yaml", "n: " + "9" * 100_000),
+        ("yaml", "n: [1, {a: 0x" + "f" * 100_000 + "}]"),
+        ("yaml", "? " + "1:" * 20_000 + "1\n: x"),
+        ("toml", "n = 0x" + "f" * 100_000),
+        ("json", '{"n": ' + "9" * 100_000 + "}"),
+    ],
+)
+def test_a_number_that_is_too_long_is_refused_with_the_name_of_the_file(suffix: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / f"long.{suffix}"
+    file.write_text(text)
+    with pytest.raises(SerializationError, match=f"long.{suffix}"):
+        load_words(file)
+
+
+def test_a_number_of_a_thousand_digits_is_read(tmp_path: Path) -> None:
+    (tmp_path / "n.yaml").write_text("n: " + "9" * 1000)
+    assert load_words(tmp_path / "n.yaml") == {"n": int("9" * 1000)}

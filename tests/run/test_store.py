@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.cli.commands.overview import overview
 from nemo_run.core import files
 from nemo_run.errors import ExperimentBusyError, InvalidNameError, StoreError
 from nemo_run.run import catalog
@@ -267,6 +268,101 @@ def test_one_damaged_file_hides_no_other(kind: str, ended: run.Experiment, capfd
         path.write_bytes(good)
         capfd.readouterr()
         assert states(run.Experiment.from_id(ended.id)) == {"a": "FAILED", "b": "SUCCEEDED"}
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": Path.mkdir,
+    "loop": lambda path: path.symlink_to(path),
+    "nested": lambda path: path.write_text("[" * 100_000),
+    "number": lambda path: path.write_text("9" * 10_000),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_in_place_of_one_hides_no_other_and_is_not_waited_for(
+    kind: str, ended: run.Experiment, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with run.Experiment("other", clean_mode=True) as other:
+        other.add(bash("exit 0"), name="fine")
+        other.run()
+    for name in ("summary.json", "experiment.json", "controller.json", "a/state.json", "a/attempts/1/exit.json"):
+        path = ended.directory / name
+        kept = path.rename(path.with_name("kept"))
+        ODD[kind](path)
+        assert set(run.Experiment.catalog()) == {ended.id, other.id}
+        assert {one.id: one.problem for one in map(overview, catalog.launched())}[other.id] == ""
+        look(ended.id, path)
+        path.rmdir() if kind == "folder" else path.unlink()
+        kept.rename(path)
+        capfd.readouterr()
+
+
+def test_a_folder_that_cannot_be_read_is_named_once_and_hides_no_other(ended: run.Experiment) -> None:
+    root = ended.directory.parents[1]
+    for name in ("another", "stored/stored_20250101_000000"):
+        (root / name).mkdir()
+        (root / name).chmod(0)
+    (root / "loop").symlink_to("loop")
+    code = "from nemo_run.run import catalog; print(*catalog.ids(), *catalog.ids())"
+    ordinary = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+    done = subprocess.run([*ordinary, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [ended.id, ended.id]
+    assert [line.partition(":")[0].removeprefix(f"{root}/") for line in sorted(done.stderr.splitlines())] == [
+        "another",
+        "stored/stored_20250101_000000",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_log_that_is_no_file_is_not_waited_for(kind: str, ended: run.Experiment) -> None:
+    log = ended.directory / "a" / "attempts" / "1" / "log"
+    log.unlink()
+    ODD[kind](log)
+    with pytest.raises(run.NemoRunError, match=re.escape(str(log))):
+        ended.logs("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("experiment.json", "created", "yesterday"),
+        ("experiment.json", "created", float("nan")),
+        ("experiment.json", "created", 1e300),
+        ("experiment.json", "title", ["x"]),
+        ("experiment.json", "jobs/0/id", 3),
+        ("experiment.json", "jobs/0/dependencies", [3]),
+        ("experiment.json", "jobs/0/tasks", []),
+        ("experiment.json", "jobs/0/tasks/0/retries", "many"),
+        ("a/state.json", "tasks/0/reason", {}),
+        ("a/state.json", "tasks/0/handle", 7),
+        ("a/state.json", "tasks/0/started", "early"),
+        ("a/state.json", "tasks/0/ended", float("inf")),
+        ("a/state.json", "tasks/0/exit_code", "zero"),
+        ("a/state.json", "tasks/0/tries", None),
+        ("a/attempts/1/exit.json", "started", "early"),
+        ("a/attempts/1/exit.json", "reason", 3),
+    ],
+)
+def test_a_value_of_another_type_is_told_at_the_door(
+    name: str, field: str, value: object, ended: run.Experiment, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = ended.directory / name
+    doc = place = json.loads(path.read_text())
+    *way, last = field.split("/")
+    for step in way:
+        place = place[int(step) if step.isdigit() else step]
+    place[last] = value
+    path.write_text(json.dumps(doc))
+    (ended.directory / "summary.json").unlink()
+    if "exit" in name:
+        state = json.loads((ended.directory / "a/state.json").read_text())
+        state["tasks"][0].update(state="RUNNING", exit_code=None, ended=None)
+        (ended.directory / "a/state.json").write_text(json.dumps(state))
+    (row,) = map(overview, catalog.launched())
+    assert str(path) in row.problem if name == "experiment.json" else row.state in ("UNKNOWN", "FAILED")
+    look(ended.id, path)
 
 
 def look(experiment_id: str, damaged: Path) -> None:

@@ -296,6 +296,8 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
         return {}
     except ValueError as e:
         raise ExecutorError(str(e)) from e
+    except OSError as e:
+        raise ExecutorError(f"{path} cannot be read: {e.strerror}") from e
     if not isinstance(doc, dict) or any(key not in doc for key in keys):
         raise ExecutorError(f"{path} is damaged: it is not what a supervisor writes")
     return doc
@@ -406,4 +408,15 @@ def _recorded_status(folder: Path) -> TaskStatus:
 def _end(folder: Path) -> TaskStatus | None:
     """How an attempt ended, once that is recorded."""
     end = _read(folder / "exit.json", "exit_code", "reason", "cancelled", "started", "ended")
+    if end and not _is_end(end):
+        raise ExecutorError(f"{folder / 'exit.json'} is damaged: it is not what a supervisor writes")
     return final_status(end) if end else None
+
+
+def _is_end(end: Mapping[str, Any]) -> bool:
+    times = (end["started"], end["ended"])
+    return (
+        isinstance(end["exit_code"], int | None)
+        and isinstance(end["reason"], str)
+        and all(isinstance(when, int | float | None) for when in times)
+    )

@@ -39,6 +39,7 @@ _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _LEASE_POLL = 0.1  # seconds between two looks for a free device
 _MEMORY_POLL = 0.2  # seconds between two looks at the memory in use
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LARGEST = 1 << 28  # bytes of a file that is read; a device has no end
 _TAKEN = "taken"
 
 
@@ -61,10 +62,10 @@ def write_json(path: str, doc: dict[str, Any]) -> None:
 
 def read_json(path: str) -> dict[str, Any]:
     """Read a file; the error names it where it is damaged."""
-    with open(path, "rb") as f:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:  # a pipe in its place is not waited for
         try:
-            doc: dict[str, Any] = json.loads(f.read())
-        except ValueError as e:
+            doc: dict[str, Any] = json.loads(f.read(_LARGEST))
+        except (ValueError, RecursionError) as e:
             raise ValueError(f"{path} is damaged: {e}") from e
     return doc
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+
+from nemo_run.errors import ExecutorError
 
 _BLOCK = 1 << 16
 _LONGEST_LINE = 1 << 20  # bytes for whose end is waited
@@ -43,7 +46,7 @@ class FileLog:
         """Return the next piece; empty where there is nothing new now."""
         if self._fd is None:
             try:
-                self._fd = os.open(self._path, os.O_RDONLY)
+                self._fd = _opened(self._path)
             except FileNotFoundError:
                 return b""
             start = self._start if self._tail is None else tail_offset(self._fd, self._tail)
@@ -55,6 +58,15 @@ class FileLog:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _opened(path: Path) -> int:
+    """Open a regular file; a pipe or a device in its place might be waited for without end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ExecutorError(f"{path}: is no regular file, and cannot be a log")
+    return fd
 
 
 def merged(logs: Mapping[int, LogReader]) -> LogReader:
