@@ -24,7 +24,7 @@ def main() -> int:
     failed = sorted(name for name, state in states.items() if state != "SUCCEEDED")
     seen = {"states": [states[job.id] for job in exp.jobs], "failed": failed}
     seen["jobs"] = [str(job.state) for job in exp.jobs]
-    Path("result.json").write_text(json.dumps(seen, indent=1))
+    Path("result.json").write_text(json.dumps(seen, indent=1, sort_keys=True))
     return len(failed)
 
 

@@ -26,7 +26,7 @@ def main():
         "looked at": run.Experiment.catalog("only-looked-at"),
         "executors": [type(exp.jobs[0].executor).__name__ for exp in loaded],
     }
-    Path("result.json").write_text(json.dumps(seen, indent=1))
+    Path("result.json").write_text(json.dumps(seen, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

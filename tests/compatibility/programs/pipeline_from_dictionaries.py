@@ -45,7 +45,7 @@ def main():
         exp.run()
     states = run.Experiment.from_title("pipeline").status(return_dict=True)
     seen["states"] = {name: str(states[name]["status"]) for name in PIPELINE}
-    Path("result.json").write_text(json.dumps(seen, indent=1))
+    Path("result.json").write_text(json.dumps(seen, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -29,4 +29,4 @@ with run.Experiment("scripts") as exp:
     ]
     exp.run()
 seen["states"] = {name: str(entry["status"]) for name, entry in exp.status(return_dict=True).items()}
-Path("result.json").write_text(json.dumps(seen, indent=1))
+Path("result.json").write_text(json.dumps(seen, indent=1, sort_keys=True))

@@ -27,7 +27,7 @@ def main():
         exp.add(run.Script(inline=f"cat {work}/one.txt {work}/failed.txt > {work}/both.txt"), name="two")
         exp.run(sequential=True)
     seen["second"] = str(exp.status(return_dict=True)["two"]["status"])
-    (work / "result.json").write_text(json.dumps(seen, indent=1))
+    (work / "result.json").write_text(json.dumps(seen, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":
