@@ -42,6 +42,14 @@ class _Stored:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}>"  # without its tasks, whose code would be imported
 
+    def __eq__(self, other: object) -> bool:
+        """Check whether it is the same job of the same experiment; the fields, which would be loaded, are not read."""
+        if not isinstance(other, _Stored):
+            return NotImplemented
+        return (self.store.path, self.id) == (other.store.path, other.id)
+
+    __hash__ = None  # type: ignore[assignment]  # as other jobs: they can be changed
+
     def take_in(self, tasks: Sequence[TaskProgress]) -> None:
         raise NotImplementedError
 

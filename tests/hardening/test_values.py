@@ -191,13 +191,21 @@ def train(model: Model):
 """
 
 LOOK = """
-import sys
+import pprint, sys
+import rich
 import nemo_run as run
 exp = run.Experiment.from_id(sys.argv[1])
 exp.status()
 exp.logs("t")
 exp.cancel("t")
 exp.artifacts()
+jobs = exp.jobs
+print(jobs, repr(jobs), f"{jobs[0]!s} {jobs[0]}")
+pprint.pprint(jobs)
+rich.print(jobs)
+assert jobs[0] in exp.jobs
+assert jobs == run.Experiment.from_id(sys.argv[1]).jobs
+assert jobs[0].state.name and jobs[0].handle
 print(run.Experiment.catalog())
 sys.exit("trap" in sys.modules)
 """
