@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -10,6 +11,8 @@ def main() -> None:
     from nemo_run.cli.app import nemorun
     from nemo_run.cli.running import run_app
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name or a remote error may hold what no encoding has
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run_app(nemorun))
 
 

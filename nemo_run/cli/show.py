@@ -56,8 +56,13 @@ def confirm(question: str, *, yes: bool) -> bool:
 
 
 def print_json(document: Any) -> None:
-    """Print a document for programs."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document for programs; what the output cannot encode is written as JSON's own escapes."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(document, indent=2)
+    typer.echo(text)
 
 
 def print_table(

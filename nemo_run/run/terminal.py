@@ -14,9 +14,10 @@ def in_terminal(stream: TextIO) -> bool:
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print a line; that its reader has gone away is no reason to stop."""
+    """Print a line; that its reader has gone away, or that the stream cannot encode it, is no reason to stop."""
+    encoding = stream.encoding or "utf-8"  # none where the text stays in memory
     with contextlib.suppress(BrokenPipeError):
-        print(text, file=stream, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ import pytest
 import nemo_run as run
 from nemo_run.cli.commands.selection import parse_age
 from nemo_run.errors import CommandLineError
+from nemo_run.run import catalog
 from tests.cli.conftest import Nemorun
 
 
@@ -238,3 +239,30 @@ def test_in_a_terminal(three: str, env: dict[str, str], coloured: bool) -> None:
     assert "━" in text
     assert three in text
     assert ("\x1b[1;31mFAILED" in text) == coloured
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_what_cannot_be_encoded_is_shown_escaped(encoding: str, three: str) -> None:
+    (folder,) = (store.path for store in catalog.launched() if store.id == three)
+    odd = "sbatch: \udcff\udcfe é"
+    state = json.loads((folder / "first" / "state.json").read_text())
+    state["tasks"][0].update(state="FAILED", exit_code=1, reason=odd)
+    (folder / "first" / "state.json").write_text(json.dumps(state))
+    (folder / "summary.json").unlink()
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    for words in (
+        ["list"],
+        ["list", "--json"],
+        ["status", three],
+        ["status", three, "--json"],
+        ["logs", three, "first"],
+    ):
+        argv = [sys.executable, "-m", "nemo_run", "experiment", *words]
+        done = subprocess.run(argv, env=env, capture_output=True, check=True, timeout=120)
+        if words[0] == "status":
+            assert rb"sbatch: \udcff\udcfe" in done.stdout
+        if words == ["status", three, "--json"]:
+            assert json.loads(done.stdout)["jobs"]["first"]["reason"] == odd
+    look = f"import nemo_run as run; run.Experiment.from_id({three!r}).status()"
+    done = subprocess.run([sys.executable, "-c", look], env=env, capture_output=True, check=True, timeout=120)
+    assert rb"sbatch: \udcff\udcfe" in done.stdout
