@@ -20,6 +20,7 @@ from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBacke
 from nemo_run.core.execution.sky.client import asking, make_task
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot.queue import job_of, records
+from nemo_run.core.packaging.archive import leads_out
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
 
@@ -132,7 +133,7 @@ def _unpack(archive: bytes, wanted: Patterns, folder: Path) -> None:
         for member in tar:
             name = member.name.removeprefix("./")
             content = tar.extractfile(member)
-            if content is not None and wanted.match(name) and ".." not in Path(name).parts:
+            if content is not None and wanted.match(name) and not leads_out(name):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 (folder / name).write_bytes(content.read())
 
