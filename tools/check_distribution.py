@@ -102,6 +102,8 @@ def check(name, oldest, project, work):
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
     run(*pip, str(wheel))
     run(str(folder / "bin/python"), "-m", "pip", "check")
+    if constraints:  # the build, too, works with the lowest release
+        run(str(folder / "bin/python"), "-m", "hatchling", "build", "-d", str(work / "built-with-lowest"), cwd=ROOT)
     source = work / name
     shutil.copytree(work / "source", source, symlinks=True)
     said = run_tests(folder, source, TESTS + (TESTS_OF_DEPENDENCIES if name == "lowest" else ()))
