@@ -323,6 +323,8 @@ def _load_workspace_once() -> list[Path]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        if sys.modules.get("workspace") is module:  # as an import does, so that the next attempt tells the same
+            del sys.modules["workspace"]
         raise CommandLineError(
             f"{path}: the workspace file cannot be loaded: {type(error).__name__}: {error} "
             "(INCLUDE_WORKSPACE_FILE=false goes without it)"
