@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet 
 # What pip says matters only where it fails.
 QUIETLY := > $(VENV)/install.log 2>&1 || { cat $(VENV)/install.log >&2; exit 1; }
 # Tests wait more than they compute; those of one engine stay together.
-PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8
 
 .PHONY: demo test lint conformance clean
 

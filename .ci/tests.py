@@ -37,7 +37,7 @@ def main() -> int:
     """Run them; the exit code of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         report, again = Path(folder, "report.xml"), Path(folder, "again")
-        distributed = [f"--numprocesses={PROCESSES}", "--dist=loadgroup", f"--junitxml={report}"]
+        distributed = [f"--numprocesses={PROCESSES}", f"--junitxml={report}"]
         code = subprocess.run([*PYTEST, *distributed], cwd=ROOT, check=False).returncode
         if code not in (0, SOME_FAILED):
             return code

@@ -158,7 +158,7 @@ def run_tests(folder, source, tests):
     env = {key: value for key, value in os.environ.items() if key not in ("CI", "PYTHONPATH", "VIRTUAL_ENV")}
     env["PATH"] = "{}:{}".format(folder / "bin", env["PATH"])
     paths = ["tests/" + test for test in tests]
-    xdist = ["--numprocesses=2", "--dist=loadgroup", "--timeout=600"]
+    xdist = ["--numprocesses=2", "--timeout=600"]
     said = run(
         str(folder / "bin/python"), "-m", "pytest", "-q", "--without-engines", *xdist, *paths, cwd=source, env=env
     )
