@@ -200,7 +200,8 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     if isinstance(task, Script):
         return _script_command(task, name, folder, env)
     argv = (sys.executable, "-m", RUNNER, f"--name={name}", str(folder / "task.json"))
-    return Command(argv, {**import_environment(), **env}, python=True)
+    shares_files = backend_class(executor.engine).can.shares_files
+    return Command(argv, {**(import_environment() if shares_files else {}), **env}, python=True)
 
 
 def _refuse_masks(name: str, env: Mapping[str, str]) -> None:

@@ -97,14 +97,14 @@ def test_nonsense_is_refused_in_words(field: str, value: Any) -> None:
 def test_paths_and_python_are_those_of_the_container() -> None:
     command = Command(
         (sys.executable, "-m", RUNNER, "-n", "job", "/store/exp/job/task.json"),
-        {"PYTHONPATH": "/host", "NEMO_RUN_ARTIFACTS": "/store/exp/job/artifacts", "OTHER": "/store/exp/job2"},
+        {"PYTHONPATH": "/theirs", "NEMO_RUN_ARTIFACTS": "/store/exp/job/artifacts", "OTHER": "/store/exp/job2"},
         python=True,
     )
     made = options(make(), command=command)
     assert made["command"][4:] == ["python3", container.BUNDLE, "-n", "job", "/nemo_run/task.json"]
     assert made["environment"]["NEMO_RUN_ARTIFACTS"] == "/nemo_run/artifacts"
     assert made["environment"]["OTHER"] == "/store/exp/job2"
-    assert "PYTHONPATH" not in made["environment"]
+    assert made["environment"]["PYTHONPATH"] == "/theirs"
 
 
 def test_other_programs_run_under_the_shell() -> None:

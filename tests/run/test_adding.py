@@ -284,3 +284,18 @@ def test_a_program_may_put_files_into_the_folder_before_the_launch(work: Path) -
     assert (work / "out").read_text() == "7"
     assert exp.directory.stat().st_mode & 0o077 == 0
     assert states(run.Experiment.from_id(exp.id)) == {"read": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("env_vars", [{}, {"PYTHONPATH": "/theirs"}])
+def test_import_paths_of_this_machine_stay_here(
+    env_vars: dict[str, str], work: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task elsewhere finds the import path that its user has asked for, and no other."""
+    monkeypatch.setenv("PYTHONPATH", "/of-this-machine")
+    executor = run.DockerExecutor(container_image="image", packager=run.Packager(), env_vars=env_vars)
+    with run.Experiment("elsewhere", executor=executor, clean_mode=True) as exp:
+        exp.add(run.Partial(tasks.write, "x"), name="task")
+        exp.dryrun()
+    shown = capfd.readouterr().out
+    assert "/of-this-machine" not in shown
+    assert shown.count("PYTHONPATH=/theirs") == len(env_vars)

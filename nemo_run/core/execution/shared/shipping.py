@@ -137,5 +137,4 @@ def run_by_bundle(command: Command, bundle: str) -> Command:
     """
     if command.argv[1:3] != ("-m", RUNNER):
         return command
-    env = {name: value for name, value in command.env.items() if name != "PYTHONPATH"}
-    return replace(command, argv=(command.argv[0], bundle, *command.argv[3:]), env=env)
+    return replace(command, argv=(command.argv[0], bundle, *command.argv[3:]))

@@ -153,10 +153,9 @@ done"""
 def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[str, Any]:
     """Return the task of a job as in SkyPilot's YAML, without what differs from attempt to attempt."""
     command = _command(options, request)
-    variables = {name: value for name, value in command.env.items() if name != "PYTHONPATH"}
-    inside = {key: value for key, value in variables.items() if _FOLDER in value}
+    inside = {key: value for key, value in command.env.items() if _FOLDER in value}
     run = _script(name, command, _files_of(request, name), inside)
-    environment = {key: value for key, value in variables.items() if key not in inside}
+    environment = {key: value for key, value in command.env.items() if key not in inside}
     config = task_config(options, name, run, environment)
     if options.file_mounts:
         config["file_mounts"] |= {to: absolute(source, request.cwd) for to, source in options.file_mounts.items()}
