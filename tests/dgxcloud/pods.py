@@ -115,6 +115,7 @@ class Pod:
         self.out_of_memory = False
         self._on_end = ended
         self._stopped = False
+        self._killed = False
 
     def start(
         self,
@@ -155,7 +156,7 @@ class Pod:
         assert self.process
         code = self.process.wait()
         self.ended = time.time()
-        self.code = 128 - code if code < 0 else code
+        self.code = 137 if self._killed else 128 - code if code < 0 else code  # some unshare(1) end with 1 then
         self._on_end()
 
     def stop(self, grace: float) -> None:
@@ -176,6 +177,7 @@ class Pod:
     def kill(self) -> None:
         """Kill it."""
         if self.process is not None:
+            self._killed = self.ended is None
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._first_process() or self.process.pid, signal.SIGKILL)
             self.process.wait()
