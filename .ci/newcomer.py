@@ -10,6 +10,7 @@ no Docker, Slurm, Kubernetes or Ray, neither on the PATH nor behind a socket.  N
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -65,12 +66,15 @@ def clone(commit: str, folder: Path) -> None:
     subprocess.run([*quiet, "-C", folder, "checkout", "--quiet", commit], check=True)
 
 
-def run(command: str, clone: Path, home: Path, programs: Path) -> int:
-    """Run a command as the newcomer, without what other programs of this machine keep under /run and /usr/sbin."""
+def run(command: str, clone: Path, home: Path, programs: Path, **more: str) -> int:
+    """Run a command as the newcomer, without what other programs of this machine keep under /run and /usr/sbin.
+
+    More variables of its environment may be given.
+    """
     user = pwd.getpwnam(USER)
     env = {name: value for name, value in os.environ.items() if _DOWNLOADS.fullmatch(name)}
     env |= {"PATH": str(programs), "HOME": str(home), "USER": USER, "LOGNAME": USER, "SHELL": "/bin/bash"}
-    env |= {"LANG": "C.UTF-8", "TMPDIR": str(home.parent / "tmp")}
+    env |= {"LANG": "C.UTF-8", "TMPDIR": str(home.parent / "tmp"), **more}
     as_newcomer = [
         "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs",
         "env", "-i", *(f"{name}={value}" for name, value in env.items()), "/bin/bash", "-c", command,
@@ -85,6 +89,14 @@ def run(command: str, clone: Path, home: Path, programs: Path) -> int:
     except subprocess.TimeoutExpired:
         print(f"newcomer: no end after {PATIENCE} s", flush=True)
         return 124
+
+
+def failed_tests(clone: Path) -> list[str]:
+    """Return the tests that failed in the last run of a checkout's tests."""
+    try:
+        return sorted(json.loads((clone / ".pytest_cache/v/cache/lastfailed").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return []
 
 
 def main() -> int:
@@ -109,7 +121,13 @@ def main() -> int:
         for command in commands((folder / "nemo-run" / "README.md").read_text(encoding="utf-8")):
             print(f"newcomer: $ {command}", flush=True)
             start = time.monotonic()
-            if code := run(command, folder / "nemo-run", folder / "home", folder / "programs"):
+            where = (folder / "nemo-run", folder / "home", folder / "programs")
+            code = run(command, *where)
+            if code and (tests := failed_tests(folder / "nemo-run")):  # a machine may be slow for reasons of its own
+                code = run(command, *where, PYTEST_ADDOPTS="--last-failed --last-failed-no-failures=none")
+                outcome = "failed twice" if code else "needed a second run"
+                print(f"newcomer: {outcome}:", *tests, sep="\n  ", flush=True)
+            if code:
                 print(f"newcomer: {command} FAILED with exit code {code} at {commit[:10]}", flush=True)
                 return code
             print(f"newcomer: {command}: good ({time.monotonic() - start:.0f} s)", flush=True)

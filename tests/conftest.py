@@ -80,6 +80,7 @@ TOGETHER = {
     "slurm",
 }  # fmt: skip
 """Folders whose tests run in one process each, where several processes share the work: they share services."""
+_LONGEST_FIRST = ("skypilot", "slurm", "kubernetes", "dgxcloud", "kuberay", "docker", "ray", "hardening", "benchmarks")
 _NO_ENGINES = {"dot", "git", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
@@ -133,7 +134,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def group_of(test: str) -> str | None:
     """Return the group of a test, which it shares services with; all that start Ray look for each other's processes."""
     folders = test.partition("::")[0].split("/")
+    if folders[-2:] == ["skypilot", "test_inside.py"]:  # each of them is a process with services of its own
+        return None
     return "ray" if folders[-1] == "test_ray.py" else next((name for name in folders if name in TOGETHER), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first, so that no process has it left at the end."""
+
+    def place(item: pytest.Item) -> int:
+        group = group_of(item.nodeid) or ("skypilot" if "skypilot" in item.path.parts else "")
+        return _LONGEST_FIRST.index(group) if group in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -148,6 +161,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid) or nodeid
 
+    config.option.loadscopereorder = False  # by numbers of tests, which say nothing of their time
     return ByGroup(config, log)
 
 
