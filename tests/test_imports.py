@@ -8,6 +8,7 @@ import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,11 +42,12 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(nemo_run)
 
 
-def test_type_checkers_see_the_names_that_programs_see() -> None:
-    tree = ast.parse(Path(str(nemo_run.__file__)).read_text(encoding="utf-8"))
+def names_for_type_checkers(package: ModuleType) -> dict[str, tuple[str, str]]:
+    """The module of each name, and its name there, as the block for type checkers says."""
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
     seen = {
-        alias.asname or alias.name: (node.module, alias.name)
+        alias.asname or alias.name: (str(node.module), alias.name)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -56,8 +58,36 @@ def test_type_checkers_see_the_names_that_programs_see() -> None:
             assert isinstance(new, ast.Name)
             assert isinstance(old, ast.Name)
             seen[new.id] = seen.pop(old.id)
+    return seen
+
+
+def test_type_checkers_see_the_names_that_programs_see() -> None:
     modules = {name: tuple(module.rsplit(".", 1)) for name, module in nemo_run._MODULES.items()}
-    assert seen == nemo_run._WHERE | modules
+    assert names_for_type_checkers(nemo_run) == nemo_run._WHERE | modules
+
+
+LAZY = (*("core.execution", "core.packaging", "core.tunnel"), *("cli", "config", "devspace"))
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_names_of_a_package_are_imported_when_they_are_used(name: str) -> None:
+    package = importlib.import_module(f"nemo_run.{name}")
+    table = package._MODULE_OF
+    assert names_for_type_checkers(package) == {
+        public: (f"{package.__name__}.{module}", public) for public, module in table.items()
+    }
+    listed, first = python(f"""
+import {package.__name__} as package
+name = {min(table)!r}
+print(*dir(package))
+assert name not in vars(package)
+print(getattr(package, name).__name__)
+assert vars(package)[name] is getattr(package, name)
+""").splitlines()
+    assert set(table) <= set(listed.split())
+    assert first == min(table)
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'Misspelt'"):
+        package.Misspelt  # noqa: B018
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -5,10 +5,10 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nemo_run.config  # noqa: F401  # before anything here imports fiddle
+from nemo_run.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from nemo_run.cli.app import create_cli as create_cli
@@ -43,14 +43,5 @@ _MODULE_OF = {
 
 __all__ = [*_MODULE_OF]  # noqa: PLE0604  # all of them are strings
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

@@ -5,10 +5,10 @@ Names are imported when they are first used, so that ``from nemo_run.config impo
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nemo_run.config.quick_fiddle import defer_libcst
+from nemo_run.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from nemo_run.config.autoconfig import (
@@ -67,15 +67,5 @@ _MODULE_OF = {
 
 defer_libcst()  # before anything here imports fiddle
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)
