@@ -21,6 +21,10 @@ class Collector:
         self._threads: ThreadPoolExecutor | None = None
         self._work: dict[DrivenTask, tuple[Future[None], TaskStatus]] = {}
 
+    def has_work(self, task: DrivenTask) -> bool:
+        """Check whether there is anything to collect of a task that writes to folders of this machine."""
+        return artifacts.anything_left(self._store, task.definition)
+
     def begin(self, task: DrivenTask, status: TaskStatus, fetch: Callable[[Path], None]) -> None:
         """Begin to collect what a task left that ended with this status."""
         if self._threads is None:

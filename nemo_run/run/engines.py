@@ -12,7 +12,7 @@ from nemo_run.core.execution.base import Backend, Submission
 from nemo_run.core.execution.jobs import Plan, TaskStatus
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run.outages import Outages
-from nemo_run.run.phases import DrivenTask
+from nemo_run.run.phases import DrivenJob, DrivenTask
 from nemo_run.run.store import ExperimentStore
 
 
@@ -62,11 +62,11 @@ class Engines:
             queues.add(self._plan(task).backend_key if backend and backend.can.holds_dependencies else None)
         return queues.pop() if len(queues) == 1 else None
 
-    def carry(self, tasks: Sequence[DrivenTask]) -> bool:
-        """Check whether an engine with a queue of its own brings the tasks of one job to their end by itself."""
-        if self.queue(tasks) is None:
+    def carry(self, job: DrivenJob) -> bool:
+        """Check whether a job needs no controller: an engine with a queue of its own brings it to its end by itself."""
+        if not job.runs_alone or self.queue(job.tasks) is None:
             return False
-        return len(tasks) == 1 or self._backend(tasks[0]).can.runs_groups
+        return len(job.tasks) == 1 or self._backend(job.tasks[0]).can.runs_groups
 
     def takes_with(self, batch: Sequence[DrivenTask], task: DrivenTask) -> bool:
         """Check whether one engine takes a task together with these."""

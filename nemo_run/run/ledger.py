@@ -42,6 +42,11 @@ class Ledger:
         """The progress of every job by its id."""
         return {name: job.progress for name, job in self.jobs.items()}
 
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether a job that was cancelled has not ended yet."""
+        return any(job.is_cancelled and not self.graph.has_ended(job.id) for job in self.jobs.values())
+
     def start(self) -> None:
         """Go on from what is stored, once the phases of the tasks that an earlier controller has begun are known."""
         unended = {name for name, job in self.jobs.items() if not all(t.progress.state.is_final for t in job.tasks)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.run.records import JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
+_COLLECTING = 0.05  # seconds between two looks at artifacts that are being collected
 _MAX_DELAY = 60.0  # seconds; retries wait no longer
 
 
@@ -65,6 +66,14 @@ class DrivenJob:
         """Whether any of its tasks was ever to be submitted."""
         return any(task.progress.attempt for task in self.tasks)
 
+    @property
+    def runs_alone(self) -> bool:
+        """Whether it runs, and nothing is left for a controller to do when it ends."""
+        return all(
+            task.phase is Phase.RUNNING and not task.definition.retries and not task.definition.artifacts
+            for task in self.tasks
+        )
+
 
 @dataclass(eq=False)
 class DrivenTask:
@@ -86,6 +95,14 @@ class DrivenTask:
     def can_be_tried_again(self) -> bool:
         """Whether it failed and has retries left."""
         return self.progress.state is JobState.FAILED and self.progress.tries <= self.definition.retries
+
+    @property
+    def ends_group(self) -> bool:
+        """Whether its end is that of all members of its job group."""
+        if not self.job.definition.group:
+            return False
+        state = self.progress.state
+        return {"failure": state is JobState.FAILED, "any": state.is_final}.get(self.job.definition.end_group_on, False)
 
     def begin(self, now: float) -> None:
         """Begin the next attempt."""
@@ -176,7 +193,8 @@ class Schedule:
             if task.progress.retry_at is None or task.progress.retry_at <= now:
                 self.move(task, Phase.READY)
 
-    def seconds_to_retry(self, now: float) -> float:
-        """Return the seconds until the next task is to be tried again; infinity where there is none."""
+    def pause(self, now: float, longest: float) -> float:
+        """Return the seconds until the tasks are to be looked at again."""
         times = [task.progress.retry_at or now for task in self._tasks[Phase.RETRYING]]
-        return max(0.0, min(times, default=float("inf")) - now)
+        to_retry = max(0.0, min(times, default=float("inf")) - now)
+        return min(longest, to_retry, _COLLECTING if self._tasks[Phase.COLLECTING] else longest)

@@ -176,7 +176,9 @@ def test_a_retry_is_ready_when_its_time_has_come() -> None:
     schedule = Schedule([one])
     schedule.move(one.tasks[0], Phase.RETRYING)
     schedule.make_due_ready(99.0)
-    assert (schedule.pop(), schedule.seconds_to_retry(99.0)) == (None, 1.0)
+    assert (schedule.pop(), schedule.pause(99.0, longest=5.0)) == (None, 1.0)
     schedule.make_due_ready(100.0)
     assert schedule.pop() is one.tasks[0]
-    assert schedule.seconds_to_retry(100.0) == float("inf")
+    assert schedule.pause(100.0, longest=5.0) == 5.0
+    schedule.move(one.tasks[0], Phase.COLLECTING)
+    assert schedule.pause(100.0, longest=5.0) < 1.0

@@ -1,0 +1,81 @@
+"""How tasks end: by themselves, with their group, or cancelled; artifacts are collected before an end is passed on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from nemo_run.core.execution.jobs import TaskStatus
+from nemo_run.errors import ExecutorError
+from nemo_run.run import outages
+from nemo_run.run.collecting import Collector
+from nemo_run.run.engines import Engines
+from nemo_run.run.ledger import Ledger
+from nemo_run.run.phases import BUSY, DrivenJob, DrivenTask, Phase
+
+
+class Endings:
+    """Brings tasks to their end, and tells the engines of those that are cancelled."""
+
+    def __init__(self, ledger: Ledger, engines: Engines, collector: Collector) -> None:
+        self._ledger = ledger
+        self._engines = engines
+        self._collector = collector
+        self._to_cancel: set[DrivenTask] = set()  # whose engine was not told yet
+
+    # as engines say
+
+    def take(self, statuses: Mapping[DrivenTask, TaskStatus | ExecutorError]) -> None:
+        """Take in what engines say of running tasks."""
+        for task, status in statuses.items():
+            if isinstance(status, ExecutorError):
+                self._ledger.note(task, outages.reason(status))
+            elif status.state.is_final:
+                self._collect(task, status)
+            elif task.progress.update(status):
+                self._ledger.changed(task.job)
+
+    def _collect(self, task: DrivenTask, status: TaskStatus) -> None:
+        """Collect what an ended task left; it has ended for others when that is done."""
+        if status.lost:  # nothing that it left behind may go on
+            with contextlib.suppress(ExecutorError):
+                self._engines.cancel([task])
+        if self._engines.shares_files(task) and not self._collector.has_work(task):
+            self.ended(task, status)
+            return
+        self._ledger.schedule.move(task, Phase.COLLECTING)
+        self._collector.begin(task, status, self._engines.fetching(task))
+
+    def pass_on_collected(self) -> None:
+        """End the tasks whose artifacts are collected."""
+        for task, status in self._collector.finished():
+            self.ended(task, status)
+
+    def ended(self, task: DrivenTask, status: TaskStatus) -> None:
+        """End an attempt, and the rest of its group where its end is theirs."""
+        self._ledger.end(task, status)
+        if task.ends_group and not task.job.is_cancelled:
+            self.cancel(task.job, f"member {task.definition.name!r} of its group ended as {task.progress.state}")
+        self._ledger.changed(task.job)
+
+    # as users say
+
+    def obey(self) -> None:
+        """Cancel the jobs whose cancellation was requested."""
+        for job in self._ledger.cancel_requests():
+            self.cancel(job, "cancelled")
+
+    def cancel(self, job: DrivenJob, reason: str) -> None:
+        """Cancel a job: its engine is told, and what was not submitted never is."""
+        job.is_cancelled = True
+        self._to_cancel.update(task for task in job.tasks if task.phase in BUSY)
+        self.tell_engines()
+        self._ledger.cancel_unsubmitted(job, reason)
+
+    def tell_engines(self) -> None:
+        """Tell the engines that were not told yet, where they answer."""
+        untold = self._engines.cancel(task for task in self._to_cancel if task.phase in BUSY)
+        self._to_cancel = set(untold)
+        for task, error in untold.items():
+            if error:
+                self._ledger.note(task, outages.reason(error))
