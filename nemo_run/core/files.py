@@ -191,3 +191,18 @@ def try_lock(fd: int) -> bool:
         else:
             return True
     return False
+
+
+def is_locked(path: Path) -> bool:
+    """Check whether anybody holds the lock of a file, which may be missing."""
+    try:
+        fd = open_lock(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 import socket
@@ -39,6 +38,7 @@ from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.files import (
     digest,
     folder_name,
+    is_locked,
     make_folder,
     open_lock,
     read_json,
@@ -239,17 +239,7 @@ class ExperimentStore:
 
     def is_driven(self) -> bool:
         """Check whether a controller drives the experiment now."""
-        try:
-            fd = open_lock(self.path / "controller.lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self.path / "controller.lock")
 
     def controller(self) -> dict[str, Any]:
         """Return which process drives the experiment, or last did; empty where none ever did."""

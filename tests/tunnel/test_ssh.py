@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.core.tunnel import client
 from nemo_run.core.tunnel.client import SSHTunnel
 from nemo_run.errors import ExecutorError, TunnelError
 from tests.services.sshd import Sshd
@@ -27,8 +26,11 @@ def no_connections(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     yield
-    for connection in client._CONNECTIONS.values():
-        connection.close()
+    for socket in (runtime / "nemo-run").glob("*"):
+        if socket.is_socket():
+            subprocess.run(
+                ["ssh", "-O", "exit", f"-oControlPath={socket}", "cluster"], capture_output=True, check=False
+            )
 
 
 def _runtime() -> Path:
@@ -155,6 +157,31 @@ def test_forward_survives_a_lost_connection(server: Sshd, ssh: SSHTunnel) -> Non
         ssh.connect()
         banner = f"exec 3<>/dev/tcp/127.0.0.1/{port}; head -c 4 <&3"
         assert subprocess.check_output(["bash", "-c", banner]) == b"SSH-"
+
+
+def test_a_forward_comes_back_when_another_process_opens_the_connection_again(server: Sshd, ssh: SSHTunnel) -> None:
+    with ssh.forward(server.port, host=server.host) as port:
+        server.kill()
+        server.start()
+        opening = "SSHTunnel(host='cluster', user='', job_dir='').connect()"
+        another_process = f"from nemo_run.core.tunnel.client import SSHTunnel\n{opening}"
+        subprocess.run([sys.executable, "-c", another_process], check=True)
+        banner = f"exec 3<>/dev/tcp/127.0.0.1/{port}; head -c 4 <&3"
+        assert subprocess.check_output(["bash", "-c", banner]) == b"SSH-"
+    assert [path.name for path in _runtime().iterdir() if path.suffix == ".forward"] == []
+
+
+def test_a_forward_of_a_process_that_is_gone_is_forgotten(server: Sshd, ssh: SSHTunnel) -> None:
+    dying_process = (
+        "import os\nfrom nemo_run.core.tunnel.client import SSHTunnel\n"
+        f"with SSHTunnel(host='cluster', user='', job_dir='').forward({server.port}, host={server.host!r}):\n"
+        "    os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", dying_process], check=True)
+    (note,) = _runtime().glob("*.forward")
+    ssh.cleanup()
+    ssh.connect()
+    assert not note.exists()
 
 
 def test_started_command_ends_with_its_input(ssh: SSHTunnel) -> None:

@@ -371,8 +371,7 @@ class SSHTunnel(Tunnel):
 
     @property
     def _connection(self) -> Connection:
-        address = Address(self.host, self.user, self.port, self.identity or "")
-        return _CONNECTIONS.setdefault(address, Connection(address))
+        return Connection(Address(self.host, self.user, self.port, self.identity or ""))
 
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
         """Arguments of a process that runs a shell command there."""
@@ -418,9 +417,6 @@ class SSHTunnel(Tunnel):
         """How to get there."""
         names = ("host", "user", "port", "identity", "shell", "pre_command")
         return {"kind": "ssh", **{name: value for name, value in asdict(self).items() if name in names}}
-
-
-_CONNECTIONS: dict[Address, Connection] = {}
 
 
 def make_tunnel(connection: Mapping[str, Any], job_dir: str = "") -> Tunnel:

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_run.core.files import locked
+from nemo_run.core.files import is_locked, locked
 from nemo_run.errors import ExecutorError, TunnelError
 
+_FORWARD = ".forward"  # ending of a file that is locked while a port is forwarded
 _IDLE = 600  # seconds that an unused connection stays open
 _LONGEST_SOCKET = 80  # of the 104 bytes that a socket's name may have, less what OpenSSH adds while it makes it
 
@@ -53,12 +54,14 @@ class Address:
         return f"{self.user}@{self.host}" if self.user else self.host
 
 
+@dataclass(frozen=True)
 class Connection:
-    """A connection that is opened when it is needed, and again when it was lost."""
+    """A connection that is opened when it is needed, and again when it was lost.
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._forwards: dict[str, None] = {}
+    All that is known of it lies beside its socket, so that it is the same for all tunnels and processes.
+    """
+
+    address: Address
 
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
         """Arguments of a local process that runs ``command`` there."""
@@ -114,7 +117,7 @@ class Connection:
             if code != 0 or not self.is_alive():
                 said.seek(0)
                 raise TunnelError(_explain(self.address, said.read().decode(errors="replace").strip(), code))
-        for forward in self._forwards:
+        for forward in self._forwards():
             self._control("forward", "-L", forward)
 
     def close(self) -> None:
@@ -134,12 +137,23 @@ class Connection:
             raise TunnelError(
                 f"{self.address}: port {here} cannot be forwarded to {host}:{port}: {answer.stderr.strip()}"
             )
-        self._forwards[forward] = None
-        try:
-            yield here
-        finally:
-            del self._forwards[forward]
-            self._control("cancel", "-L", forward)
+        note = Path(f"{self._socket()}.{here}{_FORWARD}")
+        with locked(note):  # as long as it is in use
+            try:
+                note.write_text(forward)
+                yield here
+            finally:
+                note.unlink(missing_ok=True)
+                self._control("cancel", "-L", forward)
+
+    def _forwards(self) -> Iterator[str]:
+        """Yield the forwards that are in use, in any process; forget those whose process is gone."""
+        socket_path = Path(self._socket())
+        for note in socket_path.parent.glob(f"{socket_path.name}.*{_FORWARD}"):
+            if is_locked(note):
+                yield note.read_text()
+            else:
+                note.unlink(missing_ok=True)
 
 
 def free_port() -> int:
