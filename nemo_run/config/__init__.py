@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         RUNDIR_SPECIAL_NAME as RUNDIR_SPECIAL_NAME,
         SCRIPTS_DIR as SCRIPTS_DIR,
         USE_WITH_RAY_CLUSTER_KEY as USE_WITH_RAY_CLUSTER_KEY,
+        get_check as get_check,
         get_nemorun_home as get_nemorun_home,
+        set_check as set_check,
         set_nemorun_home as set_nemorun_home,
     )
     from nemo_run.config.mixin import ConfigurableMixin as ConfigurableMixin
@@ -55,10 +57,12 @@ _MODULE_OF = {
     "build": "building",
     "default_autoconfig_buildable": "autoconfig",
     "from_dict": "convert",
+    "get_check": "home",
     "get_nemorun_home": "home",
     "get_type_namespace": "names",
     "get_underlying_types": "names",
     "get_value": "paths",
+    "set_check": "home",
     "set_nemorun_home": "home",
     "set_value": "paths",
     "validation": "strictness",

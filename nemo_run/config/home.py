@@ -11,6 +11,8 @@ SCRIPTS_DIR = "scripts"
 USE_WITH_RAY_CLUSTER_KEY = "use_with_ray_cluster"
 
 _VARIABLE = "NEMORUN_HOME"
+_CHECK = "NEMORUN_CHECK"
+_OFF = ("", "0", "false", "no", "off")
 
 
 def get_nemorun_home() -> str:
@@ -35,6 +37,23 @@ def set_nemorun_home(path: str) -> None:
         >>> set_nemorun_home(before)
     """
     os.environ[_VARIABLE] = _absolute(path)
+
+
+def get_check() -> bool:
+    """Whether ``exp.run()`` raises an error where a job failed, if it is not told: ``$NEMORUN_CHECK`` as it is now."""
+    return os.environ.get(_CHECK, "").strip().lower() not in _OFF
+
+
+def set_check(check: bool) -> None:
+    """Let ``exp.run()`` raise an error where a job failed, in this process and in those that it starts.
+
+    Example:
+        >>> set_check(True)
+        >>> get_check()
+        True
+        >>> set_check(False)
+    """
+    os.environ[_CHECK] = "1" if check else "0"
 
 
 def _absolute(path: str) -> str:

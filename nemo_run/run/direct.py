@@ -16,6 +16,7 @@ from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.files import make_folder
 from nemo_run.run import artifacts
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
@@ -27,16 +28,27 @@ from nemo_run.run.records import (
     not_run_reason,
     summary,
 )
-from nemo_run.run.store import ExperimentStore
+from nemo_run.run.store import IN_PROCESS, ExperimentStore
+from nemo_run.run.tee import kept, run_shown
 
 
-def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
+def run_task(task: Any, folder: Path | None = None, log: Path | None = None) -> tuple[int, str]:
     """Run a task in this process; return its exit code, and the reason of a failure.
 
     A function is called in this process; a script is a child of it.
+
+    Args:
+        task: A Partial or a Script.
+        folder: Where an inline script is kept.
+        log: File that keeps what it prints.
     """
     if isinstance(task, Script):
-        return _run_script(task, folder), ""
+        return _run_script(task, folder, log), ""
+    with kept(log) if log else contextlib.nullcontext():
+        return _call(task)
+
+
+def _call(task: Any) -> tuple[int, str]:
     import fiddle as fdl
 
     from nemo_run.config import Partial
@@ -53,7 +65,7 @@ def run_task(task: Any, folder: Path | None = None) -> tuple[int, str]:
     return 0, ""
 
 
-def _run_script(script: Script, folder: Path | None) -> int:
+def _run_script(script: Script, folder: Path | None, log: Path | None) -> int:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="nemo-run-") as scratch:
@@ -61,7 +73,8 @@ def _run_script(script: Script, folder: Path | None) -> int:
         program, *arguments = script.argv(inline)
         argv = [own_interpreter(program), *arguments]
         env = {**os.environ, **script.env}
-        code = subprocess.run(argv, env=env, cwd=script.working_dir or None, check=False).returncode
+        cwd = script.working_dir or None
+        code = run_shown(argv, env, cwd, log) if log else subprocess.run(argv, env=env, cwd=cwd, check=False).returncode
     return code if code >= 0 else 128 - code
 
 
@@ -93,7 +106,7 @@ def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, execut
     """Run one task with the variables that it has everywhere, and collect its artifacts."""
     begin, folder = time.time(), store.folder(where.directory)
     with _environment({**task_environment(folder, where.name, executor), "NEMO_RUN_ATTEMPT": "1"}):
-        code, reason = run_task(task, folder)
+        code, reason = run_task(task, folder, make_folder(folder / "attempts" / "1") / "log")
     ended = time.time()
     cwd = Path(task.working_dir if isinstance(task, Script) and task.working_dir else ".")
     try:
@@ -102,7 +115,10 @@ def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, execut
     except OSError as e:
         reason = "; ".join(filter(None, [reason, f"its artifacts could not be collected: {e}"]))
     state = JobState.FAILED if code else JobState.SUCCEEDED
-    return TaskProgress(state, exit_code=code, reason=reason, started=begin, ended=ended, tries=1, node="this process")
+    return TaskProgress(
+        state, 1, f"{IN_PROCESS}{where.name}", exit_code=code, reason=reason, started=begin, ended=ended, tries=1,
+        node="this process",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -1,34 +1,46 @@
-"""What people see of an experiment: a table of its jobs, and its progress while it runs.
-
-In a terminal they are drawn with Rich; anywhere else they are plain lines, so that a file or a CI log reads well.
-"""
+"""What people see of an experiment: a table of its jobs, the interesting ones first where there are many."""
 
 from __future__ import annotations
 
-import shutil
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.terminal import duration, in_terminal, plain_table, say
+from nemo_run.run.terminal import (
+    TableLine,
+    TableRow,
+    columns_of,
+    cut_middle,
+    duration,
+    in_terminal,
+    printable,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
-    from rich.console import JustifyMethod
-    from rich.live import Live
-    from rich.table import Table
+    from rich.text import Text
 
 STATE_STYLES = {
-    JobState.SUCCEEDED: "green", JobState.FAILED: "bold red", JobState.CANCELLED: "yellow",
-    JobState.RUNNING: "cyan", JobState.UNKNOWN: "magenta",
+    "SUCCEEDED": "green", "FAILED": "bold red", "CANCELLED": "yellow",
+    "RUNNING": "cyan", "UNKNOWN": "magenta", "INTERRUPTED": "bold yellow",
 }  # fmt: skip
-_COLUMNS = ("#", "job", "state", "try", "elapsed", "exit", "executor", "reason")
-_JUSTIFIED: dict[str, JustifyMethod] = dict.fromkeys(("#", "try", "elapsed", "exit"), "right")
+_COLUMNS = ("state", "#", "try", "took", "exit", "executor", "job")
+_RIGHT = ("#", "try", "took", "exit")
+_MANY = 40  # jobs; of more, a status shows only those that a person has to know of
+_SHOWN = 20  # of those
+
+# Which jobs are shown first where not all can be, and what their states are called in a summary.
+_ORDER = (
+    JobState.FAILED, JobState.UNKNOWN, JobState.RUNNING, JobState.PENDING, JobState.SUBMITTED, JobState.UNSUBMITTED,
+    JobState.CANCELLED, JobState.SUCCEEDED,
+)  # fmt: skip
+_WORDS = {JobState.PENDING: "waiting", JobState.SUBMITTED: "waiting", JobState.UNSUBMITTED: "waiting"}
 
 
 def status_document(
@@ -57,134 +69,131 @@ def status_document(
     return result
 
 
-def _row(index: int, job: JobDefinition, progress: JobProgress, now: float) -> tuple[str, ...]:
-    elapsed = "" if progress.started is None else duration((progress.ended or now) - progress.started)
+def counts(states: Iterable[JobState]) -> str:
+    """Return how many jobs are in which state.
+
+    >>> counts([JobState.RUNNING, JobState.UNSUBMITTED, JobState.RUNNING])
+    '2 running, 1 waiting'
+    """
+    found = Counter(_WORDS.get(state, state.name.lower()) for state in states)
+    return ", ".join(f"{found[word]} {word}" for word in _words_in_order() if found[word])
+
+
+def _words_in_order() -> Sequence[str]:
+    first = ("running", "waiting")
+    return (*first, *(state.name.lower() for state in _ORDER if state not in _WORDS and state is not JobState.RUNNING))
+
+
+def status_lines(
+    definition: Definition, progress: Mapping[str, JobProgress], room: int | None, shown: Sequence[JobDefinition]
+) -> list[TableLine]:
+    """Return the table of some jobs, and a summary of all.
+
+    Args:
+        definition: The experiment.
+        progress: How far its jobs are.
+        room: Columns of the terminal, or ``None``.
+        shown: Jobs that have a row.
+    """
+    now = time.time()
+    numbers = {job.id: str(number) for number, job in enumerate(definition.jobs)}
+    rows = [_row(numbers[job.id], job, progress[job.id], now) for job in shown]
+    lines = table(_COLUMNS, _without_constants(rows), room, _RIGHT) if rows else []
+    return [*lines, *_summary(definition, progress, rows)]
+
+
+def _row(number: str, job: JobDefinition, progress: JobProgress, now: float) -> TableRow:
+    took = "" if progress.started is None else duration((progress.ended or now) - progress.started)
     tries = max(task.tries for task in progress.tasks)
     code = "" if progress.exit_code is None else str(progress.exit_code)
-    reason = progress.reason
+    reason = "" if progress.reason == f"exit code {code}" else progress.reason
     if progress.state is JobState.UNSUBMITTED:
         reason = reason or _waits_for(job.dependencies)
-    return (str(index), job.id, str(progress.state), str(tries or ""), elapsed, code, job.tasks[0].executor, reason)
+    return TableRow((str(progress.state), number, str(tries or ""), took, code, job.tasks[0].executor, job.id), reason)
 
 
 def _waits_for(dependencies: Sequence[str]) -> str:
     if not dependencies:
         return ""
     more = f" and {len(dependencies) - 2} more" if len(dependencies) > 2 else ""
-    return f"after {', '.join(dependencies[:2])}{more}"
+    return f"after {', '.join(cut_middle(name, 30) for name in dependencies[:2])}{more}"
 
 
-def _rows(definition: Definition, progress: Mapping[str, JobProgress]) -> list[tuple[str, ...]]:
-    now = time.time()
-    return [_row(i, job, progress[job.id], now) for i, job in enumerate(definition.jobs)]
+def _without_constants(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Return the rows without what says nothing: first tries, exit codes of 0, and an executor that is that of all."""
+    usual = {2: {"", "1"}, 4: {"", "0"}, 5: {rows[0].cells[5]}}
+    dull = [i for i, values in usual.items() if {row.cells[i] for row in rows} <= values]
+    return [TableRow(tuple("" if i in dull else cell for i, cell in enumerate(row.cells)), row.note) for row in rows]
 
 
-def print_status(definition: Definition, progress: Mapping[str, JobProgress], stream: TextIO | None = None) -> None:
-    """Print the table of the jobs."""
+def _summary(definition: Definition, progress: Mapping[str, JobProgress], rows: Sequence[TableRow]) -> list[TableLine]:
+    jobs = definition.jobs
+    executors = sorted({job.tasks[0].executor for job in jobs})
+    where = f" on {printable(', '.join(executors))}" if len(executors) <= 2 else ""
+    hidden = len(jobs) - len(rows)
+    rest = f"; {hidden} of {len(jobs)} jobs not shown" if rows and hidden else f" of {len(jobs)} jobs" if hidden else ""
+    return [TableLine(f"{counts(progress[job.id].state for job in jobs)}{where}{rest}")]
+
+
+def by_interest(definition: Definition, progress: Mapping[str, JobProgress], room: int) -> list[JobDefinition]:
+    """Return so many jobs: those that failed, then those that run, that wait and that succeeded."""
+    first = sorted(definition.jobs, key=lambda job: _ORDER.index(progress[job.id].state))[:room]
+    chosen = {job.id for job in first}
+    return [job for job in definition.jobs if job.id in chosen]
+
+
+def _worth_showing(definition: Definition, progress: Mapping[str, JobProgress]) -> list[JobDefinition]:
+    if len(definition.jobs) <= _MANY:
+        return list(definition.jobs)
+    notable = (JobState.FAILED, JobState.UNKNOWN, JobState.RUNNING)
+    return [job for job in by_interest(definition, progress, _SHOWN) if progress[job.id].state in notable]
+
+
+def print_status(
+    definition: Definition,
+    progress: Mapping[str, JobProgress],
+    stream: TextIO | None = None,
+    *,
+    every: bool = False,
+    hint: str = "",
+) -> None:
+    """Print the table of the jobs.
+
+    Args:
+        definition: The experiment.
+        progress: How far its jobs are.
+        stream: Where to; standard output by default.
+        every: Show every job, however many there are.
+        hint: What else there is to say of the experiment.
+    """
     stream = stream or sys.stdout
-    rows = _rows(definition, progress)
-    if in_terminal(stream):
-        from rich.console import Console
-
-        Console(file=stream).print(_rich_table(definition.id, rows))
-    else:
-        say(f"experiment {definition.id}\n{plain_table(_COLUMNS, rows)}", stream)
-
-
-def _rich_table(title: str, rows: Sequence[tuple[str, ...]], limit: int | None = None) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    keep = [i for i in range(len(_COLUMNS)) if i < 3 or any(row[i] for row in rows)]
-    table = Table(title=escape(title), title_justify="left", header_style="bold", expand=False)
-    for i in keep:
-        table.add_column(_COLUMNS[i], justify=_JUSTIFIED.get(_COLUMNS[i], "left"))
-    for row in rows[:limit]:
-        cells = list(map(escape, row))
-        cells[2] = _styled(row[2])
-        table.add_row(*(cells[i] for i in keep))
-    table.caption = _counts(rows[limit:]) if limit is not None else None
-    return table
+    shown = list(definition.jobs) if every else _worth_showing(definition, progress)
+    lines = [TableLine(f"experiment {printable(definition.id)}")]
+    lines += status_lines(definition, progress, columns_of(stream), shown)
+    if len(shown) < len(definition.jobs):
+        lines.append(TableLine(f"see all of them: nemorun experiment status {printable(definition.id)} --all"))
+    if hint:
+        lines.append(TableLine(f"INTERRUPTED: {hint}", "INTERRUPTED"))
+    print_lines(lines, stream)
 
 
-def _styled(state: str) -> str:
-    style = STATE_STYLES.get(JobState[state])
-    return f"[{style}]{state}[/]" if style else state
+def print_lines(lines: Sequence[TableLine], stream: TextIO) -> None:
+    """Print lines, their states in colours where there are any."""
+    if not in_terminal(stream):
+        say("\n".join(line.text for line in lines), stream)
+        return
+    from rich.console import Console
+
+    Console(file=stream, highlight=False, soft_wrap=True).print(in_colours(lines))
 
 
-def _counts(rows: Sequence[tuple[str, ...]]) -> str | None:
-    """Return how many further jobs there are, and in which states; nothing where there are none."""
-    counts = Counter(row[2] for row in rows)
-    return f"and {len(rows)} more: " + ", ".join(f"{n} {state}" for state, n in counts.items()) if rows else None
+def in_colours(lines: Sequence[TableLine]) -> Text:
+    """Return lines for Rich."""
+    from rich.text import Text
 
-
-class ProgressView:
-    """Shows the progress of an experiment while it runs: a table that changes in a terminal, lines elsewhere."""
-
-    def __init__(self, definition: Definition, *, live: bool = True, stream: TextIO | None = None) -> None:
-        """Show the progress.
-
-        Args:
-            definition: The experiment.
-            live: Draw a changing table where that is possible; lines if not.
-            stream: Where to; standard error by default.
-        """
-        self._definition = definition
-        self._stream = stream or sys.stderr
-        self._seen: dict[str, tuple[JobState, str]] = {}
-        self._progress: dict[str, JobProgress] = {}
-        self._lock = threading.Lock()
-        self._live: Live | None = None
-        self._wants_live = live and in_terminal(self._stream)
-
-    def __enter__(self) -> ProgressView:
-        if self._wants_live:
-            from rich.console import Console
-            from rich.live import Live
-
-            from nemo_run.run.records import TaskProgress
-
-            for job in self._definition.jobs:
-                self._progress[job.id] = JobProgress([TaskProgress() for _ in job.tasks])
-            console = Console(file=self._stream)
-            self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop_drawing()
-
-    def stop_drawing(self) -> None:
-        """Leave the terminal alone; what follows is told in lines."""
-        if self._live:
-            self._live.stop()
-            self._live = None
-
-    def _table(self) -> Table:
-        with self._lock:
-            rows = _rows(self._definition, self._progress)
-        room = max(shutil.get_terminal_size().lines - 7, 5)
-        if len(rows) > room:  # those that run first, then those that wait, then the ended ones
-            order = {"RUNNING": 0, "PENDING": 1, "SUBMITTED": 1, "FAILED": 2, "UNSUBMITTED": 3}
-            rows.sort(key=lambda row: order.get(row[2], 4))
-        return _rich_table(self._definition.id, rows, room)
-
-    def update_all(self, progress: Mapping[str, JobProgress]) -> None:
-        """Take notice of the progress of several jobs."""
-        for job in self._definition.jobs:
-            if job.id in progress:
-                self.update(job, progress[job.id])
-
-    def update(self, job: JobDefinition, progress: JobProgress) -> None:
-        """Take notice of a job's progress."""
-        if self._live:
-            with self._lock:
-                self._progress[job.id] = progress
-            return
-        state, reason = progress.state, progress.reason
-        if self._seen.get(job.id) == (state, reason) or state in (JobState.UNSUBMITTED, JobState.SUBMITTED):
-            return
-        self._seen[job.id] = (state, reason)
-        code = f" with exit code {progress.exit_code}" if progress.exit_code else ""
-        why = f": {reason}" if reason else ""
-        say(f"{time.strftime('%H:%M:%S')} {job.id} {state}{code}{why}", self._stream)
+    text = Text(overflow="crop", no_wrap=True)
+    for number, line in enumerate(lines):
+        text.append("\n" if number else "")
+        text.append(line.text[: len(line.state)], STATE_STYLES.get(line.state))
+        text.append(line.text[len(line.state) :])
+    return text

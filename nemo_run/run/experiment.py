@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemo_run.config.home import get_check
 from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor
@@ -23,7 +24,6 @@ from nemo_run.errors import (
     NestedLaunchError,
 )
 from nemo_run.run import catalog
-from nemo_run.run.display import print_status
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
@@ -339,7 +339,7 @@ class Experiment(LaunchedExperiment):
         direct: bool = False,
         *,
         max_parallel: int | None = None,
-        check: bool = False,
+        check: bool | None = None,
     ) -> None:
         """Run all jobs, independent ones at once, and wait for them.
 
@@ -350,7 +350,8 @@ class Experiment(LaunchedExperiment):
             tail_logs: Show the logs of all jobs as they grow.
             direct: Run everything in this process, one after the other.
             max_parallel: How many tasks may run at once.
-            check: Raise an error where a job failed; :meth:`raise_for_failure` does so later.
+            check: Raise an error where a job failed, so that a script ends with an exit code of 1; by default as
+                ``run.config.set_check`` or ``$NEMORUN_CHECK`` says, or not. :meth:`raise_for_failure` does so later.
 
         Raises:
             JobFailedError: A job did not succeed, and ``check`` is set.
@@ -378,7 +379,7 @@ class Experiment(LaunchedExperiment):
             finally:
                 self._clean_up_plugins()
         self._refresh()
-        if check:
+        if get_check() if check is None else check:
             self.raise_for_failure()
 
     def _check_launch(self, max_parallel: int | None) -> None:
@@ -425,7 +426,7 @@ class Experiment(LaunchedExperiment):
         for job in self._jobs:
             job.experiment = self
         self._wanted_id = self._planned = self._store = self._definition = None
-        self._launched = self._detached = False
+        self._launched = self._detached = self._interrupted = False
         return self
 
     def rerun(self, detach: bool = False, tail_logs: bool = False) -> Experiment:
@@ -458,12 +459,13 @@ class Experiment(LaunchedExperiment):
         if self._store is not None and self._definition is None:
             with contextlib.suppress(NemoRunError):
                 self._discard()
-        if self._launched and not self._quiet and (exc_type is None or exc_type is KeyboardInterrupt):
+        stopped = exc_type is KeyboardInterrupt and not self._interrupted
+        if self._launched and not self._quiet and (exc_type is None or stopped):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
         if not self._skip_status_at_exit and not self._detached:
-            print_status(self._prepared, self._shown_progress(), sys.stderr)
+            self._print_status(sys.stderr)
         if self._enable_goodbye_message:
             how = "it goes on without this process" if self._detached else "look at it again"
             say(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.jobs import JobState
@@ -24,11 +24,14 @@ from nemo_run.errors import (
 )
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller
-from nemo_run.run.display import ProgressView, print_status, status_document
+from nemo_run.run.display import print_status, status_document
+from nemo_run.run.interrupting import Interruption, without_traceback
 from nemo_run.run.job import Job, JobGroup, JobResult
+from nemo_run.run.live import ProgressView
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
-from nemo_run.run.progress import current_progress, goes_on, with_reasons
+from nemo_run.run.progress import current_progress, goes_on, interruption, with_reasons
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
+from nemo_run.run.screen import Screen
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.terminal import say
 
@@ -44,6 +47,7 @@ class LaunchedExperiment(ConfigurableMixin):
     _definition: Definition | None = None
     _jobs: list[Job | JobGroup]
     _detached = False
+    _interrupted = False
 
     @property
     def _its_store(self) -> ExperimentStore:
@@ -94,14 +98,14 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             return_dict: Return it, as a dictionary by the ids of the jobs, and print nothing.
         """
-        progress = self._shown_progress()
         if return_dict:
-            return status_document(self._its_store, self._prepared, progress)
-        print_status(self._prepared, progress)
+            return status_document(self._its_store, self._prepared, with_reasons(self._its_store, self._refresh()))
+        self._print_status(sys.stdout)
         return None
 
-    def _shown_progress(self) -> dict[str, JobProgress]:
-        return with_reasons(self._its_store, self._prepared, self._refresh())
+    def _print_status(self, stream: TextIO) -> None:
+        progress = self._refresh()
+        print_status(self._prepared, progress, stream, hint=interruption(self._its_store, progress))
 
     def results(self) -> dict[str, JobResult]:
         """Return how every job ended, or how far it is, by the ids of the jobs."""
@@ -281,9 +285,17 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         definition = self._prepared
         jobs = tuple(job.id for job in definition.jobs) if tail_logs else ()
-        with ProgressView(definition, live=not jobs) as view, self._following(jobs):
-            self.wait(on_progress=view.update_all)
-        self._refresh()
+        screen = Screen()
+        try:
+            with ProgressView(definition, live=not jobs, screen=screen) as view, self._following(jobs, screen):
+                self.wait(on_progress=view.update_all)
+        except KeyboardInterrupt as stop:
+            self._interrupted = True
+            say(f"Interrupted: the experiment goes on; cancel it: nemorun experiment cancel {self.id}", sys.stderr)
+            without_traceback(stop)
+            raise
+        if hint := interruption(self._its_store, self._refresh()):
+            say(f"INTERRUPTED: {hint}", sys.stderr)
 
     def resume(self, detach: bool = False, tail_logs: bool = False) -> None:
         """Go on with an experiment whose controller is gone. What has run is not run again.
@@ -354,36 +366,26 @@ class LaunchedExperiment(ConfigurableMixin):
         """Drive the experiment until all jobs have ended or the user interrupts."""
         store, definition = self._its_store, self._prepared
         tailed = tuple(job.id for job in definition.jobs if tail_logs or job.tail_logs)
-        with ProgressView(definition, live=not tailed) as view:
+        screen = Screen()
+        with ProgressView(definition, live=not tailed, screen=screen) as view:
             observer = None if self._quiet else view.update
-            with self._following(tailed):
+            with self._following(tailed, screen):
                 try:
                     Controller(store, observer).run()
-                except KeyboardInterrupt:
+                except KeyboardInterrupt as stop:
                     view.stop_drawing()
-                    self._interrupted(observer)
+                    self._interrupted = True
+                    Interruption(store, definition).handle()
+                    without_traceback(stop)
                     raise
 
-    def _interrupted(self, observer: Callable[[JobDefinition, JobProgress], None] | None) -> None:
-        """Handle Ctrl-C: cancel what runs and wait for it; a second one leaves at once, and the jobs go on."""
-        store, definition = self._its_store, self._prepared
-        note = f"their logs: nemorun experiment logs {store.id}"
-        asks = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-        if asks and not _agrees("Interrupted. Cancel the jobs that have not ended? [Y/n] "):
-            say(f"The jobs that run go on; {note}", sys.stderr)
-            return
-        say("Interrupted: cancelling. Ctrl-C again to leave at once; the jobs then go on.", sys.stderr)
-        for job in definition.jobs:
-            store.request_cancel(job)
-        Controller(store, observer).run()
-
     @contextlib.contextmanager
-    def _following(self, jobs: tuple[str, ...]) -> Iterator[None]:
+    def _following(self, jobs: tuple[str, ...], screen: Screen) -> Iterator[None]:
         if not jobs:
             yield
             return
         stop = threading.Event()
-        follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True))
+        follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True), screen=screen)
 
         def show() -> None:
             try:
@@ -400,9 +402,3 @@ class LaunchedExperiment(ConfigurableMixin):
         finally:
             stop.set()
             thread.join()
-
-
-def _agrees(question: str) -> bool:
-    print(f"\n{question}", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    return bool(answer) and not answer.strip().lower().startswith("n")  # the terminal is gone: that is no agreement

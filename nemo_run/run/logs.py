@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +13,12 @@ from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.errors import NemoRunError
 from nemo_run.run.progress import current_progress, goes_on
 from nemo_run.run.records import Definition, JobDefinition, TaskProgress
+from nemo_run.run.screen import Screen, Write, Writer
 from nemo_run.run.store import ExperimentStore
 
 _LONGEST_LINE = 1 << 20  # bytes that are held back at most while a line has no end
 _PAUSE = 0.05  # seconds between two looks at logs with nothing new
 _TRUTH = 0.5  # seconds between two looks at states
-
-Sink = Callable[[bytes], None]
 
 
 class LineFilter:
@@ -67,17 +65,6 @@ class LineFilter:
         return prefix + line if self._wanted else b""
 
 
-def stdout_sink(data: bytes) -> None:
-    """Write to standard output, whatever stands in for it."""
-    buffer = getattr(sys.stdout, "buffer", None)
-    if buffer is None:
-        sys.stdout.write(data.decode("utf-8", "replace"))
-    else:
-        sys.stdout.flush()
-        buffer.write(data)
-    sys.stdout.flush()
-
-
 @dataclass(frozen=True)
 class LogRequest:
     """Which logs to show, and how.
@@ -106,26 +93,29 @@ class LogRequest:
 class _Stream:
     """The log of one attempt, on its way to the screen."""
 
-    def __init__(self, reader: LogReader, prefix: str, regex: str | None) -> None:
+    def __init__(self, reader: LogReader, prefix: str, regex: str | None, write: Write) -> None:
         self._reader = reader
         self._filter = LineFilter(prefix, regex)
+        self._write = write
 
-    def pump(self, sink: Sink) -> bool:
+    def pump(self) -> bool:
         """Show the next piece; whether there was one."""
         data = self._reader.read()
         if data:
             lines = self._filter.feed(data)
             if lines:
-                sink(lines)
+                self._write(lines)
         return bool(data)
 
-    def close(self, sink: Sink) -> None:
+    def close(self) -> None:
         """Show what is left."""
-        while self.pump(sink):
+        while self.pump():
             pass
         rest = self._filter.flush()
         if rest:
-            sink(rest)
+            self._write(rest)
+        if isinstance(self._write, Writer):
+            self._write.close()
         self._reader.close()
 
 
@@ -133,12 +123,27 @@ class LogFollower:
     """Shows the logs of the jobs of an experiment, those of every attempt in turn."""
 
     def __init__(
-        self, store: ExperimentStore, definition: Definition, request: LogRequest, sink: Sink = stdout_sink
+        self,
+        store: ExperimentStore,
+        definition: Definition,
+        request: LogRequest,
+        write: Write | None = None,
+        screen: Screen | None = None,
     ) -> None:
+        """Show logs.
+
+        Args:
+            store: The experiment.
+            definition: What is stored of it.
+            request: Which logs, and how.
+            write: Takes the lines as they are.
+            screen: Where they are shown, without ``write``; standard output by default.
+        """
+        shared = screen or Screen()
+        self._writer: Callable[[], Write] = shared.writer if write is None else lambda: write
         self._store = store
         self._definition = definition
         self._request = request
-        self._sink = sink
         self._jobs = [definition.job(name) for name in request.jobs] or list(definition.jobs)
         self._streams: dict[str, _Stream] = {}
         self._backends = Backends()
@@ -161,7 +166,7 @@ class LogFollower:
                 break
             ended.wait(_PAUSE)
         for stream in self._streams.values():
-            stream.close(self._sink)
+            stream.close()
         self._backends.close()
 
     def _look(self, *, now: bool) -> bool:
@@ -173,7 +178,7 @@ class LogFollower:
 
     def _pump(self) -> bool:
         """Show the next piece of every log; whether there was one."""
-        moved = [stream.pump(self._sink) for stream in self._streams.values()]
+        moved = [stream.pump() for stream in self._streams.values()]
         return any(moved)
 
     def _open_new(self) -> bool:
@@ -204,7 +209,7 @@ class LogFollower:
             if len(self._jobs) == 1:
                 raise
             reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
-        return _Stream(reader, label, request.regex)
+        return _Stream(reader, label, request.regex, self._writer())
 
 
 def _handles(task: TaskProgress) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -88,19 +88,27 @@ def goes_on(task: TaskProgress, *, driven: bool) -> bool:
     return driven or (task.state in (JobState.PENDING, JobState.RUNNING) and task.retry_at is None)
 
 
-def with_reasons(
-    store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]
-) -> dict[str, JobProgress]:
+def interruption(store: ExperimentStore, progress: Mapping[str, JobProgress]) -> str:
+    """Return why jobs that wait will never run, and what to do; empty where they will, or where none waits."""
+    if not any(_waits(task) for job in progress.values() for task in job.tasks):
+        return ""
+    if store.goes_on() or not store.controller():
+        return ""
+    return f"its controller is gone; go on: nemorun experiment resume {store.id}"
+
+
+def with_reasons(store: ExperimentStore, progress: dict[str, JobProgress]) -> dict[str, JobProgress]:
     """Return the progress, with the reason why nothing happens where no controller goes on."""
-    if all(job.state.is_final for job in progress.values()) or store.goes_on() or not store.controller():
-        return progress
-    hint = f"its controller is gone; go on: nemorun experiment resume {definition.id}"
-    for job in definition.jobs:
-        progress[job.id].tasks[:] = [_with_hint(task, hint) for task in progress[job.id].tasks]
+    if hint := interruption(store, progress):
+        for job in progress.values():
+            job.tasks[:] = [_with_hint(task, hint) for task in job.tasks]
     return progress
 
 
+def _waits(task: TaskProgress) -> bool:
+    """Check whether a task gets on only by a controller."""
+    return task.state is not JobState.UNKNOWN and not task.state.is_final and not goes_on(task, driven=False)
+
+
 def _with_hint(task: TaskProgress, hint: str) -> TaskProgress:
-    if task.state.is_final or goes_on(task, driven=False):
-        return task
-    return replace(task, reason="; ".join(filter(None, [task.reason, hint])))
+    return replace(task, reason="; ".join(filter(None, [task.reason, hint]))) if _waits(task) else task

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.jobs import Plan
-from nemo_run.core.execution.shared.log_reader import LogReader
+from nemo_run.core.execution.shared.log_reader import FileLog, LogReader
 from nemo_run.core.files import (
     digest,
     folder_name,
@@ -52,6 +52,7 @@ from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress, check_types
 
 DEFINITION = "experiment.json"
+IN_PROCESS = "direct://"  # what handles of tasks begin with that ran in the launching process
 _OWN_FOLDERS = ("cancel", "code", "packages")
 
 
@@ -89,7 +90,11 @@ class ExperimentStore:
 
     def kept_log(self, task: TaskDefinition, handle: str, rank: int | None, tail: int | None) -> LogReader | None:
         """Return the log of an attempt, where it is with the experiment; ``None`` where the engine has it."""
-        return None
+        if not handle.startswith(IN_PROCESS):
+            return None
+        if rank:
+            raise StoreError(f"task {task.name!r} ran in the launching process: it has no log of rank {rank}")
+        return FileLog(self.path / task.directory / "attempts" / "1" / "log", tail)
 
     def write_definition(self, definition: Definition) -> None:
         """Store what was asked for."""

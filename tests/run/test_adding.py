@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nemo_run as run
-from nemo_run.errors import DependencyError, ExperimentError, InvalidNameError, SerializationError
+from nemo_run.errors import DependencyError, ExperimentError, InvalidNameError, JobFailedError, SerializationError
 from tests.run import work as tasks
 from tests.support import attempts, bash, states
 
@@ -299,3 +300,39 @@ def test_import_paths_of_this_machine_stay_here(
     shown = capfd.readouterr().out
     assert "/of-this-machine" not in shown
     assert shown.count("PYTHONPATH=/theirs") == len(env_vars)
+
+
+def test_a_direct_run_keeps_its_logs(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with run.Experiment("direct", executor=run.LocalExecutor()) as exp:
+        exp.add(run.Partial(say_much, word="hello"), name="function")
+        exp.add(bash("echo out; echo err >&2; exit 3"), name="script")
+        exp.run(direct=True)
+    shown = capfd.readouterr()
+    assert (shown.out, "to stderr" in shown.err) == ("hello\nbytes\nout\nerr\n", True)
+    past = run.Experiment.from_id(exp.id)
+    past.logs("function")
+    past.logs("script")
+    said = capfd.readouterr().out
+    assert said == "function/0 hello\nfunction/0 bytes\nfunction/0 to stderr\nscript/0 out\nscript/0 err\n"
+    assert past.results()["script"].log_tail == ("out", "err")
+    assert (exp.directory / "function" / "attempts" / "1" / "log").stat().st_mode & 0o077 == 0
+
+
+def say_much(word: str) -> None:
+    print(word)
+    sys.stdout.buffer.write(b"bytes\n")
+    print("to stderr", file=sys.stderr)
+
+
+@pytest.mark.parametrize("how", ["argument", "setting", "variable"])
+def test_a_script_can_end_with_the_failure_of_its_task(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMORUN_CHECK", "yes" if how == "variable" else "0")
+    if how == "setting":
+        run.config.set_check(True)
+    with run.Experiment("checked", clean_mode=True) as exp:
+        exp.add(bash("exit 3"), name="bad")
+        with pytest.raises(JobFailedError, match="bad"):
+            exp.run(**{"check": True} if how == "argument" else {})
+    with run.Experiment("unchecked", clean_mode=True) as exp:
+        exp.add(bash("exit 3"), name="bad")
+        exp.run(check=False)

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.cli.app import nemorun
+from nemo_run.cli.commands.overview import overview
+from nemo_run.cli.running import run_app
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import ExecutorError, ExperimentError
@@ -169,3 +172,23 @@ def test_256_tasks(work: Path) -> None:
     exp.wait()
     assert set(states(exp).values()) == {"SUCCEEDED"}
     assert len(attempts(work)) == 256
+
+
+def test_an_experiment_whose_controller_is_gone_is_interrupted(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    exp = launched()
+    eventually(lambda: attempts(work) == ["a me"])
+    os.kill(controller(exp), signal.SIGKILL)
+    eventually(lambda: not exp._its_store.is_driven())
+    go_on = f"go on: nemorun experiment resume {exp.id}"
+    capfd.readouterr()
+    exp.status()
+    assert capfd.readouterr().out.endswith(f"INTERRUPTED: its controller is gone; {go_on}\n")
+    assert run_app(nemorun, ["experiment", "list"]) == 0
+    listed = capfd.readouterr()
+    assert listed.out.splitlines()[1].startswith("INTERRUPTED")
+    assert go_on in listed.err
+    (work / "go").touch()
+    assert run_app(nemorun, ["experiment", "attach", exp.id]) == 1
+    assert go_on in capfd.readouterr().err
+    exp.cancel_jobs()
+    assert overview(exp._its_store).state == "CANCELLED"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,9 +58,10 @@ def list_(
 ) -> None:
     """List experiments, the newest last."""
     from nemo_run.cli.commands.overview import COLUMNS, overview
-    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.cli.show import print_json
     from nemo_run.run import catalog
-    from nemo_run.run.display import STATE_STYLES
+    from nemo_run.run.display import print_lines
+    from nemo_run.run.terminal import columns_of, table
 
     launched = catalog.launched(title or "")
     found = [overview(one) for one in launched[-limit:]]
@@ -69,8 +71,10 @@ def list_(
     if not found:
         typer.echo(_nothing(title), err=True)
         return
-    styles = {state.name: style for state, style in STATE_STYLES.items()}
-    print_table(COLUMNS, [entry.row() for entry in found], right=("took",), styles=styles)
+    rows = [entry.row(time.time()) for entry in found]
+    print_lines(table(COLUMNS, rows, columns_of(sys.stdout), right=("took",)), sys.stdout)
+    if interrupted := [entry.id for entry in found if entry.state == "INTERRUPTED"]:
+        typer.echo(f"INTERRUPTED: the controller is gone; go on: nemorun experiment resume {interrupted[-1]}", err=True)
     if len(launched) > len(found):
         typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
 
@@ -89,21 +93,23 @@ def status(
     which: Which = None,
     json: AsJson = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 unless every job succeeded.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Every job, also where there are many.")] = False,
 ) -> None:
-    """Show the state of an experiment's jobs."""
-    from nemo_run.cli.commands.overview import experiment_document, true_progress
+    """Show the state of an experiment's jobs; of many, of those that failed or run."""
+    from nemo_run.cli.commands.overview import experiment_document
     from nemo_run.cli.commands.selection import find_experiment
     from nemo_run.cli.show import print_json
     from nemo_run.core.execution.jobs import JobState
     from nemo_run.run.display import print_status
+    from nemo_run.run.progress import current_progress, interruption
 
     store = find_experiment(which)
     definition = store.read_definition()
-    progress = true_progress(store, definition)
+    progress = current_progress(store, definition)
     if json:
         print_json(experiment_document(store, definition, progress))
     else:
-        print_status(definition, progress)
+        print_status(definition, progress, every=every, hint=interruption(store, progress))
     if exit_code and any(job.state is not JobState.SUCCEEDED for job in progress.values()):
         raise typer.Exit(1)
 
@@ -195,10 +201,12 @@ def diff(
 
 
 def attach(which: Which = None, tail_logs: TailLogs = True) -> None:
-    """Follow an experiment until all of its jobs have ended. Exits with 1 where one failed."""
+    """Follow an experiment until all of its jobs have ended. Exits with 1 where one failed, or will never run."""
     experiment = _open(which)
     experiment.attach(tail_logs=tail_logs)
     experiment.raise_for_failure()
+    if not all(result.state.is_final for result in experiment.results().values()):
+        raise typer.Exit(1)
 
 
 def forward(

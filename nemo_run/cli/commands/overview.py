@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from nemo_run.errors import NemoRunError
 from nemo_run.run.display import status_document
-from nemo_run.run.progress import current_progress, with_reasons
+from nemo_run.run.progress import current_progress, interruption, with_reasons
 from nemo_run.run.records import Definition, JobProgress, summary
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.terminal import duration
+from nemo_run.run.terminal import TableRow, ago, duration
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,24 @@ class Overview:
     directory: str = ""
     problem: str = ""
 
-    def row(self) -> tuple[str, ...]:
-        """The cells of :data:`COLUMNS`."""
+    def row(self, now: float) -> TableRow:
+        """The cells of :data:`COLUMNS`, and what is wrong."""
         jobs = ", ".join(f"{count} {state.lower()}" for state, count in self.jobs.items())
-        created = "" if self.created is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(self.created))
+        if list(self.jobs) == [self.state]:
+            jobs = str(self.jobs[self.state])
+        created = "" if self.created is None else ago(self.created, now)
         took = "" if self.created is None or self.ended is None else duration(self.ended - self.created)
-        return (self.id, self.state, jobs, created, took, self.problem)
+        return TableRow((self.state or "DAMAGED", created, took, jobs, self.id), self.problem)
 
 
-COLUMNS = ("experiment", "state", "jobs", "created", "took", "problem")
+COLUMNS = ("state", "launched", "took", "jobs", "experiment")
 
 
 def overview(store: ExperimentStore) -> Overview:
     """An experiment in one line; never fails for damaged files, but says so."""
     try:
         definition = store.read_definition()
-        found = store.read_summary() or summary(definition, current_progress(store, definition))
+        found = store.read_summary() or _summed_up(store, definition, current_progress(store, definition))
         return Overview(
             id=store.id,
             title=definition.title,
@@ -71,18 +72,20 @@ def overview(store: ExperimentStore) -> Overview:
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
-def true_progress(store: ExperimentStore, definition: Definition) -> dict[str, JobProgress]:
-    """The progress of all jobs now, with reasons where nothing goes on."""
-    return with_reasons(store, definition, current_progress(store, definition))
+def _summed_up(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:
+    """An experiment in a few words, as it is now."""
+    found = summary(definition, progress)
+    return {**found, "state": "INTERRUPTED"} if interruption(store, progress) else found
 
 
 def experiment_document(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> Any:
     """The status of an experiment for programs; states by their names."""
-    jobs = status_document(store, definition, progress)
+    state = _summed_up(store, definition, progress)["state"]
+    jobs = status_document(store, definition, with_reasons(store, progress))
     return {
         "id": store.id,
         "title": definition.title,
-        "state": summary(definition, progress)["state"],
+        "state": state,
         "created": definition.created,
         "directory": str(store.path),
         "jobs": {name: {**job, "status": job["status"].name} for name, job in jobs.items()},

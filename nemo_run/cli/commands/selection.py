@@ -28,6 +28,8 @@ def find_experiment(wanted: str | None = None) -> ExperimentStore:
         return catalog.find(known[-1])
     if wanted in known:
         return catalog.find(wanted)
+    if "…" in wanted:
+        return catalog.find(_that_is_cut(wanted, known) or wanted)
     if wanted.strip() and (with_title := catalog.ids(wanted)):
         return catalog.find(with_title[-1])
     return catalog.find(_id_that_begins(wanted, known) if wanted else wanted)
@@ -43,6 +45,12 @@ def _id_that_begins(wanted: str, known: Sequence[str]) -> str:
     return begin_so[0] if begin_so else wanted
 
 
+def _that_is_cut(wanted: str, known: Sequence[str]) -> str:
+    """The newest name that a table shows so: cut in the middle."""
+    begin, _, end = wanted.partition("…")
+    return next((one for one in reversed(known) if one.startswith(begin) and one.endswith(end)), "")
+
+
 def find_job(definition: Definition, wanted: str) -> JobDefinition:
     """The job with this name, or this number.
 
@@ -52,6 +60,8 @@ def find_job(definition: Definition, wanted: str) -> JobDefinition:
     names = [job.id for job in definition.jobs]
     if wanted in names:
         return definition.jobs[names.index(wanted)]
+    if "…" in wanted and (whole := _that_is_cut(wanted, names)):
+        return definition.jobs[names.index(whole)]
     if wanted.isdecimal() and int(wanted) < len(names):
         return definition.jobs[int(wanted)]
     raise JobNotFoundError(f"experiment {definition.id!r} has no job {wanted!r}{did_you_mean(wanted, names)}")
