@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution import base
+from nemo_run.core.execution import registry
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, backend_class, get_backend, one_by_one
 from nemo_run.core.execution.jobs import Plan
@@ -17,7 +17,7 @@ from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from tests.support import bash, work as work  # noqa: PLC0414  (a fixture)
 
-ENGINES = sorted(base._BUILT_IN)
+ENGINES = sorted(registry.BUILT_IN)
 OTHERS = [engine for engine in ENGINES if engine != "local"]
 
 
@@ -84,7 +84,7 @@ class Counting(LocalBackend):
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
-    monkeypatch.setitem(base._BUILT_IN, "local", f"{__name__}:Counting")
+    monkeypatch.setitem(registry.BUILT_IN, "local", f"{__name__}:Counting")
     monkeypatch.setattr(Counting, "made", made := [])
     return made
 

@@ -7,18 +7,17 @@ handles are plain JSON values, so that any later process can go on from what is 
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
+from nemo_run.core.execution import registry
 from nemo_run.core.execution.jobs import (
     Command as Command,
     JobState as JobState,
@@ -26,7 +25,9 @@ from nemo_run.core.execution.jobs import (
     TaskStatus as TaskStatus,
 )
 from nemo_run.core.execution.launcher import Launcher, make_launcher
+from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
 from nemo_run.core.execution.shared.log_reader import LogReader
+from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError, ExecutorNotFoundError
@@ -54,21 +55,6 @@ class Capabilities:
     shares_files: bool = False
     retries_itself: bool = False
     starts_ray: bool = False
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One attempt to start.
-
-    Attributes:
-        plan: What to run.
-        attempt: Number of the attempt, from 1.
-        after: Handles of the attempts that it waits for; only for an engine that ``holds_dependencies``.
-    """
-
-    plan: Plan
-    attempt: int
-    after: Sequence[str] = ()
 
 
 class Backend(ABC):
@@ -194,55 +180,6 @@ class Backend(ABC):
         if isinstance(answer, ExecutorError):
             raise answer
         return answer
-
-
-def one_by_one(submissions: Sequence[Submission], start: Callable[[Plan, int], str]) -> list[str | ExecutorError]:
-    """Start attempts one after the other, for an engine that takes no more than one at a time."""
-    answers: list[str | ExecutorError] = []
-    for submission in submissions:
-        try:
-            answers.append(start(submission.plan, submission.attempt))
-        except ExecutorError as e:
-            answers.append(e)
-    return answers
-
-
-@dataclass(kw_only=True)
-class ExecutorMacros(ConfigurableMixin):
-    """Names of the shell variables in which an engine tells a task about its nodes.
-
-    In a command, ``${head_node_ip_var}`` and the like stand for them.
-    """
-
-    HEAD_NODE_IP_VAR: ClassVar[str] = "${head_node_ip_var}"
-    NPROC_PER_NODE_VAR: ClassVar[str] = "${nproc_per_node_var}"
-    NUM_NODES_VAR: ClassVar[str] = "${num_nodes_var}"
-    NODE_RANK_VAR: ClassVar[str] = "${node_rank_var}"
-    FT_LAUNCHER_CFG_PATH_VAR: ClassVar[str] = "${ft_launcher_cfg_path_var}"
-
-    head_node_ip_var: str
-    nproc_per_node_var: str
-    num_nodes_var: str
-    node_rank_var: str
-    het_group_host_var: str
-    ft_launcher_cfg_path_var: str = "FAULT_TOL_CFG_PATH"
-
-    @staticmethod
-    def group_host(index: int) -> str:
-        """Macro for the head node of the ``index``-th member of a job group."""
-        return f"$${{het_group_host_var}}_{index}"
-
-    def apply(self, command: Command) -> Command:
-        """The command with every macro replaced in its arguments and environment."""
-        return replace(
-            command,
-            argv=tuple(self.substitute(arg) for arg in command.argv),
-            env={key: self.substitute(value) for key, value in command.env.items()},
-        )
-
-    def substitute(self, arg: str) -> str:
-        """``arg`` with every macro replaced; anything else that looks like one stays."""
-        return Template(arg).safe_substitute(**asdict(self))
 
 
 @dataclass(kw_only=True)
@@ -378,22 +315,6 @@ class Executor(ConfigurableMixin):
         """Called when the job has ended; an executor with something to tidy overrides it."""
 
 
-# --- which backends there are ------------------------------------------------------------------------------------
-
-_BUILT_IN = {
-    "dgxcloud": "nemo_run.core.execution.dgxcloud.backend:DGXCloudBackend",
-    "docker": "nemo_run.core.execution.docker.backend:DockerBackend",
-    "kubeflow": "nemo_run.core.execution.kubeflow.backend:KubeflowBackend",
-    "kubernetes": "nemo_run.core.execution.kubernetes.backend:KubernetesBackend",
-    "lepton": "nemo_run.core.execution.lepton.backend:LeptonBackend",
-    "local": "nemo_run.core.execution.local.backend:LocalBackend",
-    "skypilot": "nemo_run.core.execution.skypilot.backend:SkypilotClusterBackend",
-    "skypilot_jobs": "nemo_run.core.execution.skypilot_jobs.backend:SkypilotJobsBackend",
-    "slurm": "nemo_run.core.execution.slurm.backend:SlurmBackend",
-}
-_ENTRY_POINTS = "nemo_run.executors"
-
-
 def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Backend:
     """The backend of an engine by its name.
 
@@ -413,27 +334,10 @@ def backend_class(engine: str) -> type[Backend]:
     Raises:
         ExecutorError: There is no such engine here.
     """
-    if engine not in _BUILT_IN:
-        return _third_party(engine)
-    module, _, name = _BUILT_IN[engine].partition(":")
-    found: type[Backend] = getattr(importlib.import_module(module), name)
-    return found
-
-
-def _third_party(engine: str) -> type[Backend]:
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group=_ENTRY_POINTS):
-        if point.name == engine:
-            found = point.load()
-            if isinstance(found, type) and issubclass(found, Backend):
-                return found
-            raise ExecutorError(f"the entry point {point.value} of the engine {engine!r} must be a subclass of Backend")
-    known = sorted(_BUILT_IN) + sorted(point.name for point in entry_points(group=_ENTRY_POINTS))
-    raise ExecutorError(
-        f"no engine is called {engine!r}; there are: {', '.join(known)}. "
-        f"A package that brings one registers it under the entry-point group {_ENTRY_POINTS!r}"
-    )
+    where, found = registry.find(engine)
+    if isinstance(found, type) and issubclass(found, Backend):
+        return found
+    raise ExecutorError(f"the entry point {where} of the engine {engine!r} must be a subclass of Backend")
 
 
 def import_executor(name: str, file_path: str | None = None, call: bool = True, **kwargs: Any) -> Executor:

@@ -102,13 +102,7 @@ class SkypilotOptions(Executor):
 
     def macro_values(self) -> ExecutorMacros:
         """Return the variables in which a task is told of its nodes."""
-        return ExecutorMacros(
-            head_node_ip_var=self.HEAD_NODE_IP_VAR,
-            nproc_per_node_var=self.NPROC_PER_NODE_VAR,
-            num_nodes_var=self.NUM_NODES_VAR,
-            node_rank_var=self.NODE_RANK_VAR,
-            het_group_host_var=self.HET_GROUP_HOST_VAR,
-        )
+        return ExecutorMacros.of(self)
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
         """Note which job the executor is for."""
