@@ -97,14 +97,14 @@ def _others_cannot_read() -> Finding:
 
 
 def _locks() -> Finding:
-    import fcntl
     import tempfile
 
     from nemo_run.config.home import get_nemorun_home
+    from nemo_run.core.files import try_lock
 
     try:
         with tempfile.TemporaryFile(dir=get_nemorun_home()) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(file.fileno())
     except OSError as error:
         return Finding(
             "locks", "broken", f"the file system of the home has no locks: {error}; set NEMORUN_HOME elsewhere"

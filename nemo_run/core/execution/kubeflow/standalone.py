@@ -15,6 +15,7 @@ from nemo_run.core.execution.kubeflow.train_job import API_VERSION, CONTAINER, K
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
 from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import field_of
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.errors import ExecutorError
 
 _TRAIN_JOB = (API_VERSION, KIND)
@@ -62,15 +63,15 @@ def wait_until_running(executor: KubeflowOptions, name: str, timeout: float, pau
     Raises:
         ExecutorError: It does not in time.
     """
-    end = time.monotonic() + timeout
+    pauses = Pauses(pause, pause, until=time.monotonic() + timeout)
     with connected(executor) as client:
         while True:
             state = state_of(client.get(*_TRAIN_JOB, executor.namespace, name)) or KubeflowJobState.UNKNOWN
             if state in (*OVER, KubeflowJobState.RUNNING):
                 return state
-            if time.monotonic() > end:
+            if pauses.over:
                 raise ExecutorError(f"TrainJob {name!r} does not run after {timeout:g} s: {state.value}")
-            time.sleep(pause)
+            pauses.sleep()
 
 
 def state_of(job: Object | None) -> KubeflowJobState | None:
@@ -96,12 +97,12 @@ def delete(executor: KubeflowOptions, name: str) -> bool:
 
 def is_gone_within(executor: KubeflowOptions, name: str, timeout: float, pause: float) -> bool:
     """Wait until a TrainJob and its pods are gone, and return whether they are in time."""
-    end = time.monotonic() + timeout
+    pauses = Pauses(pause, pause, until=time.monotonic() + timeout)
     with connected(executor) as client:
         while client.get(*_TRAIN_JOB, executor.namespace, name) or _pods(client, executor, name):
-            if time.monotonic() > end:
+            if pauses.over:
                 return False
-            time.sleep(pause)
+            pauses.sleep()
     return True
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from nemo_run.core.execution.pods.status import Pod
 from nemo_run.core.execution.pods.streams import unpack
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, split_lines
-from nemo_run.core.files import read_object, write_json
+from nemo_run.core.files import read_object, replacing, write_json
 from nemo_run.errors import ExecutorError
 
 _PIECE = 1 << 18
@@ -129,18 +129,13 @@ def keep_log(client: KubernetesClient, attempt: PodHandle, node: int, pod: Pod, 
             than it reports that the task has ended.
     """
     metadata = pod["metadata"]
-    reader = ContainerLog(client, metadata["namespace"], metadata["name"], attempt.container)
     target = attempt.log_file(node)
-    part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for piece in _settled(reader, settle):
-                file.write(piece)
-        if not target.exists() or target.stat().st_size <= part.stat().st_size:
-            part.replace(target)
-    finally:
-        reader.close()
-        part.unlink(missing_ok=True)
+    log = ContainerLog(client, metadata["namespace"], metadata["name"], attempt.container)
+    with contextlib.suppress(FileExistsError), contextlib.closing(log), replacing(target) as file:
+        for piece in _settled(log, settle):
+            file.write(piece)
+        if target.exists() and target.stat().st_size > file.tell():
+            raise FileExistsError(target)
 
 
 def _settled(reader: ContainerLog, seconds: float) -> Iterator[bytes]:

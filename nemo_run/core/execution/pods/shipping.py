@@ -22,6 +22,7 @@ from nemo_run.core.execution.pods.spec import package_placeholder
 from nemo_run.core.execution.pods.status import broken, pod_status
 from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
 from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.execution.shared.shipping import job_packages
 from nemo_run.errors import CommandError, ExecutorError
 
@@ -220,7 +221,7 @@ def mover(client: KubernetesClient, volume: VolumeClaim) -> Iterator[str]:
 
 
 def _await(client: KubernetesClient, volume: VolumeClaim, name: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    pauses = Pauses(until=time.monotonic() + _PATIENCE)
     what = f"the pod that copies to the volume {volume.claim!r} in namespace {volume.namespace!r}"
     while True:
         pod = client.get("v1", "Pod", volume.namespace, name)
@@ -229,11 +230,11 @@ def _await(client: KubernetesClient, volume: VolumeClaim, name: str) -> None:
         status = pod_status(pod)
         if status.state is JobState.RUNNING:
             return
-        if status.state.is_final or broken(pod) or time.monotonic() > deadline:
+        if status.state.is_final or broken(pod) or pauses.over:
             raise ExecutorError(
                 f"{what} did not start: {status.reason or status.state}; correct workdir_pvc= or data_mover_image="
             )
-        time.sleep(0.2)
+        pauses.sleep()
 
 
 def copy_to_volume(client: KubernetesClient, volume: VolumeClaim, source: Path, target: str) -> None:
