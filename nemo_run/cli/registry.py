@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin, overload
 
 from nemo_run.cli.script import is_loaded, name_main
+from nemo_run.cli.trusted import why_not_trusted
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.names import get_type_namespace, get_underlying_types
 from nemo_run.errors import CommandLineError
@@ -300,14 +301,33 @@ def load_everything() -> None:
 def workspace_file() -> Path | None:
     """The workspace file: in this folder or one above it, or in the NeMo-Run home.
 
-    ``INCLUDE_WORKSPACE_FILE=false`` says that there is none.
+    ``INCLUDE_WORKSPACE_FILE=false`` says that there is none. One that others may have written is passed over, unless it
+    is ``always``.
     """
-    if os.environ.get("INCLUDE_WORKSPACE_FILE", "true").lower() != "true":
+    wanted = os.environ.get("INCLUDE_WORKSPACE_FILE", "true").lower()
+    if wanted not in ("true", "always"):
         return None
     here = Path.cwd()
     names = ("workspace_private.py", "workspace.py")
     places = [folder / name for folder in (here, *here.parents) for name in names]
-    return next(filter(Path.is_file, [*places, Path(get_nemorun_home(), "workspace.py")]), None)
+    found = filter(_is_file, [*places, Path(get_nemorun_home(), "workspace.py")])
+    return next((path for path in found if wanted == "always" or _is_trusted(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that we may not look into
+        return False
+
+
+def _is_trusted(path: Path) -> bool:
+    why = why_not_trusted(path)
+    if why:
+        from nemo_run.cli.show import print_warning
+
+        print_warning(f"{path} is not executed: {why} (INCLUDE_WORKSPACE_FILE=always executes it, =false is silent)")
+    return not why
 
 
 @functools.cache

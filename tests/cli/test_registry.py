@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import typing
 from pathlib import Path
@@ -29,6 +31,14 @@ def hello(name: str = "you", net: Net = of_workspace()):
     '''Say hello.'''
     print("HELLO", name, net.width)
 """
+SCRIPT = """
+import nemo_run as run
+@run.cli.entrypoint
+def main(n: int = 1): ...
+if __name__ == "__main__":
+    run.cli.main(main)
+"""
+
 PACKAGE = WORKSPACE.replace("of_workspace", "of_package").replace("77", "88").replace('"tools"', '"lab.models"')
 
 
@@ -167,6 +177,59 @@ def test_a_broken_workspace(here: Path, nemorun: Nemorun) -> None:
     assert "workspace.py: the workspace file cannot be loaded: ZeroDivisionError" in said
     assert nemorun("experiment", "list").stdout == ""
     assert "ZeroDivisionError" in nemorun("doctor", code=1).stdout
+
+
+# ---------------------------------------------------------------- whose workspace
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("who", ["the file", "the folder", "the link", "where the link leads"])
+def test_a_workspace_of_another_user_is_not_executed(who: str, here: Path) -> None:
+    real = here / "real"
+    real.mkdir()
+    (real / "workspace.py").write_text(f"open({str(here / 'executed')!r}, 'w')\n")
+    inside = here / "shared" / "mine"
+    inside.mkdir(parents=True)
+    (inside.parent / "workspace.py").symlink_to(real / "workspace.py")
+    theirs = {
+        "the file": real / "workspace.py",
+        "the folder": inside.parent,
+        "the link": inside.parent / "workspace.py",
+        "where the link leads": real,
+    }
+    os.lchown(theirs[who], 12345, -1)
+    (inside / "t.py").write_text(SCRIPT)
+    for argv, code in ((("-m", "nemo_run", "nosuch"), 2), (("t.py", "--help"), 0)):
+        done = subprocess.run([sys.executable, *argv], cwd=inside, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        what = f"{inside.parent / 'workspace.py'} is not executed: {theirs[who]} belongs to user 12345"
+        assert what in done.stderr, argv
+    assert not (here / "executed").exists()
+
+
+def test_a_workspace_where_everybody_can_write_is_not_executed(here: Path, nemorun: Nemorun) -> None:
+    (here / "workspace.py").write_text("raise SystemExit(9)\n")
+    here.chmod(0o1777)  # beside it, others can put what it imports
+    said = nemorun("nosuch", code=2).stderr
+    assert f"{here / 'workspace.py'} is not executed: everybody can write to {here}" in said
+
+
+def test_a_workspace_that_is_not_trusted_hides_no_other(
+    here: Path, nemorun: Nemorun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "workspace.py").write_text(WORKSPACE)
+    inside = here / "open"
+    inside.mkdir()
+    inside.chmod(0o777)
+    (inside / "workspace.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(inside)
+    assert nemorun("tools", "hello").stdout == "HELLO you 77\n"
+
+
+@pytest.mark.needs("root")
+def test_a_user_can_trust_a_workspace(here: Path, nemorun: Nemorun, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "workspace.py").write_text(WORKSPACE)
+    os.chown(here / "workspace.py", 12345, -1)
+    monkeypatch.setenv("INCLUDE_WORKSPACE_FILE", "always")
+    assert nemorun("tools", "hello").stdout == "HELLO you 77\n"
 
 
 # ---------------------------------------------------------------- packages
