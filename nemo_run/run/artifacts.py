@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nemo_run.core.files import folder_name, read_json, write_json
+from nemo_run.core.inside import copy_inside, files_inside, is_folder, read_inside
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ExperimentError, StoreError
 from nemo_run.run.records import Definition, TaskDefinition
@@ -41,13 +42,13 @@ class Artifact:
 
 def folder_of(store: ExperimentStore, task: TaskDefinition) -> Path:
     """Return the folder in which a task's artifacts are kept."""
-    return store.path / task.directory / "artifacts"
+    return store.inside(task.directory) / "artifacts"
 
 
 def anything_left(store: ExperimentStore, task: TaskDefinition) -> bool:
     """Check quickly whether a task that has ended here may have left artifacts."""
     folder = folder_of(store, task)
-    return bool(task.artifacts) or (folder.is_dir() and any(folder.iterdir()))
+    return bool(task.artifacts) or (is_folder(folder) and any(folder.iterdir()))
 
 
 def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path], None]) -> None:
@@ -59,10 +60,12 @@ def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path]
         fetch: Brings into a folder what the task left elsewhere.
     """
     folder = folder_of(store, task)
-    fetch(folder)
-    entries = [asdict(artifact) for artifact in _scan(task, folder)]
-    if entries:
-        write_json(_manifest(store, task), entries)
+    try:
+        fetch(folder)
+    finally:  # some of it may be there
+        entries = [asdict(artifact) for artifact in _scan(task, folder)]
+        if entries:
+            write_json(_manifest(store, task), entries)
 
 
 def listing(store: ExperimentStore, definition: Definition, job_id: str | None = None) -> list[Artifact]:
@@ -92,15 +95,25 @@ def copy_out(artifacts: list[Artifact], target: Path) -> list[Path]:
         ExperimentError: A file is not what its manifest says, or would be written outside of the target.
     """
     copies = [_inside(target, artifact) for artifact in artifacts]  # all or none
+    real = Path(os.path.realpath(target))
     for artifact, copy in zip(artifacts, copies, strict=True):
-        copy.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copy2(artifact.file, copy)
+            with read_inside(*_place(artifact)) as source:
+                copy_inside(source.fileno(), real, copy.relative_to(target))
+            with read_inside(real, copy.relative_to(target)) as copied:
+                changed = _digest(copied) != artifact.sha256
         except FileNotFoundError:
             raise ExperimentError(f"{artifact.file}: listed as an artifact, but no longer there") from None
-        if _digest(copy) != artifact.sha256:
+        except OSError as e:
+            raise ExperimentError(f"{e.filename or artifact.file}: cannot be copied: {e.strerror}") from e
+        if changed:
             raise ExperimentError(f"{artifact.file}: changed since it was collected; the copy is in {copy}")
     return copies
+
+
+def _place(artifact: Artifact) -> tuple[Path, str]:
+    """Return the folder of artifacts that an artifact is in, and its path below that."""
+    return Path(artifact.file).parents[len(Path(artifact.path).parts) - 1], artifact.path
 
 
 def _inside(target: Path, artifact: Artifact) -> Path:
@@ -112,8 +125,7 @@ def _inside(target: Path, artifact: Artifact) -> Path:
             "the experiment's files are damaged, or not to be trusted"
         )
     task = folder_name(artifact.task) if leads_out(artifact.task) else artifact.task
-    source = Path(artifact.file).parents[len(Path(name).parts) - 1]
-    for top, below in ((target, Path(task, name)), (source, Path(name))):
+    for top, below in ((target, Path(task, name)), (_place(artifact)[0], Path(name))):
         for path in (top / part for part in (below, *below.parents) if part != Path()):
             if path.is_symlink():
                 raise ExperimentError(f"{path}: is a link, through which no artifact is copied; nothing was copied")
@@ -125,16 +137,14 @@ def _manifest(store: ExperimentStore, task: TaskDefinition) -> Path:
 
 
 def _scan(task: TaskDefinition, folder: Path) -> Iterator[Artifact]:
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_file() and not path.is_symlink():
-            stat = path.stat()
-            name = str(path.relative_to(folder))
-            yield Artifact(task.name, name, stat.st_size, _digest(path), stat.st_mtime, str(path))
+    for name, fd in files_inside(folder):
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(fd)
+            yield Artifact(task.name, name, found.st_size, _digest(file), found.st_mtime, str(folder / name))
 
 
-def _digest(path: Path) -> str:
+def _digest(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(_BLOCK):
-            digest.update(block)
+    while block := file.read(_BLOCK):
+        digest.update(block)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.files import make_folder
+from nemo_run.errors import ExecutorError
 from nemo_run.run import artifacts
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
@@ -111,8 +112,8 @@ def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, execut
     cwd = Path(task.working_dir if isinstance(task, Script) and task.working_dir else ".")
     try:
         if artifacts.anything_left(store, where):
-            artifacts.collect(store, where, lambda target: copy_matching(cwd, where.artifacts, target))
-    except OSError as e:
+            artifacts.collect(store, where, lambda to: copy_matching(cwd, where.artifacts, to, within=Path("/")))
+    except (OSError, ExecutorError) as e:
         reason = "; ".join(filter(None, [reason, f"its artifacts could not be collected: {e}"]))
     state = JobState.FAILED if code else JobState.SUCCEEDED
     return TaskProgress(

@@ -126,19 +126,27 @@ class ExperimentStore:
         """Return who launched the experiment, where, and with what."""
         return read_object(self.path / "provenance.json") or {}
 
-    def folder(self, relative: str) -> Path:
-        """Return a folder of the experiment, created if need be.
+    def inside(self, relative: str) -> Path:
+        """Return a folder of the experiment, which may not be there.
 
         Raises:
-            StoreError: It cannot be created, or is a link: nothing is written outside of the experiment.
+            StoreError: It is a link, or behind one: nothing outside of the experiment is read or written.
         """
         path = self.path / relative
         for part in (path, *path.parents):
             if part == self.path:
                 break
             if part.is_symlink():
-                raise StoreError(f"{part}: is a link; nothing is written through it")
-        return make_folder(path)
+                raise StoreError(f"{part}: is a link, which is not followed; nothing was read or written")
+        return path
+
+    def folder(self, relative: str) -> Path:
+        """Return a folder of the experiment, created if need be.
+
+        Raises:
+            StoreError: It cannot be created, or is behind a link.
+        """
+        return make_folder(self.inside(relative))
 
     def write_plan(self, task: TaskDefinition, plan: Plan) -> None:
         """Store what the engine is to run for a task."""

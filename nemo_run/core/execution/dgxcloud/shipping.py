@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import tarfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from nemo_run.core.execution.dgxcloud.spec import WORKSPACES
 from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.execution.shared.shipping import Package
 from nemo_run.core.files import write_once
+from nemo_run.core.inside import copy_linked, copy_tree_inside
 from nemo_run.core.packaging.archive import unpack
 from nemo_run.errors import ExecutorError
 
@@ -87,10 +87,12 @@ class MountedTransfer:
             if not source.exists() or (copy.exists() and copy.samefile(source)):
                 continue
             if source.is_dir():
-                shutil.copytree(source, copy, dirs_exist_ok=True, symlinks=True)
-            else:
-                copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                shutil.copy2(source, copy)
+                copy_tree_inside(source, copy)
+                continue
+            try:
+                copy_linked(source, Path(folder), target, name)
+            except OSError as e:
+                raise ExecutorError(f"{source}: {e.strerror}, and was not copied") from e
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class HelperTransfer:
         self._run(f"rm -f {archive}")
         content = b"".join(base64.b64decode(_whole(text, folder)) for text in printed)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-            unpack(tar, target, Path(folder))
+            unpack(tar, target, Path(folder), foreign=True)
 
     # helpers
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -131,14 +132,14 @@ class DockerBackend(Backend):
         return handle
 
     def _prepare_folder(self, plan: Plan, attempt: int, image: Mapping[str, Any], options: dict[str, Any]) -> None:
-        folder = AttemptFolder.of(plan, attempt).make()
-        (folder / "log").touch(mode=0o600)
+        attempt_of = AttemptFolder.of(plan, attempt)
+        attempt_of.append_to_log(b"")
         if plan.spec["code_archive"]:
             extract(plan.spec["code_archive"], Path(plan.directory, "code"))
             _prepend_python_path(options["environment"], image)
         user = options.get("user", image.get("User") or "")
         if user.partition(":")[0] not in ("", "0", "root", str(os.getuid())):
-            _let_others_in(Path(plan.directory), folder)
+            _let_others_in(Path(plan.directory), attempt_of.path)
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if its container was started; if it was only created, it never will be."""
@@ -196,8 +197,7 @@ class DockerBackend(Backend):
             time.sleep(_OOM_LAG)
             found = self._engine.inspect(name) or found
         if words := self._engine.output(name, lines=1000):  # of the image's entry point, or why nothing could be run
-            with (folder.path / "log").open("ab") as log:
-                log.write(words)
+            folder.append_to_log(words)
         status = folder.write_end(_end_of(found, folder))
         if _KEEP not in found["Config"]["Labels"]:
             self._engine.remove(name)
@@ -240,7 +240,8 @@ class DockerBackend(Backend):
                 f"it ran in {str(cwd)!r} of the container, which is gone; files are collected from below "
                 f"{container.CODE_FOLDER}, and always from $NEMO_RUN_ARTIFACTS"
             )
-        copy_matching(Path(plan.directory, cwd.relative_to(container.RUN_FOLDER)), patterns, folder)
+        job = Path(plan.directory)
+        copy_matching(job / cwd.relative_to(container.RUN_FOLDER), patterns, folder, within=job)
 
     @staticmethod
     def why_not_usable() -> str:
@@ -321,8 +322,20 @@ def _prepend_python_path(environment: dict[str, str], image: Mapping[str, Any]) 
 def _let_others_in(directory: Path, attempt: Path) -> None:
     """Let another user of the container read and write its job's files; on this machine, the folder above is closed."""
     for path in (directory, directory / "attempts", attempt, attempt / "log"):
-        path.chmod(0o777 if path.is_dir() else 0o666)
+        _change_mode(path, lambda mode: 0o777 if stat.S_ISDIR(mode) else 0o666)
     for name in ("task.json", "main.pkl", "artifacts", "scripts", "code"):
         for path in (directory / name, *(directory / name).rglob("*")):
-            if path.exists() and not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666))
+            if path.exists():
+                _change_mode(path, lambda mode: mode | (0o777 if stat.S_ISDIR(mode) else 0o666))
+
+
+def _change_mode(path: Path, new: Callable[[int], int]) -> None:
+    """Change the permissions of a file or folder of a job; a container may have put a link or a pipe in its place."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return
+    try:
+        os.fchmod(fd, stat.S_IMODE(new(os.fstat(fd).st_mode)))
+    finally:
+        os.close(fd)

@@ -111,7 +111,7 @@ class MountTransfer:
         if names:
             data = self._output(source, names)
             with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-                unpack(tar, target, target)
+                unpack(tar, target, target, foreign=True)
 
     def _output(self, source: str, names: Sequence[str] | None) -> bytes:
         """Return the names of all files below a folder, or an archive of some, as a job prints it."""

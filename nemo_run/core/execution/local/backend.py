@@ -242,7 +242,7 @@ class LocalBackend(Backend):
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
-        copy_matching(Path(plan.spec["cwd"]), patterns, folder)
+        copy_matching(Path(plan.spec["cwd"]), patterns, folder, within=Path("/"))  # it had this user's rights
 
     def close(self) -> None:
         """End the helper that starts tasks; the tasks go on."""

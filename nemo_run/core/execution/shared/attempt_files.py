@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.inside import copy_linked
 from nemo_run.errors import ExecutorError
 
 
@@ -47,13 +47,29 @@ def open_log(attempt: Path, rank: int | None = None, tail: int | None = None) ->
         if rank not in logs and (rank != 0 or logs):
             raise ExecutorError(f"rank {rank} has no log; ranks with one: {', '.join(map(str, sorted(logs))) or '0'}")
         path = logs.get(rank, path)
-    return FileLog(path, tail)
+    return FileLog(path, tail, top=attempt)
 
 
-def copy_matching(cwd: Path, patterns: Sequence[str], folder: Path) -> None:
-    """Copy the files below a task's working directory that match one of the patterns."""
-    for path in (path for pattern in patterns for path in cwd.glob(pattern)):
-        if path.is_file():
-            copy = folder / path.relative_to(cwd)
-            copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            shutil.copy2(path, copy)
+def copy_matching(cwd: Path, patterns: Sequence[str], folder: Path, *, within: Path | None = None) -> None:
+    """Copy the files below a task's working directory that match one of the patterns.
+
+    Args:
+        cwd: The working directory.
+        patterns: The patterns.
+        folder: Where the copies go; nothing is written through a link in it.
+        within: Links are followed as long as they lead to files below this folder; by default the working directory.
+
+    Raises:
+        ExecutorError: Some files were not copied; the message names the first of them. The others were.
+    """
+    refused: dict[str, str] = {}
+    for path in (path for pattern in patterns for path in cwd.glob(pattern) if path.is_file()):
+        name = path.relative_to(cwd)
+        try:
+            copy_linked(path, within or cwd, folder, name)
+        except OSError as e:
+            refused[str(name)] = str(e.strerror)
+    if refused:
+        first, why = next(iter(refused.items()))
+        more = f", and {len(refused) - 1} more could not be" if len(refused) > 1 else ""
+        raise ExecutorError(f"{first!r} was not copied: {why}{more}")

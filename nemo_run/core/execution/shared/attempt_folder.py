@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status
 from nemo_run.core.files import locked, make_folder, read_object, write_json
+from nemo_run.core.inside import open_inside
+from nemo_run.errors import ExecutorError
 
 _SUBMISSION, _CANCEL, _END = "submission.json", "cancel", "exit.json"
 _EARLIER = ("submitted.json", "launch.json", "workload.json")  # what the submission was called in earlier versions
@@ -34,8 +37,23 @@ class AttemptFolder:
         return cls(attempt_folder(plan, attempt))
 
     def make(self) -> Path:
-        """Create the folder where it is missing, and return its path."""
+        """Create the folder where it is missing, and return its path.
+
+        Raises:
+            ExecutorError: It is behind a link, which a task that shares the folder has put there.
+        """
+        for path in (self.path, self.path.parent):
+            if path.is_symlink():
+                raise ExecutorError(f"{path}: is a link, which is not followed; nothing was written")
         return make_folder(self.path)
+
+    def append_to_log(self, words: bytes) -> None:
+        """Write what an engine says to the end of the log; a link in the place of the log is replaced."""
+        log = self.make() / "log"
+        if log.is_symlink():
+            log.unlink()
+        with os.fdopen(open_inside(self.path, "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), "wb") as file:
+            file.write(words)
 
     def note_submission(self, **facts: Any) -> None:
         """Write down that the attempt was submitted, and what has to be known of that later."""
@@ -55,7 +73,7 @@ class AttemptFolder:
     def request_cancel(self, **facts: Any) -> None:
         """Write down that the attempt is to end; the first request counts."""
         if not self.is_cancelled:
-            write_json(self.path / _CANCEL, {"at": time.time(), **facts})
+            write_json(self.make() / _CANCEL, {"at": time.time(), **facts})
 
     @property
     def is_cancelled(self) -> bool:
@@ -79,7 +97,7 @@ class AttemptFolder:
             **facts,
         }
         if self.path.is_dir():
-            write_json(self.path / _END, end)
+            write_json(self.make() / _END, end)
         return final_status(end)
 
     def end(self) -> dict[str, Any]:

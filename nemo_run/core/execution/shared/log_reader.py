@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from nemo_run.core.inside import open_inside
 from nemo_run.errors import ExecutorError
 
 _BLOCK = 1 << 16
@@ -29,15 +29,17 @@ class LogReader(Protocol):
 class FileLog:
     """A log file, which need not exist yet."""
 
-    def __init__(self, path: Path, tail: int | None = None, start: int = 0) -> None:
+    def __init__(self, path: Path, tail: int | None = None, start: int = 0, top: Path | None = None) -> None:
         """Read a log file.
 
         Args:
             path: The file.
             tail: Begin with the last so many lines; with the first where it is ``None``.
             start: Begin with this byte, where ``tail`` says nothing.
+            top: Folder below which no link is followed on the way to the file; by default the folder that it is in.
         """
         self._path = path
+        self._top = top or path.parent
         self._tail = tail
         self._start = start
         self._fd: int | None = None
@@ -46,7 +48,7 @@ class FileLog:
         """Return the next piece; empty where there is nothing new now."""
         if self._fd is None:
             try:
-                self._fd = _opened(self._path)
+                self._fd = self._opened()
             except FileNotFoundError:
                 return b""
             start = self._start if self._tail is None else tail_offset(self._fd, self._tail)
@@ -59,14 +61,14 @@ class FileLog:
             os.close(self._fd)
             self._fd = None
 
-
-def _opened(path: Path) -> int:
-    """Open a regular file; a pipe or a device in its place might be waited for without end."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise ExecutorError(f"{path}: is no regular file, and cannot be a log")
-    return fd
+    def _opened(self) -> int:
+        """Open the file; a pipe or a device in its place might be waited for without end, a link leads elsewhere."""
+        try:
+            return open_inside(self._top, self._path.relative_to(self._top))
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            raise ExecutorError(f"{self._path}: {e.strerror}, and cannot be read as a log") from e
 
 
 def merged(logs: Mapping[int, LogReader]) -> LogReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import shlex
 import shutil
 import tarfile
@@ -20,6 +21,7 @@ from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBacke
 from nemo_run.core.execution.sky.client import asking, make_task
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot.queue import job_of, records
+from nemo_run.core.inside import copy_tree_inside, open_inside
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
@@ -91,7 +93,7 @@ class SkypilotClusterBackend(SkypilotBackend):
             sky_log.save(handle.folder, said[number], _text(exact) if exact.exists() else None)
             left = folder / sky_task.ARTIFACTS
             if left.is_dir():
-                shutil.copytree(left, handle.folder / "artifacts", dirs_exist_ok=True)
+                copy_tree_inside(left, handle.folder / "artifacts")
             shutil.rmtree(folder, ignore_errors=True)
         return said
 
@@ -100,7 +102,7 @@ class SkypilotClusterBackend(SkypilotBackend):
         parsed = SkyHandle.parse(handle)
         left = parsed.folder / "artifacts"
         if left.is_dir():
-            shutil.copytree(left, folder, dirs_exist_ok=True)
+            copy_tree_inside(left, folder)
             shutil.rmtree(left)
         if patterns:
             self._fetch(parsed, plan, patterns, folder)
@@ -134,8 +136,8 @@ def _unpack(archive: bytes, wanted: Patterns, folder: Path) -> None:
             name = member.name.removeprefix("./")
             content = tar.extractfile(member)
             if content is not None and wanted.match(name) and not leads_out(name):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                (folder / name).write_bytes(content.read())
+                with os.fdopen(open_inside(folder, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+                    shutil.copyfileobj(content, file)
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""What is received is not believed."""
