@@ -31,6 +31,8 @@ what they expect.
     │   ├── JobNotFoundError        no such job in the experiment (also a LookupError)
     │   ├── ExperimentBusyError     another controller drives it
     │   ├── NestedLaunchError       a task tried to launch its own experiment
+    │   ├── ResultError             what a task returned cannot be had (also a ValueError)
+    │   ├── JobTimeoutError         a job has not ended in the time that was given (also a TimeoutError)
     │   └── StoreError              a file of the store cannot be read or written (also an OSError)
     ├── CommandLineError            what was typed makes no sense (also a ValueError)
     │   └── OverrideError           an override such as model.size=3 cannot be read or applied
@@ -44,6 +46,9 @@ what they expect.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LONGEST_MESSAGE = 300  # characters of an exception's message in one line
 
 
 class NemoRunError(Exception):
@@ -150,6 +155,14 @@ class ForeignExperimentError(ExperimentError):
     """The experiment was made by another program: it can be looked at, but not changed."""
 
 
+class ResultError(ExperimentError, ValueError):
+    """What a task returned was too large, could not be stored, or is a pickle that was not asked for."""
+
+
+class JobTimeoutError(ExperimentError, TimeoutError):
+    """A job has not ended in the time that was given."""
+
+
 class ExperimentBusyError(ExperimentError):
     """Another controller drives this experiment."""
 
@@ -170,6 +183,59 @@ class OverrideError(CommandLineError):
     """An override, such as ``model.size=3``, cannot be read or applied."""
 
 
+@dataclass(frozen=True)
+class Frame:
+    """One line of a traceback.
+
+    Attributes:
+        file: The file.
+        line: Number of the line, from 1.
+        function: Name of the function.
+        source: Text of the line; empty where it is not known.
+        own: Whether the file belongs to no library.
+    """
+
+    file: str
+    line: int
+    function: str
+    source: str = ""
+    own: bool = True
+
+
+@dataclass(frozen=True)
+class TaskException:
+    """The exception that ended a function task.
+
+    Attributes:
+        type: Name of its class, e.g. ``"ValueError"``.
+        module: Module of its class.
+        message: Its text.
+        rank: Rank of the process that raised it first.
+        notes: What was added with ``add_note``.
+        frames: Its traceback, from the task's function to the line that raised it.
+        traceback: The traceback as Python prints it.
+    """
+
+    type: str
+    module: str
+    message: str
+    rank: int = 0
+    notes: tuple[str, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        """Return it in one line: type, message, and the line of the user's code that it comes from."""
+        first = self.message.strip().splitlines()[:1]
+        message = first[0] if first else ""
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}…"
+        own = [frame for frame in self.frames if frame.own] or list(self.frames)
+        where = f", {own[-1].file.rpartition('/')[2]}:{own[-1].line}" if own else ""
+        rank = f" (rank {self.rank})" if self.rank else ""
+        return f"{self.type}{': ' if message else ''}{message}{where}{rank}"
+
+
 class JobFailedError(NemoRunError):
     """A job did not succeed.
 
@@ -180,8 +246,10 @@ class JobFailedError(NemoRunError):
         exit_code: Exit code of the task, ``None`` where it never ran.
         reason: Why, in words; may be empty.
         log_tail: The last lines of the job's log.
+        exception: What a function raised, as data; ``None`` where that is not known.
     """
 
+    exception: TaskException | None = None
     _what = "job {job!r} of experiment {experiment!r}"
     _logs = "nemorun experiment logs {experiment} {job}"
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from nemo_run.config.script import Script
 from nemo_run.core.execution.base import (
     Backend,
     Command,
@@ -33,7 +34,9 @@ from nemo_run.core.execution.base import (
     TaskStatus,
     get_backend,
 )
+from nemo_run.core.packaging.base import Packager
 from nemo_run.errors import ExecutorError, NemoRunError
+from nemo_run.run.experiment import Experiment
 
 HOSTILE = {
     "spaces": "  two  spaces ",
@@ -60,6 +63,8 @@ class BackendContract:
     """A folder on the engine's machines other than the default one."""
     keeps_returns: bool = True
     """The engine's log has the carriage returns that stand before the ends of lines."""
+    keeps_files: bool = True
+    """What a task writes to ``$NEMO_RUN_ARTIFACTS`` arrives, also without a volume."""
     large_line: int = 3_000_000
     """Bytes of the large line."""
 
@@ -117,6 +122,14 @@ class BackendContract:
         """A plan to run a shell script, as it comes out of the store."""
         plan = self.backend.render([self.request(script, *args, **options)])[0]
         return Plan.from_json(json.loads(json.dumps(plan.to_json())))
+
+    def experiment(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Experiment:
+        """An experiment in a home of its own, whose tasks run on this engine without code of theirs."""
+        monkeypatch.setenv("NEMORUN_HOME", str(self.tmp_path / "home"))
+        monkeypatch.chdir(self.tmp_path)
+        executor = self.make_executor(**options)
+        executor.packager = Packager()
+        return Experiment("contract", executor=executor)
 
     def submit(self, plan: Plan, attempt: int = 1) -> str:
         """Submit an attempt; whatever happens, the test ends it."""
@@ -268,20 +281,27 @@ class BackendContract:
         assert self.backend.environment(plan).items() >= {**given, "HF_TOKEN": "s3cr3t-2"}.items()
 
     def test_an_experiment_that_is_reset_has_its_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from nemo_run.config.script import Script
-        from nemo_run.core.packaging.base import Packager
-        from nemo_run.run.experiment import Experiment
-
-        monkeypatch.setenv("NEMORUN_HOME", str(self.tmp_path / "home"))
-        monkeypatch.chdir(self.tmp_path)
-        executor = self.make_executor(env_vars={"WANDB_API_KEY": "s3cr3t-1"})
-        executor.packager = Packager()
-        with Experiment("secrets", executor=executor) as first:
+        with self.experiment(monkeypatch, env_vars={"WANDB_API_KEY": "s3cr3t-1"}) as first:
             script = 'test "$WANDB_API_KEY $HF_TOKEN" = "s3cr3t-1 s3cr3t-2"'
             first.add(Script(inline=script, env={"HF_TOKEN": "s3cr3t-2"}, entrypoint=self.shell), name="a")
             first.run(check=True)
         with Experiment.from_id(first.id).reset() as again:
             again.run(check=True)
+
+    def test_what_a_task_leaves_of_its_end_arrives(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        where = {"rank": 0, "time": 1, "attempt": 1, "notes": [], "frames": [], "traceback": ""}
+        end = json.dumps({**where, "type": "E", "module": "m", "message": "é 7"})
+        value = json.dumps({"format": 1, "value": {"é": [1, 2.5]}})
+        leave = 'cd "$NEMO_RUN_ARTIFACTS" && mkdir -p .nemo_run && cd .nemo_run && '
+        with self.experiment(monkeypatch) as exp:
+            for name, text, code in (("value", value, 0), ("exception.0", end, 3)):
+                script = Script(inline=f"{leave} echo '{text}' > {name}.json; exit {code}", entrypoint=self.shell)
+                exp.add(script, name=name)
+            exp.run()
+        failed = exp.results()["exception.0"]
+        assert failed.exit_code == 3
+        assert str(failed.exception) == ("E: é 7" if self.keeps_files else "None")
+        assert exp.result("value") == ({"é": [1, 2.5]} if self.keeps_files else None)
 
     @pytest.mark.parametrize("name", ["1A", "A B", "A=B", "", "A-B", "A\n"])
     def test_names_that_cannot_be_variables_are_refused(self, name: str) -> None:

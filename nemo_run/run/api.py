@@ -41,7 +41,7 @@ def run(
         check: Raise an error where the task does not succeed.
 
     Returns:
-        How the task ended; ``None`` after a dry run.
+        How the task ended, and in its ``value`` what the function returned; ``None`` after a dry run.
 
     Raises:
         JobFailedError: The task did not succeed, and ``check`` is set.
@@ -114,8 +114,8 @@ def _run_here(
         from nemo_run.config import Partial
         from nemo_run.core.runners.calling import call
 
-        call(fdl.build(fdl.cast(Partial, task)))
-        return JobResult("", name, JobState.SUCCEEDED, 0)
+        value = call(fdl.build(fdl.cast(Partial, task)))
+        return JobResult("", name, JobState.SUCCEEDED, 0, _read_value=lambda: value)
     from nemo_run.errors import JobFailedError
     from nemo_run.run.direct import run_task
 

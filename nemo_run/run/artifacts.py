@@ -12,6 +12,7 @@ from typing import IO, Any
 from nemo_run.core.files import folder_name, read_json, write_json
 from nemo_run.core.inside import copy_inside, files_inside, is_folder, read_inside
 from nemo_run.core.packaging.archive import leads_out
+from nemo_run.core.runners.outcome import FOLDER
 from nemo_run.errors import ExperimentError, StoreError
 from nemo_run.run.records import Definition, TaskDefinition
 from nemo_run.run.store import ExperimentStore
@@ -139,6 +140,8 @@ def _manifest(store: ExperimentStore, task: TaskDefinition) -> Path:
 def _scan(task: TaskDefinition, folder: Path) -> Iterator[Artifact]:
     for name, fd in files_inside(folder):
         with os.fdopen(fd, "rb") as file:
+            if name.startswith(f"{FOLDER}/"):  # what the runner leaves
+                continue
             found = os.fstat(fd)
             yield Artifact(task.name, name, found.st_size, _digest(file), found.st_mtime, str(folder / name))
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from nemo_run.core.execution.jobs import TaskStatus
-from nemo_run.run import artifacts
+from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.run import artifacts, results
 from nemo_run.run.phases import DrivenTask
 from nemo_run.run.store import ExperimentStore
 
@@ -19,7 +19,7 @@ class Collector:
     def __init__(self, store: ExperimentStore) -> None:
         self._store = store
         self._threads: ThreadPoolExecutor | None = None
-        self._work: dict[DrivenTask, tuple[Future[None], TaskStatus]] = {}
+        self._work: dict[DrivenTask, tuple[Future[str], TaskStatus]] = {}
 
     def has_work(self, task: DrivenTask) -> bool:
         """Check whether there is anything to collect of a task that writes to folders of this machine."""
@@ -29,15 +29,23 @@ class Collector:
         """Begin to collect what a task left that ended with this status."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(2, thread_name_prefix="nemo-run artifacts")
-        work = self._threads.submit(artifacts.collect, self._store, task.definition, fetch)
+        work = self._threads.submit(self._collect, task, status, fetch)
         self._work[task] = (work, status)
+
+    def _collect(self, task: DrivenTask, status: TaskStatus, fetch: Callable[[Path], None]) -> str:
+        """Collect what a task left; the exception that ended it, in one line, where it left one."""
+        artifacts.collect(self._store, task.definition, fetch)
+        if status.state is not JobState.FAILED:
+            return ""
+        error = results.exception(self._store, task.definition, task.progress.attempt)
+        return str(error or "")
 
     def finished(self) -> list[tuple[DrivenTask, TaskStatus]]:
         """Return the tasks whose artifacts are collected since the last call, and how each ended."""
         done = [(task, work, status) for task, (work, status) in self._work.items() if work.done()]
         for task, _, _ in done:
             del self._work[task]
-        return [(task, _noted(status, work.exception())) for task, work, status in done]
+        return [(task, _noted(status, work)) for task, work, status in done]
 
     def close(self) -> None:
         """Wait for what has begun."""
@@ -45,6 +53,8 @@ class Collector:
             self._threads.shutdown()
 
 
-def _noted(status: TaskStatus, problem: BaseException | None) -> TaskStatus:
+def _noted(status: TaskStatus, work: Future[str]) -> TaskStatus:
+    problem = work.exception()
+    error = "" if problem else work.result()
     note = f"its artifacts could not be collected: {problem}" if problem else ""
-    return replace(status, reason="; ".join(filter(None, [status.reason, note])))
+    return replace(status, reason="; ".join(filter(None, [error, status.reason, note])))

@@ -18,7 +18,7 @@ from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.files import make_folder
 from nemo_run.errors import ExecutorError
-from nemo_run.run import artifacts
+from nemo_run.run import artifacts, results
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
     Definition,
@@ -53,10 +53,10 @@ def _call(task: Any) -> tuple[int, str]:
     import fiddle as fdl
 
     from nemo_run.config import Partial
-    from nemo_run.core.runners.calling import call
+    from nemo_run.core.runners.outcome import run_recorded
 
     try:
-        call(fdl.build(fdl.cast(Partial, task)))
+        run_recorded(fdl.build(fdl.cast(Partial, task)))
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else int(e.code is not None)
         return code, f"exit code {code}" if code else ""
@@ -115,6 +115,8 @@ def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, execut
             artifacts.collect(store, where, lambda to: copy_matching(cwd, where.artifacts, to, within=Path("/")))
     except (OSError, ExecutorError) as e:
         reason = "; ".join(filter(None, [reason, f"its artifacts could not be collected: {e}"]))
+    if code and (error := results.exception(store, where, 1)):
+        reason = str(error)
     state = JobState.FAILED if code else JobState.SUCCEEDED
     return TaskProgress(
         state, 1, f"{IN_PROCESS}{where.name}", exit_code=code, reason=reason, started=begin, ended=ended, tries=1,

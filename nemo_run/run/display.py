@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections import Counter
@@ -60,6 +61,7 @@ def status_document(
             "local_dir": str(store.path / job.directory),
             "exit_code": state.exit_code,
             "reason": state.reason,
+            "exception": _exception(store, job, state),
             "tries": max(task.tries for task in state.tasks),
             "started": state.started,
             "ended": state.ended,
@@ -67,6 +69,15 @@ def status_document(
             "dependencies": list(job.dependencies),
         }
     return result
+
+
+def _exception(store: ExperimentStore, job: JobDefinition, progress: JobProgress) -> dict[str, Any] | None:
+    if progress.state is not JobState.FAILED:
+        return None
+    from nemo_run.run.results import job_exception
+
+    found = job_exception(store, job, progress.tasks)
+    return dataclasses.asdict(found) if found else None
 
 
 def counts(states: Iterable[JobState]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
+from nemo_run.errors import JobFailedError, TaskException
 from nemo_run.run.records import JobProgress, TaskProgress, overall
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class JobResult:
         exit_code: Exit code, once there is one.
         reason: Why; may be empty.
         log_tail: The last lines of its log, where it failed.
+        exception: What its function raised, as data, where it failed.
     """
 
     experiment_id: str
@@ -37,6 +39,28 @@ class JobResult:
     exit_code: int | None = None
     reason: str = ""
     log_tail: tuple[str, ...] = ()
+    exception: TaskException | None = None
+    _read_value: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Any:
+        """What the function returned; a list for a group, ``None`` for a script.
+
+        Raises:
+            JobFailedError: The job has not succeeded.
+            ResultError: It was too large, or is no plain data: see :meth:`Experiment.result`.
+        """
+        if not self.ok:
+            raise self.failure()
+        return self._read_value() if self._read_value else None
+
+    def failure(self) -> JobFailedError:
+        """Return the error that says how the job ended."""
+        error = JobFailedError(
+            self.job_id, self.experiment_id, self.state.name, self.exit_code, self.reason, self.log_tail
+        )
+        error.exception = self.exception
+        return error
 
     @property
     def ok(self) -> bool:
@@ -61,6 +85,10 @@ class JobOwner(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
+        ...
+
+    def result(self, job_id: str, *, unpickle: bool = False, timeout: float | None = None) -> Any:
+        """Wait for a job, and return what its function returned."""
         ...
 
 
@@ -110,6 +138,10 @@ class _Common(ConfigurableMixin):
     def wait(self, runner: Any = None) -> JobState:
         """Wait until the job has ended; its final state."""
         return self.experiment.wait([self.id])[self.id].state
+
+    def result(self, timeout: float | None = None, *, unpickle: bool = False) -> Any:
+        """Wait for the job, and return what its function returned: see :meth:`Experiment.result`."""
+        return self.experiment.result(self.id, unpickle=unpickle, timeout=timeout)
 
 
 @dataclass

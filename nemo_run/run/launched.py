@@ -18,10 +18,11 @@ from nemo_run.errors import (
     ExecutorError,
     ExperimentBusyError,
     ExperimentError,
-    JobFailedError,
+    JobTimeoutError,
     NemoRunError,
     StoreError,
 )
+from nemo_run.run import results
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.controller import Controller
 from nemo_run.run.display import print_status, status_document
@@ -115,7 +116,42 @@ class LaunchedExperiment(ConfigurableMixin):
     def _result(self, job: JobDefinition, progress: JobProgress) -> JobResult:
         failed = progress.state is JobState.FAILED
         tail = tuple(last_lines(self._its_store, job, progress.tasks)) if failed else ()
-        return JobResult(self.id, job.id, progress.state, progress.exit_code, progress.reason, tail)
+        error = results.job_exception(self._its_store, job, progress.tasks) if failed else None
+        read_value = functools.partial(results.job_value, self._its_store, job)
+        return JobResult(self.id, job.id, progress.state, progress.exit_code, progress.reason, tail, error, read_value)
+
+    def result(self, job_id: str, *, unpickle: bool = False, timeout: float | None = None) -> Any:
+        """Wait for a job, and return what its function returned; for a group, a list of what its members returned.
+
+        Plain data, dataclasses, enums, paths, and NumPy arrays and scalars come back without pickle. A script has no
+        result: ``None``.
+
+        Args:
+            job_id: The job.
+            unpickle: Read also what is stored as a pickle, which can run any code.
+            timeout: Seconds to wait for the job; for ever by default.
+
+        Raises:
+            JobFailedError: The job did not succeed; its ``exception`` is what the function raised, as data.
+            JobTimeoutError: It has not ended in time.
+            ResultError: What it returned takes more than 16 MiB, or is a pickle and ``unpickle`` is not set.
+
+        Example:
+            >>> import nemo_run as run
+            >>> run.Experiment.from_title("train").result("train")   # doctest: +SKIP
+            {'accuracy': 0.97}
+        """
+        job = self._prepared.job(job_id)
+        self.wait([job_id], timeout=timeout)
+        if self._its_store.is_left_to_engines():
+            self._collect()
+        progress = self.progress([job_id])[job_id]
+        if not progress.state.is_final and timeout is not None:
+            raise JobTimeoutError(f"job {job_id!r} has not ended within {timeout:g} s: it is {progress.state}")
+        ended = self._result(job, progress)
+        if not ended.ok:
+            raise ended.failure()
+        return results.job_value(self._its_store, job, unpickle=unpickle)
 
     def raise_for_failure(self) -> None:
         """Raise an error for the first job that failed, or else for the first that was cancelled.
@@ -125,9 +161,7 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         results = [result for result in self.results().values() if result.state.is_final and not result.ok]
         for result in sorted(results, key=lambda result: result.state is not JobState.FAILED):
-            raise JobFailedError(
-                result.job_id, self.id, result.state.name, result.exit_code, result.reason, result.log_tail
-            )
+            raise result.failure()
 
     def logs(
         self,
@@ -158,6 +192,7 @@ class LaunchedExperiment(ConfigurableMixin):
         jobs: Sequence[str] | None = None,
         interval: float = 0.2,
         on_progress: Callable[[dict[str, JobProgress]], None] | None = None,
+        timeout: float | None = None,
     ) -> dict[str, JobProgress]:
         """Wait until jobs have ended, or until no process is there that could go on with them; their progress.
 
@@ -165,7 +200,9 @@ class LaunchedExperiment(ConfigurableMixin):
             jobs: Ids of the jobs; all by default.
             interval: Seconds between two looks.
             on_progress: Called with the progress after every look.
+            timeout: Seconds after which their progress is returned anyway.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         if self._its_store.is_left_to_engines():
             self._spawn()  # its jobs' ends are to be noted, and what they leave is to be collected
         while True:
@@ -173,7 +210,7 @@ class LaunchedExperiment(ConfigurableMixin):
             progress = self.progress(jobs)
             if on_progress:
                 on_progress(progress)
-            if self._is_over(progress, driven=driven):
+            if self._is_over(progress, driven=driven) or (deadline is not None and time.monotonic() >= deadline):
                 return progress
             time.sleep(interval)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def write(path: str, text: str = "written", times: int = 1) -> None:
@@ -20,3 +25,59 @@ def fail(message: str) -> None:
 
 def leave(code: int) -> None:
     raise SystemExit(code)
+
+
+@dataclasses.dataclass
+class Score:
+    accuracy: float
+    kind: Kind
+    more: tuple[Path, ...] = ()
+
+
+class Kind(enum.Enum):
+    GOOD = "good"
+
+
+class Object:
+    x = 3
+
+
+def gives(kind: str) -> Any:
+    """Return a value of this kind."""
+    if kind == "array":
+        import numpy
+
+        return {"a": numpy.arange(6.0).reshape(2, 3), "b": numpy.float32(0.5)}
+    made: dict[str, Callable[[], Any]] = {
+        "none": lambda: None,
+        "plain": lambda: {"lr": 0.1, "é": (1, 2.5, None, b"x"), 3: {1, 2}, "big": 2**2000},
+        "dataclass": lambda: Score(0.5, Kind.GOOD, (Path("/a"), Path("b"))),
+        "object": Object,
+        "large": lambda: "x" * (17 << 20),
+        "unpicklable": lambda: (line for line in ()),
+    }
+    return made[kind]()
+
+
+def raises(n: int) -> None:
+    """Raise a ValueError with a cause."""
+    _check(n)
+
+
+def _check(n: int) -> None:
+    if n > 1000:
+        raise ValueError(f"{n} is too large") from KeyError("n")
+
+
+def gives_at(attempt: int) -> int:
+    """Fail before this attempt; return its number."""
+    if (now := int(os.environ["NEMO_RUN_ATTEMPT"])) < attempt:
+        raise RuntimeError("too early")
+    return now
+
+
+def killed_at(attempt: int) -> None:
+    """Raise an exception before this attempt, and be killed in it."""
+    if int(os.environ["NEMO_RUN_ATTEMPT"]) < attempt:
+        raise RuntimeError("the first one")
+    os.kill(os.getpid(), 9)

@@ -188,6 +188,28 @@ def artifacts(
         typer.echo(f"{len(copies)} files copied to {copy_to}", err=True)
 
 
+def results(
+    which: Which = None,
+    job: OneJob = None,
+    json: AsJson = False,
+) -> None:
+    """Show what the functions of jobs returned, and the exceptions of those that failed. Nothing is unpickled."""
+    from nemo_run.cli.commands.selection import find_experiment, find_job
+    from nemo_run.cli.show import print_json
+    from nemo_run.run.results import results_document
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    jobs = definition.jobs if job is None else [find_job(definition, job)]
+    found = results_document(store, jobs)
+    if json:
+        print_json(found)
+        return
+    for name, one in found.items():
+        said = one["problem"] or (one["exception"] or {}).get("traceback") or one["shown"]
+        typer.echo(f"{name} ({one['state']}): {said.rstrip()}")
+
+
 def diff(
     old: Annotated[str, typer.Argument(help="Id of an experiment, its beginning, or a title: its newest one.")],
     new: Annotated[str, typer.Argument(help="The same of another one.")],

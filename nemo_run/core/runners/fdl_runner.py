@@ -7,7 +7,10 @@ import json
 import sys
 import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+from nemo_run.core.runners.outcome import own_part, run_recorded
 
 
 def load(task: str) -> Any:
@@ -65,6 +68,11 @@ def decode(document: Any, main: bytes = b"", *, is_task: bool = False) -> Any:
     return from_document(document, resolve=lambda name: own[name] if name in own else symbols.resolve(name))
 
 
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception of a task, without the lines of this package that led to the task's function."""
+    traceback.print_exception(kind, error, own_part(trace))
+
+
 def main() -> None:
     """Load the task, build it and call it."""
     parser = argparse.ArgumentParser(description="Run a stored task.")
@@ -80,13 +88,11 @@ def main() -> None:
         build(load(args.package_cfg)).setup()
     import fiddle as fdl
 
-    from nemo_run.core.runners.calling import call
-
     task = load(args.task)
     function = build(task if isinstance(task, fdl.Partial) else fdl.cast(Partial, task))
     if not args.dryrun:
-        sys.excepthook = traceback.print_exception  # unlike the interpreter's own, it finds the lines of the script
-        call(function)
+        sys.excepthook = _show  # unlike the interpreter's own, it finds the lines of the script
+        run_recorded(function)
 
 
 fdl_runner_app = main  # its name in existing code
