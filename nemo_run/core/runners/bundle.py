@@ -21,7 +21,7 @@ RUNNER = "nemo_run.core.runners.fdl_runner"
 """The module that runs a function task."""
 
 _DEPENDENCIES = ("absl", "cloudpickle", "fiddle", "typing_extensions")
-_LEFT_OUT = ("*_test.py", "*/testing/*", "nemo_run/testing.py", "*/example/*", "*/absl_flags/*", "*/codegen/*")
+_LEFT_OUT = ("*_test.py", "*/testing/*", "*/example/*", "*/absl_flags/*", "*/codegen/*")
 
 # This package comes first, so that an older one in the image does not stand in for it; what it depends on comes last,
 # so that the image's own versions count.
