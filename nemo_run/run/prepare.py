@@ -16,6 +16,7 @@ from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
 from nemo_run.core.execution.jobs import Command, Plan
+from nemo_run.core.execution.shared.checks import check_length
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
@@ -196,7 +197,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
         document |= {"main": "main.pkl", "python": ".".join(map(str, sys.version_info[:2]))}
     write_json(folder / "task.json", document)
     env = task_environment(folder, name, executor)
-    _refuse_masks(name, {**env, **(task.env if isinstance(task, Script) else {})})
+    _check_values(name, {**env, **(task.env if isinstance(task, Script) else {})})
     if isinstance(task, Script):
         return _script_command(task, name, folder, env)
     argv = (sys.executable, "-m", RUNNER, f"--name={name}", str(folder / "task.json"))
@@ -204,10 +205,12 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     return Command(argv, {**(import_environment() if shares_files else {}), **env}, python=True)
 
 
-def _refuse_masks(name: str, env: Mapping[str, str]) -> None:
+def _check_values(name: str, env: Mapping[str, str]) -> None:
     lost = [key for key, value in env.items() if value == MASK and is_secret(key)]
     if lost:
         raise ExecutorError(f"task {name!r}: {', '.join(lost)} stands for a secret that was not stored; give it again")
+    for key, value in env.items():
+        check_length(f"task {name!r}", key, value)
 
 
 def task_environment(folder: Path, name: str, executor: Executor) -> dict[str, str]:

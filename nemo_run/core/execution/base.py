@@ -8,7 +8,6 @@ handles are plain JSON values, so that any later process can go on from what is 
 from __future__ import annotations
 
 import importlib.util
-import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from nemo_run.core.execution.jobs import (
 )
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
+from nemo_run.core.execution.shared.checks import check_variables
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
 from nemo_run.core.packaging.archive import extract
@@ -34,8 +34,6 @@ from nemo_run.errors import ExecutorError, ExecutorNotFoundError
 
 if TYPE_CHECKING:
     from nemo_run.core.tunnel.client import Tunnel
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)
@@ -219,14 +217,7 @@ class Executor(ConfigurableMixin):
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense, before anything starts."""
         where = type(self).__name__
-        for name, value in self.env_vars.items():
-            if not isinstance(name, str) or not _ENV_NAME.match(name):
-                raise ExecutorError(
-                    f"{where}.env_vars: {name!r} is not a name for an environment variable; "
-                    "use letters, digits and underscores, not beginning with a digit"
-                )
-            if not isinstance(value, str) or "\0" in value:
-                raise ExecutorError(f"{where}.env_vars[{name!r}] must be a string without a null byte")
+        check_variables(f"{where}.env_vars", self.env_vars)
         make_launcher(self.launcher)
         if self.retries < 0:
             raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -15,6 +16,7 @@ from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_b
 from nemo_run.core.execution.docker import DockerExecutor, spec as container
 from nemo_run.core.execution.docker.client import (
     LABEL,
+    PRIVATE_NETWORK,
     DockerClient,
     default_connection,
     is_on_this_machine,
@@ -126,7 +128,12 @@ class DockerBackend(Backend):
         options = container.for_attempt(spec["options"], attempt)
         self._prepare_folder(plan, attempt, self._engine.image_config(spec["image"]), options)
         options["mounts"] = [*options.get("mounts", []), *_mounts(plan)]
-        self._engine.provide_network(options.get("network", ""))
+        if PRIVATE_NETWORK in options["labels"]:
+            hosts = options["environment"]["NEMO_RUN_GROUP_HOSTS"].split(",")
+            subnet = self._engine.provide_group_network(options["network"], len(hosts))
+            options = container.at_fixed_address(options, subnet) if subnet else options
+        else:
+            self._engine.provide_network(options.get("network", ""))
         self._engine.run(_name(plan, attempt), spec["image"], options)
         AttemptFolder.of(plan, attempt).note_submission()
         return handle
@@ -158,13 +165,12 @@ class DockerBackend(Backend):
     # following
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
-        """Status of all these attempts: of those that have ended from their folders, of the others in one query."""
-        found = {handle: _folder(handle).recorded() for handle in handles}
-        if None in found.values():
-            there = self._engine.containers()
-            for handle in [handle for handle, status in found.items() if status is None]:
-                found[handle] = self._status(handle, there.get(_name_in(handle)))
-        return {handle: status for handle, status in found.items() if status is not None}
+        """Status of all these attempts: in one query, and of those whose containers are gone from their folders.
+
+        What is in the folder of a container that is still there may have been written by itself.
+        """
+        there = self._engine.containers() if handles else {}
+        return {handle: self._status(handle, there.get(_name_in(handle))) for handle in handles}
 
     def _status(self, handle: str, entry: Mapping[str, Any] | None) -> TaskStatus:
         if entry is None:
@@ -190,23 +196,28 @@ class DockerBackend(Backend):
     def _record_end(self, handle: str) -> TaskStatus:
         """Write down how a container ended, then remove it."""
         name, folder = _name_in(handle), _folder(handle)
-        found = self._engine.inspect(name)
-        if found is None:
-            return folder.recorded() or _missing(handle)
-        if not folder.is_cancelled and _may_lack_memory(found):
-            time.sleep(_OOM_LAG)
-            found = self._engine.inspect(name) or found
-        if words := self._engine.output(name, lines=1000):  # of the image's entry point, or why nothing could be run
-            folder.append_to_log(words)
-        status = folder.write_end(_end_of(found, folder))
-        if _KEEP not in found["Config"]["Labels"]:
-            self._engine.remove(name)
-        return status
+        with folder.locked() if folder.path.is_dir() else contextlib.nullcontext():
+            found = self._engine.inspect(name)
+            if found is None:  # another process has recorded it
+                return folder.recorded() or _missing(handle)
+            status = folder.recorded()
+            if status is not None and folder.end().get("container") == found["Id"]:
+                return status
+            if not folder.is_cancelled and _may_lack_memory(found):
+                time.sleep(_OOM_LAG)
+                found = self._engine.inspect(name) or found
+            # what the image's entry point printed, or why nothing could be run
+            if words := self._engine.output(name, lines=1000):
+                folder.append_to_log(words)
+            status = folder.write_end(_end_of(found, folder), container=found["Id"])
+            if _KEEP not in found["Config"]["Labels"]:
+                self._engine.remove(name)
+            return status
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the tasks to end (SIGTERM). Who does not within the grace is killed, by whoever looks at it then."""
         folders = {handle: _folder(handle) for handle in handles}
-        folders = {name: folder for name, folder in folders.items() if folder.path.is_dir() and not folder.has_ended}
+        folders = {name: folder for name, folder in folders.items() if folder.path.is_dir()}
         there = self._engine.containers() if folders else {}
         for handle, folder in folders.items():
             entry = there.get(_name_in(handle))

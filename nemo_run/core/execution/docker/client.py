@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import os
+import random
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from docker import DockerClient as SdkClient
     from docker.models.containers import Container
     from docker.models.images import Image
+    from docker.models.networks import Network
 
 LABEL = "nemo-run"
 """Label of every container and network of ours; the further ones begin with it."""
@@ -27,6 +30,7 @@ PRIVATE_NETWORK = f"{LABEL}.network"
 """Label with the network of the job group, which goes with the group's last container."""
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
+_TRIES = 10  # to find addresses that no other process takes meanwhile
 _TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as unreachable
 
 
@@ -57,6 +61,10 @@ def _context_host() -> str:
 
 class _NobodyThereError(Exception):
     """Nobody listens at the engine's address."""
+
+
+class _AddressesTakenError(Exception):
+    """Another network has the addresses."""
 
 
 class DockerClient:
@@ -208,6 +216,55 @@ class DockerClient:
             if len(same) > 1 and same[0].id != made.id:
                 made.remove()
 
+    def provide_group_network(self, name: str, members: int) -> str:
+        """See to it that a network is there in which containers have fixed addresses, and return which.
+
+        The engine chooses addresses that are free; it fixes only those of a network that was made with them named.
+
+        Args:
+            name: Its name.
+            members: For how many containers.
+
+        Raises:
+            EngineUnreachableError: Other processes take all addresses before they are used here.
+        """
+        with self._asking() as client:
+            problem = ""
+            for _ in range(_TRIES):
+                if found := client.networks.list(names=[f"^{name}$"]):
+                    return _subnet(found[0])
+                subnet = self._free_subnet(client, f"{name}-probe", members)
+                try:
+                    return self._make_network(client, name, subnet)
+                except _AddressesTakenError as e:
+                    problem = str(e)
+        raise EngineUnreachableError(f"the Docker engine at {self._host} did not make the network {name!r}: {problem}")
+
+    def _free_subnet(self, client: SdkClient, name: str, members: int) -> str:
+        import docker
+
+        try:
+            probe = client.networks.create(name, driver="bridge", labels={LABEL: ""})
+        except docker.errors.APIError as e:
+            if "pool" not in str(e.explanation or e).lower():
+                raise
+            return own_subnet(members)  # of the addresses from which it chooses, others have taken all
+        subnet = _subnet(probe)
+        probe.remove()
+        return subnet
+
+    @staticmethod
+    def _make_network(client: SdkClient, name: str, subnet: str) -> str:
+        import docker
+
+        try:
+            ipam = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)])
+            return _subnet(client.networks.create(name, driver="bridge", labels={LABEL: ""}, ipam=ipam))
+        except docker.errors.APIError as e:
+            raise _AddressesTakenError(
+                e.explanation or e
+            ) from e  # another process has taken them, or has made this network
+
     # errors in words
 
     @contextlib.contextmanager
@@ -344,6 +401,33 @@ def _pull(client: SdkClient, image: str) -> None:
             f"there is no image {image!r} here, and it could not be pulled: {e.explanation or e}; correct its name, "
             "log in to its registry (docker login), or build it"
         ) from e
+
+
+def own_subnet(members: int) -> str:
+    """Return addresses for so many containers that no network of this machine has: a few of ``10.0.0.0/8``."""
+    prefix = 32 - (members + 3).bit_length()
+    taken = list(_routes())
+    while True:
+        start = (10 << 24) + random.randrange(1 << 24)  # noqa: S311
+        found = ipaddress.ip_network((start >> (32 - prefix) << (32 - prefix), prefix))
+        if not any(found.overlaps(route) for route in taken):
+            return str(found)
+
+
+def _routes() -> Iterator[ipaddress.IPv4Network]:
+    """Yield where the routes of this machine lead, but for the one that leads everywhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+            target, mask = (socket.ntohl(int(line.split()[column], 16)) for column in (1, 7))
+            if mask:
+                yield ipaddress.IPv4Network((target, mask.bit_count()))
+
+
+def _subnet(network: Network) -> str:
+    """Return the addresses of a network, of version 4; empty where it has none."""
+    network.reload()
+    pools = (network.attrs.get("IPAM") or {}).get("Config") or []
+    return next((pool["Subnet"] for pool in pools if ":" not in pool.get("Subnet", ":")), "")
 
 
 def is_made_for_us(network: str) -> bool:

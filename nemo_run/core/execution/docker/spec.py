@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -68,7 +69,10 @@ def container(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
     options |= {**extra, **merged}
     if request.group and executor.network == DEFAULT_NETWORK:
         options["labels"][PRIVATE_NETWORK] = options["network"]
-    return {name: value for name, value in options.items() if value not in (None, "", [], {})}
+    given = {name: value for name, value in options.items() if value not in (None, "", [], {})}
+    if extra.get("entrypoint") in ("", []):  # as `docker run --entrypoint ""`: that of the image is left out
+        given["entrypoint"] = [""]
+    return given
 
 
 def command_inside(executor: DockerExecutor, request: TaskRequest) -> Command:
@@ -173,6 +177,26 @@ def networking(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]
         return {"network": network}
     aliases = {"networking_config": {network: {"Aliases": [host]}}} if request.group else {}
     return {"network": network, "hostname": host, **aliases}
+
+
+def at_fixed_address(options: Mapping[str, Any], subnet: str) -> dict[str, Any]:
+    """Return the arguments of a member of a group with an address of its own, and the names of all other members.
+
+    So each member finds the others by name, whichever of them runs already.
+
+    Args:
+        options: The arguments of its container.
+        subnet: Addresses of the group's network, e.g. ``"172.18.0.0/16"``.
+    """
+    network, env = options["network"], options["environment"]
+    hosts, rank = env["NEMO_RUN_GROUP_HOSTS"].split(","), int(env["NEMO_RUN_GROUP_RANK"])
+    first = ipaddress.ip_network(subnet).network_address + 2  # the one before it is the engine's
+    endpoint = {**options["networking_config"][network], "IPAMConfig": {"IPv4Address": str(first + rank)}}
+    names = {host: str(first + member) for member, host in enumerate(hosts) if member != rank}
+    given = options.get("extra_hosts") or {}
+    if isinstance(given, list):  # as `docker run --add-host` has them
+        given = dict(entry.split(":", 1) for entry in given)
+    return {**options, "networking_config": {network: endpoint}, "extra_hosts": {**names, **given}}
 
 
 def _safe(name: str) -> str:

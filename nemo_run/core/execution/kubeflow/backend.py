@@ -184,9 +184,8 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
         placeholders, pieces, secrets = PodInputs.of(plan, attempt)
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         this.note_shared(secret for _, secret in pieces)
-        for secret in secrets:
-            self._provide(secret)
-        job = self._client.create(fill(self._body(plan, pieces), placeholders))
+        with self._provided(secrets):
+            job = self._client.create(fill(self._body(plan, pieces), placeholders))
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": this.name, "uid": job["metadata"]["uid"]}
         for secret in secrets:
             shipping.adopt(self._client, secret, owner)

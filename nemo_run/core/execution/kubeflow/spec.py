@@ -41,7 +41,7 @@ def job_name(executor: KubeflowOptions, request: TaskRequest) -> str:
 
 def described_job(executor: KubeflowOptions, request: TaskRequest, namespace: str) -> tuple[Object, dict[str, str]]:
     """Return the TrainJob of an attempt, with placeholders, and the values of its secret variables."""
-    pod = pod_spec(executor, request)
+    pod = pod_spec(executor, request, keeps_artifacts=False)
     task = pod.pop("containers")[0]
     host = f"{NAME}-{CONTAINER}-0-0.{NAME}"  # as JobSet calls the first pod
     head = head_address(request)

@@ -110,17 +110,21 @@ class KubernetesBackend(PodBackend[PodHandle]):
         services = [service_object(plan, placeholders)] if plan.spec["net"] else []
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         this.note_shared([*(secret for _, secret in pieces), *services])
-        for secret in secrets:
-            self._provide(secret)
         job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
-        first = self._client.create(fill(job, {**placeholders, RANK: "0"}))
-        owner = owner_of(first)
-        for obj in (*secrets, *services):
-            shipping.adopt(self._client, obj, owner)
-        for rank in range(1, this.nodes):
-            other = fill(job, {**placeholders, RANK: str(rank)})
-            other["metadata"]["ownerReferences"] = [owner]
-            self._client.create(other)
+        with self._provided(secrets):
+            owner = owner_of(self._client.create(fill(job, {**placeholders, RANK: "0"})))
+            try:
+                for obj in (*secrets, *services):
+                    shipping.adopt(self._client, obj, owner)
+                for rank in range(1, this.nodes):
+                    other = fill(job, {**placeholders, RANK: str(rank)})
+                    other["metadata"]["ownerReferences"] = [owner]
+                    self._client.create(other)
+            except EngineUnreachableError:
+                raise
+            except ExecutorError:
+                self._delete(this, range(this.nodes))
+                raise
         (this.folder / "submitted").touch(mode=0o600)
         return this.handle
 

@@ -107,11 +107,24 @@ class PodBackend(Backend, Generic[A]):
         name = placeholders_of(plan, attempt)[NAME]
         return self.kind_of_attempt(plan.spec["namespace"], name, plan.spec["nodes"], attempt_folder(plan, attempt))
 
-    def _provide(self, secret: Object) -> None:
-        key = (secret["metadata"]["namespace"], secret["metadata"]["name"])
-        if key not in self._sent:
-            self._client.provide(secret)
-            self._sent.add(key)
+    @contextlib.contextmanager
+    def _provided(self, secrets: Sequence[Object]) -> Iterator[None]:
+        """Create Secrets; where the cluster refuses one of them, or what follows, none of the new ones is left."""
+        new = []
+        try:
+            for secret in secrets:
+                key = (secret["metadata"]["namespace"], secret["metadata"]["name"])
+                if key not in self._sent and self._client.provide(secret):
+                    new.append(secret)
+                self._sent.add(key)
+            yield
+        except EngineUnreachableError:
+            raise
+        except ExecutorError:
+            self._sent -= {(secret["metadata"]["namespace"], secret["metadata"]["name"]) for secret in secrets}
+            with contextlib.suppress(ExecutorError):
+                shipping.discard(self._client, new)
+            raise
 
     # following
 

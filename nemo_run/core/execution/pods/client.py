@@ -37,7 +37,8 @@ def default_connection(context: str | None = None, kubeconfig: str | None = None
     Raises:
         ExecutorError: There is no such context.
     """
-    files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    named = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    files = os.pathsep.join(str(Path(file).expanduser().absolute()) for file in named.split(os.pathsep) if file)
     contexts, current = _contexts(files)
     if context is None:
         return {} if not contexts and _is_in_pod() else {"kubeconfig": files, "context": current}

@@ -12,16 +12,18 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object
+from nemo_run.core.execution.pods.objects import field_of
 from nemo_run.core.execution.pods.options import PodOptions
-from nemo_run.core.execution.pods.spec import package_placeholder
+from nemo_run.core.execution.pods.spec import package_placeholder, placement
 from nemo_run.core.execution.pods.status import broken, pod_status
 from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
 from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.execution.shared.manifests import overlaid
 from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.execution.shared.shipping import job_packages
 from nemo_run.errors import CommandError, ExecutorError
@@ -33,6 +35,13 @@ LARGEST = 8 * _PIECE
 """Bytes of all packages of a job that may go in Secrets."""
 
 _MOVER = "mover"
+MOVER_LABEL = f"{MANAGER}/mover"
+"""Label of the pods that copy."""
+
+_SHARED_WITH_TASK = (
+    "tolerations", "affinity", "nodeSelector", "nodeName", "serviceAccountName", "automountServiceAccountToken",
+    "priorityClassName", "schedulerName", "runtimeClassName", "securityContext", "imagePullSecrets",
+)  # fmt: skip
 _PATIENCE = 300.0  # seconds in which a pod that copies must start
 
 
@@ -46,6 +55,7 @@ class VolumeClaim:
         path: Path at which it is mounted.
         image: Image of the pod that copies.
         image_pull_secrets: Names of the Secrets with which the image is pulled.
+        pod: Merged into the specification of the pod that copies, which may run where the task does.
     """
 
     namespace: str
@@ -53,6 +63,7 @@ class VolumeClaim:
     path: str
     image: str
     image_pull_secrets: tuple[str, ...] = ()
+    pod: Object = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, object]:
         """Return it as a JSON object."""
@@ -65,13 +76,21 @@ class VolumeClaim:
             return None
         image = executor.data_mover_image or executor.image
         secrets = tuple(executor.image_pull_secrets)
-        return cls(namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, secrets)
+        return cls(namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, secrets, _like_the_task(executor))
 
     @classmethod
     def from_json(cls, doc: Mapping[str, object]) -> VolumeClaim:
         """Return the volume from the result of :meth:`to_json`."""
         secrets = doc["image_pull_secrets"]
         return cls(**{**doc, "image_pull_secrets": tuple(secrets)})  # type: ignore[arg-type]
+
+
+def _like_the_task(executor: PodOptions) -> Object:
+    """Return what a pod that copies has in common with those of the task: where it runs, as whom, on whose behalf."""
+    pod = overlaid({k: v for k, v in placement(executor).items() if v}, executor.pod_spec_overrides)
+    shared = {name: pod[name] for name in _SHARED_WITH_TASK if name in pod}
+    own = executor.container_kwargs.get("securityContext")
+    return {**shared, **({"containers": [{"name": _MOVER, "securityContext": own}]} if own else {})}
 
 
 def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:
@@ -146,6 +165,14 @@ def adopt(client: KubernetesClient, obj: Object, owner: Object) -> None:
             return
 
 
+def discard(client: KubernetesClient, objects: Iterable[Object]) -> None:
+    """Delete objects that no other one owns."""
+    for obj in objects:
+        found = client.get("v1", obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+        if found and not found["metadata"].get("ownerReferences"):
+            client.delete_unchanged({**found, "apiVersion": "v1", "kind": obj["kind"]})
+
+
 def release(client: KubernetesClient, namespace: str, shared: Iterable[tuple[str, str]], uid: str) -> None:
     """Remove an owner that is about to be deleted from objects, and delete those that have no other one.
 
@@ -211,13 +238,22 @@ def mover(client: KubernetesClient, volume: VolumeClaim) -> Iterator[str]:
         "volumes": [{"name": "work", "persistentVolumeClaim": {"claimName": volume.claim}}],
         "imagePullSecrets": [{"name": secret} for secret in volume.image_pull_secrets],
     }
-    metadata = {"name": name, "namespace": volume.namespace, "labels": {MANAGED_BY: MANAGER}}
-    client.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    metadata = {"name": name, "namespace": volume.namespace, "labels": {MANAGED_BY: MANAGER, MOVER_LABEL: ""}}
     try:
+        client.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": overlaid(spec, volume.pod)})
         _await(client, volume, name)
         yield name
     finally:
         client.delete("v1", "Pod", volume.namespace, name, grace=0)
+        _sweep(client, volume.namespace)
+
+
+def _sweep(client: KubernetesClient, namespace: str) -> None:
+    """Delete pods that copied for a process that was killed: their time is over."""
+    with contextlib.suppress(ExecutorError):
+        for pod in client.pods(namespace, MOVER_LABEL):
+            if field_of(pod, "status", "phase") in ("Succeeded", "Failed"):
+                client.delete("v1", "Pod", namespace, pod["metadata"]["name"], grace=0)
 
 
 def _await(client: KubernetesClient, volume: VolumeClaim, name: str) -> None:

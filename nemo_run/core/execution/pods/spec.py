@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -18,8 +18,10 @@ from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
 from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK
 from nemo_run.core.execution.pods.options import RUN_FOLDER, PodOptions
+from nemo_run.core.execution.pods.quantities import shared
 from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
+from nemo_run.core.files import folder_name
 from nemo_run.core.masking import is_secret
 
 TASK, KEEPER = "task", "keeper"
@@ -145,8 +147,8 @@ def job_folder(executor: PodOptions, request: TaskRequest) -> str:
     """Return the folder in the pod that stands for the job's folder in the store."""
     if not executor.workdir_pvc:
         return RUN_FOLDER
-    job = "/".join(_slug(part) for part in request.job_id.split("/"))
-    return f"{executor.workdir_pvc_path}/{_slug(request.experiment_id)}/{job}/{ATTEMPT}-{RANK}"
+    parts = [request.experiment_id, *request.job_id.split("/")]
+    return "/".join([executor.workdir_pvc_path, *map(folder_name, parts), f"{ATTEMPT}-{RANK}"])
 
 
 def command_inside(executor: PodOptions, request: TaskRequest) -> Command:
@@ -255,8 +257,14 @@ def resources(executor: PodOptions) -> Object:
     return {name: values for name, values in both.items() if values}
 
 
-def pod_spec(executor: PodOptions, request: TaskRequest) -> Object:
-    """Return the specification of the pods of a task."""
+def pod_spec(executor: PodOptions, request: TaskRequest, *, keeps_artifacts: bool = True) -> Object:
+    """Return the specification of the pods of a task.
+
+    Args:
+        executor: Its executor.
+        request: The task.
+        keeps_artifacts: Whether a second container hands over the artifacts when the task has ended.
+    """
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
     cwd, packages = working_dir(executor, request, command), package_paths(executor, request)
@@ -282,7 +290,7 @@ def pod_spec(executor: PodOptions, request: TaskRequest) -> Object:
     shm = {"emptyDir": {"medium": "Memory", "sizeLimit": executor.shm_size}}
     spec = {
         "restartPolicy": "Never",
-        "containers": [task, _keeper(executor, folder, mounts)],
+        "containers": [*_sharing(task, _keeper(executor, folder, mounts))] if keeps_artifacts else [task],
         "volumes": [
             {"name": "nemo-run", **work},
             {"name": INBOX_VOLUME, "projected": {"sources": []}},
@@ -319,6 +327,13 @@ def placement(executor: PodOptions) -> Object:
     }
 
 
+def _sharing(task: Object, keeper: Object) -> Iterator[Object]:
+    """Yield both containers, with the resources of the task shared between them."""
+    own, rest = shared(task.get("resources") or {})
+    yield {**task, "resources": own} if own else task
+    yield {**keeper, "resources": rest} if rest else keeper
+
+
 def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Object:
     pack = "echo +" if executor.workdir_pvc else _PACK.format(largest=LARGEST_ARTIFACTS)
     script = _KEEP.format(folder=shlex.quote(folder), pack=pack)
@@ -326,7 +341,6 @@ def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Obje
         "name": KEEPER,
         "image": executor.image,
         "command": ["/bin/sh", "-c", literal(script)],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}},
         "volumeMounts": list(mounts),
     }
     same = ("securityContext", "imagePullPolicy")

@@ -166,9 +166,19 @@ def _ended_pod(pod: Pod, started: str | None) -> TaskStatus:
     status, node = pod["status"], _node_name(pod)
     if status["phase"] == "Succeeded":
         return TaskStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
-    cause = status.get("reason") or "it failed"
+    cause = status.get("reason") or _failed_init(pod) or "it failed"
     reason = _joined(_EVICTED.get(cause, cause), status.get("message"))
     return TaskStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED)
+
+
+def _failed_init(pod: Pod) -> str:
+    """Return which init container failed, and how; empty if none did."""
+    for entry in field_of(pod, "status", "initContainerStatuses") or []:
+        end = field_of(entry, "state", "terminated") or field_of(entry, "lastState", "terminated") or {}
+        if end.get("exitCode"):
+            what = f"the init container {entry['name']!r} ended with exit code {end['exitCode']}"
+            return _joined(what, _failure(end))
+    return ""
 
 
 def combined(statuses: Sequence[TaskStatus | None]) -> TaskStatus:

@@ -4,9 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nemo_run.errors import ExecutorError
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+LONGEST_VARIABLE = (128 << 10) - 1
+"""Bytes of a variable with its name that Linux gives a program; it would not start with more."""
+
+
+def check_variables(where: str, env: Mapping[str, str]) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` where a program could not be given these variables."""
+    for name, value in env.items():
+        if not isinstance(name, str) or not _ENV_NAME.match(name):
+            raise ExecutorError(
+                f"{where}: {name!r} is not a name for an environment variable; "
+                "use letters, digits and underscores, not beginning with a digit"
+            )
+        if not isinstance(value, str) or "\0" in value:
+            raise ExecutorError(f"{where}[{name!r}] must be a string without a null byte")
+        check_length(where, name, value)
+
+
+def check_length(where: str, name: str, value: str) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` where a variable is longer than a program can be given."""
+    size = len(f"{name}={value}".encode("utf-8", "surrogateescape"))
+    if size > LONGEST_VARIABLE:
+        raise ExecutorError(
+            f"{where}: the value of {name!r} is too large for a variable ({size >> 10} KiB; Linux takes up to "
+            "128 KiB): write it to a file, and give the task the path"
+        )
 
 
 def check_image(where: str, image: object) -> None:

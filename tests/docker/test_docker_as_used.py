@@ -1,0 +1,126 @@
+"""Situations that users of containers have met, on a real Docker engine."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+import nemo_run as run
+from nemo_run.core.execution.base import JobState, get_backend
+from nemo_run.core.execution.docker import DockerExecutor
+from nemo_run.core.execution.docker.client import own_subnet
+from nemo_run.errors import ExecutorError
+from tests.services.docker import IMAGE
+
+pytestmark = pytest.mark.needs("docker")
+
+
+def make(**options: Any) -> DockerExecutor:
+    return DockerExecutor(**{"container_image": IMAGE, "packager": run.Packager(), **options})
+
+
+def launch(text: str, *, python: bool = False, **options: Any) -> run.Experiment:
+    with run.Experiment("exp", executor=make(**options), clean_mode=True) as exp:
+        exp.add(run.Script(inline=text, entrypoint="python3" if python else "bash"), name="t")
+        exp.run()
+    return exp
+
+
+@pytest.fixture
+def entry_image(client: docker.DockerClient) -> str:
+    """An image whose entry point runs nothing but itself."""
+    container = client.containers.create(IMAGE, ["true"])
+    name = "localhost/nemo-run-test-entry"
+    container.commit(name, "latest", changes='ENTRYPOINT ["/bin/sh", "-c", "echo ENTRY POINT RAN", "sh"]')
+    container.remove()
+    return name
+
+
+@pytest.mark.parametrize("value", ["", []])
+def test_the_entry_point_of_an_image_can_be_switched_off(value: Any, entry_image: str) -> None:
+    exp = launch("echo task ran", container_image=entry_image, additional_kwargs={"entrypoint": value})
+    assert (exp.directory / "t/attempts/1/log").read_text() == "task ran\n"
+
+
+def test_how_a_container_ended_is_what_the_engine_says() -> None:
+    """It writes into its own folder that it has ended well, and goes on."""
+    exp = launch(
+        """
+import json, pathlib, sys, time
+end = {"exit_code": 0, "reason": "", "cancelled": False, "started": 1, "ended": 2, "node": "x"}
+pathlib.Path("/nemo_run/attempts/1/exit.json").write_text(json.dumps(end))
+time.sleep(1)
+sys.exit(9)
+""",
+        python=True,
+    )
+    assert (exp.results()["t"].state, exp.results()["t"].exit_code) == (JobState.FAILED, 9)
+
+
+def test_members_of_a_group_find_all_others_whoever_runs_already() -> None:
+    look = """
+import os, socket
+for host in os.environ["NEMO_RUN_GROUP_HOSTS"].split(","):
+    print(host, socket.gethostbyname(host))
+"""
+    with run.Experiment("group", executor=make(), clean_mode=True) as exp:
+        members = [run.Script(inline=look, entrypoint="python3") for _ in range(3)]
+        exp.add(members, name="g", end_group_on="never")
+        exp.run()
+    logs = sorted(path.read_text() for path in exp.directory.rglob("attempts/1/log"))
+    assert exp.results()["g"].state is JobState.SUCCEEDED, logs
+    assert len(logs) == 3
+    assert len({address for log in logs for address in log.split()[1::2]}) == 3
+
+
+def test_more_groups_than_the_engine_has_addresses_for_run(client: docker.DockerClient) -> None:
+    with contextlib.ExitStack() as stack:
+        for number in range(300):  # more than any engine has by default
+            try:
+                network = client.networks.create(f"nemo-run-test-{number}", driver="bridge", labels={"test": ""})
+            except docker.errors.APIError:
+                break
+            stack.callback(network.remove)
+        else:
+            pytest.fail("the engine never runs out of networks")
+        with run.Experiment("group", executor=make(), clean_mode=True) as exp:
+            exp.add([run.Script(inline="getent hosts g-1; echo a"), run.Script(inline="echo b")], name="g")
+            exp.run()
+    assert exp.results()["g"].state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("members", [2, 13, 14, 60])
+def test_own_addresses_are_enough_and_nobody_elses(members: int) -> None:
+    found = ipaddress.ip_network(own_subnet(members))
+    assert found.num_addresses >= members + 3  # its own, the engine's, and the one for all
+    assert found.overlaps(ipaddress.ip_network("10.0.0.0/8"))
+
+
+def test_several_observers_write_the_words_of_an_entry_point_once(entry_image: str) -> None:
+    exp = launch("true", container_image=entry_image, keep_container=True)
+    log = exp.directory / "t/attempts/1/log"
+    assert log.read_text() == "ENTRY POINT RAN\n"
+    plan = json.loads((exp.directory / "t/plan.json").read_text())
+    backend = get_backend("docker", plan["connection"])
+    try:
+        handle = json.loads((exp.directory / "t/state.json").read_text())["tasks"][0]["handle"]
+        for _ in range(2):
+            assert backend.states([handle])[handle].state is JobState.SUCCEEDED
+    finally:
+        backend.close()
+    assert log.read_text() == "ENTRY POINT RAN\n"
+
+
+def test_a_value_that_no_program_could_be_given_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ExecutorError, match="'SETTINGS' is too large for a variable"):
+        launch("true", env_vars={"SETTINGS": "x" * 200_000})
+    exp = run.Experiment("exp", executor=make(), clean_mode=True)
+    exp.add(run.Script(inline="true", env={"SETTINGS": "x" * 200_000}), name="t")
+    with pytest.raises(ExecutorError, match="'SETTINGS' is too large for a variable"):
+        exp.run()
