@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.packaging.git import GitArchivePackager as GitArchivePackager
     from nemo_run.core.packaging.hybrid import HybridPackager as HybridPackager
     from nemo_run.core.packaging.pattern import PatternPackager as PatternPackager
+    from nemo_run.core.runners.metrics import log_metrics as log_metrics
     from nemo_run.core.tunnel.client import LocalTunnel as LocalTunnel, SSHTunnel as SSHTunnel
     from nemo_run.devspace.base import DevSpace as DevSpace
     from nemo_run.errors import (
@@ -99,6 +100,7 @@ _NAMES = {
     "nemo_run.core.packaging.git": ("GitArchivePackager",),
     "nemo_run.core.packaging.hybrid": ("HybridPackager",),
     "nemo_run.core.packaging.pattern": ("PatternPackager",),
+    "nemo_run.core.runners.metrics": ("log_metrics",),
     "nemo_run.core.tunnel.client": ("LocalTunnel", "SSHTunnel"),
     "nemo_run.devspace.base": ("DevSpace",),
     "nemo_run.errors": (

@@ -31,6 +31,10 @@ class PlainObject(SimpleNamespace):
         super().__init__(**fields)
         self.type_name = type_name
 
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "type_name")
+        return f"{self.type_name.rpartition(':')[2]}({fields})"
+
 
 def encode(value: Any) -> Any:
     """Return what stands for a value in JSON.
@@ -103,6 +107,9 @@ def _collection(value: Any, inner: _Inner) -> Any:
 
 def _of_own_class(value: Any, inner: _Inner) -> Any:
     """Return what stands for an enum, a dataclass, a named tuple or a path; ``None`` for anything else."""
+    if isinstance(value, PlainObject):
+        fields = {name: inner(part, f".{name}") for name, part in vars(value).items() if name != "type_name"}
+        return {_KIND: "object", "type": value.type_name, "fields": fields}
     if isinstance(value, enum.Enum):
         return {_KIND: "enum", "type": _name_of(type(value)), "name": value.name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

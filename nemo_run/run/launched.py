@@ -30,6 +30,7 @@ from nemo_run.run.interrupting import Interruption, without_traceback
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.live import ProgressView
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
+from nemo_run.run.metrics import Metrics, job_metrics
 from nemo_run.run.progress import current_progress, goes_on, interruption, with_reasons
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.screen import Screen
@@ -152,6 +153,23 @@ class LaunchedExperiment(ConfigurableMixin):
         if not ended.ok:
             raise ended.failure()
         return results.job_value(self._its_store, job, unpickle=unpickle)
+
+    def metrics(self, job_id: str, *, rank: int = 0, member: int = 0) -> Metrics:
+        """Return what a job has logged with :func:`nemo_run.log_metrics`, as far as it is here.
+
+        Args:
+            job_id: The job.
+            rank: The rank that logged it; others than 0 where they were asked to.
+            member: The member of a group.
+
+        Example:
+            >>> import nemo_run as run
+            >>> run.Experiment.from_title("train").metrics("train")["loss"].values   # doctest: +SKIP
+            [0.9, 0.4, 0.3]
+        """
+        if self._its_store.is_left_to_engines():
+            self._collect()
+        return job_metrics(self._its_store, self._prepared.job(job_id), rank, member)
 
     def raise_for_failure(self) -> None:
         """Raise an error for the first job that failed, or else for the first that was cancelled.

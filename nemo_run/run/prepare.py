@@ -219,6 +219,7 @@ def task_environment(folder: Path, name: str, executor: Executor) -> dict[str, s
         "NEMO_RUN_EXPERIMENT_ID": executor.experiment_id or "",
         "NEMO_RUN_TASK": name,
         "NEMO_RUN_ARTIFACTS": str(make_folder(folder / "artifacts")),
+        "NEMO_RUN_METRICS": str(folder / "artifacts" / "metrics.jsonl"),
         "NEMO_RUN_SERVICES": str(make_folder(folder / "services")),
         **({} if "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}),  # logs are to be seen as they come
         **executor.env_vars,

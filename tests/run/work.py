@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nemo_run
+
 
 def write(path: str, text: str = "written", times: int = 1) -> None:
     Path(path).write_text(text * times)
@@ -81,3 +83,19 @@ def killed_at(attempt: int) -> None:
     if int(os.environ["NEMO_RUN_ATTEMPT"]) < attempt:
         raise RuntimeError("the first one")
     os.kill(os.getpid(), 9)
+
+
+def logs_metrics(count: int) -> None:
+    """Log a metric at every step, and another one that JSON has no numbers for."""
+    odd = [float("nan"), float("inf"), float("-inf")]
+    for step in range(count):
+        nemo_run.log_metrics({"loss": 1 / (step + 1), "odd": odd[step % 3]}, step=step)
+
+
+def logs_and_restarts() -> None:
+    """Log two steps and fail; then log the second one again, and a third one."""
+    attempt = int(os.environ["NEMO_RUN_ATTEMPT"])
+    for step in (1, 2) if attempt == 1 else (2, 3):
+        nemo_run.log_metrics({"x": step * (1 if attempt == 1 else 10)}, step=step)
+    if attempt == 1:
+        raise RuntimeError("restart")

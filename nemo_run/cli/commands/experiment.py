@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_run.cli.commands.arguments import AsJson, Needed, OneJob, Which
+from nemo_run.cli.commands.outcomes import metrics, results
 from nemo_run.cli.groups import CommandGroup
 
 if TYPE_CHECKING:
@@ -25,27 +27,15 @@ def _regex(text: str | None) -> str | None:
     return text
 
 
-Which = Annotated[
-    str | None,
-    typer.Argument(metavar="[ID]", help="Id of an experiment, its beginning, or a title; the newest by default."),
-]
-Needed = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of an experiment, its beginning, or a title: its newest one.")
-]
-OneJob = Annotated[
-    str | None,
-    typer.Argument(metavar="[JOB]", help="Name of the job, or its number in the status, from 0; all by default."),
-]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; it goes on by itself.")]
 TailLogs = Annotated[bool, typer.Option(help="Show the logs of all jobs as they grow.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def create() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
-    looking = (list_, status, logs, artifacts, diff)
+    looking = (list_, status, logs, results, metrics, artifacts, diff)
     for command in (*looking, attach, forward, cancel, resume, rerun, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app
@@ -186,28 +176,6 @@ def artifacts(
     if copy_to is not None:
         copies = copy_out(found, copy_to)
         typer.echo(f"{len(copies)} files copied to {copy_to}", err=True)
-
-
-def results(
-    which: Which = None,
-    job: OneJob = None,
-    json: AsJson = False,
-) -> None:
-    """Show what the functions of jobs returned, and the exceptions of those that failed. Nothing is unpickled."""
-    from nemo_run.cli.commands.selection import find_experiment, find_job
-    from nemo_run.cli.show import print_json
-    from nemo_run.run.results import results_document
-
-    store = find_experiment(which)
-    definition = store.read_definition()
-    jobs = definition.jobs if job is None else [find_job(definition, job)]
-    found = results_document(store, jobs)
-    if json:
-        print_json(found)
-        return
-    for name, one in found.items():
-        said = one["problem"] or (one["exception"] or {}).get("traceback") or one["shown"]
-        typer.echo(f"{name} ({one['state']}): {said.rstrip()}")
 
 
 def diff(
