@@ -1,0 +1,1 @@
+echo from the old one; echo kept > $NEMO_RUN_ARTIFACTS/result.txt
