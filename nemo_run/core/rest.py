@@ -132,6 +132,11 @@ class RestClient:
         """Ask for something."""
         return self.request("GET", path, params=params, absent=absent)
 
+    def get_bytes(self, path: str, params: Mapping[str, Any], absent: Collection[int]) -> bytes | None:
+        """Return an answer that is not JSON; ``None`` for one of the codes in ``absent``."""
+        response = self._send("GET", path, params=params, absent=absent)
+        return None if response.status_code in absent else response.content
+
     def post(self, path: str, body: Any = None, *, repeat: bool = False, absent: Collection[int] = ()) -> Any:
         """Post something that makes nothing new; for what does, there is :meth:`create`."""
         return self.request("POST", path, body=body, repeat=repeat, absent=absent)

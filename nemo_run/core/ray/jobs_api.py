@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -108,9 +109,31 @@ class JobsApi:
         self._rest.post(f"/api/jobs/{quote(job, safe='')}/stop", repeat=True, absent=(404,))
 
     def logs(self, job: str) -> str:
-        """All that the entrypoint of a job has written until now."""
+        """All that the entrypoint of a job has written until now; bytes that are no text are replaced.
+
+        The file itself is asked for: one byte that is not UTF-8 makes Ray's own answer fail.
+        """
+        details = self.details(job) or {}
+        if node := details.get("driver_node_id"):
+            raw = self._file(node, f"job-driver-{job}.log")
+            if raw is not None:
+                return text_of(raw, whole=details.get("status") in FINAL)
         doc = self._rest.get(f"/api/jobs/{quote(job, safe='')}/logs", absent=(404,))
         return str((doc or {}).get("logs") or "")
+
+    def setup_words(self) -> str:
+        """Return the last line that the setup of runtime environments has written on the head; empty if unknown."""
+        nodes = self._rest.get("/nodes", {"view": "summary"})["data"]["summary"]
+        heads = [node["raylet"]["nodeId"] for node in nodes if (node.get("raylet") or {}).get("isHeadNode")]
+        for head in heads[:1]:
+            lines = (self._file(head, "runtime_env_setup-01000000.log", lines=1) or b"").splitlines()
+            return text_of(lines[-1])[-200:].strip() if lines else ""
+        return ""
+
+    def _file(self, node: str, name: str, lines: int = -1) -> bytes | None:
+        """Return a file among the logs of a node, or its last lines; ``None`` where Ray does not give it."""
+        query = {"node_id": node, "filename": name, "lines": lines}
+        return self._rest.get_bytes("/api/v0/logs/file", query, absent=(400, 403, 404, 405, 500, 501))
 
     def tail(self, job: str, skip: int, patience: float) -> Iterator[str]:
         """What the entrypoint of a job writes, as it comes, until the connection ends.
@@ -150,6 +173,7 @@ class JobsApi:
             max_size=None,
             ping_interval=None,
             proxy=proxy,
+            close_timeout=0.2,  # nobody waits for a goodbye
         )
 
     # packages and nodes
@@ -190,6 +214,20 @@ def check_installed() -> None:
         MissingExtraError: It is not; the message names the command.
     """
     extras.require(("httpx", "websockets"), EXTRA, "a Ray job")
+
+
+def text_of(raw: bytes, *, whole: bool = True) -> str:
+    r"""Return the text of a log, as Ray reads it: each end of a line is a newline; what is no UTF-8 is replaced.
+
+    Args:
+        raw: The bytes.
+        whole: Whether nothing follows; otherwise the beginning of a character at the end is left out.
+
+    >>> text_of(b"caf\xe9\r\nau lait\r"), text_of(b"\xc3", whole=False)
+    ('caf\ufffd\nau lait\n', '')
+    """
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(raw, final=whole)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _text(message: str | bytes) -> str:
