@@ -32,6 +32,7 @@ class ClusterState(str, enum.Enum):
     UNKNOWN = "unknown"
     STARTING = "starting"
     READY = "ready"
+    STOPPING = "stopping"
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -165,10 +166,11 @@ class RayEngine(Protocol):
         """Reach the REST API of a cluster whose head runs: directly, through a tunnel, a forwarded port or a proxy."""
         ...
 
-    def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[None]:
-        """Make a port of the head reachable as ``127.0.0.1:port`` while the context is open.
+    def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[str]:
+        """Make a port of the head reachable as ``127.0.0.1:port`` while the context is open; gives its address.
 
-        ``DASHBOARD_PORT`` as target means the dashboard, also where that has another port.
+        Port 0 stands for a free one.  ``DASHBOARD_PORT`` as target means the dashboard, also where that has another
+        port; its address may have a path, which is a secret then.
 
         Raises:
             ExecutorError: The port is in use here; the message names it.

@@ -89,8 +89,10 @@ class Node:
 
     def may_start_again(self) -> bool:
         """Return whether nobody knows of this head yet."""
-        """Whether nobody knows this Ray yet."""
         return True
+
+    def tell(self, **facts: Any) -> None:
+        """Say what is new, where this node has something to say."""
 
     def end(self) -> None:
         """End Ray, and all that it has started on this node."""
@@ -125,6 +127,7 @@ class Head(Node):
         self.address = own_address()
         self.dashboard = free_port()
         self.facts: dict[str, Any] = {}
+        self.states: dict[str, str] = {}
 
     def run(self) -> None:
         """Start the head, and stay until the cluster ends."""
@@ -150,6 +153,7 @@ class Head(Node):
         give_up = time.monotonic() + self.settings["patience"]
         while not self.has("stop"):
             self.check()
+            self.keep_jobs()
             alive = self.alive()
             self.tell(alive=alive, ready=self.facts["ready"] or alive >= self.wanted)
             if not self.facts["ready"]:
@@ -188,22 +192,26 @@ class Head(Node):
             return None
 
     def keep_jobs(self) -> None:
-        """Write down how the jobs are, less their environments, which may have secrets; keep their logs."""
+        """Write down how the jobs are, less their environments, which may have secrets; keep their logs.
+
+        It is done all the time, as this node can be lost at any moment.
+        """
         kept = self.folder / "jobs"
         kept.mkdir(exist_ok=True)
-        for job in self.ask("/api/jobs/") or []:
-            if not job.get("submission_id"):
-                continue
-            if job["status"] not in FINAL:
-                job.update(status="STOPPED", message="the cluster was stopped", end_time=int(time.time() * 1000))
-            job.pop("runtime_env", None)
-            write(kept / f"{job['submission_id']}.json", json.dumps(job))
+        jobs = [job for job in self.ask("/api/jobs/") or [] if job.get("submission_id")]
         for log in self.temp.glob("session_latest/logs/job-driver-*.log"):
-            shutil.copyfile(log, kept / log.name[len("job-driver-") :])
+            append(log, kept / log.name[len("job-driver-") :])
+        for job in jobs:
+            name, state = job["submission_id"], job["status"]
+            if self.states.get(name) != state:
+                job.pop("runtime_env", None)
+                write(kept / f"{name}.json", json.dumps(job))
+                self.states[name] = state
 
     def end(self) -> None:
         """Keep what the jobs left, and end all processes."""
         try:
+            self.tell(ending=True)
             self.keep_jobs()
         finally:
             write(self.folder / "ended", "")
@@ -272,6 +280,15 @@ def write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def append(source: Path, target: Path) -> None:
+    """Add to a copy of a growing file what is new."""
+    known = target.stat().st_size if target.exists() else 0
+    if source.stat().st_size > known:
+        with source.open("rb") as old, target.open("ab") as new:
+            old.seek(known)
+            shutil.copyfileobj(old, new)
+
+
 def last_words(temp: Path) -> Iterator[str]:
     """From Ray's own logs, what tells why it does not start, or died."""
     for name in _LOGS:
@@ -297,7 +314,9 @@ def main(folder: Path, settings: dict[str, Any]) -> int:
     try:
         node.run()
     except (RuntimeError, OSError) as e:
-        sys.stderr.write("\n".join([f"the Ray node on {socket.gethostname()} failed: {e}", *last_words(node.temp), ""]))
+        words = list(last_words(node.temp))
+        sys.stderr.write("\n".join([f"the Ray node on {socket.gethostname()} failed: {e}", *words, ""]))
+        node.tell(why=": ".join([str(e), *words[-1:]])[-500:].replace("\n", " "))
         return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.pauses import Pauses
@@ -24,9 +25,11 @@ from nemo_run.run.catalog import check_title
 from nemo_run.run.ray import records
 from nemo_run.run.ray.records import StoredCluster
 from nemo_run.run.ray.waiting import telling
+from nemo_run.run.ray.watching import stop_cluster
 
 logger = logging.getLogger(__name__)
 
+_ENDING = 180.0  # seconds in which a cluster that is stopped ends
 _TAIL = 30  # lines of a log in an error
 
 
@@ -106,7 +109,7 @@ class RayCluster:
                     f"RayJob(…, cluster_name={self.name!r})"
                 )
             if found is not None:
-                logger.info("the Ray cluster %r runs already", self.name)
+                logger.info("the Ray cluster %r runs already%s; it is left as it is", self.name, self._size(found))
                 return found
             logger.info("starting the Ray cluster %r", self.name)
             return self._remember(self._engine.start(spec), spec.until_job)
@@ -114,10 +117,28 @@ class RayCluster:
     def find(self) -> StoredCluster | None:
         """Return the living cluster of that name, also one that this machine has no record of."""
         stored = self.stored()
-        if stored is not None and not self._engine.status(stored.record).state.is_final:
+        if stored is not None and not self._wait_while_stopping(stored).state.is_final:
             return stored
         record = self._engine.find(ClusterSpec(self.name, self.executor))
         return None if record is None else self._remember(record)
+
+    def _wait_while_stopping(self, stored: StoredCluster) -> ClusterStatus:
+        """Return the status of a cluster; of one that is just ending, how it has ended."""
+        pauses = Pauses(until=time.monotonic() + _ENDING)
+        with telling() as tell:
+            while True:
+                status = self._engine.status(stored.record)
+                if status.state is not ClusterState.STOPPING or pauses.over:
+                    return status
+                tell(f"Ray cluster {self.name!r}: {_in_words(status)}")
+                pauses.sleep()
+
+    def _size(self, stored: StoredCluster) -> str:
+        """Return how large a cluster is, in words; empty where it does not say so now."""
+        with contextlib.suppress(EngineUnreachableError):
+            nodes = self._engine.status(stored.record).nodes_wanted
+            return f", with {nodes} node{'s' if nodes > 1 else ''}" if nodes else ""
+        return ""
 
     def stored(self) -> StoredCluster | None:
         """Return what is remembered of the cluster of that name that was started last."""
@@ -180,8 +201,8 @@ class RayCluster:
             display: Print it, too.
 
         Returns:
-            ``state`` (``unknown``, ``starting``, ``ready``, ``failed`` or ``stopped``), ``ray_ready``, ``reason``,
-            ``nodes_ready``, ``nodes_wanted``, and what else the engine knows.
+            ``state`` (``unknown``, ``starting``, ``ready``, ``stopping``, ``failed`` or ``stopped``), ``ray_ready``,
+            ``reason``, ``nodes_ready``, ``nodes_wanted``, and what else the engine knows.
         """
         stored = self.find() or self.stored()
         if stored is None:
@@ -207,24 +228,30 @@ class RayCluster:
 
     # reaching it
 
-    def port_forward(self, port: int = DASHBOARD_PORT, target_port: int = DASHBOARD_PORT, wait: bool = False) -> None:
+    def port_forward(self, port: int = DASHBOARD_PORT, target_port: int = DASHBOARD_PORT, wait: bool = False) -> str:
         """Make a port of the head, by default that of the dashboard, reachable as ``127.0.0.1:port``.
 
         Args:
-            port: The port here.
+            port: The port here; 0 for a free one.
             target_port: The port of the head; 8265 is the dashboard, also where that has another one.
             wait: Stay until Ctrl-C. Without it the port is forwarded until :meth:`stop`, or the end of this process.
+
+        Returns:
+            The address, such as ``http://127.0.0.1:8265``. On some services it has a path, which is a secret then.
         """
         stored = self.running()
         self._close_forward(port)
         stack = contextlib.ExitStack()
-        stack.enter_context(self._engine.forward(stored.record, port, target_port))
+        address = stack.enter_context(self._engine.forward(stored.record, port, target_port))
+        address = address or f"http://127.0.0.1:{port}"  # an engine of another package may give none
+        port = urlsplit(address).port or port
         self._forwards[port] = stack
-        logger.info("port %d of the Ray cluster %r is here: http://127.0.0.1:%d", target_port, self.name, port)
+        logger.info("port %d of the Ray cluster %r is here: %s", target_port, self.name, address)
         if wait:
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
             self._close_forward(port)
+        return address
 
     def _close_forward(self, port: int) -> None:
         if port in self._forwards:
@@ -238,7 +265,7 @@ class RayCluster:
             self._close_forward(port)
         engine, stored = self._engine, self.stored()
         if stored is not None:
-            engine.stop(stored.record)
+            stop_cluster(stored)
         if (record := engine.find(ClusterSpec(self.name, self.executor))) is not None:
             engine.stop(record)
         logger.info("the Ray cluster %r does not run any more", self.name)

@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
@@ -56,6 +56,7 @@ class RayJob:
     log_level: str = "INFO"
     cluster_name: str | None = None
     cluster_ready_timeout: int | None = 1800
+    _own: StoredRayJob | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_title(self.name)
@@ -88,7 +89,8 @@ class RayJob:
             ExecutorError: A job of that name is running, or its cluster cannot be had.
         """
         _check_command(command)
-        env = runtime_env.with_variables(runtime_env.read_runtime_env(runtime_env_yaml), self.executor.env_vars)
+        variables = runtime_env.exact(self.executor.env_vars)
+        env = runtime_env.with_variables(runtime_env.read_runtime_env(runtime_env_yaml), variables)
         folders = runtime_env.local_folders(env, workdir)
         commands = tuple(pre_ray_start_commands or self.pre_ray_start_commands or ())
         submission_id = f"{folder_name(self.name)}-{secrets.token_hex(4)}"
@@ -100,8 +102,8 @@ class RayJob:
             print(*shown, json.dumps(job, indent=2, ensure_ascii=False), sep="\n")  # noqa: T201  what was asked for
             return self
         check_installed()
-        self._refuse_if_running()
-        with contextlib.ExitStack() as packing:
+        with records.submitting(self.executor.engine, self._place, self.name), contextlib.ExitStack() as packing:
+            self._refuse_if_running()
             packages = {
                 name: packing.enter_context(runtime_env.packed(folder, self.executor.packager, env, name))
                 for name, folder in folders.items()
@@ -121,7 +123,7 @@ class RayJob:
         return RayCluster(self.cluster_name or self.name, self.executor, self.log_level)
 
     def _refuse_if_running(self) -> None:
-        stored = self._stored()
+        stored = self._newest() or self._found_on_cluster()
         if stored is None:
             return
         with WatchedJob(stored) as job:
@@ -146,15 +148,23 @@ class RayJob:
             own_cluster=not self.cluster_name,
         )
         records.write(stored)
+        self._own = stored
         return stored
 
     # finding it
 
     def _stored(self) -> StoredRayJob | None:
-        """Return what is remembered of the job of that name that was submitted last."""
-        engine = self.executor.engine
-        stored = records.read(StoredRayJob, engine, get_engine(engine).place(self.executor), self.name)
-        return stored or self._found_on_cluster()
+        """Return what this object has submitted, or else what is remembered of the last job of that name."""
+        if self._own is not None:
+            return self._own
+        return self._newest() or self._found_on_cluster()
+
+    def _newest(self) -> StoredRayJob | None:
+        return records.read(StoredRayJob, self.executor.engine, self._place, self.name)
+
+    @property
+    def _place(self) -> str:
+        return get_engine(self.executor.engine).place(self.executor)
 
     def _found_on_cluster(self) -> StoredRayJob | None:
         """Return the job, submitted by another machine."""
@@ -217,13 +227,13 @@ class RayJob:
         with WatchedJob(self.known()) as job:
             return job.wait_for_success(timeout)
 
-    def logs(self, *, follow: bool = False, lines: int = 100, timeout: int = 100) -> None:
+    def logs(self, *, follow: bool = False, lines: int = 100, timeout: int | None = None) -> None:
         """Print what the job has written.
 
         Args:
             follow: Go on as it writes, until it has ended.
             lines: How many lines of what is there already.
-            timeout: Seconds in which the job has to be there, and in which a cluster that does not answer has to do so.
+            timeout: Seconds in which the job has to begin; without end by default, and what it waits for is told.
         """
         with WatchedJob(self.known()) as job:
             for text in job.follow(lines, timeout) if follow else [job.last_lines(lines)]:

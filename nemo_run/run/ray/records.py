@@ -4,7 +4,8 @@
 
     $NEMORUN_HOME/ray/
         clusters/<engine>[-<place>]/<name>.json     StoredCluster; beside it a lock while it is started
-        jobs/<engine>[-<place>]/<name>.json         StoredRayJob
+        jobs/<engine>[-<place>]/<name>.json         StoredRayJob; beside it a lock while it is submitted
+        ends/                                       how jobs ended: see :mod:`nemo_run.run.ray.ends`
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.files import folder_name, make_folder, open_lock, read_json, try_lock, write_json, write_text
 from nemo_run.errors import ExecutorError, StoreError
+from nemo_run.run.ray.waiting import telling
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class StoredRayJob:
 
 Stored = TypeVar("Stored", StoredCluster, StoredRayJob)
 
+_STARTING = 600.0  # seconds to wait for another process that starts the same cluster
 _FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredRayJob: "jobs"}
 
 
@@ -98,15 +103,42 @@ def starting(engine: str, place: str, name: str) -> Iterator[None]:
     """Start a cluster; no other process of this machine starts one of that name at the same time.
 
     Raises:
-        ExecutorError: Another process does.
+        ExecutorError: Another process does, and takes very long.
     """
-    path = _path(StoredCluster, engine, place, name).with_suffix(".lock")
-    _make_room(path)
-    fd = open_lock(path)
-    try:
-        if not try_lock(fd):
+    with _locked(_path(StoredCluster, engine, place, name), within=_STARTING) as locked:
+        if not locked:
             raise ExecutorError(f"the Ray cluster {name!r} is being started by another process; wait for that")
         yield
+
+
+@contextlib.contextmanager
+def submitting(engine: str, place: str, name: str) -> Iterator[None]:
+    """Submit a job; no other process of this machine submits one of that name at the same time.
+
+    Raises:
+        ExecutorError: Another process does.
+    """
+    with _locked(_path(StoredRayJob, engine, place, name), within=0) as locked:
+        if not locked:
+            raise ExecutorError(
+                f"a Ray job {name!r} is being submitted by another process; give this one another name, or wait for "
+                f"that one: nemorun ray logs {name} --follow"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, within: float) -> Iterator[bool]:
+    """Hold the lock beside a record; gives whether it could be had in time."""
+    path = path.with_suffix(".lock")
+    _make_room(path)
+    fd, pauses = open_lock(path), Pauses(until=time.monotonic() + within)
+    try:
+        with telling() as tell:
+            while not (locked := try_lock(fd)) and not pauses.over:
+                tell("another process starts it; waiting for that")
+                pauses.sleep()
+        yield locked
     finally:
         os.close(fd)
 

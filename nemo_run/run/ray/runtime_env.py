@@ -21,6 +21,7 @@ from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.repository import git, top_of
 from nemo_run.errors import ConfigError, PackagingError
 
+_NOTHING = "${NEMO_RUN_NOTHING}"  # a variable that is never set
 _TIME = (1980, 1, 1, 0, 0, 0)  # the same code gives the same package
 
 
@@ -80,6 +81,17 @@ def _read_beside(file: Path, name: str) -> str:
         return (file.parent / Path(name).expanduser()).read_text()
     except OSError as e:
         raise ConfigError(f"{file}: {name!r} cannot be read: {e.strerror}") from e
+
+
+def exact(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that arrive as they are: Ray fills in what looks like a reference, once, and has no escape.
+
+    What it does not know it takes away, and so ends its search for a reference in the middle of one.
+
+    >>> exact({"A": "$HOME", "B": "5"})
+    {'A': '$${NEMO_RUN_NOTHING}HOME', 'B': '5'}
+    """
+    return {name: value.replace("$", "$" + _NOTHING) for name, value in variables.items()}
 
 
 def with_variables(env: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:

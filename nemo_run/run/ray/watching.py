@@ -12,7 +12,8 @@ from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.ray.engine import ClusterState, KeptJob, get_engine
 from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, UNKNOWN, JobsApi
 from nemo_run.errors import EngineUnreachableError, ExecutorError, RayJobFailedError
-from nemo_run.run.ray.records import StoredRayJob
+from nemo_run.run.ray import ends, records
+from nemo_run.run.ray.records import StoredCluster, StoredRayJob
 from nemo_run.run.ray.waiting import telling
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,11 @@ T = TypeVar("T")
 
 _TAIL = 20  # lines of a log in an error
 _SILENCE, _LONGEST_SILENCE = 30.0, 600.0  # seconds without output after which a log is asked for again
+_UNREACHABLE = 100.0  # seconds in which a cluster that does not answer has to do so
+_REASON = 4  # lines of a message that tell why
+SETUP_FAILED = "RUNTIME_ENV_SETUP_FAILURE"
+"""Ray's word for a job whose environment could not be made."""
+
 _ENDING = 120.0  # seconds in which a cluster ends after its job
 
 
@@ -53,8 +59,14 @@ class WatchedJob:
         Raises:
             EngineUnreachableError: Its cluster does not answer, though it runs.
         """
-        found = self._ask(lambda api: api.details(self._stored.submission_id) or self._not_submitted())
-        return found or self._instead()
+        job = self._stored.submission_id
+        if (end := ends.details(job)) is not None:
+            return end
+        found = self._ask(lambda api: api.details(job) or self._not_submitted()) or self._instead()
+        if found["status"] in FINAL:
+            with contextlib.suppress(ExecutorError):  # how it ended is known; it is asked for again
+                ends.write(job, KeptJob(found, self.log()))
+        return found
 
     def status(self) -> dict[str, Any]:
         """Return the same, as :meth:`RayJob.status` returns it."""
@@ -63,38 +75,52 @@ class WatchedJob:
     def log(self) -> str:
         """Return all that the job has written until now."""
         text = self._ask(lambda api: api.logs(self._stored.submission_id))
-        if text is None:
-            kept = self._kept()
-            return kept.log if kept else ""
+        if text is not None:
+            return text
+        kept = self._kept()
+        return kept.log if kept else ends.log(self._stored.submission_id)
+
+    def shown_log(self) -> str:
+        """Return what the job has written; of one that never began, why, as there is nothing else to read."""
+        details = self.details()
+        text = self.log()
+        if details.get("error_type") == SETUP_FAILED and not text.strip():
+            return f"{str(details.get('message') or '').rstrip()}\n"
         return text
 
     # what it writes
 
     def last_lines(self, lines: int) -> str:
         """Return the last lines of what the job has written."""
-        return _last_lines(self.log(), lines)
+        return _last_lines(self.shown_log(), lines)
 
-    def follow(self, lines: int, timeout: float) -> Iterator[str]:
+    def follow(self, lines: int, timeout: float | None = None) -> Iterator[str]:
         """Yield what a job has written and then writes, each character once, however often the connection breaks.
 
         Args:
             lines: How many lines of what is there already.
-            timeout: Seconds in which the job has to begin, and in which a cluster that does not answer has to do so.
+            timeout: Seconds in which the job has to begin; without end by default, as environments may take long.
+
+        Raises:
+            EngineUnreachableError: Its cluster has not answered for a while.
+            ExecutorError: It has not begun in time.
         """
-        seen, silence, pauses = -1, _SILENCE, Pauses(until=time.monotonic() + timeout)
+        self._wait_for_begin(timeout)
+        text = self.log()
+        yield _last_lines(text or self.shown_log(), lines)
+        seen, silence, pauses = len(text), _SILENCE, Pauses(until=time.monotonic() + _UNREACHABLE)
         while True:
+            before = seen
             try:
-                if seen < 0:
-                    text = self.log()
-                    yield _last_lines(text, lines)
-                    seen = len(text)
-                before = seen
                 for piece in self._tail(seen, silence):
                     seen += len(piece)
                     yield piece
                 details = self.details()
+                if seen == before or is_final(details):  # Ray's way to follow fails for what is no UTF-8
+                    text = self.log()[seen:]
+                    seen += len(text)
+                    yield text
                 if is_final(details):
-                    yield self.log()[seen:]
                     return
             except EngineUnreachableError as e:
                 if pauses.over:
@@ -102,13 +128,42 @@ class WatchedJob:
                 logger.warning("%s; the log goes on when it does", e)
                 pauses.sleep()
                 continue
-            if details["status"] != "PENDING":
-                pauses = Pauses(until=time.monotonic() + timeout)
-            elif pauses.over:
-                why = f"{details['status']} ({details.get('message')})"
-                raise ExecutorError(f"the Ray job {self._stored.name!r} has not begun within {timeout:g} s: {why}")
+            pauses = Pauses(until=time.monotonic() + _UNREACHABLE)
             silence = _SILENCE if seen > before else min(2 * silence, _LONGEST_SILENCE)
             pauses.sleep()
+
+    def _wait_for_begin(self, timeout: float | None) -> None:
+        """Wait until a job runs, or has ended, and tell what it waits for."""
+        pauses = Pauses(until=None if timeout is None else time.monotonic() + timeout)
+        begun = answered = time.monotonic()
+        with telling() as tell:
+            while True:
+                try:
+                    details = self.details()
+                    if details["status"] != "PENDING":
+                        return
+                    answered, words = time.monotonic(), self._waits_for(details)
+                except EngineUnreachableError as e:
+                    if time.monotonic() > answered + _UNREACHABLE:
+                        raise
+                    words = str(e)
+                if pauses.over:
+                    raise ExecutorError(
+                        f"the Ray job {self._stored.name!r} has not begun within {timeout:g} s: {words}. It goes on; "
+                        f"wait longer: nemorun ray logs {self._stored.name} --follow"
+                    )
+                tell(f"{words}, for {round((time.monotonic() - begun) / 10) * 10} s")
+                pauses.sleep()
+
+    def _waits_for(self, details: dict[str, Any]) -> str:
+        """Return in words what a job waits for; with the last line of the setup of its environment, if it has one."""
+        words = in_words(describe(self._stored, details))
+        if not details.get("runtime_env"):
+            return words
+        with contextlib.suppress(ExecutorError):
+            if line := self._ask(lambda api: api.setup_words()):
+                return f"{words} ({line})"
+        return words
 
     # its end
 
@@ -122,7 +177,9 @@ class WatchedJob:
         status = self.wait(timeout)
         if status["state"] == "SUCCEEDED":
             return status
-        log = self.last_lines(_TAIL).splitlines()
+        log: list[str] = []
+        with contextlib.suppress(ExecutorError):  # how it ended is what matters
+            log = self.last_lines(_TAIL).splitlines()
         raise RayJobFailedError(
             self._stored.name, self._stored.cluster, status["state"], status["exit_code"], status["reason"], log
         )
@@ -215,12 +272,24 @@ class WatchedJob:
             return kept.details
         status = self._engine.status(self._stored.record)
         why = f": {status.reason}" if status.reason else ""
+        if status.state is ClusterState.STOPPING:
+            return {"status": "RUNNING", "message": f"its cluster is {status.state}{why}"}
         if not status.state.is_final:
             return {"status": "PENDING", "message": f"its cluster is {status.state}{why}"}
         return {"status": UNKNOWN, "message": f"its cluster is {status.state} and has left nothing of it{why}"}
 
     def _kept(self) -> KeptJob | None:
         return self._engine.kept(self._stored.record, self._stored.submission_id)
+
+
+def stop_cluster(stored: StoredCluster) -> None:
+    """End a cluster; how the jobs there ended that were submitted from this machine is written down first."""
+    jobs = [job for job in records.read_all(StoredRayJob) if job.record == stored.record]
+    for job in jobs:
+        if ends.details(job.submission_id) is None:
+            with contextlib.suppress(ExecutorError), WatchedJob(job) as watched:
+                watched.details()
+    get_engine(stored.engine).stop(stored.record)
 
 
 def is_final(details: dict[str, Any]) -> bool:
@@ -241,7 +310,10 @@ def in_words(status: dict[str, Any]) -> str:
 
 def describe(stored: StoredRayJob, details: dict[str, Any]) -> dict[str, Any]:
     """Return the status of a job, for programs."""
-    reason, _, _ = str(details.get("message") or "").partition("\n")
+    message = str(details.get("message") or "")
+    reason, _, _ = message.partition("\n")
+    if details.get("error_type") == SETUP_FAILED:
+        reason = "\n".join([reason, *_why_no_environment(message)])
     return {
         "name": stored.name,
         "cluster": stored.cluster,
@@ -255,6 +327,16 @@ def describe(stored: StoredRayJob, details: dict[str, Any]) -> dict[str, Any]:
         "started": _seconds(details.get("start_time")),
         "ended": _seconds(details.get("end_time")),
     }
+
+
+def _why_no_environment(message: str) -> list[str]:
+    r"""Return the lines of Ray's message that tell why an environment could not be made: what failed said them last.
+
+    >>> _why_no_environment("setup failed:\nTraceback\n  File x\npip failed\n    Looking in\n    ERROR: no such\n")
+    ['pip failed', 'Looking in', 'ERROR: no such']
+    """
+    lines = [line.strip() for line in message.splitlines()[1:] if line.strip()]
+    return [line for line in lines if not line.startswith(("File ", "Traceback", "^"))][-_REASON:]
 
 
 def _seconds(milliseconds: float | None) -> float | None:

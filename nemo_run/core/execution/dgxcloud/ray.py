@@ -35,8 +35,8 @@ from nemo_run.core.ray.engine import (
     KeptJob,
     Record,
 )
-from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi, alive_nodes, check_installed
-from nemo_run.core.ray.kept import JOBS, keep_details
+from nemo_run.core.ray.jobs_api import PATIENCE, JobsApi, alive_nodes, check_installed
+from nemo_run.core.ray.kept import JOBS, ended_with, keep_details
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class DGXCloudRay:
         with _backend(record["connection"]) as backend:
             yield _dashboard(backend, record)
 
-    def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[None]:
+    def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[str]:
         """Raise :class:`~nemo_run.errors.ExecutorError`: the service forwards no ports."""
         raise ExecutorError(
             f"DGX Cloud forwards no ports to this machine; with kubectl: kubectl port-forward -n NAMESPACE "
@@ -306,11 +306,9 @@ def _keep_jobs(backend: DGXCloudBackend, record: Record) -> None:
     """Write down how the jobs of a cluster are; they end with it."""
     with contextlib.suppress(ExecutorError), JobsApi(_dashboard(backend, record), tries=1) as jobs:
         for job in jobs.list():
-            if job["status"] not in FINAL:
-                job.update(status="STOPPED", message="the cluster was stopped", end_time=int(time.time() * 1000))
             folder, name = _attempt(record) / JOBS, job["submission_id"]
             text = jobs.logs(name)
-            keep_details(folder, name, job)
+            keep_details(folder, name, ended_with(job, stopped=True, why=""))
             write_text(folder / f"{name}.log", text)
 
 

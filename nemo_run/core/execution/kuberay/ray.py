@@ -113,10 +113,10 @@ class KubeRay:
             yield Dashboard(f"http://127.0.0.1:{port}")
 
     @contextlib.contextmanager
-    def forward(self, record: Record, port: int, target_port: int) -> Iterator[None]:
+    def forward(self, record: Record, port: int, target_port: int) -> Iterator[str]:
         """Forward a port of the head's pod."""
-        with _connected(record) as client, _forwarded(client, record, target_port, port):
-            yield
+        with _connected(record) as client, _forwarded(client, record, target_port, port) as here:
+            yield f"http://127.0.0.1:{here}"
 
     def tail(self, record: Record, lines: int) -> str:
         """Return the log of the first pod that is not ready, or else of the head."""

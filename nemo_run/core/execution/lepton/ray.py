@@ -125,14 +125,14 @@ class LeptonRay:
         yield _dashboard(record)
 
     @contextlib.contextmanager
-    def forward(self, record: Record, port: int, target_port: int) -> Iterator[None]:
+    def forward(self, record: Record, port: int, target_port: int) -> Iterator[str]:
         """Serve the dashboard on this machine; Lepton leads to nothing else."""
         if target_port != DASHBOARD_PORT:
             raise ExecutorError(
                 f"port {target_port} of a Ray cluster on Lepton cannot be reached, only its dashboard: {DASHBOARD_PORT}"
             )
-        with serving(_dashboard(record), port):
-            yield
+        with serving(_dashboard(record), port) as address:
+            yield address
 
     def tail(self, record: Record, lines: int) -> str:
         """Return nothing: Lepton has no logs of clusters."""

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from nemo_run.core.execution.launcher import Launcher
 from nemo_run.core.execution.local import LocalExecutor, ray_nodes
 from nemo_run.core.execution.local.backend import LocalBackend
 from nemo_run.core.execution.shared.log_reader import FileLog
+from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.files import folder_name, make_folder, read_json, write_json
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
@@ -35,8 +35,8 @@ from nemo_run.core.ray.engine import (
     KeptJob,
     Record,
 )
-from nemo_run.core.ray.jobs_api import FINAL, UNKNOWN, JobsApi, alive_nodes
-from nemo_run.core.ray.kept import JOBS, keep_details
+from nemo_run.core.ray.jobs_api import JobsApi, alive_nodes
+from nemo_run.core.ray.kept import JOBS, ended_with, keep_details, keep_logs, read_kept
 from nemo_run.core.ray.node import last_words
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.tunnel.client import LocalTunnel
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _RECORD = "record.json"
 _STORE_SHARE = 0.3  # of the memory, for the objects of all nodes; as Ray itself has it for one
 _SHARED = "/dev/shm"  # noqa: S108  (where Ray keeps objects)
+_NOTICED = 15.0  # seconds after which a dashboard that is silent is not just ending
 _LONGEST_TEMP = 40  # characters; sockets lie below, whose paths the system limits to 107
 
 
@@ -70,6 +71,8 @@ class LocalRay:
         temporary = _temporary_folder()
         plan = _plan(spec, folder, temporary)
         write_json(folder / "environment.json", _environment())
+        with contextlib.suppress(FileNotFoundError):
+            _clean_up(read_json(folder / _RECORD))
         attempts = [int(path.name) for path in folder.glob("attempts/*") if path.name.isdigit()]
         number = max(attempts, default=0) + 1
         backend = LocalBackend()
@@ -98,36 +101,46 @@ class LocalRay:
         """How the cluster is: what its supervisor says, and then what Ray says."""
         job, facts = _job(record), _facts(record)
         wanted = record["nodes"]
-        details = {"dashboard": facts.get("dashboard", ""), "gcs_address": facts.get("gcs", "")}
+        token = str(_attempt(record) / ray_nodes.TOKEN)
+        details = {"dashboard": facts.get("dashboard", ""), "gcs_address": facts.get("gcs", ""), "token_file": token}
         if _is_over(job):
             return ClusterStatus(_END[job.state], _why(record, job), 0, wanted, details)
         if _is_ending(record, facts):
-            return ClusterStatus(ClusterState.UNKNOWN, "it is ending", 0, wanted, details)
+            return ClusterStatus(ClusterState.STOPPING, facts.get("why", "its processes end"), 0, wanted, details)
         if not facts.get("ready"):
             reason = job.reason or facts.get("stage") or "its process is started"
             return ClusterStatus(ClusterState.STARTING, reason, facts.get("joined", 0), wanted, details)
         return self._status_of_ready(record, facts, details)
 
     def _status_of_ready(self, record: Record, facts: Record, details: dict[str, str]) -> ClusterStatus:
-        wanted = record["nodes"]
-        try:
-            alive = min(alive_nodes(Dashboard(facts["dashboard"])), facts["joined"])  # Ray notices deaths late
-        except EngineUnreachableError:
-            if _is_ending(record, _facts(record)) or _job(record).state.is_final:  # since it was looked at
-                return self.status(record)
-            raise
-        reason = "" if alive >= wanted else f"{wanted - alive} of {wanted} nodes died; see the logs, or start it again"
+        wanted, pauses = record["nodes"], Pauses(until=time.monotonic() + _NOTICED)
+        while True:
+            try:
+                alive = min(alive_nodes(_dashboard(record, facts)), facts["joined"])  # Ray notices deaths late
+                break
+            except EngineUnreachableError:
+                if _is_ending(record, _facts(record)) or _is_over(_job(record)):  # since it was looked at
+                    return self.status(record)
+                if pauses.over:
+                    raise
+                pauses.sleep()
+        lost = (
+            f"{wanted - alive} of {wanted} nodes died, and are not replaced; to have them again, stop the cluster first"
+        )
+        reason = "" if alive >= wanted else lost
         return ClusterStatus(ClusterState.READY, reason, alive, wanted, details)
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
         """The REST API, which is on this machine."""
-        yield Dashboard(_reached(record)["dashboard"])
+        yield _dashboard(record, _reached(record))
 
-    def forward(self, record: Record, port: int, target_port: int) -> AbstractContextManager[int]:
+    @contextlib.contextmanager
+    def forward(self, record: Record, port: int, target_port: int) -> Iterator[str]:
         """Pass connections to one port on to another."""
         target = int(_reached(record)["dashboard"].rpartition(":")[2]) if target_port == DASHBOARD_PORT else target_port
-        return LocalTunnel(job_dir="").forward(target, "127.0.0.1", port)
+        with LocalTunnel(job_dir="").forward(target, "127.0.0.1", port) as here:
+            yield f"http://127.0.0.1:{here}"
 
     def tail(self, record: Record, lines: int) -> str:
         """What the process of the nodes wrote, which ends with Ray's own logs where Ray failed."""
@@ -142,13 +155,12 @@ class LocalRay:
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
         """What the nodes' process, or :meth:`stop`, left of a job."""
-        folder = _attempt(record) / JOBS
-        details, log = folder / f"{job}.json", folder / f"{job}.log"
-        text = log.read_text(errors="replace") if log.exists() else ""
-        if details.exists():
-            return KeptJob(read_json(details), text)
-        why = _why(record, _job(record)) or "it was stopped"
-        return KeptJob({"status": UNKNOWN, "message": f"its cluster ended: {why}"}, text) if text else None
+        end = _job(record)
+        if not _is_over(end):
+            return None
+        logs = Path(record["temp_dir"], ray_nodes.LOGS)
+        stopped = end.state is JobState.CANCELLED
+        return read_kept(_attempt(record) / JOBS, logs, job, stopped=stopped, why=_why(record, end))
 
     def stop(self, record: Record) -> None:
         """End the nodes; how their jobs were is written down first."""
@@ -156,8 +168,7 @@ class LocalRay:
             _keep_jobs(record)
             LocalBackend().cancel([record["handle"]])
             _wait_for_end(record)
-        ray_nodes.keep_logs(Path(record["temp_dir"]), _attempt(record) / JOBS)  # its process was killed
-        shutil.rmtree(record["temp_dir"], ignore_errors=True)
+        _clean_up(record)
 
 
 _END = {
@@ -265,10 +276,22 @@ def _reached(record: Record) -> dict[str, Any]:
 
 
 def _why(record: Record, job: TaskStatus) -> str:
-    if job.state is JobState.FAILED and not job.reason:
-        log = shlex.quote(str(_attempt(record) / "log"))
-        return f"the process of its nodes ended with exit code {job.exit_code}; see {log}"
-    return "" if job.state is JobState.CANCELLED else job.reason
+    if job.state is JobState.CANCELLED:
+        return ""
+    if job.reason or job.state is not JobState.FAILED:
+        return job.reason
+    what = _facts(record).get("why") or f"the process of its nodes ended with exit code {job.exit_code}"
+    return f"{what}; see {shlex.quote(str(_attempt(record) / 'log'))}"
+
+
+def _clean_up(record: Record) -> None:
+    """Delete Ray's own files of a cluster that has ended; where its process was killed, the logs are kept first."""
+    keep_logs(Path(record["temp_dir"], ray_nodes.LOGS), _attempt(record) / JOBS)
+    shutil.rmtree(record["temp_dir"], ignore_errors=True)
+
+
+def _dashboard(record: Record, facts: Mapping[str, Any]) -> Dashboard:
+    return Dashboard(facts["dashboard"], ray_nodes.bearer(_attempt(record) / ray_nodes.TOKEN))
 
 
 def _keep_jobs(record: Record) -> None:
@@ -276,11 +299,9 @@ def _keep_jobs(record: Record) -> None:
     facts, folder = _facts(record), _attempt(record) / JOBS
     if not facts.get("ready"):
         return
-    with contextlib.suppress(EngineUnreachableError), JobsApi(Dashboard(facts["dashboard"]), tries=1) as jobs:
+    with contextlib.suppress(EngineUnreachableError), JobsApi(_dashboard(record, facts), tries=1) as jobs:
         for job in jobs.list():
-            if job["status"] not in FINAL:
-                job.update(status="STOPPED", message="the cluster was stopped", end_time=int(time.time() * 1000))
-            keep_details(folder, job["submission_id"], job)
+            keep_details(folder, job["submission_id"], ended_with(job, stopped=True, why=""))
 
 
 def _wait_for_end(record: Record) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -19,14 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.local import available_cpus, available_gpus, supervisor
+from nemo_run.core.files import write_text
 from nemo_run.core.ray.engine import Dashboard
 from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi
-from nemo_run.core.ray.kept import JOBS, keep_details
+from nemo_run.core.ray.kept import JOBS, Keeper, keep_logs
 from nemo_run.core.ray.node import descendants, last_words
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import EngineUnreachableError
 
 CLUSTER = "cluster.json"
+TOKEN = "token"  # noqa: S105  (the name of its file)
+LOGS = "ray/session_latest/logs"
+"""Where Ray writes its logs, below the folder for temporary files."""
+
 _POLL = 1.0
 _ESSENTIAL = {"gcs_server", "raylet", "dashboard"}
 
@@ -41,15 +47,24 @@ def main(settings: dict[str, Any]) -> int:
             wait_for_nodes(jobs, nodes)
             facts = {"dashboard": dashboard.url, "gcs": gcs, "ready": True}
             tell(folder, joined=len(nodes), **facts)
-            code = watch(jobs, nodes, settings["until_job"], folder, facts)
-            keep_logs(temp, folder / JOBS)  # before anybody can see that it ends
-            return code
+            return watch(jobs, nodes, settings["until_job"], folder, facts, Keeper(folder / JOBS, temp / LOGS))
     except Exception as e:  # noqa: BLE001  (whatever Ray raises is why there is no cluster)
         sys.stderr.write(f"Ray did not start, or its head died: {e}\n")
+        tell(folder, ending=True, why=in_one_line(str(e)))
         return 1
     finally:
-        keep_logs(temp, folder / JOBS)
+        keep_logs(temp / LOGS, folder / JOBS)
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def in_one_line(text: str) -> str:
+    r"""Return the first line of a text, which says what failed, and the last one, which says why.
+
+    >>> in_one_line("of the head raylet died\n--- raylet.err:\nout of memory\n")
+    'of the head raylet died (out of memory)'
+    """
+    first, *others = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return f"{first} ({others[-1][:300]})" if others else first
 
 
 @contextmanager
@@ -61,6 +76,8 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # has every node on 127.0.0.1; then nothing listens on other addresses
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
         RAY_USAGE_STATS_ENABLED="0",
+        RAY_AUTH_MODE="token",  # others who can log in to this machine are not let in
+        RAY_AUTH_TOKEN_PATH=write_token(folder),
         DASHBOARD_METRIC_PORT=str(free_port()),  # these would be the same in all clusters
         AUTOSCALER_METRIC_PORT=str(free_port()),
         PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),  # noqa: PTH120
@@ -88,12 +105,14 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
             }  # fmt: skip
             nodes.append(start_node(cluster, own))
         tell(folder, stage="its dashboard is started", joined=count)
-        yield nodes, Dashboard(f"http://127.0.0.1:{head['dashboard_port']}"), cluster.gcs_address
+        headers = bearer(folder / TOKEN)
+        yield nodes, Dashboard(f"http://127.0.0.1:{head['dashboard_port']}", headers), cluster.gcs_address
     except Exception as e:
         words = [str(e) or repr(e), *last_words(temp / "ray")]  # before the logs tell of the shutdown
         raise RuntimeError("\n".join(words)) from e
     finally:
         tell(folder, ending=True)
+        keep_logs(temp / LOGS, folder / JOBS)  # before anybody can see that it has ended
         with suppress(Exception):  # whatever is left is ended by the supervisor
             cluster.shutdown()
 
@@ -111,6 +130,17 @@ def start_node(cluster: Any, options: dict[str, Any], tries: int = 4) -> Any:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     return start_node(cluster, options, tries - 1)
+
+
+def write_token(folder: Path) -> str:
+    """Make the token that everybody has to show who speaks to this Ray; the path of its file."""
+    write_text(folder / TOKEN, secrets.token_hex(32))
+    return str(folder / TOKEN)
+
+
+def bearer(token: Path) -> dict[str, str]:
+    """Return the headers with which Ray lets in who has its token; none for a cluster without one."""
+    return {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
 
 
 def tell(folder: Path, **facts: Any) -> None:
@@ -148,8 +178,11 @@ def dead_processes(node: Any) -> set[str]:
     return {kind for kind, _ in node.dead_processes()} & _ESSENTIAL
 
 
-def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[str, Any]) -> int:
-    """Stay until the head has died, or the job has ended; the exit code. Say when another node died."""
+def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[str, Any], keeper: Keeper) -> int:
+    """Stay until the head has died, or the job has ended; the exit code. Say when another node died.
+
+    How each job ended is written down as soon as it is known.
+    """
     alive = len(nodes)
     give_up = time.monotonic() + PATIENCE if job else float("inf")
     while time.monotonic() < give_up:
@@ -158,21 +191,14 @@ def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[s
         if alive != (alive := sum(not dead_processes(node) for node in nodes)):
             tell(folder, joined=alive, **facts)
         with suppress(EngineUnreachableError):
-            details = jobs.details(job) if job else None
-            if details is not None and details["status"] in FINAL:
-                keep_details(folder / JOBS, job, details)
+            found = {details["submission_id"]: details for details in jobs.list()}
+            keeper.note(found.values())
+            if found.get(job, {}).get("status") in FINAL:
                 return 0
-            if details is not None:
+            if job in found:
                 give_up = float("inf")
     sys.stderr.write(f"the job {job} that this cluster is for was not submitted within {PATIENCE:g} s\n")
     return 1
-
-
-def keep_logs(temp: Path, folder: Path) -> None:
-    """Keep the logs of all jobs."""
-    for log in temp.glob("ray/session_latest/logs/job-driver-*.log"):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(log, folder / log.name.removeprefix("job-driver-"))
 
 
 if __name__ == "__main__":

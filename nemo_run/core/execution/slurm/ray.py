@@ -33,7 +33,8 @@ from nemo_run.core.ray.engine import (
     KeptJob,
     Record,
 )
-from nemo_run.core.ray.jobs_api import PATIENCE
+from nemo_run.core.ray.jobs_api import PATIENCE, text_of
+from nemo_run.core.ray.kept import ended_with
 from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
 from nemo_run.errors import ExecutorError
 
@@ -84,12 +85,15 @@ class RayOnSlurm:
         job, wanted = _job(record), record["nodes"]
         details: dict[str, Any] = {"job_id": handle.job, "folder": handle.folder, "host": _tunnel(record).key}
         if job.state in _END:
-            return ClusterStatus(_END[job.state], job.reason, 0, wanted, details)
+            reason = (_facts(record).get("why") if job.state is JobState.FAILED else "") or job.reason
+            return ClusterStatus(_END[job.state], reason, 0, wanted, details)
         if job.state is not JobState.RUNNING:
             return ClusterStatus(ClusterState.STARTING, f"Slurm: {job.reason or job.state.name}", 0, wanted, details)
         facts = _facts(record)
         if not facts:
             return ClusterStatus(ClusterState.STARTING, "the head starts Ray", 0, wanted, details)
+        if facts.get("ending"):
+            return ClusterStatus(ClusterState.STOPPING, "its processes end", 0, wanted, details)
         alive = facts.get("alive", 1)
         details |= {"gcs_address": facts["gcs"], "dashboard": f"http://{facts['host']}:{facts['dashboard']}"}
         if not facts["ready"]:
@@ -105,12 +109,12 @@ class RayOnSlurm:
             yield Dashboard(f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {token}"})
 
     @contextlib.contextmanager
-    def forward(self, record: Record, port: int, target_port: int) -> Iterator[None]:
+    def forward(self, record: Record, port: int, target_port: int) -> Iterator[str]:
         """A port of the head, through the tunnel."""
         facts = _reached(record)
         target = facts["dashboard"] if target_port == DASHBOARD_PORT else target_port
-        with _tunnel(record).forward(target, facts["host"], port):
-            yield
+        with _tunnel(record).forward(target, facts["host"], port or None) as here:
+            yield f"http://127.0.0.1:{here}"
 
     def tail(self, record: Record, lines: int) -> str:
         """The end of the job's log, and of what Slurm has to say."""
@@ -123,8 +127,12 @@ class RayOnSlurm:
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
         """What the head left of a job."""
-        details = _read(record, f"jobs/{job}.json")
-        return KeptJob(json.loads(details), _read(record, f"jobs/{job}.log")) if details else None
+        details, status = _read(record, f"jobs/{job}.json"), self.status(record)
+        if not details or not status.state.is_final:
+            return None
+        stopped = status.state is ClusterState.STOPPED
+        known = ended_with(json.loads(details), stopped=stopped, why=status.reason)
+        return KeptJob(known, text_of(_read_bytes(record, f"jobs/{job}.log")))
 
     def stop(self, record: Record) -> None:
         """Ask the head to end, so that it keeps what is left of the jobs; cancel the job where it does not."""
@@ -207,9 +215,12 @@ def _job(record: Record) -> TaskStatus:
 
 def _read(record: Record, name: str) -> str:
     """A file in the job's folder; empty where it is not there."""
+    return _read_bytes(record, name).decode(errors="replace")
+
+
+def _read_bytes(record: Record, name: str) -> bytes:
     folder = Handle.parse(record["handle"]).folder
-    out = _tunnel(record).execute(posix('cat -- "$1" 2>/dev/null || true', f"{folder}/{name}"))
-    return out.decode(errors="replace")
+    return _tunnel(record).execute(posix('cat -- "$1" 2>/dev/null || true', f"{folder}/{name}"))
 
 
 def _facts(record: Record) -> dict[str, Any]:
