@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,8 +94,10 @@ def test_a_cluster_and_its_jobs(
         failing.wait()
 
     port = free_port()
-    cluster.port_forward(port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version") as answer:  # without a token
+    address = cluster.port_forward(port)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version")
+    with urllib.request.urlopen(f"{address}/api/version") as answer:  # without a token
         assert json.load(answer)["ray_version"]
     with pytest.raises(ExecutorError, match="6379"):
         cluster.port_forward(port, target_port=6379)

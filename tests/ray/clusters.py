@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,15 @@ def record_of(cluster: RayCluster) -> dict[str, Any]:
     stored = cluster.stored()
     assert stored is not None
     return stored.record
+
+
+def ask(cluster: RayCluster, path: str, port: int = 0) -> Any:
+    """What the REST API of a local cluster says to who has the token; through a forwarded port, or directly."""
+    status = cluster.status(display=False)
+    base = f"http://127.0.0.1:{port}" if port else status["dashboard"]
+    headers = {"Authorization": f"Bearer {Path(status['token_file']).read_text()}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{base}{path}", headers=headers)) as answer:
+        return json.load(answer)
 
 
 def wait_for(path: Path) -> None:

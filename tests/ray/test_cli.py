@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from nemo_run.cli import app
 from nemo_run.cli.running import run_app
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.run.ray import RayCluster
-from tests.ray.clusters import shell_waits_for
+from tests.ray.clusters import ask, shell_waits_for
 
 pytestmark = pytest.mark.needs("ray")
 
@@ -93,7 +92,6 @@ def test_the_dashboard_until_it_is_interrupted(cluster: RayCluster) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"http://127.0.0.1:{port} until Ctrl-C\n"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version") as answer:
-            assert answer.status == 200
+        assert ask(cluster, "/api/version", port)["ray_version"]
         process.send_signal(signal.SIGINT)
     assert process.returncode == 130

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nemo_run import LocalExecutor
+from nemo_run.core.execution.local.ray_nodes import bearer
 from nemo_run.core.ray.engine import Dashboard
 from nemo_run.core.ray.jobs_api import JobsApi
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -64,8 +65,8 @@ def test_a_job_that_another_try_has_submitted_is_not_refused(cluster: RayCluster
 
 
 def get_api(cluster: RayCluster) -> JobsApi:
-    facts = Path(record_of(cluster)["handle"].removeprefix("local://"), "cluster.json")
-    return JobsApi(Dashboard(json.loads(facts.read_text())["dashboard"]))
+    status = cluster.status(display=False)
+    return JobsApi(Dashboard(status["dashboard"], bearer(Path(status["token_file"]))))
 
 
 def test_a_log_goes_on_after_each_break(proxy: FaultyProxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,11 +92,13 @@ def test_code_is_sent_once(proxy: FaultyProxy, project: Path) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_no_ended_job(proxy: FaultyProxy) -> None:
+    seen = RayJob("seen", LocalExecutor(), cluster_name="shared").start("echo it ended", "")
+    seen.wait()
     job = RayJob("unreachable", LocalExecutor(), cluster_name="shared").start("true", "")
-    job.wait()
     proxy.cut = lambda _: 0
     with pytest.raises(EngineUnreachableError):
         job.status()
+    assert seen.status(display=False)["state"] == "SUCCEEDED"  # what was seen stays true
 
 
 def test_waiting_survives_an_outage(proxy: FaultyProxy, tmp_path: Path) -> None:

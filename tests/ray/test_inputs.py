@@ -15,7 +15,7 @@ from nemo_run import LocalExecutor, Packager, PatternPackager
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.ray.engine import get_engine
 from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError, MissingExtraError, NemoRunError
-from nemo_run.run.ray import RayCluster, RayJob, runtime_env
+from nemo_run.run.ray import RayCluster, RayJob, packages, runtime_env
 
 
 class NoRay(Executor):
@@ -80,7 +80,7 @@ def test_a_runtime_environment_is_read_as_ray_does(tmp_path: Path) -> None:
 def names(
     folder: Path, packager: Packager | None = None, env: dict[str, Any] | None = None, name: str = ""
 ) -> list[str]:
-    with runtime_env.packed(folder, packager or Packager(), env or {}, name) as package:
+    with packages.packed(folder, packager or Packager(), env or {}, name) as package:
         return zipfile.ZipFile(package).namelist()
 
 
@@ -99,7 +99,7 @@ def test_a_folder_is_sent_less_what_git_ignores(project: Path, in_repository: bo
     assert names(project) == [".gitignore", "hello.txt", "inner/a.txt", "sub/link", "tool"]
     assert names(project, env={"excludes": ["hello*", "/sub/"]}) == [".gitignore", "inner/a.txt", "tool"]
     assert "project/hello.txt" in names(project, env={"py_modules": [str(project)]}, name=str(project))
-    with runtime_env.packed(project, Packager(), {}, "") as package, zipfile.ZipFile(package) as zipped:
+    with packages.packed(project, Packager(), {}, "") as package, zipfile.ZipFile(package) as zipped:
         assert zipped.read("sub/link") == b"hello\n"
         assert [entry.external_attr >> 16 & 0o777 for entry in zipped.infolist()[-2:]] == [0o644, 0o755]
 
@@ -111,7 +111,7 @@ def test_a_packager_says_what_is_sent(project: Path) -> None:
 
 def test_the_same_code_is_the_same_package(project: Path) -> None:
     def package() -> str:
-        with runtime_env.packed(project, Packager(), {}, "") as path:
+        with packages.packed(project, Packager(), {}, "") as path:
             return path.name
 
     before = package()

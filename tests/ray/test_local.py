@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from nemo_run import LocalExecutor
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
-from tests.ray.clusters import processes_of, record_of, shell_waits_for, wait_for
+from tests.ray.clusters import ask, processes_of, record_of, shell_waits_for, wait_for
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("ray")
@@ -127,11 +127,20 @@ def _runs(arguments: str) -> bool:
 def test_the_dashboard_answers_through_a_forwarded_port(cluster: RayCluster) -> None:
     port = free_port()
     cluster.port_forward(port=port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version") as answer:
-        assert json.load(answer)["ray_version"]
+    assert ask(cluster, "/api/version", port)["ray_version"]
     with pytest.raises(ExecutorError, match=str(port)):
         RayCluster("shared", LocalExecutor()).port_forward(port=port)
     cluster.port_forward(port=port)  # again
+    address = cluster.port_forward(port=0)
+    assert ask(cluster, "/api/version", int(address.rpartition(":")[2]))["ray_version"]
+
+
+def test_only_who_has_the_token_is_let_in(cluster: RayCluster) -> None:
+    status = cluster.status(display=False)
+    assert Path(status["token_file"]).stat().st_mode & 0o077 == 0
+    for path in ("/api/version", "/api/jobs/", "/nodes?view=summary"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(status["dashboard"] + path)
 
 
 def test_another_process_finds_the_cluster_and_its_jobs(cluster: RayCluster, nemorun_home: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from nemo_run.cli.groups import CommandGroup
 from nemo_run.cli.show import print_error
@@ -15,6 +18,8 @@ from nemo_run.errors import CommandLineError, ExecutorError, JobNotFoundError
 if TYPE_CHECKING:
     from nemo_run.core.execution.base import Executor
     from nemo_run.run.ray.records import Stored, StoredCluster, StoredRayJob
+
+_WORDS = "--words"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 Options = Annotated[
@@ -29,13 +34,36 @@ On = Annotated[
     str, typer.Option("--on", help="Part of where it is, as the status shows it, if several have that name.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME=VALUE", help="Variable of the command; NAME alone: as it is here. Repeatable."),
+]
+Words = Annotated[str, typer.Option(_WORDS, hidden=True)]
+Patience = Annotated[
+    int | None, typer.Option("--timeout", min=1, help="Seconds in which the job has to begin; no limit by default.")
+]
+
+
+class CommandLine(TyperCommand):
+    """A command that runs what follows ``--``, word by word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words after ``--`` as one shell command."""
+        if "--" in args:
+            at = args.index("--")
+            words = args[at + 1 :]
+            text = words[0] if len(words) == 1 else shlex.join(words)  # one word is a shell command
+            args = [*args[:at], f"{_WORDS}={text}"]
+        return super().parse_args(ctx, args)
 
 
 def create() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
-    for command in (start, submit, status, jobs, logs, stop, dashboard):
+    for command in (start, status, jobs, logs, stop, dashboard):
         app.command(command.__name__)(command)
+    app.command("submit", cls=CommandLine)(submit)
+    app.command("exec", cls=CommandLine)(execute)
     return app
 
 
@@ -46,20 +74,29 @@ def start(
     wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds to wait.")] = 1000,
     dryrun: Dryrun = False,
+    json: AsJson = False,
 ) -> None:
     """Start a cluster, on this machine if nothing else is said. It runs until it is stopped."""
+    from nemo_run.cli.show import print_json
     from nemo_run.run.ray import RayCluster
 
     cluster = RayCluster(name, _executor(options))
     cluster.start(wait_until_ready=wait, timeout=timeout, dryrun=dryrun, pre_ray_start_commands=pre)
     if not dryrun:
-        cluster.status()
+        found = cluster.status(display=not json)
+        if json:
+            print_json(found)
 
 
 def submit(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the job.")],
-    command: Annotated[str, typer.Argument(help="Shell command to run, as one argument.")],
-    options: Options = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND [executor=...]...",
+            help="Shell command, as one argument, or last, after --, as it would be typed; and where it runs.",
+        ),
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="A cluster that runs; by default the job gets one of its own.")
     ] = None,
@@ -67,17 +104,66 @@ def submit(
     runtime_env: Annotated[
         str | None, typer.Option("--runtime-env", metavar="FILE", help="YAML file with a runtime environment.")
     ] = None,
+    env: Env = None,
+    num_cpus: Annotated[
+        float | None, typer.Option("--num-cpus", min=0, help="CPU cores kept for the command itself.")
+    ] = None,
+    num_gpus: Annotated[
+        float | None, typer.Option("--num-gpus", min=0, help="GPUs kept for the command itself.")
+    ] = None,
     pre: Pre = None,
     follow: Annotated[bool, typer.Option(help="Print its log until it has ended.")] = True,
+    timeout: Patience = None,
     dryrun: Dryrun = False,
+    json: AsJson = False,
+    words: Words = "",
 ) -> None:
-    """Run a job. Exits with 1 where it fails."""
+    """Run a job, and exit with its exit code. With --json its log goes to stderr, and how it is, to stdout."""
+    from nemo_run.cli.show import print_json
     from nemo_run.run.ray import RayJob
 
-    job = RayJob(name, _executor(options), cluster_name=cluster)
-    job.start(command, workdir, runtime_env, pre_ray_start_commands=pre, dryrun=dryrun)
+    entrypoint, options = (words, command or []) if words else _split(command or [])
+    job = RayJob(name, _executor(options, env), cluster_name=cluster)
+    job.start(
+        entrypoint,
+        workdir,
+        runtime_env,
+        pre_ray_start_commands=pre,
+        dryrun=dryrun,
+        entrypoint_num_cpus=num_cpus,
+        entrypoint_num_gpus=num_gpus,
+    )
     if follow and not dryrun:
-        _follow(job.known(), 100, 100)
+        _follow(job.known(), 100, timeout, json=json)
+    elif json and not dryrun:
+        print_json(job.status(display=False))
+
+
+def execute(
+    cluster: Name,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Shell command, as one argument, or last, after --.")
+    ] = None,
+    on: On = "",
+    workdir: Annotated[str, typer.Option("--workdir", help="Folder to send along.")] = "",
+    env: Env = None,
+    json: AsJson = False,
+    words: Words = "",
+) -> None:
+    """Run a command on a cluster, print what it writes, and exit with its exit code. Ctrl-C ends it."""
+    from nemo_run.run.ray.job import run_once
+    from nemo_run.run.ray.watching import WatchedJob
+
+    entrypoint, others = (words, command or []) if words else _split(command or [])
+    if others:
+        raise CommandLineError(f"{others[0]!r} is not understood; give the command last, after --, or as one argument")
+    stored = run_once(_cluster(cluster, on), entrypoint, workdir, _variables(env))
+    try:
+        _follow(stored, 100, None, json=json)
+    except KeyboardInterrupt:
+        with WatchedJob(stored) as job:
+            job.stop()
+        raise
 
 
 def status(
@@ -130,68 +216,97 @@ def logs(
     on: On = "",
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on until it has ended.")] = False,
     tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Begin with the last so many lines.")] = 100,
-    timeout: Annotated[int, typer.Option(min=1, help="Seconds in which the job has to begin.")] = 100,
+    timeout: Patience = None,
+    json: AsJson = False,
 ) -> None:
-    """Print the log of a job. With --follow, exits with 1 where the job did not succeed."""
+    """Print the log of a job. With --follow, exits with the exit code of the job."""
+    from nemo_run.cli.show import print_json
     from nemo_run.run.ray.watching import WatchedJob
 
     stored = _job(name, on)
     if follow:
-        _follow(stored, tail, timeout)
+        _follow(stored, tail, timeout, json=json)
         return
     with WatchedJob(stored) as job:
-        typer.echo(job.last_lines(tail), nl=False)
+        text = job.last_lines(tail)
+        if json:
+            print_json({**job.status(), "log": text})
+        else:
+            typer.echo(text, nl=False)
 
 
 def stop(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster, or with --job of a job.")],
     on: On = "",
     job: Annotated[bool, typer.Option("--job", help="Stop the job of that name, not a cluster.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Stop a cluster with all that runs there, or one job; returns when it has ended."""
-    from nemo_run.core.ray.engine import get_engine
-    from nemo_run.run.ray.watching import WatchedJob, in_words
+    from nemo_run.cli.show import print_json
+    from nemo_run.run.ray.watching import WatchedJob, in_words, stop_cluster
 
     if job:
         with WatchedJob(_job(name, on)) as watched:
             watched.stop(wait=True)
-            typer.echo(in_words(watched.status()))
-        return
-    stored = _cluster(name, on)
-    get_engine(stored.engine).stop(stored.record)
-    typer.echo(f"Ray cluster {name!r}: {_status(stored)['state']}")
+            found = watched.status()
+    else:
+        stored = _cluster(name, on)
+        stop_cluster(stored)
+        found = _status(stored)
+    if json:
+        print_json(found)
+    else:
+        typer.echo(in_words(found) if job else f"Ray cluster {name!r}: {found['state']}")
 
 
 def dashboard(
     name: Name,
     on: On = "",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port here.")] = 8265,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port here; 0 for a free one.")] = 8265,
     target_port: Annotated[
         int, typer.Option("--target-port", min=1, max=65535, help="The port of the head; 8265 is its dashboard.")
     ] = 8265,
+    json: AsJson = False,
 ) -> None:
     """Make the dashboard of a cluster reachable from this machine, until Ctrl-C."""
     import threading
 
+    from nemo_run.cli.show import print_json
     from nemo_run.core.ray.engine import get_engine
 
     stored = _cluster(name, on)
-    with get_engine(stored.engine).forward(stored.record, port, target_port):
-        typer.echo(f"http://127.0.0.1:{port} until Ctrl-C")
+    with get_engine(stored.engine).forward(stored.record, port, target_port) as address:
+        if json:
+            print_json({"name": name, "address": address})
+        else:
+            typer.echo(f"{address} until Ctrl-C")
         sys.stdout.flush()
         threading.Event().wait()
 
 
-def _follow(stored: StoredRayJob, lines: int, timeout: float) -> None:
+def _follow(stored: StoredRayJob, lines: int, timeout: float | None, *, json: bool) -> None:
+    from nemo_run.cli.show import print_json
     from nemo_run.run.ray.watching import WatchedJob, in_words
 
     with WatchedJob(stored) as job:
         for text in job.follow(lines, timeout):
-            typer.echo(text, nl=False)
+            typer.echo(text, nl=False, err=json)
         end = job.wait()
+    if json:
+        print_json(end)
     if end["state"] != "SUCCEEDED":
         print_error(in_words(end))
-        raise typer.Exit(1)
+        raise typer.Exit(_code_of(end))
+
+
+def _code_of(end: dict[str, Any]) -> int:
+    """Return the exit code of a job that did not succeed; as shells have it, where a signal ended it.
+
+    >>> _code_of({"exit_code": 3}), _code_of({"exit_code": -9}), _code_of({"exit_code": None})
+    (3, 137, 1)
+    """
+    code = int(end["exit_code"] or 1)
+    return 128 - code if code < 0 else code
 
 
 def _has_ended(cluster: dict[str, Any]) -> bool:
@@ -212,13 +327,33 @@ def _print_clusters(shown: list[dict[str, Any]]) -> None:
 # --- what is meant -----------------------------------------------------------------------------------------------
 
 
-def _executor(options: list[str] | None) -> Executor:
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """Return the shell command, which is the first argument, and the others."""
+    if not words:
+        raise CommandLineError("there is no command; give it as one argument, or last, after --")
+    return words[0], words[1:]
+
+
+def _variables(env: list[str] | None) -> dict[str, str]:
+    """Return the variables that were asked for; a name alone stands for the value that it has here."""
+    found = {}
+    for text in env or []:
+        name, given, value = text.partition("=")
+        if not given and name not in os.environ:
+            raise CommandLineError(f"--env {name}: there is no such variable here; give it as {name}=VALUE")
+        found[name] = value if given else os.environ[name]
+    return found
+
+
+def _executor(options: list[str] | None, env: list[str] | None = None) -> Executor:
     from nemo_run.cli.context import RunContext
     from nemo_run.core.execution.local import LocalExecutor
 
     context = RunContext(name="ray")
     context.parse_args(_executor_options(options or []))
-    return context.executor or LocalExecutor()
+    executor = context.executor or LocalExecutor()
+    executor.env_vars = {**executor.env_vars, **_variables(env)}
+    return executor
 
 
 def _executor_options(options: list[str]) -> list[str]:

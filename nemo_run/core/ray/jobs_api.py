@@ -29,7 +29,6 @@ PATIENCE = 600.0
 """Seconds in which a job is submitted after its cluster is ready, or never."""
 
 _TIMEOUT = 60.0  # seconds; the first job of a cluster waits for Ray's agent
-_LARGEST = 500 << 20  # bytes of a package that Ray accepts
 
 
 class JobsApi:
@@ -77,14 +76,28 @@ class JobsApi:
     # jobs
 
     def submit(
-        self, entrypoint: str, submission_id: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]
+        self,
+        entrypoint: str,
+        submission_id: str,
+        runtime_env: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        needs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Submit a job, once, however often the connection breaks: the id tells whether it is there already."""
+        """Submit a job, once, however often the connection breaks: the id tells whether it is there already.
+
+        Args:
+            entrypoint: Shell command.
+            submission_id: Its id, which no other job has had.
+            runtime_env: What Ray prepares for it.
+            metadata: Texts that Ray keeps with it.
+            needs: What is kept for the command itself, in Ray's words (``entrypoint_num_cpus``, …).
+        """
         body = {
             "entrypoint": entrypoint,
             "submission_id": submission_id,
             "runtime_env": dict(runtime_env),
             "metadata": dict(metadata),
+            **(needs or {}),
         }
         try:
             self._rest.create("/api/jobs/", body, lambda: self.details(submission_id))
@@ -180,12 +193,6 @@ class JobsApi:
 
     def upload(self, package: Path) -> str:
         """Bring a package of code to the cluster, unless it is there: its name says what is in it. Its URI."""
-        size = package.stat().st_size
-        if size > _LARGEST:
-            raise ExecutorError(
-                f"the code to send is {size >> 20} MB, and Ray accepts {_LARGEST >> 20} MB: leave out data and outputs "
-                "(.gitignore, `excludes` in the runtime environment), or put them where the cluster can read them"
-            )
         path = f"/api/packages/gcs/{package.name}"
         if not self._rest.exists(path):
             self._rest.put(path, package.read_bytes())

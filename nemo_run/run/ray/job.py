@@ -8,17 +8,18 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.files import folder_name
+from nemo_run.core.packaging.base import Packager
 from nemo_run.core.ray.engine import ClusterSpec, get_engine
 from nemo_run.core.ray.jobs_api import UNKNOWN, JobsApi, check_installed
 from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError
 from nemo_run.run.catalog import check_title
-from nemo_run.run.ray import records, runtime_env
+from nemo_run.run.ray import packages, records, runtime_env
 from nemo_run.run.ray.cluster import RayCluster, set_log_level
 from nemo_run.run.ray.records import StoredCluster, StoredRayJob
 from nemo_run.run.ray.watching import WatchedJob, in_words, is_final
@@ -71,6 +72,11 @@ class RayJob:
         runtime_env_yaml: str | None = None,
         pre_ray_start_commands: list[str] | None = None,
         dryrun: bool = False,
+        *,
+        entrypoint_num_cpus: float | None = None,
+        entrypoint_num_gpus: float | None = None,
+        entrypoint_memory: int | None = None,
+        entrypoint_resources: Mapping[str, float] | None = None,
     ) -> Any:
         """Submit the job, once its cluster is ready; does not wait for its end.
 
@@ -81,6 +87,11 @@ class RayJob:
             runtime_env_yaml: File with a runtime environment: ``env_vars``, ``pip``, ``excludes``, …
             pre_ray_start_commands: Shell commands that each node of a cluster of its own runs before it starts Ray.
             dryrun: Only show what would be done.
+            entrypoint_num_cpus: CPU cores that Ray keeps for the command itself; with any of these the command runs
+                on a node that has them, not always on the head.
+            entrypoint_num_gpus: GPUs that Ray keeps for it.
+            entrypoint_memory: Bytes of memory that Ray keeps for it.
+            entrypoint_resources: Custom resources that Ray keeps for it.
 
         Returns:
             The job itself.
@@ -89,23 +100,31 @@ class RayJob:
             ExecutorError: A job of that name is running, or its cluster cannot be had.
         """
         _check_command(command)
-        variables = runtime_env.exact(self.executor.env_vars)
+        variables = self.executor.env_vars if dryrun else runtime_env.exact(self.executor.env_vars)
         env = runtime_env.with_variables(runtime_env.read_runtime_env(runtime_env_yaml), variables)
         folders = runtime_env.local_folders(env, workdir)
         commands = tuple(pre_ray_start_commands or self.pre_ray_start_commands or ())
         submission_id = f"{folder_name(self.name)}-{secrets.token_hex(4)}"
         own = not self.cluster_name
+        needs = {
+            "entrypoint_num_cpus": entrypoint_num_cpus,
+            "entrypoint_num_gpus": entrypoint_num_gpus,
+            "entrypoint_memory": entrypoint_memory,
+            "entrypoint_resources": dict(entrypoint_resources or {}),
+        }
+        needs = {name: value for name, value in needs.items() if value}
         spec = ClusterSpec(self._cluster.name, self.executor, commands, submission_id if own else "")
         if dryrun:
-            job = {"entrypoint": command, "runtime_env": runtime_env.with_code(runtime_env.shown(env), workdir, str)}
+            sent = runtime_env.with_code(runtime_env.shown(env), workdir, str)
+            job = {"entrypoint": command, **needs, "runtime_env": sent}
             shown = [self._cluster.describe(spec)] if own else []
             print(*shown, json.dumps(job, indent=2, ensure_ascii=False), sep="\n")  # noqa: T201  what was asked for
             return self
         check_installed()
         with records.submitting(self.executor.engine, self._place, self.name), contextlib.ExitStack() as packing:
             self._refuse_if_running()
-            packages = {
-                name: packing.enter_context(runtime_env.packed(folder, self.executor.packager, env, name))
+            packed = {
+                name: packing.enter_context(packages.packed(folder, self.executor.packager, env, name))
                 for name, folder in folders.items()
             }
             cluster = self._cluster.launch(spec, new=True) if own else self._cluster.running()
@@ -113,8 +132,8 @@ class RayJob:
             with _stopped_on_failure(stored) if own else contextlib.nullcontext():
                 self._cluster.wait_until_ready(cluster, self.cluster_ready_timeout or float("inf"))
                 with get_engine(cluster.engine).dashboard(cluster.record) as dashboard, JobsApi(dashboard) as api:
-                    env = runtime_env.with_code(env, workdir, lambda name: api.upload(packages[name]))
-                    api.submit(command, submission_id, env, {_NAME: self.name})
+                    env = runtime_env.with_code(env, workdir, lambda name: api.upload(packed[name]))
+                    api.submit(command, submission_id, env, {_NAME: self.name}, needs)
         logger.info("the Ray job %r is submitted to the cluster %r", self.name, cluster.name)
         return self
 
@@ -250,6 +269,25 @@ class RayJob:
         """
         with WatchedJob(self.known()) as job:
             job.stop(wait=wait)
+
+
+def run_once(cluster: StoredCluster, command: str, workdir: str, variables: Mapping[str, str]) -> StoredRayJob:
+    """Submit a job that nobody wants to find again to a cluster that runs; it is not remembered."""
+    _check_command(command)
+    check_installed()
+    submission_id = f"exec-{secrets.token_hex(8)}"
+    env = runtime_env.with_variables({}, runtime_env.exact(variables))
+    with contextlib.ExitStack() as stack:
+        packed = {
+            name: stack.enter_context(packages.packed(folder, Packager(), env, name))
+            for name, folder in runtime_env.local_folders(env, workdir).items()
+        }
+        dashboard = stack.enter_context(get_engine(cluster.engine).dashboard(cluster.record))
+        api = stack.enter_context(JobsApi(dashboard))
+        env = runtime_env.with_code(env, workdir, lambda name: api.upload(packed[name]))
+        api.submit(command, submission_id, env, {})
+    where = (cluster.engine, cluster.place, cluster.name, cluster.record)
+    return StoredRayJob(submission_id, *where, submission_id, time.time(), own_cluster=False)
 
 
 def _check_command(command: object) -> None:

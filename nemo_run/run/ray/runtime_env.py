@@ -1,50 +1,69 @@
-"""The runtime environment of a job: what a YAML file says, the executor's variables, and code from this machine.
+"""The runtime environment of a job: what a YAML file says, the executor's variables, and where its code is.
 
 Ray's own client does the same before it sends a runtime environment; here it is done without Ray.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import stat
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_run.config.suggest import did_you_mean
 from nemo_run.core.masking import masked
-from nemo_run.core.packaging.archive import READ_SIZE, extract, package_digest
-from nemo_run.core.packaging.base import Packager
-from nemo_run.core.packaging.repository import git, top_of
-from nemo_run.errors import ConfigError, PackagingError
+from nemo_run.errors import ConfigError
+from nemo_run.run.ray.packages import check_local, is_uri
 
 _NOTHING = "${NEMO_RUN_NOTHING}"  # a variable that is never set
-_TIME = (1980, 1, 1, 0, 0, 0)  # the same code gives the same package
+_FIELDS = (
+    "_inject_current_ray", "conda", "config", "container", "env_vars", "excludes", "image_uri", "java_jars", "mpi",
+    "nsight", "pip", "py_executable", "py_modules", "rocprof_sys", "uv", "worker_process_setup_hook", "working_dir",
+)  # fmt: skip
+_OF_CONFIG = ("eager_install", "log_files", "setup_timeout_seconds")
 
 
 def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Return the runtime environment in a YAML file; an empty one without a file.
 
-    Lists of packages that lie in files of their own (``pip: requirements.txt``) are read, relative to that file.
+    Lists of packages that lie in files of their own (``pip: requirements.txt``) are read: relative to the current
+    folder, as Ray does, or else to that file.
 
     Raises:
-        ConfigError: The file cannot be read, or is not a mapping; the message names it.
+        ConfigError: The file cannot be read, is not a mapping, or has a field that Ray does not know; the message
+            names it.
     """
     if not path:
         return {}
     file = Path(path).expanduser()
     doc = _load(file)
+    _check_fields(file, "", doc, _FIELDS)
+    _check_fields(file, "config.", doc.get("config") or {}, _OF_CONFIG)
     if doc.get("env_vars"):
         doc["env_vars"] = _variables(file, doc["env_vars"])
     for name in ("pip", "uv"):
         if isinstance(doc.get(name), str):
-            doc[name] = _requirements(_read_beside(file, doc[name]))
+            doc[name] = _requirements(_read_near(file, doc[name]))
+        elif isinstance(doc.get(name), dict) and isinstance(doc[name].get("packages"), str):
+            doc[name] = {**doc[name], "packages": _requirements(_read_near(file, doc[name]["packages"]))}
     if isinstance(doc.get("conda"), str) and doc["conda"].endswith((".yaml", ".yml")):
-        doc["conda"] = _load(file.parent / Path(doc["conda"]).expanduser())
+        doc["conda"] = _load(_near(file, doc["conda"]))
     return doc
+
+
+def _check_fields(file: Path, where: str, doc: Iterable[Any], known: Iterable[str]) -> None:
+    for name in map(str, doc):
+        if name not in known:
+            raise ConfigError(
+                f"{file}: a runtime environment has no field {where}{name!r}{did_you_mean(name, known)}; "
+                f"its fields: {', '.join(known)}"
+            )
+
+
+def _near(file: Path, name: str) -> Path:
+    """Return a file that another one names: below the current folder, as Ray has it, or else beside that one."""
+    here = Path(name).expanduser()
+    return here if here.is_file() else file.parent / here
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -76,9 +95,9 @@ def _as_variable(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
-def _read_beside(file: Path, name: str) -> str:
+def _read_near(file: Path, name: str) -> str:
     try:
-        return (file.parent / Path(name).expanduser()).read_text()
+        return _near(file, name).read_text()
     except OSError as e:
         raise ConfigError(f"{file}: {name!r} cannot be read: {e.strerror}") from e
 
@@ -110,106 +129,23 @@ def shown(env: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def local_folders(env: Mapping[str, Any], workdir: str) -> dict[str, Path]:
-    """Return the folders of this machine that a job needs, by their names: the working directory, then modules.
+    """Return the folders and files of this machine that a job needs, by their names: working directory, modules.
 
     Raises:
         ConfigError: One of them is not there.
     """
     wanted = [workdir or env.get("working_dir") or "", *(env.get("py_modules") or [])]
-    folders = {name: Path(name).expanduser() for name in wanted if _is_folder(name)}
+    folders = {name: Path(name).expanduser() for name in wanted if name and not is_uri(name)}
     for name, folder in folders.items():
-        if not folder.is_dir():
-            raise ConfigError(
-                f"there is no folder {name!r} to send to the Ray cluster; correct `workdir`, or create it"
-            )
+        check_local(name, folder)
     return folders
-
-
-def _is_folder(name: object) -> bool:
-    return isinstance(name, str) and bool(name) and not _is_uri(name)
-
-
-def _is_uri(text: str) -> bool:
-    return "://" in text
 
 
 def with_code(env: Mapping[str, Any], workdir: str, upload: Callable[[str], str]) -> dict[str, Any]:
     """Return a runtime environment in which folders of this machine are replaced by what ``upload`` makes of them."""
     result = {name: value for name, value in env.items() if name != "excludes"}
     if name := workdir or env.get("working_dir"):
-        result["working_dir"] = name if _is_uri(name) else upload(name)
+        result["working_dir"] = name if is_uri(name) else upload(name)
     if env.get("py_modules"):
-        result["py_modules"] = [name if _is_uri(name) else upload(name) for name in env["py_modules"]]
+        result["py_modules"] = [name if is_uri(name) else upload(name) for name in env["py_modules"]]
     return result
-
-
-# --- packages of code --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def packed(folder: Path, packager: Packager, env: Mapping[str, Any], name: str) -> Iterator[Path]:
-    """Return a folder as a zip file whose name says what is in it, for as long as the context is open.
-
-    Args:
-        folder: The folder.
-        packager: Says which code goes along; a plain one sends the folder, less what git ignores.
-        env: The runtime environment; its ``excludes`` are further patterns of what is left out, as in ``.gitignore``.
-        name: How the folder is named there. Of a module, the folder itself is part of the package.
-
-    Raises:
-        PackagingError: The code cannot be packaged.
-    """
-    with tempfile.TemporaryDirectory(prefix="nemo-run-ray-") as scratch:
-        archive = packager.package(folder, scratch, "code")
-        if archive:
-            source = extract(archive, Path(scratch, "code"))
-            files = [str(path.relative_to(source)) for path in source.rglob("*")]
-        else:
-            source, files = folder, _not_ignored(folder, env.get("excludes") or (), Path(scratch))
-        package = Path(scratch, "package.zip")
-        _write_zip(source, files, package, folder.name if name in (env.get("py_modules") or ()) else "")
-        named = package.with_name(f"_ray_pkg_{package_digest(package)[:32]}.zip")
-        package.rename(named)
-        yield named
-
-
-def _not_ignored(folder: Path, excludes: Sequence[str], scratch: Path) -> list[str]:
-    """Return the files of a folder, less those that git ignores, whether it is in a repository or not."""
-    repository = scratch / "repository"
-    if not repository.exists():
-        git(scratch, "init", "--quiet", str(repository))
-    alone = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(folder.absolute())}
-
-    def listed(*options: str, env: Mapping[str, str] | None = None) -> set[str]:
-        return set(os.fsdecode(git(folder, "ls-files", "-z", *options, "--", ".", env=env)).split("\0")) - {""}
-
-    names = listed("--cached", "--others", "--exclude-standard", env=alone if top_of(folder) is None else None)
-    if excludes:  # relative to the folder, wherever in a repository it is
-        names -= listed("--others", "--ignored", *(f"--exclude={pattern}" for pattern in excludes), env=alone)
-    inner = _repositories(folder, names)
-    return [*names, *(f"{name}/{file}" for name in inner for file in _not_ignored(folder / name, excludes, scratch))]
-
-
-def _repositories(folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the folders among the names that git lists: repositories, of which it gives nothing but the folder."""
-    folders = (name.rstrip("/") for name in names)
-    return [name for name in folders if (folder / name).is_dir() and not (folder / name).is_symlink()]
-
-
-def _write_zip(source: Path, files: Iterable[str], target: Path, top: str) -> None:
-    """Write files as a zip file, in one order and with one time; links become what they lead to."""
-    prefix = f"{top}/" if top else ""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
-        for name in sorted(files):
-            path = source / name
-            try:
-                if not path.is_file():  # a folder, or tracked by git and deleted here
-                    continue
-                entry = zipfile.ZipInfo(prefix + name, _TIME)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                executable = path.stat().st_mode & stat.S_IXUSR
-                entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
-                with path.open("rb") as file, out.open(entry, "w", force_zip64=path.stat().st_size > 1 << 30) as into:
-                    shutil.copyfileobj(file, into, READ_SIZE)
-            except OSError as e:
-                raise PackagingError(f"{path}: cannot be packaged: {e.strerror}") from e
