@@ -26,7 +26,7 @@ def nemorun(*args: str) -> int:
 
 def test_a_job_from_the_command_line(cluster: RayCluster, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--cluster", "shared", "--workdir", str(project), "executor.env_vars={A: b}")
-    assert nemorun("submit", "typed", "cat hello.txt; echo $A; exit 5", *options) == 1
+    assert nemorun("submit", "typed", "cat hello.txt; echo $A; exit 5", *options) == 5
     shown = capsys.readouterr()
     assert {"hello", "b"} < set(shown.out.splitlines())
     assert "exit code 5" in shown.err
@@ -36,7 +36,53 @@ def test_a_job_from_the_command_line(cluster: RayCluster, project: Path, capsys:
     assert nemorun("jobs") == 0
     assert "typed" in capsys.readouterr().out
     assert nemorun("logs", "typed") == 0
-    assert nemorun("logs", "typed", "-f", "-n", "0") == 1
+    assert nemorun("logs", "typed", "-f", "-n", "0") == 5
+    capsys.readouterr()
+    assert nemorun("logs", "typed", "--json") == 0
+    assert "hello" in json.loads(capsys.readouterr().out)["log"]
+
+
+def test_words_after_two_dashes_are_the_command(cluster: RayCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("python", "-c", "import os, sys; print(sys.argv[1:], os.environ['A'])", "--lr", "1", "a b", "--json")
+    assert nemorun("submit", "words", "executor=local", "--cluster", "shared", "--env", "A=x=y", "--", *words) == 0
+    assert "['--lr', '1', 'a b', '--json'] x=y" in capsys.readouterr().out.splitlines()
+    assert nemorun("submit", "words", "--cluster", "shared", "--json", "--", "echo $HOME; exit 3") == 3
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)["state"], json.loads(shown.out)["exit_code"]) == ("FAILED", 3)
+    assert os.environ["HOME"] in shown.err.splitlines()
+
+
+def test_a_command_is_run_on_a_cluster(
+    cluster: RayCluster, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OF_HERE", "here")
+    options = ("--workdir", str(project), "--env", "OF_HERE")
+    assert nemorun("exec", "shared", *options, "--", "sh", "-c", "cat hello.txt; echo $OF_HERE; exit 6") == 6
+    assert {"hello", "here"} < set(capsys.readouterr().out.splitlines())
+    assert nemorun("jobs", "--json") == 0
+    assert "exec-" not in capsys.readouterr().out
+
+
+def test_a_signal_that_ended_a_job_is_in_the_exit_code(cluster: RayCluster) -> None:
+    assert nemorun("exec", "shared", "kill -9 $$") == 137
+
+
+def test_following_ends_at_once_when_it_is_interrupted(cluster: RayCluster, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = f"echo begun; touch {begun}; {shell_waits_for(tmp_path / 'never')}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "nemo_run", "ray", "submit", "interrupted", command, "--cluster", "shared"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "begun\n":
+            pass
+        process.send_signal(signal.SIGINT)
+        process.wait(8)  # it would take 10 s to wait for the other side's goodbye
+    assert process.returncode == 130
+    assert nemorun("stop", "interrupted", "--job", "--json") == 0
 
 
 def test_stopping_a_job(cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +105,9 @@ def test_the_status_of_clusters(cluster: RayCluster, capsys: pytest.CaptureFixtu
         (("status", "shred"), 2, "did you mean 'shared'?"),
         (("logs", "no-such-job"), 2, "no Ray job 'no-such-job'"),
         (("start", "x", "nodes=2"), 2, "'nodes=2' is not understood"),
+        (("submit", "x", "--cluster", "shared"), 2, "there is no command"),
+        (("exec", "shared", "true", "x"), 2, "'x' is not understood"),
+        (("exec", "shared", "--env", "NO_SUCH", "true"), 2, "give it as NO_SUCH=VALUE"),
         (("start", "x", "executor.nodez=2"), 2, "nodez"),
     ],
 )

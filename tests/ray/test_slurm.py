@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run import Packager, SlurmExecutor, SSHTunnel
+from nemo_run import Experiment, Packager, Script, SlurmExecutor, SSHTunnel
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob
@@ -198,6 +198,41 @@ def test_a_job_of_its_own_takes_its_cluster_along(
     assert "hello" in capsys.readouterr().out.splitlines()
     status = own.status(display=False)
     assert (status["state"], status["exit_code"]) == ("FAILED", 5)
+
+
+AROUND = """
+import os, sys, ray
+ray.init(logging_level="ERROR")
+print("nodes:", sum(node["Alive"] for node in ray.nodes()), "at", os.environ["RAY_ADDRESS"])
+print("token:", os.stat(os.environ["RAY_AUTH_TOKEN_PATH"]).st_mode & 0o077, os.environ["RAY_AUTH_MODE"])
+sys.exit(3)
+"""
+
+
+def test_a_cluster_around_a_script_leaves_other_rays_on_its_nodes_alone(
+    cluster: RayCluster, shared: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On nodes where another cluster of the same user runs, which `ray stop` would end."""
+    executor = SlurmExecutor(**{**vars_of(cluster), "nodes": 2}, setup_lines="\n".join(find_ray()))
+    programs = shared / "bin"
+    programs.mkdir()
+    (programs / "ray").write_text(f'#!/bin/sh\nexec {python_of_everybody()[0]} -m ray.scripts.scripts "$@"\n')
+    (programs / "ray").chmod(0o755)
+    programs.chmod(0o755)
+    executor.setup_lines = f"{executor.setup_lines}\nexport PATH={programs}:$PATH"
+    task = Script(inline=f"python3 - <<'E'\n{AROUND}\nE\n", metadata={"use_with_ray_cluster": True})
+    experiment = Experiment("around", executor=executor, clean_mode=True)
+    experiment.add(task, name="task", tail_logs=True)
+    experiment.run()
+    status = experiment.status(return_dict=True)
+    assert status is not None
+    assert status["task"]["exit_code"] == 3
+    shown = capfd.readouterr().out
+    assert "nodes: 2 at " in shown
+    assert "token: 0 token" in shown
+    assert ":6379" not in shown
+    assert cluster.status(display=False)["nodes_ready"] == NODES
+    job(cluster, "still-there").start("true", "").wait()
 
 
 def test_a_cluster_that_does_not_come_up_says_why(cluster: RayCluster) -> None:

@@ -88,38 +88,6 @@ def test_variables_ask_for_the_nodes(executor: SlurmExecutor, capfdbinary: pytes
     assert log_of(experiment, "task", capfdbinary).count(b" 2 $(date) $SLURM_NNODES\n") == 2
 
 
-RAY = """#!/bin/sh
-echo "$(id -u) $SLURM_NODEID ray $1 $2" >> "$NOTES"
-case $1 in
-health-check) [ ! -e "$NOTES.stopped" ] ;;
-stop) : > "$NOTES.stopped" ;;
-esac
-"""
-
-
-def test_a_ray_cluster_is_started_around_a_script(executor: SlurmExecutor, jobs_folder: Path) -> None:
-    """A pretended Ray: a real one has ports, and ends what is on its machine, which all nodes share here."""
-    programs, notes = jobs_folder / "bin", jobs_folder / "notes"
-    programs.mkdir(mode=0o755)
-    (programs / "ray").write_text(RAY)
-    (programs / "ray").chmod(0o755)
-    (programs / "ray.py").write_text("def init(**_): pass\ndef nodes(): return [{'Alive': True}] * 2\n")
-    executor.nodes, executor.ntasks_per_node = 2, 2
-    executor.env_vars = {"NOTES": str(notes), "PATH": f"{programs}:/usr/bin:/bin", "PYTHONPATH": str(programs)}
-    task = script(
-        'echo "$SLURM_NODEID runs at ${RAY_ADDRESS##*:}" >> "$NOTES"', metadata={"use_with_ray_cluster": True}
-    )
-    experiment = run.Experiment("ray-around", executor=executor, clean_mode=True)
-    experiment.add(task, name="task")
-    assert launch(experiment)["task"].ok
-    lines = [line.partition(" ")[2] if "ray" in line else line for line in notes.read_text().splitlines()]
-    assert lines.count("0 ray start --head") == 1
-    assert sum(line.startswith("1 ray start --address=") for line in lines) == 1
-    assert lines.count("0 runs at 6379") == 1
-    assert sum("runs at" in line for line in lines) == 1
-    assert lines.index("0 ray start --head") < lines.index("0 runs at 6379") < lines.index("0 ray stop ")
-
-
 def _put_before_sbatch(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / "sbatch").write_text(f"#!/bin/sh\necho ------\necho '  Welcome on node 7'\n{text}\n")

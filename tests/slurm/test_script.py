@@ -450,7 +450,8 @@ def test_ray_template_is_valid_bash() -> None:
     )
     text = launcher.render_template(["python", "train.py", "a b"])
     subprocess.run(["bash", "-n"], input=text.encode(), check=True)
-    assert "$HEAD_NODE_ADDR:7000" in text
+    assert "gcs_port=$(port 7000)" in text
+    assert '--dashboard-port="$(port 0)"' in text
     assert "python train.py 'a b'" in text
     assert shlex.quote("it's") in text
     assert "{{" not in text
@@ -474,7 +475,7 @@ def test_a_script_with_a_ray_cluster_is_started_once_over_all_nodes() -> None:
 
 def test_a_ray_cluster_around_a_script_is_that_of_the_launcher_and_is_profiled() -> None:
     own = batch_for(RAY, launcher=run.SlurmRay(gcs_server_port=7001)).steps[0]
-    assert "$HEAD_NODE_ADDR:7001" in own.argv[2]
+    assert "gcs_port=$(port 7001)" in own.argv[2]
     assert batch_for(RAY, launcher=Launcher(nsys_profile=True)).steps[0].argv[0] == "nsys"
 
 

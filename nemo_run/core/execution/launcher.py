@@ -284,6 +284,9 @@ class SlurmTemplate(Launcher):
 class SlurmRay(SlurmTemplate):
     """Starts a Ray cluster over the nodes of a job, runs the command on its first node, and ends it.
 
+    Ports that are left as they are stand for free ones, as jobs share nodes.  Nobody is let in without a token, which
+    the command has, and nothing else on the nodes is ended.
+
     Attributes:
         gcs_server_port: Port of Ray's head.
         dashboard_port: Port of the dashboard.
@@ -295,7 +298,7 @@ class SlurmRay(SlurmTemplate):
         display_nvidia_smi_output: Show what ``nvidia-smi`` says on every node.
         head_setup: Lines of shell to run on the first node, once all nodes are there.
         head_init_wait_time: Seconds between two looks at whether all nodes are there.
-        worker_init_wait_time: How often a node tries to reach the head, at least a second apart.
+        worker_init_wait_time: How often a node tries to join the head, at least a second apart.
         env_vars: Environment variables of Ray and of the command.
     """
 
@@ -324,7 +327,14 @@ class SlurmRay(SlurmTemplate):
         """Variables of the template: the fields of this launcher, and those of the user."""
         exports = [f"export {name}={shlex.quote(value)}" for name, value in (self.env_vars or {}).items()]
         own = {f.name: getattr(self, f.name) for f in fields(self)}
+        ports = [f for f in fields(self) if f.name.endswith("_port")]
+        own["own_ports"] = {f.name: 0 if own[f.name] == f.default else own[f.name] for f in ports}
         return {**own, "env_vars": "\n".join(exports), "head_setup": self.head_setup or "", **self.template_vars}
+
+    def wrap(self, command: Command, layout: Layout) -> Command:
+        """``bash`` with the script, and a folder in which the nodes find each other."""
+        wrapped = super().wrap(command, layout)
+        return replace(wrapped, argv=(*wrapped.argv, "ray", ATTEMPT_FOLDER))
 
 
 _BY_NAME: dict[str, type[Launcher]] = {

@@ -140,7 +140,7 @@ class JobsApi:
         heads = [node["raylet"]["nodeId"] for node in nodes if (node.get("raylet") or {}).get("isHeadNode")]
         for head in heads[:1]:
             lines = (self._file(head, "runtime_env_setup-01000000.log", lines=1) or b"").splitlines()
-            return text_of(lines[-1])[-200:].strip() if lines else ""
+            return text_of(lines[-1]).rpartition(" -- ")[2][-200:].strip() if lines else ""
         return ""
 
     def _file(self, node: str, name: str, lines: int = -1) -> bytes | None:

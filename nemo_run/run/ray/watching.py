@@ -152,7 +152,8 @@ class WatchedJob:
                         f"the Ray job {self._stored.name!r} has not begun within {timeout:g} s: {words}. It goes on; "
                         f"wait longer: nemorun ray logs {self._stored.name} --follow"
                     )
-                tell(f"{words}, for {round((time.monotonic() - begun) / 10) * 10} s")
+                waited = int((time.monotonic() - begun) / 10) * 10
+                tell(f"{words}, for {waited} s" if waited else words)
                 pauses.sleep()
 
     def _waits_for(self, details: dict[str, Any]) -> str:
