@@ -8,6 +8,8 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.kuberay import KubeRayExecutor, KubeRayWorkerGroup
+from nemo_run.core.execution.kuberay.spec import object_of
+from nemo_run.core.ray.engine import ClusterSpec
 from nemo_run.errors import ExecutorError
 
 CLAIM = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
@@ -64,6 +66,31 @@ def test_a_group_of_workers() -> None:
         "limits": {"memory": "64Gi", "nvidia.com/gpu": 8},
     }
     assert (executor.nnodes(), executor.nproc_per_node()) == (3, 8)
+
+
+def test_a_cluster_whose_groups_have_limits_has_rays_autoscaler() -> None:
+    group = KubeRayWorkerGroup("cpu", replicas=1, min_replicas=0, max_replicas=4)
+    spec = KubeRayExecutor(worker_groups=[group]).get_cluster_body("mine")["spec"]
+    assert spec["enableInTreeAutoscaling"] is True
+    fixed = KubeRayExecutor(
+        worker_groups=[KubeRayWorkerGroup("cpu", replicas=2)],
+        cluster_kwargs={"gcsFaultToleranceOptions": {"redisAddress": "redis:6379"}},
+    ).get_cluster_body("mine")["spec"]
+    assert "enableInTreeAutoscaling" not in fixed
+    assert fixed["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
+
+
+def test_a_job_has_the_limits_of_kubernetes() -> None:
+    executor = KubeRayExecutor(job_kwargs={"ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": 3600})
+    spec = object_of(ClusterSpec("mine", executor, (), "train-1"))["spec"]
+    assert (spec["ttlSecondsAfterFinished"], spec["activeDeadlineSeconds"]) == (60, 3600)
+    assert spec["shutdownAfterJobFinishes"] is True
+
+
+def test_kubernetes_fills_nothing_into_variables() -> None:
+    spec = KubeRayExecutor(env_vars={"A": "p@$$w0rd $(HOME)"}).get_cluster_body("mine")["spec"]
+    (container,) = spec["headGroupSpec"]["template"]["spec"]["containers"]
+    assert container["env"] == [{"name": "A", "value": "p@$$$$w0rd $$(HOME)"}]
 
 
 def test_a_group_that_does_not_scale() -> None:

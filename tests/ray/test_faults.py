@@ -74,7 +74,7 @@ def test_a_log_goes_on_after_each_break(proxy: FaultyProxy, tmp_path: Path, caps
     proxy.cut = cutting("/logs/tail", 1000, 2000, 3001, 0, 4003)
     command = f"for i in $(seq 400); do echo line $i ünïcödé; done; {shell_waits_for(go_on)}; echo end"
     long = RayJob("long", LocalExecutor(), cluster_name="shared").start(command, "")
-    follower = threading.Thread(target=long.logs, kwargs={"follow": True})
+    follower = threading.Thread(target=long.logs, kwargs={"follow": True, "lines": 1000})
     follower.start()
     eventually(lambda: len([line for line in proxy.seen if "/logs/tail" in line]) > 5, "five breaks are over")
     go_on.touch()

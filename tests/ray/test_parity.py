@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.needs("ray")
 
 PROBE = """
 import hashlib, importlib.util, json, os, sys
-found = {}
-for top, folders, files in os.walk(".", followlinks=True):
+found = {"in": os.getcwd()} if "bare" in sys.argv else {}
+for top, folders, files in [] if found else os.walk(".", followlinks=True):
     for name in folders:
         if not os.listdir(os.path.join(top, name)):
             found[os.path.join(top, name)] = "empty"
@@ -38,13 +39,13 @@ print("PROBE", json.dumps([found, variables, modules], sort_keys=True))
 """
 
 THEIRS = """
-import json, os, sys
+import json, os, shlex, sys
 from ray.dashboard.modules.job.cli import job_cli_group
 for folder, options, command, name in json.load(sys.stdin):
     os.chdir(folder)
     arguments = ["submit", "--address", sys.argv[1], "--no-wait", "--submission-id", name, *options]
     try:
-        job_cli_group.main([*arguments, "--", "sh", "-c", command], standalone_mode=False)
+        job_cli_group.main([*arguments, "--", *shlex.split(command)], standalone_mode=False)
     except (Exception, SystemExit) as e:
         sys.exit(f"Ray refuses {name}: {e!r}")
 """
@@ -58,6 +59,7 @@ class Case:
     env: dict[str, Any] = field(default_factory=dict)
     working_dir: str = "code"
     command: str = "true"
+    probe: str = ""
 
 
 def tree(top: Path, names: dict[str, str]) -> None:
@@ -152,7 +154,7 @@ CASES = {
     "an archive": Case(zipped, working_dir="code.zip"),
     "an address": Case(zipped, working_dir="file://TOP/code.zip"),
     "in the file": Case(files({"a.txt": "a"}), {"working_dir": "code"}, working_dir=""),
-    "no code": Case(files({}), working_dir=""),
+    "no code": Case(files({}), working_dir="", probe="bare"),
     "a module": Case(
         files({"a.txt": "a", "../mine/__init__.py": "", "../mine/data/x": "x"}),
         {"py_modules": ["mine"]},
@@ -179,7 +181,8 @@ def test_what_is_submitted_is_what_rays_own_tool_submits(
         top.mkdir()
         case.make(top)
         (top / "code").mkdir(exist_ok=True)
-        commands[name] = f"python {tmp_path / 'probe.py'}; {case.command}"
+        probe = f"python {tmp_path / 'probe.py'} {case.probe}; {case.command}"
+        commands[name] = shlex.join(["sh", "-c", probe])
         (top / "env.yaml").write_text(json.dumps(case.env))
         where = ["--working-dir", case.working_dir.replace("TOP", str(top))] if case.working_dir else []
         theirs.append([str(top), ["--runtime-env", "env.yaml", *where], commands[name], f"theirs-{top.name}"])
@@ -190,7 +193,7 @@ def test_what_is_submitted_is_what_rays_own_tool_submits(
         mine, other = outcome(ours[name]), outcome(as_submitted(ours[name], f"theirs-{top.name}"))
         if mine != other:
             different[name] = (mine, other)
-    assert not different
+    assert different == {}, json.dumps(different, indent=1)
     assert len(CASES) >= 15
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nemo_run.run.ray.records import Stored, StoredCluster, StoredRayJob
 
 _WORDS = "--words"
+_ALL = sys.maxsize  # lines of a log
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 Options = Annotated[
@@ -134,7 +135,7 @@ def submit(
         entrypoint_num_gpus=num_gpus,
     )
     if follow and not dryrun:
-        _follow(job.known(), 100, timeout, json=json)
+        _follow(job.known(), _ALL, timeout, json=json)
     elif json and not dryrun:
         print_json(job.status(display=False))
 
@@ -159,7 +160,7 @@ def execute(
         raise CommandLineError(f"{others[0]!r} is not understood; give the command last, after --, or as one argument")
     stored = run_once(_cluster(cluster, on), entrypoint, workdir, _variables(env))
     try:
-        _follow(stored, 100, None, json=json)
+        _follow(stored, _ALL, None, json=json)
     except KeyboardInterrupt:
         with WatchedJob(stored) as job:
             job.stop()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import Backend, Executor
 from nemo_run.core.execution.shared.checks import check_image, check_json
+from nemo_run.core.execution.shared.manifests import literal
 from nemo_run.errors import ExecutorError
 
 GROUP = "ray.io"
@@ -49,7 +50,8 @@ class KubeRayWorkerGroup:
     Attributes:
         group_name: Name of the group.
         replicas: Number of workers, each of them a pod.
-        min_replicas: Least number that the autoscaler leaves; by default ``replicas``.
+        min_replicas: Least number that the autoscaler leaves; by default ``replicas``. Where a limit is another number,
+            the cluster has Ray's autoscaler.
         max_replicas: Greatest number that the autoscaler creates; by default ``replicas``.
         gpus_per_worker: GPUs of each worker.
         cpu_requests: CPUs that a worker's node must have free, e.g. ``"8"`` or ``"500m"``.
@@ -82,6 +84,11 @@ class KubeRayWorkerGroup:
             self.min_replicas = self.replicas
         if self.max_replicas is None:
             self.max_replicas = self.replicas
+
+    @property
+    def scales(self) -> bool:
+        """Whether the number of workers changes with what is to be done."""
+        return (self.min_replicas, self.max_replicas) != (self.replicas, self.replicas)
 
 
 @dataclass(kw_only=True)
@@ -122,6 +129,10 @@ class KubeRayExecutor(Executor):
         spec_kwargs: Further fields of every pod's ``spec``, e.g. ``{"schedulerName": "runai-scheduler"}``.
         container_kwargs: Further fields of every Ray container, e.g. ``{"securityContext": {…}}``. Variables from a
             Kubernetes Secret go here: ``{"envFrom": [{"secretRef": {"name": "my-secrets"}}]}``.
+        cluster_kwargs: Further fields of the cluster's ``spec``: ``autoscalerOptions`` (with ``idleTimeoutSeconds``),
+            ``gcsFaultToleranceOptions``, …
+        job_kwargs: Further fields of the ``spec`` of a job with a cluster of its own: ``ttlSecondsAfterFinished``,
+            ``activeDeadlineSeconds``, …
         lifecycle_kwargs: Further hooks of every Ray container; by default it runs ``ray stop`` before it ends.
         context: Context of the kubeconfig; by default the current one.
         kubeconfig: The kubeconfig; by default what ``kubectl`` would use.
@@ -146,6 +157,8 @@ class KubeRayExecutor(Executor):
     spec_kwargs: dict[str, Any] = field(default_factory=dict)
     container_kwargs: dict[str, Any] = field(default_factory=dict)
     lifecycle_kwargs: dict[str, Any] = field(default_factory=dict)
+    cluster_kwargs: dict[str, Any] = field(default_factory=dict)
+    job_kwargs: dict[str, Any] = field(default_factory=dict)
     context: str | None = None
     kubeconfig: str | None = None
 
@@ -190,6 +203,9 @@ class KubeRayExecutor(Executor):
         }
         if self.worker_groups:
             spec["workerGroupSpecs"] = [self._group(group) for group in self.worker_groups]
+        if any(group.scales for group in self.worker_groups):
+            spec["enableInTreeAutoscaling"] = True
+        spec |= deepcopy(self.cluster_kwargs)
         metadata = {"name": name, "namespace": self.namespace, "labels": _texts(self.labels)}
         return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec}
 
@@ -236,7 +252,7 @@ class KubeRayExecutor(Executor):
         container = {
             "name": name,
             "image": self.image,
-            "env": [{"name": key, "value": value} for key, value in self.env_vars.items()],
+            "env": [{"name": key, "value": literal(value)} for key, value in self.env_vars.items()],
             "lifecycle": {**_PRE_STOP, **self.lifecycle_kwargs},
             **{key: value for key, value in parts.items() if key != "volumes"},
         }
@@ -258,7 +274,7 @@ class KubeRayExecutor(Executor):
             _check_start_params(getattr(self, name), f"KubeRayExecutor.{name}")
         _check_labels(self.labels, "KubeRayExecutor.labels")
         _check_ports(self.head_ports)
-        for name in ("spec_kwargs", "container_kwargs", "lifecycle_kwargs"):
+        for name in ("spec_kwargs", "container_kwargs", "lifecycle_kwargs", "cluster_kwargs", "job_kwargs"):
             check_json(f"KubeRayExecutor.{name}", getattr(self, name))
         more = self.spec_kwargs.get("volumes", [])
         _check_volumes([*self.volumes, *more], self.volume_mounts, "KubeRayExecutor")
