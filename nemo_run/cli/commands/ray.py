@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand
@@ -135,7 +136,7 @@ def submit(
         entrypoint_num_gpus=num_gpus,
     )
     if follow and not dryrun:
-        _follow(job.known(), _ALL, timeout, json=json)
+        _tell(_follow(job.known(), _ALL, timeout, sys.stderr if json else sys.stdout), print_json if json else None)
     elif json and not dryrun:
         print_json(job.status(display=False))
 
@@ -152,6 +153,7 @@ def execute(
     words: Words = "",
 ) -> None:
     """Run a command on a cluster, print what it writes, and exit with its exit code. Ctrl-C ends it."""
+    from nemo_run.cli.show import print_json
     from nemo_run.run.ray.job import run_once
     from nemo_run.run.ray.watching import WatchedJob
 
@@ -160,11 +162,12 @@ def execute(
         raise CommandLineError(f"{others[0]!r} is not understood; give the command last, after --, or as one argument")
     stored = run_once(_cluster(cluster, on), entrypoint, workdir, _variables(env))
     try:
-        _follow(stored, _ALL, None, json=json)
+        end = _follow(stored, _ALL, None, sys.stderr if json else sys.stdout)
     except KeyboardInterrupt:
         with WatchedJob(stored) as job:
             job.stop()
         raise
+    _tell(end, print_json if json else None)
 
 
 def status(
@@ -226,7 +229,7 @@ def logs(
 
     stored = _job(name, on)
     if follow:
-        _follow(stored, tail, timeout, json=json)
+        _tell(_follow(stored, tail, timeout, sys.stderr if json else sys.stdout), print_json if json else None)
         return
     with WatchedJob(stored) as job:
         text = job.last_lines(tail)
@@ -285,16 +288,22 @@ def dashboard(
         threading.Event().wait()
 
 
-def _follow(stored: StoredRayJob, lines: int, timeout: float | None, *, json: bool) -> None:
-    from nemo_run.cli.show import print_json
-    from nemo_run.run.ray.watching import WatchedJob, in_words
+def _follow(stored: StoredRayJob, lines: int, timeout: float | None, out: TextIO) -> dict[str, Any]:
+    """Print what a job writes until it has ended; return how it ended."""
+    from nemo_run.run.ray.watching import WatchedJob
 
     with WatchedJob(stored) as job:
         for text in job.follow(lines, timeout):
-            typer.echo(text, nl=False, err=json)
-        end = job.wait()
-    if json:
-        print_json(end)
+            typer.echo(text, file=out, nl=False)
+        return job.wait()
+
+
+def _tell(end: dict[str, Any], show: Callable[[Any], None] | None) -> None:
+    """Tell how a job ended, and exit with its exit code where it did not succeed."""
+    from nemo_run.run.ray.watching import in_words
+
+    if show is not None:
+        show(end)
     if end["state"] != "SUCCEEDED":
         print_error(in_words(end))
         raise typer.Exit(_code_of(end))

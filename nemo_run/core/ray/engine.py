@@ -25,6 +25,9 @@ Record = dict[str, Any]
 DASHBOARD_PORT = 8265
 """By this number a dashboard is meant, wherever a cluster really has it."""
 
+CLIENT_PORT = 10001
+"""By this number the server for Ray Client is meant, wherever a cluster really has it."""
+
 
 class ClusterState(str, enum.Enum):
     """State of a cluster. ``UNKNOWN`` means that the engine was asked and does not know."""

@@ -130,7 +130,7 @@ class JobsApi:
         if node := details.get("driver_node_id"):
             raw = self._file(node, f"job-driver-{job}.log")
             if raw is not None:
-                return text_of(raw, whole=details.get("status") in FINAL)
+                return (text_of if details.get("status") in FINAL else text_so_far)(raw)
         doc = self._rest.get(f"/api/jobs/{quote(job, safe='')}/logs", absent=(404,))
         return str((doc or {}).get("logs") or "")
 
@@ -223,17 +223,25 @@ def check_installed() -> None:
     extras.require(("httpx", "websockets"), EXTRA, "a Ray job")
 
 
-def text_of(raw: bytes, *, whole: bool = True) -> str:
+def text_of(raw: bytes) -> str:
     r"""Return the text of a log, as Ray reads it: each end of a line is a newline; what is no UTF-8 is replaced.
 
-    Args:
-        raw: The bytes.
-        whole: Whether nothing follows; otherwise the beginning of a character at the end is left out.
-
-    >>> text_of(b"caf\xe9\r\nau lait\r"), text_of(b"\xc3", whole=False)
-    ('caf\ufffd\nau lait\n', '')
+    >>> text_of(b"caf\xe9\r\nau lait\r")
+    'caf\ufffd\nau lait\n'
     """
-    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(raw, final=whole)
+    return _with_newlines(raw.decode(errors="replace"))
+
+
+def text_so_far(raw: bytes) -> str:
+    r"""Return the text of a log that grows; the beginning of a character at its end is left out.
+
+    >>> text_so_far(b"a\xc3")
+    'a'
+    """
+    return _with_newlines(codecs.getincrementaldecoder("utf-8")(errors="replace").decode(raw))
+
+
+def _with_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -53,28 +53,31 @@ class Keeper:
             self._known[name] = status
 
 
-def ended_with(details: dict[str, Any], *, stopped: bool, why: str) -> dict[str, Any]:
+def ended_with(details: dict[str, Any], why: str) -> dict[str, Any]:
     """Return how a job is whose cluster has ended: a final state stays; another one ended with the cluster.
 
-    >>> ended_with({"status": "RUNNING", "end_time": 5}, stopped=False, why="the head died")
+    Args:
+        details: The job, as it was known last.
+        why: Why the cluster failed; empty where it was stopped.
+
+    >>> ended_with({"status": "RUNNING", "end_time": 5}, "the head died")
     {'status': 'FAILED', 'end_time': 5, 'message': 'its cluster ended while it ran: the head died'}
     """
     if details["status"] in FINAL:
         return details
-    message = "the cluster was stopped" if stopped else f"its cluster ended while it ran: {why}"
+    message = f"its cluster ended while it ran: {why}" if why else "the cluster was stopped"
     end = details.get("end_time") or int(time.time() * 1000)
-    return {**details, "status": "STOPPED" if stopped else "FAILED", "end_time": end, "message": message}
+    return {**details, "status": "FAILED" if why else "STOPPED", "end_time": end, "message": message}
 
 
-def read_kept(folder: Path, logs: Path, job: str, *, stopped: bool, why: str) -> KeptJob | None:
+def read_kept(folder: Path, logs: Path, job: str, why: str) -> KeptJob | None:
     """Return what was kept of a job; of one whose end nobody saw, that it ended with its cluster.
 
     Args:
         folder: Where it was kept.
         logs: Ray's own folder, which is still there when a cluster was killed.
         job: Submission id of the job.
-        stopped: Whether the cluster was stopped, rather than that it failed.
-        why: Why the cluster has ended.
+        why: Why the cluster failed; empty where it was stopped.
     """
     details, log = folder / f"{job}.json", folder / f"{job}.log"
     newest = logs / f"{_PREFIX}{job}.log"
@@ -83,7 +86,7 @@ def read_kept(folder: Path, logs: Path, job: str, *, stopped: bool, why: str) ->
     if not details.exists() and not found:
         return None
     known = read_json(details) if details.exists() else {"status": "RUNNING", "end_time": _modified(found)}
-    return KeptJob(ended_with(known, stopped=stopped, why=why), text)
+    return KeptJob(ended_with(known, why), text)
 
 
 def _modified(path: Path | None) -> int | None:

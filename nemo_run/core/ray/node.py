@@ -125,14 +125,14 @@ class Head(Node):
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         super().__init__(folder, settings)
         self.address = own_address()
-        self.dashboard = free_port()
+        self.dashboard, self.client = free_port(), free_port()
         self.facts: dict[str, Any] = {}
         self.states: dict[str, str] = {}
 
     def run(self) -> None:
         """Start the head, and stay until the cluster ends."""
         options = {
-            "port": free_port(), "node-ip-address": self.address, "ray-client-server-port": free_port(),
+            "port": free_port(), "node-ip-address": self.address, "ray-client-server-port": self.client,
             "dashboard-host": self.address, "dashboard-port": self.dashboard,
         }  # fmt: skip
         self.start("--head", *(f"--{name}={value}" for name, value in options.items()))
@@ -140,7 +140,13 @@ class Head(Node):
         while not address.exists() or self.ask("/api/version") is None:
             self.check()
             time.sleep(0.2)
-        self.tell(gcs=address.read_text().strip(), host=self.address, dashboard=self.dashboard, ready=False)
+        self.tell(
+            gcs=address.read_text().strip(),
+            host=self.address,
+            dashboard=self.dashboard,
+            client=self.client,
+            ready=False,
+        )
         self.watch()
 
     def may_start_again(self) -> bool:

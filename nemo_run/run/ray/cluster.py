@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from nemo_run.core import extras
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.ray.engine import (
+    CLIENT_PORT,
     DASHBOARD_PORT,
     ClusterSpec,
     ClusterState,
@@ -22,7 +24,7 @@ from nemo_run.core.ray.engine import (
 )
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 from nemo_run.run.catalog import check_title
-from nemo_run.run.ray import records
+from nemo_run.run.ray import connecting, records
 from nemo_run.run.ray.records import StoredCluster
 from nemo_run.run.ray.waiting import telling
 from nemo_run.run.ray.watching import stop_cluster
@@ -53,6 +55,7 @@ class RayCluster:
     name: str
     executor: Executor
     log_level: str = "INFO"
+    _addresses: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _forwards: dict[int, contextlib.ExitStack] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -228,6 +231,49 @@ class RayCluster:
 
     # reaching it
 
+    def __enter__(self) -> RayCluster:
+        """Start the cluster, and wait until it is ready."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the cluster."""
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """Address for ``ray.init(address=…)`` in this process, which is let in from now on.
+
+        A cluster on this machine is joined directly, one elsewhere through Ray Client and a forwarded port.
+        """
+        stored = self.running()
+        details = self._engine.status(stored.record).details
+        with self._engine.dashboard(stored.record) as dashboard:
+            headers = dict(dashboard.headers)
+        direct = str(details.get("address") or "")
+        connecting.let_in(headers, direct)
+        if direct:
+            return direct
+        if CLIENT_PORT not in self._addresses:
+            self._addresses[CLIENT_PORT] = self.port_forward(0, CLIENT_PORT).replace("http://", "ray://")
+        return self._addresses[CLIENT_PORT]
+
+    def connect(self, **options: Any) -> Any:
+        """Connect this process to the cluster: ``ray.init`` with its address.
+
+        Args:
+            options: Further arguments of ``ray.init``, such as ``runtime_env``.
+
+        Returns:
+            What ``ray.init`` returns.
+
+        Example:
+            >>> with RayCluster("laptop", executor) as cluster, cluster.connect():  # doctest: +SKIP
+            ...     print(ray.get(work.remote()))
+        """
+        ray = extras.load("ray", "ray", "a connection to a Ray cluster")
+        return ray.init(address=self.address, **options)
+
     def port_forward(self, port: int = DASHBOARD_PORT, target_port: int = DASHBOARD_PORT, wait: bool = False) -> str:
         """Make a port of the head, by default that of the dashboard, reachable as ``127.0.0.1:port``.
 
@@ -263,6 +309,7 @@ class RayCluster:
         """End the cluster, with the jobs that run there; nothing else. One that does not run is left as it is."""
         for port in list(self._forwards):
             self._close_forward(port)
+        self._addresses.clear()
         engine, stored = self._engine, self.stored()
         if stored is not None:
             stop_cluster(stored)

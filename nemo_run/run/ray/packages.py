@@ -51,11 +51,12 @@ def packed(path: Path, packager: Packager, env: Mapping[str, Any], name: str) ->
         PackagingError: The code cannot be packaged, or Ray would not accept it.
     """
     is_module = name in (env.get("py_modules") or ())
+    excludes = [*([] if is_module else _excluded_by_default()), *(env.get("excludes") or ())]
     with tempfile.TemporaryDirectory(prefix="nemo-run-ray-") as scratch:
         if path.is_file() and path.suffix != ".py":
             yield _as_it_is(path, Path(scratch))
             return
-        source, files = _source(path, packager, env, Path(scratch), is_module=is_module)
+        source, files = _source(path, packager, excludes, Path(scratch))
         package = Path(scratch, "package.zip")
         _write_zip(source, files, package, path.name if is_module and path.is_dir() else "")
         named = package.with_name(f"_ray_pkg_{package_digest(package)[:32]}.zip")
@@ -86,18 +87,20 @@ def _as_it_is(path: Path, scratch: Path) -> Path:
     return copy
 
 
-def _source(
-    path: Path, packager: Packager, env: Mapping[str, Any], scratch: Path, *, is_module: bool
-) -> tuple[Path, list[str]]:
+def _excluded_by_default() -> list[str]:
+    """Return the patterns of what is left out of working directories, as Ray's variable has them."""
+    patterns = os.environ.get("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", _EXCLUDED).split(",")
+    return [pattern.strip() for pattern in patterns if pattern.strip()]
+
+
+def _source(path: Path, packager: Packager, excludes: Sequence[str], scratch: Path) -> tuple[Path, list[str]]:
     """Return a folder, and what of it goes along; names of empty folders end with a slash."""
     if path.is_file():
         return path.parent, [path.name]
     if archive := packager.package(path, str(scratch), "code"):
         source = extract(archive, scratch / "code")
         return source, [str(file.relative_to(source)) for file in source.rglob("*")]
-    default = "" if is_module else os.environ.get("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", _EXCLUDED)
-    patterns = [pattern.strip() for pattern in default.split(",") if pattern.strip()]
-    return path, files_of(path, [*patterns, *(env.get("excludes") or ())])
+    return path, files_of(path, excludes)
 
 
 def files_of(folder: Path, excludes: Sequence[str]) -> list[str]:

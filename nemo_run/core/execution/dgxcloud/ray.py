@@ -308,7 +308,7 @@ def _keep_jobs(backend: DGXCloudBackend, record: Record) -> None:
         for job in jobs.list():
             folder, name = _attempt(record) / JOBS, job["submission_id"]
             text = jobs.logs(name)
-            keep_details(folder, name, ended_with(job, stopped=True, why=""))
+            keep_details(folder, name, ended_with(job, ""))
             write_text(folder / f"{name}.log", text)
 
 

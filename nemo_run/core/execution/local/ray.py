@@ -102,7 +102,8 @@ class LocalRay:
         job, facts = _job(record), _facts(record)
         wanted = record["nodes"]
         token = str(_attempt(record) / ray_nodes.TOKEN)
-        details = {"dashboard": facts.get("dashboard", ""), "gcs_address": facts.get("gcs", ""), "token_file": token}
+        gcs = facts.get("gcs", "")
+        details = {"dashboard": facts.get("dashboard", ""), "gcs_address": gcs, "address": gcs, "token_file": token}
         if _is_over(job):
             return ClusterStatus(_END[job.state], _why(record, job), 0, wanted, details)
         if _is_ending(record, facts):
@@ -159,8 +160,8 @@ class LocalRay:
         if not _is_over(end):
             return None
         logs = Path(record["temp_dir"], ray_nodes.LOGS)
-        stopped = end.state is JobState.CANCELLED
-        return read_kept(_attempt(record) / JOBS, logs, job, stopped=stopped, why=_why(record, end))
+        why = "" if end.state is JobState.CANCELLED else _why(record, end) or "its process ended"
+        return read_kept(_attempt(record) / JOBS, logs, job, why)
 
     def stop(self, record: Record) -> None:
         """End the nodes; how their jobs were is written down first."""
@@ -301,7 +302,7 @@ def _keep_jobs(record: Record) -> None:
         return
     with contextlib.suppress(EngineUnreachableError), JobsApi(_dashboard(record, facts), tries=1) as jobs:
         for job in jobs.list():
-            keep_details(folder, job["submission_id"], ended_with(job, stopped=True, why=""))
+            keep_details(folder, job["submission_id"], ended_with(job, ""))
 
 
 def _wait_for_end(record: Record) -> None:

@@ -24,6 +24,7 @@ from nemo_run.core.files import folder_name, make_folder
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.ray import node
 from nemo_run.core.ray.engine import (
+    CLIENT_PORT,
     DASHBOARD_PORT,
     ClusterExecutor,
     ClusterSpec,
@@ -112,7 +113,8 @@ class RayOnSlurm:
     def forward(self, record: Record, port: int, target_port: int) -> Iterator[str]:
         """A port of the head, through the tunnel."""
         facts = _reached(record)
-        target = facts["dashboard"] if target_port == DASHBOARD_PORT else target_port
+        own = {DASHBOARD_PORT: "dashboard", CLIENT_PORT: "client"}
+        target = facts.get(own.get(target_port, ""), target_port)
         with _tunnel(record).forward(target, facts["host"], port or None) as here:
             yield f"http://127.0.0.1:{here}"
 
@@ -130,8 +132,8 @@ class RayOnSlurm:
         details, status = _read(record, f"jobs/{job}.json"), self.status(record)
         if not details or not status.state.is_final:
             return None
-        stopped = status.state is ClusterState.STOPPED
-        known = ended_with(json.loads(details), stopped=stopped, why=status.reason)
+        why = "" if status.state is ClusterState.STOPPED else status.reason or "its job failed"
+        known = ended_with(json.loads(details), why)
         return KeptJob(known, text_of(_read_bytes(record, f"jobs/{job}.log")))
 
     def stop(self, record: Record) -> None:
