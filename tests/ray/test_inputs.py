@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,14 @@ import pytest
 from nemo_run import LocalExecutor, Packager, PatternPackager
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.ray.engine import get_engine
-from nemo_run.errors import ConfigError, ExecutorError, JobNotFoundError, MissingExtraError, NemoRunError
+from nemo_run.errors import (
+    ConfigError,
+    ExecutorError,
+    JobNotFoundError,
+    MissingExtraError,
+    NemoRunError,
+    PackagingError,
+)
 from nemo_run.run.ray import RayCluster, RayJob, packages, runtime_env
 
 
@@ -53,6 +61,8 @@ def test_what_is_wrong_is_said(
         ("- a", "is a mapping"),
         ("env_vars: [A]", "env_vars is a mapping"),
         ("pip: none.txt", "'none.txt' cannot be read"),
+        ("env_var: {A: 1}", "no field 'env_var'; did you mean 'env_vars'"),
+        ("config: {setup_timeout_second: 5}", "no field config.'setup_timeout_second'"),
     ],
 )
 def test_what_is_wrong_in_a_runtime_environment(text: str, message: str, tmp_path: Path) -> None:
@@ -102,6 +112,60 @@ def test_a_folder_is_sent_less_what_git_ignores(project: Path, in_repository: bo
     with packages.packed(project, Packager(), {}, "") as package, zipfile.ZipFile(package) as zipped:
         assert zipped.read("sub/link") == b"hello\n"
         assert [entry.external_attr >> 16 & 0o777 for entry in zipped.infolist()[-2:]] == [0o644, 0o755]
+
+
+def test_what_is_too_large_is_refused_with_its_largest_files(tmp_path: Path) -> None:
+    tree = {"weights.bin": 104, "sub/data.bin": 2, "small.bin": 0}
+    for name, mebibytes in tree.items():
+        path = tmp_path / "code" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(mebibytes << 20))
+    with pytest.raises(PackagingError, match=r"100 MiB.*weights\.bin \(104 MiB\), sub/data\.bin \(2 MiB\)"):
+        names(tmp_path / "code")
+    assert names(tmp_path / "code", env={"excludes": ["weights.bin"]}) == ["small.bin", "sub/data.bin"]
+    (tmp_path / "code.zip").write_bytes((tmp_path / "code" / "weights.bin").read_bytes())
+    with pytest.raises(PackagingError, match=r"code\.zip \(104 MiB\)"):
+        names(tmp_path / "code.zip")
+
+
+def test_links_and_empty_folders_are_sent_and_pipes_are_not(tmp_path: Path) -> None:
+    (tmp_path / "code" / "outputs").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").touch()
+    (tmp_path / "code" / "data").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "code" / "broken").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "code" / "pipe")
+    assert names(tmp_path / "code") == ["data/a.txt", "outputs/"]
+    (tmp_path / "code" / "above").symlink_to("..")
+    with pytest.raises(PackagingError, match="leads to a folder above itself"):
+        names(tmp_path / "code")
+
+
+@pytest.mark.parametrize("name", ["mine-1.0-py3-none-any.whl", "code.zip", "code.tar.gz"])
+def test_archives_and_wheels_are_sent_as_they_are(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"as it is")
+    with packages.packed(tmp_path / name, Packager(), {}, name) as package:
+        assert package.read_bytes() == b"as it is"
+        assert package.name == name if name.endswith(".whl") else package.name.startswith("_ray_pkg_")
+        assert package.name.endswith(name.partition(".")[2] if "tar" in name else Path(name).suffix)
+
+
+def test_what_ray_cannot_unpack_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "code.rar").touch()
+    with pytest.raises(ConfigError, match="no file that Ray unpacks"):
+        runtime_env.local_folders({}, str(tmp_path / "code.rar"))
+
+
+def test_requirements_are_looked_for_where_ray_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "requirements.txt").write_text("of-here")
+    (tmp_path / "requirements.txt").write_text("beside-the-file")
+    (tmp_path / "env.yaml").write_text("uv: {packages: requirements.txt}\npip: requirements.txt")
+    monkeypatch.chdir(tmp_path / "here")
+    found = runtime_env.read_runtime_env(tmp_path / "env.yaml")
+    assert (found["uv"], found["pip"]) == ({"packages": ["of-here"]}, ["of-here"])
+    (tmp_path / "here" / "requirements.txt").unlink()
+    assert runtime_env.read_runtime_env(tmp_path / "env.yaml")["pip"] == ["beside-the-file"]
 
 
 def test_a_packager_says_what_is_sent(project: Path) -> None:

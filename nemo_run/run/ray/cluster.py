@@ -266,10 +266,6 @@ class RayCluster:
 
         Returns:
             What ``ray.init`` returns.
-
-        Example:
-            >>> with RayCluster("laptop", executor) as cluster, cluster.connect():  # doctest: +SKIP
-            ...     print(ray.get(work.remote()))
         """
         ray = extras.load("ray", "ray", "a connection to a Ray cluster")
         return ray.init(address=self.address, **options)

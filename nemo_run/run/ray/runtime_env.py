@@ -54,10 +54,7 @@ def read_runtime_env(path: str | os.PathLike[str] | None) -> dict[str, Any]:
 def _check_fields(file: Path, where: str, doc: Iterable[Any], known: Iterable[str]) -> None:
     for name in map(str, doc):
         if name not in known:
-            raise ConfigError(
-                f"{file}: a runtime environment has no field {where}{name!r}{did_you_mean(name, known)}; "
-                f"its fields: {', '.join(known)}"
-            )
+            raise ConfigError(f"{file}: a runtime environment has no field {where}{name!r}{did_you_mean(name, known)}")
 
 
 def _near(file: Path, name: str) -> Path:
