@@ -246,16 +246,17 @@ class RayJob:
         with WatchedJob(self.known()) as job:
             return job.wait_for_success(timeout)
 
-    def logs(self, *, follow: bool = False, lines: int = 100, timeout: int | None = None) -> None:
+    def logs(self, *, follow: bool = False, lines: int = 100, timeout: int = 100) -> None:
         """Print what the job has written.
 
         Args:
             follow: Go on as it writes, until it has ended.
             lines: How many lines of what is there already.
-            timeout: Seconds in which the job has to begin; without end by default, and what it waits for is told.
+            timeout: Seconds in which a cluster that does not answer has to do so. A job that is pending is waited for,
+                without limit, and what it waits for is told.
         """
         with WatchedJob(self.known()) as job:
-            for text in job.follow(lines, timeout) if follow else [job.last_lines(lines)]:
+            for text in job.follow(lines, patience=timeout) if follow else [job.last_lines(lines)]:
                 sys.stdout.write(text)
                 sys.stdout.flush()
 

@@ -94,21 +94,22 @@ class WatchedJob:
         """Return the last lines of what the job has written."""
         return _last_lines(self.shown_log(), lines)
 
-    def follow(self, lines: int, timeout: float | None = None) -> Iterator[str]:
+    def follow(self, lines: int, timeout: float | None = None, patience: float = _UNREACHABLE) -> Iterator[str]:
         """Yield what a job has written and then writes, each character once, however often the connection breaks.
 
         Args:
             lines: How many lines of what is there already.
             timeout: Seconds in which the job has to begin; without end by default, as environments may take long.
+            patience: Seconds in which a cluster that does not answer has to do so.
 
         Raises:
             EngineUnreachableError: Its cluster has not answered for a while.
             ExecutorError: It has not begun in time.
         """
-        self._wait_for_begin(timeout)
+        self._wait_for_begin(timeout, patience)
         text = self.log()
         yield _last_lines(text or self.shown_log(), lines)
-        seen, silence, pauses = len(text), _SILENCE, Pauses(until=time.monotonic() + _UNREACHABLE)
+        seen, silence, pauses = len(text), _SILENCE, Pauses(until=time.monotonic() + patience)
         while True:
             before = seen
             try:
@@ -128,11 +129,11 @@ class WatchedJob:
                 logger.warning("%s; the log goes on when it does", e)
                 pauses.sleep()
                 continue
-            pauses = Pauses(until=time.monotonic() + _UNREACHABLE)
+            pauses = Pauses(until=time.monotonic() + patience)
             silence = _SILENCE if seen > before else min(2 * silence, _LONGEST_SILENCE)
             pauses.sleep()
 
-    def _wait_for_begin(self, timeout: float | None) -> None:
+    def _wait_for_begin(self, timeout: float | None, patience: float) -> None:
         """Wait until a job runs, or has ended, and tell what it waits for."""
         pauses = Pauses(until=None if timeout is None else time.monotonic() + timeout)
         begun = answered = time.monotonic()
@@ -144,7 +145,7 @@ class WatchedJob:
                         return
                     answered, words = time.monotonic(), self._waits_for(details)
                 except EngineUnreachableError as e:
-                    if time.monotonic() > answered + _UNREACHABLE:
+                    if time.monotonic() > answered + patience:
                         raise
                     words = str(e)
                 if pauses.over:
