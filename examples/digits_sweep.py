@@ -1,14 +1,11 @@
-"""Which small neural network reads handwritten digits best? Six are trained; a last task compares them.
+"""Which small neural network reads handwritten digits best? Six are trained and compared.
 
 Run it with ``python examples/digits_sweep.py``, or with ``make demo``, which installs what it needs first.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from itertools import product
-from pathlib import Path
+from dataclasses import dataclass
 
 import nemo_run as run
 
@@ -22,8 +19,8 @@ class Network:
     epochs: int = 20
 
 
-def train(network: Network, results: Path) -> None:
-    """Train one network, and note how well it reads digits that it has not seen."""
+def train(network: Network) -> float:
+    """Train one network; return the part of the digits that it reads correctly, of those that it has not seen."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
@@ -35,43 +32,24 @@ def train(network: Network, results: Path) -> None:
     model = MLPClassifier((network.hidden_units,), learning_rate_init=network.learning_rate, random_state=0)
     for epoch in range(1, network.epochs + 1):
         model.partial_fit(train_images, train_digits, classes=range(10))
-        accuracy = model.score(test_images, test_digits)
+        accuracy = float(model.score(test_images, test_digits))
+        run.log_metrics({"accuracy": accuracy}, step=epoch)
         print(f"epoch {epoch} of {network.epochs}: {accuracy:.1%} of the digits read correctly", flush=True)
-
-    file = results / f"{network.hidden_units}-units-rate-{network.learning_rate}.json"
-    file.write_text(json.dumps({**asdict(network), "accuracy": accuracy}))
-
-
-def compare(results: Path) -> None:
-    """Rank what the trainings have noted, the best first."""
-    outcomes = [json.loads(file.read_text()) for file in results.glob("*-units-*.json")]
-    outcomes.sort(key=lambda outcome: outcome["accuracy"], reverse=True)
-    (results / "ranking.json").write_text(json.dumps(outcomes))
-    print(f"The best of {len(outcomes)}: {outcomes[0]}")
-
-
-def show(ranking: Path) -> None:
-    """Print the ranking as a table."""
-    print("\nhidden units  learning rate  accuracy")
-    for place, outcome in enumerate(json.loads(ranking.read_text())):
-        best = "  <- best" if place == 0 else ""
-        print(f"{outcome['hidden_units']:12}  {outcome['learning_rate']:13}  {outcome['accuracy']:8.1%}{best}")
-    print(flush=True)
+    return accuracy
 
 
 def main() -> None:
-    """Launch the sweep and wait for its end."""
+    """Launch the sweep, wait for its end, and show what came out."""
     here = run.LocalExecutor(env_vars={"OMP_NUM_THREADS": "1"})
     with run.Experiment("digits", executor=here, skip_status_at_exit=True) as exp:
-        results = exp.directory / "results"
-        results.mkdir(parents=True)
-        trained = []
-        for units, rate in product((8, 32, 128), (0.001, 0.01)):
-            task = run.Partial(train, network=Network(units, rate), results=results)
-            trained.append(exp.add(task, name=f"{units}-units-rate-{rate}"))
-        exp.add(compare, results=results, name="compare", dependencies=trained)
+        space = {"network.hidden_units": run.choice(8, 32, 128), "network.learning_rate": run.choice(0.001, 0.01)}
+        exp.sweep(run.Partial(train, network=run.Config(Network)), space)
         exp.run(check=True)
-        show(results / "ranking.json")
+        print("\nhidden units  learning rate  accuracy")
+        for place, trial in enumerate(exp.compare()):
+            units, rate = trial.parameters.values()
+            print(f"{units:12}  {rate:13}  {trial.objective:8.1%}{'  <- best' if place == 0 else ''}")
+    print("the same table: nemorun experiment compare; curves: nemorun experiment metrics --plot", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.run import ray as ray
     from nemo_run.run.experiment import Experiment as Experiment
     from nemo_run.run.plugin import ExperimentPlugin
+    from nemo_run.run.space import (
+        choice as choice,
+        loguniform as loguniform,
+        randint as randint,
+        uniform as uniform,
+    )
     from nemo_run.run.task import dryrun_fn as dryrun_fn
 
     Plugin = ExperimentPlugin
@@ -113,6 +119,7 @@ _NAMES = {
     ),
     "nemo_run.run.experiment": ("Experiment",),
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
+    "nemo_run.run.space": ("choice", "loguniform", "randint", "uniform"),
     "nemo_run.run.task": ("dryrun_fn",),
 }
 _MODULES = {

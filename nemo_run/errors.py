@@ -31,6 +31,7 @@ what they expect.
     │   ├── JobNotFoundError        no such job in the experiment (also a LookupError)
     │   ├── ExperimentBusyError     another controller drives it
     │   ├── NestedLaunchError       a task tried to launch its own experiment
+    │   ├── SweepError              a sweep has no points, or no end of them (also a ValueError)
     │   ├── ResultError             what a task returned cannot be had (also a ValueError)
     │   ├── JobTimeoutError         a job has not ended in the time that was given (also a TimeoutError)
     │   └── StoreError              a file of the store cannot be read or written (also an OSError)
@@ -153,6 +154,10 @@ class JobNotFoundError(ExperimentError, LookupError):
 
 class ForeignExperimentError(ExperimentError):
     """The experiment was made by another program: it can be looked at, but not changed."""
+
+
+class SweepError(ExperimentError, ValueError):
+    """A sweep has no points, or no end of them."""
 
 
 class ResultError(ExperimentError, ValueError):

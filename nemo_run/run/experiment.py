@@ -25,10 +25,11 @@ from nemo_run.errors import (
 )
 from nemo_run.run import catalog
 from nemo_run.run.job import Job, JobGroup
-from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.sweep import Sweep, read_sweeps, write_sweeps
+from nemo_run.run.sweeping import SweepingExperiment
 from nemo_run.run.tasks import as_group, as_task, check_members, default_name, executors_for
 from nemo_run.run.terminal import say
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Experiment(LaunchedExperiment):
+class Experiment(SweepingExperiment):
     """A set of tasks that are launched together, watched together, and found again later.
 
     Example:
@@ -89,6 +90,7 @@ class Experiment(LaunchedExperiment):
         if not _reconstruct:
             logging.getLogger("nemo_run").setLevel(log_level)
         self._jobs: list[Job | JobGroup] = jobs or []
+        self._sweeps: list[Sweep] = []
         self._base_dir = base_dir
         self._quiet = clean_mode
         self._enable_goodbye_message = enable_goodbye_message
@@ -318,6 +320,7 @@ class Experiment(LaunchedExperiment):
     def _prepare(self, backends: Backends, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
         self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel, backends)
+        write_sweeps(self._its_store, self._sweeps)
 
     def _preflight(self, backends: Backends) -> None:
         try:
@@ -422,6 +425,7 @@ class Experiment(LaunchedExperiment):
         fresh = Experiment(self._title, executor=self.executor, base_dir=self._base_dir, _reconstruct=True)
         for job in self.jobs:
             _add_again(fresh, job)
+        self._sweeps = read_sweeps(self._its_store)
         self._jobs = fresh._jobs
         for job in self._jobs:
             job.experiment = self

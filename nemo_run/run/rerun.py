@@ -21,6 +21,7 @@ from nemo_run.errors import ExperimentError
 from nemo_run.run import catalog, code
 from nemo_run.run.provenance import collect
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.sweep import read_sweeps, write_sweeps
 
 _COPIES = ("main.pkl", "scripts")
 
@@ -50,6 +51,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
             for task in (task for job in definition.jobs for task in job.tasks):
                 _copy_task(old, new, task.directory, places, backends)
         new.write_provenance({**collect(), "code": provenance.get("code", []), "rerun_of": old.id})
+        write_sweeps(new, read_sweeps(old))
         new.write_definition(dataclasses.replace(definition, id=new.id, created=time.time()))
     except BaseException:
         new.delete()

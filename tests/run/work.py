@@ -99,3 +99,11 @@ def logs_and_restarts() -> None:
         nemo_run.log_metrics({"x": step * (1 if attempt == 1 else 10)}, step=step)
     if attempt == 1:
         raise RuntimeError("restart")
+
+
+def scores(lr: float = 0.5, kind: str = "a") -> dict[str, float]:
+    """Return a score, unless it is of kind b."""
+    nemo_run.log_metrics({"logged": 1 + lr})
+    if kind == "b":
+        raise ValueError("kind b")
+    return {"score": lr, "twice": 2 * lr}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nemo_run.cli.commands.arguments import AsJson, Needed, OneJob, Which
-from nemo_run.cli.commands.outcomes import metrics, results
+from nemo_run.cli.commands.outcomes import compare, metrics, results
 from nemo_run.cli.groups import CommandGroup
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def create() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
-    looking = (list_, status, logs, results, metrics, artifacts, diff)
+    looking = (list_, status, logs, results, metrics, compare, artifacts, diff)
     for command in (*looking, attach, forward, cancel, resume, rerun, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app

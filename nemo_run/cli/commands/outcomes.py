@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +14,9 @@ from nemo_run.cli.commands.arguments import AsJson, OneJob, Which
 
 if TYPE_CHECKING:
     from nemo_run.run.metrics import Metric, Metrics
+    from nemo_run.run.records import Definition
+    from nemo_run.run.store import ExperimentStore
+    from nemo_run.run.sweep import Direction, Trial
 
 
 def results(which: Which = None, job: OneJob = None, json: AsJson = False) -> None:
@@ -53,7 +59,7 @@ def metrics(
     elif not rows:
         typer.echo("no task has logged metrics: run.log_metrics({...}), or lines in $NEMO_RUN_METRICS", err=True)
     elif csv:
-        _print_csv(rows)
+        _write_csv(("job", "metric", "step", "time", "value"), _points(rows))
     elif plot:
         for name, one in rows:
             _plot(f"{name} {one.name}", one.steps, one.values)
@@ -73,14 +79,10 @@ def _chosen(found: Metrics, only: list[str] | None) -> dict[str, Metric]:
     return {name: one for name, one in found.items() if not only or name in only}
 
 
-def _print_csv(rows: list[tuple[str, Metric]]) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("job", "metric", "step", "time", "value"))
+def _points(rows: Iterable[tuple[str, Metric]]) -> Iterator[tuple[object, ...]]:
     for name, one in rows:
         for step, time, value in zip(one.steps, one.times, one.values, strict=True):
-            writer.writerow((name, one.name, step, time, value))
+            yield name, one.name, step, time, value
 
 
 def _plot(title: str, steps: list[int], values: list[float]) -> None:
@@ -89,3 +91,82 @@ def _plot(title: str, steps: list[int], values: list[float]) -> None:
 
     room = (columns_of(sys.stdout) or 80) - 14
     typer.echo("\n".join((title, *curve(steps, values, max(10, room)), "")))
+
+
+def compare(
+    which: Which = None,
+    objective: Annotated[
+        str, typer.Option("--objective", "-o", help="Part of the result, or metric, to sort by; that of the sweep.")
+    ] = "",
+    minimize: Annotated[bool, typer.Option("--minimize", help="The smallest is the best.")] = False,
+    maximize: Annotated[bool, typer.Option("--maximize", help="The largest is the best.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Only the best.")] = False,
+    to_yaml: Annotated[
+        Path | None, typer.Option("--to-yaml", help="Write the configuration of the best to this file.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Compare jobs: the parameters in which they differ, and what they returned, the best first."""
+    from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.cli.show import print_json
+    from nemo_run.run.sweep import trials_of
+
+    store = find_experiment(which)
+    definition = store.read_definition()
+    direction: Direction | None = "minimize" if minimize else "maximize" if maximize else None
+    found = trials_of(store, definition, objective=objective, direction=direction)
+    if to_yaml is not None:
+        _write_best(store, definition, found, to_yaml)
+    found = found[:1] if best else found
+    if json:
+        print_json([dataclasses.asdict(trial) for trial in found])
+    else:
+        _print_trials(found, _write_csv if csv else _print_aligned)
+
+
+def _write_best(store: ExperimentStore, definition: Definition, found: Sequence[Trial], file: Path) -> None:
+    from nemo_run.config.export import write_document
+    from nemo_run.errors import ExperimentError
+
+    if not found or found[0].objective is None:
+        raise ExperimentError(f"experiment {store.id!r} has no best job: none has a number to compare by")
+    task = store.read_task(definition.job(found[0].job).tasks[0])
+    write_document(task["config"], "yaml", file)
+    typer.echo(f"the configuration of {found[0].job} is in {file}", err=True)
+
+
+def _print_trials(found: Sequence[Trial], write: Callable[[Sequence[str], Sequence[Sequence[str]]], None]) -> None:
+    parameters = list(dict.fromkeys(path for trial in found for path in trial.parameters))
+    results = list(dict.fromkeys(name for trial in found for name in trial.results))
+    if not results and any(trial.objective is not None for trial in found):
+        found, results = [_with_objective(trial) for trial in found], ["objective"]
+    write(
+        ("job", "state", *parameters, *results),
+        [(trial.job, trial.state, *_cells(trial, parameters, results)) for trial in found],
+    )
+
+
+def _print_aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from nemo_run.cli.show import print_table
+
+    print_table(columns, rows, right=columns[2:])
+
+
+def _with_objective(trial: Trial) -> Trial:
+    return dataclasses.replace(trial, results={} if trial.objective is None else {"objective": trial.objective})
+
+
+def _cells(trial: Trial, parameters: Sequence[str], results: Sequence[str]) -> Iterator[str]:
+    for given, names in ((trial.parameters, parameters), (trial.results, results)):
+        for name in names:
+            value = given.get(name, "")
+            yield f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)

@@ -1,0 +1,153 @@
+"""The values that a sweep tries: spaces, and the points that a sampler takes from them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nemo_run.errors import SweepError
+
+Sampler = Literal["grid", "random"]
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values."""
+
+    values: tuple[Any, ...]
+
+    def grid(self) -> Sequence[Any] | None:
+        """Return all values, where they can be counted."""
+        return self.values
+
+    def draw(self, source: random.Random) -> Any:
+        """Return a value at random."""
+        return source.choice(self.values)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A float between two others, on a linear or a logarithmic scale."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def grid(self) -> None:
+        """Return ``None``: it has no end of values."""
+
+    def draw(self, source: random.Random) -> float:
+        """Return a value at random."""
+        if self.log:
+            return math.exp(source.uniform(math.log(self.low), math.log(self.high)))
+        return source.uniform(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """An integer between two others, both of them included."""
+
+    low: int
+    high: int
+
+    def grid(self) -> Sequence[int]:
+        """Return all of them."""
+        return range(self.low, self.high + 1)
+
+    def draw(self, source: random.Random) -> int:
+        """Return one at random."""
+        return source.randint(self.low, self.high)
+
+
+Space = Choice | Uniform | Integers
+
+
+def choice(*values: Any) -> Choice:
+    """Try one of these values.
+
+    Example:
+        >>> choice(2, 4, 8).grid()
+        (2, 4, 8)
+    """
+    if not values:
+        raise SweepError("choice() needs at least one value")
+    return Choice(values)
+
+
+def uniform(low: float, high: float) -> Uniform:
+    """Try floats between ``low`` and ``high``."""
+    _check_ends(low, high, "uniform")
+    return Uniform(low, high)
+
+
+def loguniform(low: float, high: float) -> Uniform:
+    """Try floats between ``low`` and ``high``, which are above 0, each order of magnitude as often as the others."""
+    if not low > 0:
+        raise SweepError(f"loguniform({low}, {high}): the lower end must be above 0")
+    _check_ends(low, high, "loguniform")
+    return Uniform(low, high, log=True)
+
+
+def randint(low: int, high: int) -> Integers:
+    """Try integers from ``low`` to ``high``, both included."""
+    _check_ends(low, high, "randint")
+    return Integers(low, high)
+
+
+def _check_ends(low: float, high: float, name: str) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SweepError(f"{name}({low}, {high}): the first number must be below the second")
+
+
+def spaces_of(given: Mapping[str, Any]) -> dict[str, Space]:
+    """Return the spaces of a sweep; a list or tuple is a choice, any other value is one that is always taken.
+
+    Raises:
+        SweepError: There is none, or an empty list.
+    """
+    if not given:
+        raise SweepError('a sweep needs at least one parameter, such as {"lr": run.choice(0.1, 0.01)}')
+    return {path: _space(value) for path, value in given.items()}
+
+
+def _space(value: Any) -> Space:
+    if isinstance(value, Choice | Uniform | Integers):
+        return value
+    return choice(*value) if isinstance(value, list | tuple) else choice(value)
+
+
+def points(spaces: Mapping[str, Space], sampler: Sampler, trials: int | None, seed: int) -> Iterator[Point]:
+    """Yield the points that a sweep tries, the same for the same seed.
+
+    Raises:
+        SweepError: The sampler cannot have these spaces, or the number of trials is missing or wrong.
+    """
+    if trials is not None and trials < 1:
+        raise SweepError(f"trials={trials}, but at least one must be tried")
+    if sampler == "grid":
+        return itertools.islice(_grid(spaces), trials)
+    if sampler != "random":
+        raise SweepError(f"sampler={sampler!r}; it is 'grid' or 'random'")
+    if trials is None:
+        raise SweepError("a random sweep needs the number of its trials: trials=20")
+    return _random(spaces, trials, random.Random(seed))  # noqa: S311  (no secret depends on it)
+
+
+def _grid(spaces: Mapping[str, Space]) -> Iterator[Point]:
+    lists = [(path, space.grid()) for path, space in spaces.items()]
+    if endless := [path for path, values in lists if values is None]:
+        raise SweepError(
+            f"{endless[0]!r} has no end of values, so there is no grid of them; list values with run.choice(), "
+            "or draw some: sampler='random', trials=20"
+        )
+    return (dict(zip(spaces, values, strict=True)) for values in itertools.product(*(v for _, v in lists if v)))
+
+
+def _random(spaces: Mapping[str, Space], trials: int, source: random.Random) -> Iterator[Point]:
+    for _ in range(trials):
+        yield {path: space.draw(source) for path, space in spaces.items()}

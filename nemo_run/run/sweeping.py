@@ -1,0 +1,93 @@
+"""What an experiment offers for sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nemo_run.errors import SweepError
+from nemo_run.run.launched import LaunchedExperiment
+from nemo_run.run.space import Sampler
+from nemo_run.run.sweep import Direction, Sweep, Trial, plan_sweep, trials_of
+
+if TYPE_CHECKING:
+    from nemo_run.config import Partial
+
+
+class SweepingExperiment(LaunchedExperiment):
+    """Adds one task with many values, and compares what came out."""
+
+    _sweeps: list[Sweep]
+
+    def add(self, task: Any, **options: Any) -> str:
+        """Add a job."""
+        raise NotImplementedError
+
+    def sweep(
+        self,
+        task: Partial[Any],
+        space: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        *,
+        sampler: Sampler = "grid",
+        trials: int | None = None,
+        seed: int = 0,
+        objective: str = "",
+        direction: Direction = "maximize",
+        name: str = "",
+        **options: Any,
+    ) -> Sweep:
+        """Add a job for each point of a space of parameters.
+
+        Args:
+            task: The task; each job has a copy with the values of its point.
+            space: Spaces by the paths of parameters, such as ``{"model.layers": run.choice(2, 4, 8)}``; a list is a
+                choice. Or a list of points: ``[{"lr": 0.1, "model.layers": 2}, ...]``.
+            sampler: ``"grid"`` for all combinations, ``"random"`` for draws.
+            trials: How many points; a grid has all by default.
+            seed: Decides the draws.
+            objective: The part of the result, or the metric, that :meth:`compare` sorts by; the result by default.
+            direction: ``"maximize"`` or ``"minimize"``.
+            name: Name of the sweep, and of its jobs where their values make no short name.
+            **options: As for :meth:`Experiment.add`: ``executor``, ``dependencies``, and so on.
+
+        Returns:
+            The sweep; its ``jobs`` can be depended on.
+
+        Raises:
+            SweepError: The space has no points, or no end of them.
+            UnknownFieldError: The task has no such parameter.
+
+        Example:
+            >>> import nemo_run as run
+            >>> exp = run.Experiment("example")
+            >>> exp.sweep(run.Partial(dict, x=0), {"x": run.choice(1, 2)}).jobs
+            ['x=1', 'x=2']
+        """
+        if direction not in ("maximize", "minimize"):
+            raise SweepError(f"direction={direction!r}; it is 'maximize' or 'minimize'")
+        if not hasattr(task, "__fn_or_cls__"):
+            raise SweepError(f"a sweep needs a run.Partial, whose parameters it sets, not {task!r}")
+        label = name or getattr(task.__fn_or_cls__, "__name__", "sweep")
+        found = Sweep(label, objective, direction)
+        planned = plan_sweep(task, space, name=label, sampler=sampler, trials=trials, seed=seed)
+        for title, point, changed in planned:
+            found.points[self.add(changed, name=title, **options)] = point
+        self._sweeps.append(found)
+        return found
+
+    def compare(self, objective: str = "", direction: Direction | None = None) -> list[Trial]:
+        """Return the jobs with the parameters in which they differ and what they returned, the best first.
+
+        Args:
+            objective: The part of the result, or the metric, to sort by; that of the sweep by default.
+            direction: ``"maximize"`` or ``"minimize"``; that of the sweep by default.
+
+        Example:
+            >>> import nemo_run as run
+            >>> best = run.Experiment.from_title("sweep").compare()[0]   # doctest: +SKIP
+            >>> best.parameters, best.objective                          # doctest: +SKIP
+            ({'lr': 0.1}, 0.97)
+        """
+        if self._its_store.is_left_to_engines():
+            self._collect()
+        return trials_of(self._its_store, self._prepared, objective=objective, direction=direction)
