@@ -168,6 +168,10 @@ class JobTimeoutError(ExperimentError, TimeoutError):
     """A job has not ended in the time that was given."""
 
 
+class ReceivedExperimentError(ExperimentError):
+    """This user has not launched the experiment on this home: it can be looked at, but not acted on until adopted."""
+
+
 class ExperimentBusyError(ExperimentError):
     """Another controller drives this experiment."""
 

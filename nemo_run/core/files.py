@@ -69,9 +69,14 @@ def write_once(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, doc: Any, *, durable: bool = False, indent: int | None = 1) -> None:
     """Replace a JSON file as a whole; see :func:`write_text`. Without indentation it takes a fraction of the time."""
+    write_text(path, json_bytes(doc, indent), durable=durable)
+
+
+def json_bytes(doc: Any, indent: int | None = 1) -> bytes:
+    """Return the content of a JSON file."""
     text = json.dumps(doc, indent=indent, ensure_ascii=False) + "\n"
     # Bytes of a file name or a variable that are no UTF-8 are lone surrogates here; JSON writes those as escapes.
-    write_text(path, text.encode("utf-8", "backslashreplace"), durable=durable)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read_json(path: str | Path) -> Any:
@@ -82,11 +87,22 @@ def read_json(path: str | Path) -> Any:
         StoreError: It cannot be read or is damaged; the message names it.
     """
     try:
-        return json.loads(_read_bytes(path))
+        content = _read_bytes(path)
     except FileNotFoundError:
         raise
     except OSError as e:
         raise StoreError(f"{path}: cannot be read: {e.strerror}") from e
+    return parse_json(path, content)
+
+
+def parse_json(path: str | Path, content: bytes) -> Any:
+    """Return what is in a JSON file with this content.
+
+    Raises:
+        StoreError: It is damaged; the message names the file.
+    """
+    try:
+        return json.loads(content)
     except (ValueError, RecursionError) as e:
         raise StoreError(
             f"{path}: the file is damaged ({e}); restore it, or delete the experiment's folder. "

@@ -16,7 +16,8 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.files import folder_name, make_folder, write_text
 from nemo_run.errors import ExperimentNotFoundError, InvalidNameError, StoreError
 from nemo_run.run import foreign
-from nemo_run.run.store import DEFINITION, ExperimentStore
+from nemo_run.run.ownership import DEFINITION
+from nemo_run.run.store import ExperimentStore
 
 logger = logging.getLogger(__name__)
 

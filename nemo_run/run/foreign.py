@@ -80,7 +80,7 @@ _NOTHING = _Seen("", JobState.UNKNOWN, "", "")
 class ForeignStore(ExperimentStore):
     """The files of an experiment of NeMo-Run. Whatever would change it is refused."""
 
-    asks_engines = False
+    is_ours = is_received = False
     _read: tuple[int, list[tuple[JobDefinition, list[_Seen]]]] | None = None
 
     @property
@@ -101,6 +101,8 @@ class ForeignStore(ExperimentStore):
             f"{action}. Use the NeMo-Run that made it, or launch its script again, for a new experiment; its folder is "
             f"{self.path}"
         )
+
+    must_be_of_this_program = must_be_ours
 
     def read_definition(self) -> Definition:
         """Return what was asked for.
@@ -163,6 +165,8 @@ class ForeignStore(ExperimentStore):
     def read_task(self, task: TaskDefinition) -> dict[str, Any]:
         """Refuse: a task is an object of code that is not ours."""
         self.must_be_ours("loaded again, because that would run its code")
+
+    read_task_to_load = read_task
 
     def read_plan(self, task: TaskDefinition) -> Plan:
         """Refuse: there is no plan."""

@@ -19,15 +19,20 @@ def delete(store: ExperimentStore) -> None:
         ExperimentBusyError: It is driven, or a job of it runs.
         StoreError: Its files are damaged, so that this cannot be known.
     """
-    store.must_be_ours("deleted")
+    store.must_be_of_this_program("deleted")
     progress = current_progress(store, store.read_definition())
     running = [name for name, job in progress.items() if _runs(job.state)]
     if running:
         raise ExperimentBusyError(
-            f"experiment {store.id!r} is not deleted: {', '.join(running[:3])} may still run; "
-            f"cancel it first: nemorun experiment cancel {store.id}"
+            f"experiment {store.id!r} is not deleted: {', '.join(running[:3])} may still run; {_how_to_end(store)}"
         )
     store.delete()
+
+
+def _how_to_end(store: ExperimentStore) -> str:
+    if store.is_received:
+        return f"it was received, and nobody is asked: adopt it first, or remove its folder: {store.path}"
+    return f"cancel it first: nemorun experiment cancel {store.id}"
 
 
 def _runs(state: JobState) -> bool:
@@ -58,7 +63,7 @@ def launched_before(limit: float, title: str = "", base: str | None = None) -> t
         try:
             store = catalog.find(experiment_id, base)
             if store.read_definition().created < limit:
-                store.must_be_ours("deleted")
+                store.must_be_of_this_program("deleted")
                 found.append(experiment_id)
         except NemoRunError as e:
             unreadable[experiment_id] = str(e)

@@ -144,7 +144,7 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         job = self._prepared.job(job_id)
         self.wait([job_id], timeout=timeout)
-        if self._its_store.is_left_to_engines():
+        if self._its_store.is_left_to_engines() and self._its_store.is_ours:
             self._collect()
         progress = self.progress([job_id])[job_id]
         if not progress.state.is_final and timeout is not None:
@@ -167,7 +167,7 @@ class LaunchedExperiment(ConfigurableMixin):
             >>> run.Experiment.from_title("train").metrics("train")["loss"].values   # doctest: +SKIP
             [0.9, 0.4, 0.3]
         """
-        if self._its_store.is_left_to_engines():
+        if self._its_store.is_left_to_engines() and self._its_store.is_ours:
             self._collect()
         return job_metrics(self._its_store, self._prepared.job(job_id), rank, member)
 
@@ -221,7 +221,7 @@ class LaunchedExperiment(ConfigurableMixin):
             timeout: Seconds after which their progress is returned anyway.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._its_store.is_left_to_engines():
+        if self._its_store.is_left_to_engines() and self._its_store.is_ours:
             self._spawn()  # its jobs' ends are to be noted, and what they leave is to be collected
         while True:
             driven = self._its_store.is_driven()
@@ -233,6 +233,8 @@ class LaunchedExperiment(ConfigurableMixin):
             time.sleep(interval)
 
     def _is_over(self, progress: Mapping[str, JobProgress], *, driven: bool) -> bool:
+        if not driven and self._its_store.is_received:
+            return True
         if any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks):
             return False
         return not driven or self._are_settled(progress)
@@ -286,7 +288,7 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             job_id: Only those of this job.
         """
-        if self._its_store.is_left_to_engines():
+        if self._its_store.is_left_to_engines() and self._its_store.is_ours:
             self._collect()
         return listing(self._its_store, self._prepared, job_id)
 
@@ -339,6 +341,8 @@ class LaunchedExperiment(ConfigurableMixin):
             tail_logs: Show the logs of all jobs as they grow; otherwise a table of their states.
         """
         definition = self._prepared
+        if self._its_store.is_received:
+            self._its_store.must_be_ours("attached to")
         jobs = tuple(job.id for job in definition.jobs) if tail_logs else ()
         screen = Screen()
         try:
@@ -363,6 +367,7 @@ class LaunchedExperiment(ConfigurableMixin):
             ExperimentBusyError: A controller drives it.
         """
         self._its_store.must_be_ours("resumed")
+        self._its_store.must_be_as_launched()
         self._go_on(detach, tail_logs)
 
     # --- driving -----------------------------------------------------------------------------------------------

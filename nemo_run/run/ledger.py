@@ -33,7 +33,7 @@ class Ledger:
         self._store = store
         self._observer = observer
         self._definition = store.read_definition()
-        self.jobs = {job.id: DrivenJob(job, store.read_progress(job)) for job in self._definition.jobs}
+        self.jobs = {job.id: DrivenJob(job, store.own_progress(job)) for job in self._definition.jobs}
         self.graph = Graph(self._definition.jobs)
         self.schedule = Schedule(self.jobs.values(), self._definition.max_parallel)
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nemo_run.core.execution.jobs import JobState, Plan
-from nemo_run.errors import ExecutorError, StoreError
+from nemo_run.errors import ExecutorError, ReceivedExperimentError, StoreError
 from nemo_run.run import outages
+from nemo_run.run.ownership import NOT_ASKED
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
 
@@ -30,7 +31,12 @@ def current_progress(
     """
     jobs = [definition.job(name) for name in only] if only is not None else definition.jobs
     progress = {job.id: _stored_progress(store, job) for job in jobs}
-    if not store.asks_engines:
+    if all(job.state.is_final for job in progress.values()):
+        return progress
+    if store.is_received:
+        for job in progress.values():
+            _note_not_asked(job)
+    if not store.is_ours:
         return progress
     running = [pair for job in jobs for pair in _running(store, job, progress[job.id])]
     if running:
@@ -40,15 +46,33 @@ def current_progress(
 
 def _running(store: ExperimentStore, job: JobDefinition, progress: JobProgress) -> Iterator[tuple[Plan, TaskProgress]]:
     """Yield the tasks of a job that an engine has to be asked for, with their plans; a damaged plan is noted."""
-    for definition, task in zip(job.tasks, progress.tasks, strict=False):
-        if task.state.is_final or not task.handle or task.retry_at is not None:
-            continue
+    open_tasks = [pair for pair in zip(job.tasks, progress.tasks, strict=False) if _can_be_asked_for(pair[1])]
+    try:
+        if open_tasks:
+            store.must_be_own_handles(job, progress)
+    except ReceivedExperimentError:
+        _note_not_asked(progress)
+        return
+    for definition, task in open_tasks:
         try:
             plan = store.read_plan(definition)
+        except ReceivedExperimentError:
+            task.reason = NOT_ASKED
         except StoreError as e:
             task.state, task.reason = JobState.UNKNOWN, str(e)
         else:
             yield plan, task
+
+
+def _can_be_asked_for(task: TaskProgress) -> bool:
+    return bool(task.handle) and not task.state.is_final and task.retry_at is None
+
+
+def _note_not_asked(progress: JobProgress) -> None:
+    """Note of tasks that may have gone on since they were stored that nobody was asked."""
+    for task in progress.tasks:
+        if not task.state.is_final:
+            task.reason = "; ".join(filter(None, [task.reason, NOT_ASKED]))
 
 
 def _ask_engines(running: list[tuple[Plan, TaskProgress]]) -> None:
@@ -92,7 +116,7 @@ def interruption(store: ExperimentStore, progress: Mapping[str, JobProgress]) ->
     """Return why jobs that wait will never run, and what to do; empty where they will, or where none waits."""
     if not any(_waits(task) for job in progress.values() for task in job.tasks):
         return ""
-    if store.goes_on() or not store.controller():
+    if store.is_received or store.goes_on() or not store.controller():
         return ""
     return f"its controller is gone; go on: nemorun experiment resume {store.id}"
 

@@ -100,6 +100,11 @@ class Definition:
     max_parallel: int | None = None
     format: int = FORMAT
 
+    @property
+    def directories(self) -> list[str]:
+        """The folders of all tasks, relative to that of the experiment."""
+        return [task.directory for job in self.jobs for task in job.tasks]
+
     def job(self, job_id: str) -> JobDefinition:
         """Return the job with this id."""
         for job in self.jobs:
@@ -146,9 +151,15 @@ _PRECEDENCE = (
 
 @dataclass
 class JobProgress:
-    """How far one job is."""
+    """How far one job is.
+
+    Attributes:
+        tasks: Its tasks.
+        mark: That the handles were written by the user who launched it, where it was read from a file.
+    """
 
     tasks: list[TaskProgress]
+    mark: str = ""
 
     @property
     def state(self) -> JobState:
@@ -185,6 +196,11 @@ class JobProgress:
         ends = [task.ended for task in self.tasks]
         return None if None in ends else max(end for end in ends if end is not None)
 
+    @property
+    def handles(self) -> list[list[str]]:
+        """The handles of all attempts of every task, the earliest first."""
+        return [[*(entry["handle"] for entry in task.history), task.handle] for task in self.tasks]
+
     def to_json(self) -> dict[str, Any]:
         """Return the progress as a JSON object, states by their names."""
         return {"tasks": [{**asdict(task), "state": task.state.name} for task in self.tasks]}
@@ -195,7 +211,9 @@ class JobProgress:
         tasks = [TaskProgress(**{**task, "state": JobState[task["state"]]}) for task in doc["tasks"]]
         for task in tasks:
             check_types(task)
-        return cls(tasks)
+            if not all(isinstance(entry["handle"], str) for entry in task.history):
+                raise TypeError("history has a handle that is no text")
+        return cls(tasks, str(doc.get("mark", "")))
 
 
 def not_run_reason(dependency: str, progress: JobProgress) -> str:

@@ -37,6 +37,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
         PackagingError: The recorded code is no longer there.
     """
     old.must_be_ours("run again")
+    old.must_be_as_launched()
     definition = old.read_definition()
     if not definition.jobs:
         raise ExperimentError(f"experiment {old.id!r} has no jobs to run again")
@@ -77,10 +78,10 @@ def _copy_task(
 ) -> None:
     source, target = old.path / directory, new.folder(directory)
     names = {str(old.path): str(new.path), old.id: new.id}
-    task = json.loads(_renamed((source / "task.json").read_text(), names))
+    task = json.loads(renamed((source / "task.json").read_text(), names))
     task["sys_path"] = [moved(path, places) for path in task["sys_path"]]
     files.write_json(target / "task.json", task)
-    plan = Plan.from_json(json.loads(_renamed((source / "plan.json").read_text(), names)))
+    plan = Plan.from_json(json.loads(renamed((source / "plan.json").read_text(), names)))
     files.write_json(target / "plan.json", backends.of(plan).relocated(plan, places).to_json())
     for name in _COPIES:
         if (source / name).is_dir():
@@ -90,7 +91,7 @@ def _copy_task(
     files.make_folder(target / "artifacts")
 
 
-def _renamed(text: str, names: dict[str, str]) -> str:
+def renamed(text: str, names: dict[str, str]) -> str:
     """Return a JSON text in which every path and name that is a key of ``names``, as a whole, is its value instead."""
     quoted = {json.dumps(key, ensure_ascii=False)[1:-1]: value for key, value in names.items()}
     keys = sorted(quoted, key=len, reverse=True)

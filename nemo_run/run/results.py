@@ -112,7 +112,7 @@ def _value(store: ExperimentStore, task: TaskDefinition, path: Path, open_pickle
     if document.get("is_pickled"):
         return open_pickle(store, task.name, path.with_suffix(".pkl"), str(document.get("type")))
     try:
-        return values.decode(document.get("value"), may_import=store.asks_engines)
+        return values.decode(document.get("value"), may_import=store.is_ours)
     except SerializationError as e:
         raise StoreError(f"{path}: {e}") from e
 

@@ -9,6 +9,7 @@
         controller.lock        locked while a controller drives the experiment
         controller.json        who that is, or was
         summary.json           how it ended
+        mark.json              that this user launched it, with the digests of what was launched (Ownership)
         cancel/<job>           requests to cancel
         <job>/state.json       how far the job is (JobProgress)
         <job>[/<n>]/           one folder for every task of the job
@@ -39,8 +40,10 @@ from nemo_run.core.files import (
     digest,
     folder_name,
     is_locked,
+    json_bytes,
     make_folder,
     open_lock,
+    parse_json,
     read_json,
     read_object,
     try_lock,
@@ -49,9 +52,10 @@ from nemo_run.core.files import (
 )
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ExperimentBusyError, StoreError
+from nemo_run.run import received
+from nemo_run.run.ownership import DEFINITION, Ownership
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress, check_types
 
-DEFINITION = "experiment.json"
 IN_PROCESS = "direct://"  # what handles of tasks begin with that ran in the launching process
 _OWN_FOLDERS = ("cancel", "code", "packages")
 
@@ -70,11 +74,19 @@ def job_folder_name(job_id: str) -> str:
 class ExperimentStore:
     """The files of one experiment."""
 
-    asks_engines = True
-    """Whether the engines are asked for what had not ended when it was written."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.ownership = Ownership(path)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this user launched it on this home, so that engines may be asked, and more be done with it."""
+        return self.ownership.is_ours
+
+    @property
+    def is_received(self) -> bool:
+        """Whether it was not launched by this user on this home: until it is adopted, it is only looked at."""
+        return not self.is_ours
 
     @property
     def id(self) -> str:
@@ -82,23 +94,49 @@ class ExperimentStore:
         return self.path.name
 
     def must_be_ours(self, action: str = "changed") -> None:
-        """Check that the experiment can be changed, and not only looked at.
+        """Check that the experiment can be acted on, and not only looked at.
+
+        Raises:
+            ForeignExperimentError: Another program made it.
+            ReceivedExperimentError: This user has not launched it on this home.
+        """
+        if not self.is_ours:
+            raise self.ownership.refusal(action)
+
+    def must_be_as_launched(self) -> None:
+        """Check that it is ours, and that nobody has changed what is going to be run.
+
+        Raises:
+            ForeignExperimentError: Another program made it.
+            ReceivedExperimentError: This user has not launched it on this home, or a file is not the launched one.
+        """
+        self.must_be_ours("run")
+        self.ownership.check()
+
+    def must_be_of_this_program(self, action: str) -> None:
+        """Check that this program made the experiment, whoever launched it.
 
         Raises:
             ForeignExperimentError: Another program made it.
         """
 
     def kept_log(self, task: TaskDefinition, handle: str, rank: int | None, tail: int | None) -> LogReader | None:
-        """Return the log of an attempt, where it is with the experiment; ``None`` where the engine has it."""
-        if not handle.startswith(IN_PROCESS):
-            return None
-        if rank:
-            raise StoreError(f"task {task.name!r} ran in the launching process: it has no log of rank {rank}")
-        return FileLog(self.path / task.directory / "attempts" / "1" / "log", tail)
+        """Return the log of an attempt, where it is with the experiment; ``None`` where the engine has it.
+
+        Raises:
+            StoreError: The engine may have it, and is not asked, as the experiment is not ours.
+        """
+        if handle.startswith(IN_PROCESS) and self.is_ours:
+            if rank:
+                raise StoreError(f"task {task.name!r} ran in the launching process: it has no log of rank {rank}")
+            return FileLog(self.path / task.directory / "attempts" / "1" / "log", tail)
+        return None if self.is_ours else received.kept_log(self.path, task, handle, rank, tail)
 
     def write_definition(self, definition: Definition) -> None:
-        """Store what was asked for."""
-        write_json(self.path / DEFINITION, dataclasses.asdict(definition), durable=True)
+        """Store what was asked for, and mark the experiment with all that was prepared as ours."""
+        content = json_bytes(dataclasses.asdict(definition))
+        self.ownership.mark(self.ownership.survey(content, definition.directories))
+        write_text(self.path / DEFINITION, content, durable=True)
 
     def read_definition(self) -> Definition:
         """Return what was asked for.
@@ -153,10 +191,15 @@ class ExperimentStore:
         write_json(self.folder(task.directory) / "plan.json", plan.to_json(), indent=None)
 
     def read_plan(self, task: TaskDefinition) -> Plan:
-        """Return what the engine is to run for a task."""
+        """Return what the engine is to run for a task.
+
+        Raises:
+            StoreError: It is missing or damaged.
+            ReceivedExperimentError: The experiment is not ours, or this is not the plan that was launched.
+        """
         path = self.path / task.directory / "plan.json"
         try:
-            return Plan.from_json(read_json(path))
+            return Plan.from_json(parse_json(path, self.ownership.read(f"{task.directory}/plan.json")))
         except FileNotFoundError:
             raise StoreError(f"{path}: there is no such file; the task was never prepared") from None
         except TypeError as e:
@@ -170,14 +213,52 @@ class ExperimentStore:
     def read_task(self, task: TaskDefinition) -> dict[str, Any]:
         """Return the configuration of a task and its executor, as documents."""
         path = self.path / task.directory / "task.json"
-        doc = read_object(path)
-        if doc is None or "config" not in doc or "executor" not in doc:
+        return self._task_document(path, read_object(path))
+
+    def read_task_to_load(self, task: TaskDefinition) -> dict[str, Any]:
+        """Return the configuration of a task and its executor, to make the objects that they name.
+
+        Raises:
+            ReceivedExperimentError: The experiment is not ours, or this is not the task that was launched.
+        """
+        path = self.path / task.directory / "task.json"
+        try:
+            return self._task_document(path, parse_json(path, self.ownership.read(f"{task.directory}/task.json")))
+        except FileNotFoundError:
+            return self._task_document(path, None)
+
+    def read_pickle(self, task: TaskDefinition) -> bytes:
+        """Return the part of a task that is pickled, to load it.
+
+        Raises:
+            ReceivedExperimentError: The experiment is not ours, or this is not what was launched.
+        """
+        try:
+            return self.ownership.read(f"{task.directory}/main.pkl")
+        except FileNotFoundError as e:
+            raise StoreError(f"{e.filename}: there is no such file; the task cannot be loaded without it") from None
+
+    @staticmethod
+    def _task_document(path: Path, doc: dict[str, Any] | None) -> dict[str, Any]:
+        if not isinstance(doc, dict) or "config" not in doc or "executor" not in doc:
             raise StoreError(f"{path}: the file is {'missing' if doc is None else 'damaged'}; it says what the task is")
         return doc
 
     def write_progress(self, job: JobDefinition, progress: JobProgress) -> None:
-        """Store how far a job is."""
-        write_json(self.folder(job.directory) / "state.json", progress.to_json(), indent=None)
+        """Store how far a job is; its handles are marked as ours."""
+        mark = self.ownership.mark_of(job.directory, progress.handles)
+        write_json(self.folder(job.directory) / "state.json", {**progress.to_json(), "mark": mark}, indent=None)
+
+    def must_be_own_handles(self, job: JobDefinition, progress: JobProgress) -> None:
+        """Check that the handles in the stored progress of a job were written by us.
+
+        Raises:
+            ReceivedExperimentError: Somebody else has, or it is not known who.
+        """
+        if any(map(any, progress.handles)) and not self.ownership.is_mark_of(
+            progress.mark, job.directory, progress.handles
+        ):
+            raise self.ownership.refusal()
 
     def read_progress(self, job: JobDefinition) -> JobProgress:
         """Return how far a job is, as its controller last wrote it."""
@@ -190,6 +271,16 @@ class ExperimentStore:
             raise StoreError(f"{path}: the file is damaged ({e!r})") from e
         if len(progress.tasks) != len(job.tasks):
             raise StoreError(f"{path}: the file is damaged: {len(progress.tasks)} tasks in place of {len(job.tasks)}")
+        return progress
+
+    def own_progress(self, job: JobDefinition) -> JobProgress:
+        """Return how far a job is, to go on from there.
+
+        Raises:
+            ReceivedExperimentError: The handles were not written by us.
+        """
+        progress = self.read_progress(job)
+        self.must_be_own_handles(job, progress)
         return progress
 
     # requests to cancel
@@ -220,7 +311,9 @@ class ExperimentStore:
 
         Raises:
             ExperimentBusyError: Another process drives it.
+            ReceivedExperimentError: This user has not launched it on this home.
         """
+        self.must_be_ours("driven")
         fd = open_lock(self.path / "controller.lock") if lock is None else lock
         try:
             if lock is None and not try_lock(fd):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.backends import Backends
@@ -106,9 +105,8 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
     from nemo_run.config.script import Script
     from nemo_run.core.runners.fdl_runner import decode
 
-    folder = Path(store.path, task.directory)
-    document = store.read_task(task)
-    main = (folder / document["main"]).read_bytes() if "main" in document else b""
+    document = store.read_task_to_load(task)
+    main = store.read_pickle(task) if "main" in document else b""
     loaded = decode({"config": document["config"], "executor": document["executor"]}, main)
     work, executor = loaded["config"], fdl.build(loaded["executor"])
     plan = store.read_plan(task)

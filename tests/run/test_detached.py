@@ -145,7 +145,7 @@ def test_what_is_refused_is_told_where_it_is_launched(work: Path) -> None:
     exp._prepare(Backends())
     (exp.directory / "a" / "plan.json").write_text("{")
     with pytest.raises(ExecutorError, match=r"1 of its tasks.*a/plan\.json"):
-        exp.resume(detach=True)
+        exp._go_on(detach=True, tail_logs=False)
     exp.wait()
     assert states(exp) == {"a": "FAILED", "b": "SUCCEEDED"}
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
+from nemo_run.cli.commands.adoption import adopt_all
 from nemo_run.core.execution.backends import Backends
+from nemo_run.errors import ReceivedExperimentError
 from nemo_run.run.store import ExperimentStore
 
 STORED = Path(__file__).with_name("home_of_first_version")
@@ -50,6 +52,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folders["HOME"]
 
 
+@pytest.fixture
+def adopted(home: Path) -> Path:
+    """The same home: its experiments have no marks, as that version wrote none, and are adopted once."""
+    adopt_all(yes=True)
+    return home
+
+
 def states(exp: run.Experiment) -> dict[str, str]:
     document = exp.status(return_dict=True)
     assert document is not None
@@ -74,23 +83,23 @@ def test_an_experiment_that_has_ended_is_shown(home: Path, capsys: pytest.Captur
     assert (kept.path, Path(kept.file).read_text()) == ("result.txt", "kept\n")
 
 
-def test_what_failed_runs_again(home: Path) -> None:
-    (home / "flag").touch()  # now it can succeed
+def test_what_failed_runs_again(adopted: Path) -> None:
+    (adopted / "flag").touch()  # now it can succeed
     again = run.Experiment.from_title("ended").rerun()
     assert set(states(again).values()) == {"SUCCEEDED"}
 
 
-def test_a_reset_experiment_has_the_same_jobs(home: Path) -> None:
+def test_a_reset_experiment_has_the_same_jobs(adopted: Path) -> None:
     exp = run.Experiment.from_title("ended").reset()
     (good,) = [job for job in exp.jobs if job.id == "good"]
     assert isinstance(good.executor, run.LocalExecutor)
     assert good.executor.env_vars == {"COLOUR": "blue", "MY_TOKEN": "hush-hush"}
-    (home / "flag").touch()
+    (adopted / "flag").touch()
     exp.run()
     assert set(states(exp).values()) == {"SUCCEEDED"}
 
 
-def test_an_interrupted_experiment_goes_on_where_it_was(home: Path) -> None:
+def test_an_interrupted_experiment_goes_on_where_it_was(adopted: Path) -> None:
     exp = run.Experiment.from_title("interrupted")
     exp.resume()
     assert states(exp) == {"first": "SUCCEEDED", "second": "SUCCEEDED", "third": "SUCCEEDED"}
@@ -99,7 +108,7 @@ def test_an_interrupted_experiment_goes_on_where_it_was(home: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_job_of_every_engine_is_understood(home: Path, engine: str) -> None:
+def test_a_job_of_every_engine_is_understood(adopted: Path, engine: str) -> None:
     exp = run.Experiment.from_title("engines")
     (job,) = [job for job in exp.jobs if job.id == engine]
     executor = job.executor
@@ -112,8 +121,15 @@ def test_a_job_of_every_engine_is_understood(home: Path, engine: str) -> None:
         assert f"scripts/{engine}.sh" in backends.of(plan).describe(plan)
 
 
-def test_the_jobs_of_all_engines_can_be_prepared_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_jobs_of_all_engines_can_be_prepared_again(adopted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exp = run.Experiment.from_title("engines").reset()
     exp.dryrun()
     shown = capsys.readouterr().out
     assert [engine for engine in ENGINES if f"scripts/{engine}.sh" not in shown] == []
+
+
+def test_experiments_without_marks_are_only_looked_at_until_they_are_adopted(home: Path) -> None:
+    exp = run.Experiment.from_title("interrupted")
+    assert states(exp)["third"] in ("UNSUBMITTED", "SUBMITTED")
+    with pytest.raises(ReceivedExperimentError, match=f"nemorun experiment adopt {exp.id}"):
+        exp.resume()

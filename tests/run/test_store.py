@@ -377,8 +377,13 @@ def look(experiment_id: str, damaged: Path) -> None:
         assert str(document["a"]["status"]) == "FAILED" or str(damaged) in document["a"]["reason"]
     past.status()
     past.results()
-    past.attach()
-    for action in (past.artifacts, lambda: past.logs("b"), lambda: past.logs("a"), lambda: past.jobs[0].task):
+    for action in (
+        past.attach,
+        past.artifacts,
+        lambda: past.logs("b"),
+        lambda: past.logs("a"),
+        lambda: past.jobs[0].task,
+    ):
         told(action, damaged)
 
 

@@ -36,7 +36,7 @@ def create() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     looking = (list_, status, logs, results, metrics, compare, artifacts, diff)
-    for command in (*looking, attach, forward, cancel, resume, rerun, delete, prune):
+    for command in (*looking, attach, forward, cancel, resume, rerun, adopt, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app
 
@@ -100,6 +100,8 @@ def status(
         print_json(experiment_document(store, definition, progress))
     else:
         print_status(definition, progress, every=every, hint=interruption(store, progress))
+        if store.is_received:
+            typer.echo(f"received, and not yours: nemorun experiment adopt {store.id}", err=True)
     if exit_code and any(job.state is not JobState.SUCCEEDED for job in progress.values()):
         raise typer.Exit(1)
 
@@ -244,6 +246,30 @@ def _report(experiment: Experiment, detached: bool) -> None:
         return
     experiment.status()
     experiment.raise_for_failure()
+
+
+def adopt(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Ids, in full.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are not yours yet.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Make experiments yours that were received, after showing what they would connect to and run."""
+    from nemo_run.cli.commands.adoption import adopt_all, show
+    from nemo_run.cli.show import confirm
+    from nemo_run.errors import CommandLineError
+    from nemo_run.run import adopting, catalog
+
+    if bool(ids) == every:
+        raise CommandLineError("name the experiments to adopt, or say --all; see them: nemorun experiment list")
+    if every:
+        adopt_all(yes=yes)
+        return
+    adoptions = [adopting.prepare(catalog.find(one)) for one in ids or []]
+    for adoption in adoptions:
+        show(adoption)
+    if confirm("Do you trust all of this, and is it yours from now on?", yes=yes):
+        for adoption in adoptions:
+            adopting.adopt(adoption)
 
 
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, in full.")], yes: Yes = False) -> None:

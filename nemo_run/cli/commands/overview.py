@@ -8,6 +8,7 @@ from typing import Any
 
 from nemo_run.errors import NemoRunError
 from nemo_run.run.display import status_document
+from nemo_run.run.ownership import NOT_ASKED
 from nemo_run.run.progress import current_progress, interruption, with_reasons
 from nemo_run.run.records import Definition, JobProgress, summary
 from nemo_run.run.store import ExperimentStore
@@ -27,6 +28,7 @@ class Overview:
         ended: When its last job ended; ``None`` before that.
         directory: Its folder.
         problem: What is wrong with its files; empty if nothing is.
+        received: Whether it is not this user's on this home, so that nothing was asked.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Overview:
     ended: float | None = None
     directory: str = ""
     problem: str = ""
+    received: bool = False
 
     def row(self, now: float) -> TableRow:
         """The cells of :data:`COLUMNS`, and what is wrong."""
@@ -55,7 +58,9 @@ def overview(store: ExperimentStore) -> Overview:
     """An experiment in one line; never fails for damaged files, but says so."""
     try:
         definition = store.read_definition()
+        received = store.is_received
         found = store.read_summary() or _summed_up(store, definition, current_progress(store, definition))
+        problem = NOT_ASKED if received and found["state"] not in _FINAL else ""
         return Overview(
             id=store.id,
             title=definition.title,
@@ -64,6 +69,8 @@ def overview(store: ExperimentStore) -> Overview:
             created=definition.created,
             ended=found["ended"] if found["state"] in _FINAL else None,
             directory=str(store.path),
+            problem=problem,
+            received=received,
         )
     except (NemoRunError, KeyError) as error:
         return Overview(id=store.id, directory=str(store.path), problem=str(error))
@@ -88,5 +95,6 @@ def experiment_document(store: ExperimentStore, definition: Definition, progress
         "state": state,
         "created": definition.created,
         "directory": str(store.path),
+        "received": store.is_received,
         "jobs": {name: {**job, "status": job["status"].name} for name, job in jobs.items()},
     }
