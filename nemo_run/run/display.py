@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,10 +96,10 @@ def _words_in_order() -> Sequence[str]:
     return (*first, *(state.name.lower() for state in _ORDER if state not in _WORDS and state is not JobState.RUNNING))
 
 
-def status_lines(
+def table_of_jobs(
     definition: Definition, progress: Mapping[str, JobProgress], room: int | None, shown: Sequence[JobDefinition]
 ) -> list[TableLine]:
-    """Return the table of some jobs, and a summary of all.
+    """Return the table of some jobs.
 
     Args:
         definition: The experiment.
@@ -109,8 +110,7 @@ def status_lines(
     now = time.time()
     numbers = {job.id: str(number) for number, job in enumerate(definition.jobs)}
     rows = [_row(numbers[job.id], job, progress[job.id], now) for job in shown]
-    lines = table(_COLUMNS, _without_constants(rows), room, _RIGHT) if rows else []
-    return [*lines, *_summary(definition, progress, rows)]
+    return table(_COLUMNS, _without_constants(rows), room, _RIGHT) if rows else []
 
 
 def _row(number: str, job: JobDefinition, progress: JobProgress, now: float) -> TableRow:
@@ -137,13 +137,13 @@ def _without_constants(rows: Sequence[TableRow]) -> list[TableRow]:
     return [TableRow(tuple("" if i in dull else cell for i, cell in enumerate(row.cells)), row.note) for row in rows]
 
 
-def _summary(definition: Definition, progress: Mapping[str, JobProgress], rows: Sequence[TableRow]) -> list[TableLine]:
+def summary_of_jobs(definition: Definition, progress: Mapping[str, JobProgress], shown: int) -> str:
+    """Return how many jobs are in which state, where so many of them have a row."""
     jobs = definition.jobs
     executors = sorted({job.tasks[0].executor for job in jobs})
     where = f" on {printable(', '.join(executors))}" if len(executors) <= 2 else ""
-    hidden = len(jobs) - len(rows)
-    rest = f"; {hidden} of {len(jobs)} jobs not shown" if rows and hidden else f" of {len(jobs)} jobs" if hidden else ""
-    return [TableLine(f"{counts(progress[job.id].state for job in jobs)}{where}{rest}")]
+    some = f" ({shown or 'none'} of {len(jobs)} shown)" if shown < len(jobs) else ""
+    return f"{counts(progress[job.id].state for job in jobs)}{some}{where}"
 
 
 def by_interest(definition: Definition, progress: Mapping[str, JobProgress], room: int) -> list[JobDefinition]:
@@ -180,7 +180,10 @@ def print_status(
     stream = stream or sys.stdout
     shown = list(definition.jobs) if every else _worth_showing(definition, progress)
     lines = [TableLine(f"experiment {printable(definition.id)}")]
-    lines += status_lines(definition, progress, columns_of(stream), shown)
+    room = columns_of(stream)
+    lines += table_of_jobs(definition, progress, room, shown)
+    summary = summary_of_jobs(definition, progress, len(shown))
+    lines += [TableLine(part) for part in textwrap.wrap(summary, room or len(summary) + 1)]
     if len(shown) < len(definition.jobs):
         lines.append(TableLine(f"see all of them: nemorun experiment status {printable(definition.id)} --all"))
     if hint:

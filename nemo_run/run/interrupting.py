@@ -45,8 +45,8 @@ class Interruption:
         states = [job.state for job in current_progress(self._store, self._definition).values()]
         running = sum(state in (JobState.RUNNING, JobState.PENDING) for state in states)
         waiting = sum(state in (JobState.UNSUBMITTED, JobState.SUBMITTED) for state in states)
-        parts = [f"{running} of {len(states)} jobs go on by themselves"]
-        parts += [f"{waiting} wait for: nemorun experiment resume {self._store.id}"] if waiting else []
+        parts = [f"{running} of {len(states)} jobs still run"]
+        parts += [f"{waiting} do not start before: nemorun experiment resume {self._store.id}"] if waiting else []
         say(f"Interrupted: {', '.join(parts)}; cancel them: nemorun experiment cancel {self._store.id}", sys.stderr)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.run.display import by_interest, counts, in_colours, status_lines
+from nemo_run.run.display import by_interest, counts, in_colours, summary_of_jobs, table_of_jobs
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.screen import Screen
 from nemo_run.run.terminal import TableLine, columns_of, cut_middle, in_terminal, printable
@@ -79,10 +79,10 @@ class ProgressView:
         room = columns_of(self._stream) or 80
         height = max(shutil.get_terminal_size().lines - 5, 5)
         shown = by_interest(self._definition, progress, height)
-        lines = status_lines(self._definition, progress, room, shown)
-        if len(lines) > height + 2:  # reasons take lines, too
-            lines = [*lines[: height + 1], lines[-1]]
-        return in_colours([TableLine(cut_middle(f"experiment {printable(self._definition.id)}", room)), *lines])
+        lines = table_of_jobs(self._definition, progress, room, shown)[: height + 1]  # reasons take lines, too
+        summary = summary_of_jobs(self._definition, progress, len(shown))
+        title = cut_middle(f"experiment {printable(self._definition.id)}", room)
+        return in_colours([TableLine(title), *lines, TableLine(summary)])
 
     def update_all(self, progress: Mapping[str, JobProgress]) -> None:
         """Take notice of the progress of several jobs."""
@@ -105,10 +105,14 @@ class ProgressView:
         if len(self._definition.jobs) <= _FEW or self._is_notable(progress):
             code = f" with exit code {progress.exit_code}" if progress.exit_code else ""
             why = f": {progress.reason}" if progress.reason else ""
-            self._say(f"{printable(job.id)} {progress.state}{code}{printable(why)}")
+            self._say(f"{progress.state} {self._name(job)}{code}{printable(why)}")
         elif time.monotonic() - self._summed_up >= _AGAIN:
             self._summed_up = time.monotonic()
             self._say(counts(one.state for one in self._progress.values()))
+
+    def _name(self, job: JobDefinition) -> str:
+        room = columns_of(self._stream)
+        return cut_middle(printable(job.id), max(room - 20, 20)) if room else printable(job.id)
 
     def _is_notable(self, progress: JobProgress) -> bool:
         self._failures += progress.state is JobState.FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nemo_run.core.execution.backends import Backends
@@ -139,8 +139,8 @@ class LogFollower:
             write: Takes the lines as they are.
             screen: Where they are shown, without ``write``; standard output by default.
         """
-        shared = screen or Screen()
-        self._writer: Callable[[], Write] = shared.writer if write is None else lambda: write
+        self._screen = screen or Screen()
+        self._write = write
         self._store = store
         self._definition = definition
         self._request = request
@@ -195,8 +195,9 @@ class LogFollower:
     def _open(self, job: JobDefinition, index: int, handle: str, task: TaskProgress) -> _Stream | None:
         """Return the log of an attempt; ``None`` where it has no log of the wanted rank yet."""
         request = self._request
-        label = f"{job.tasks[index].name}/{request.rank or 0} "
         definition = job.tasks[index]
+        rank = request.rank or 0
+        label = f"{definition.name}/{rank} " if self._write else self._screen.prefix(definition.name, rank)
         try:
             reader = self._store.kept_log(definition, handle, request.rank, request.tail)
             if reader is None:
@@ -209,7 +210,7 @@ class LogFollower:
             if len(self._jobs) == 1:
                 raise
             reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
-        return _Stream(reader, label, request.regex, self._writer())
+        return _Stream(reader, label, request.regex, self._write or self._screen.writer())
 
 
 def _handles(task: TaskProgress) -> list[str]:

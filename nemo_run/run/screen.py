@@ -54,6 +54,11 @@ class Screen:
                 self._bar = False
             say(text, stream)
 
+    def prefix(self, task: str, rank: int) -> str:
+        """Return what the lines of a task begin with; in a terminal, its name takes a third of the room at most."""
+        name = task if self._room is None else cut_middle(task, max(self._room // 3, 12))
+        return f"{name}/{rank} "
+
     def writer(self) -> Writer:
         """Return what writes the log of one task."""
         return Writer(self.show, draws=self._room is not None)

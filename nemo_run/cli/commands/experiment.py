@@ -62,7 +62,7 @@ def list_(
         typer.echo(_nothing(title), err=True)
         return
     rows = [entry.row(time.time()) for entry in found]
-    print_lines(table(COLUMNS, rows, columns_of(sys.stdout), right=("took",)), sys.stdout)
+    print_lines(table(COLUMNS, rows, columns_of(sys.stdout), right=("took", "jobs")), sys.stdout)
     if interrupted := [entry.id for entry in found if entry.state == "INTERRUPTED"]:
         typer.echo(f"INTERRUPTED: the controller is gone; go on: nemorun experiment resume {interrupted[-1]}", err=True)
     if len(launched) > len(found):

@@ -43,12 +43,12 @@ class Overview:
 
     def row(self, now: float) -> TableRow:
         """The cells of :data:`COLUMNS`, and what is wrong."""
-        jobs = ", ".join(f"{count} {state.lower()}" for state, count in self.jobs.items())
-        if list(self.jobs) == [self.state]:
-            jobs = str(self.jobs[self.state])
+        mixed = ", ".join(f"{count} {state.lower()}" for state, count in self.jobs.items())
+        jobs = str(sum(self.jobs.values()) or "")
         created = "" if self.created is None else ago(self.created, now)
         took = "" if self.created is None or self.ended is None else duration(self.ended - self.created)
-        return TableRow((self.state or "DAMAGED", created, took, jobs, self.id), self.problem)
+        note = self.problem or ("" if list(self.jobs) == [self.state] else mixed)
+        return TableRow((self.state or "DAMAGED", created, took, jobs, self.id), note)
 
 
 COLUMNS = ("state", "launched", "took", "jobs", "experiment")

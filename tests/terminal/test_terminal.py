@@ -1,0 +1,180 @@
+"""What is shown in terminals of 80, 100 and 160 columns, with names of 70 characters."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nemo_run as run
+from nemo_run.config.home import get_nemorun_home
+from nemo_run.core.execution.jobs import JobState
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress, summary
+from nemo_run.run.store import ExperimentStore
+from tests.support import bash
+from tests.terminal.conftest import Terminal, same_as_captured
+
+WIDTHS = pytest.mark.parametrize("columns", [80, 100, 160])
+STEM = "pretrain_llama3_8b_bf16_tp4_pp2_cp1_mbs2_gbs512_seq8192_lr3e-4"  # and 7 more characters: names of 70
+REASON = "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory (in rank 3 of 16)"
+Open = Callable[..., Terminal]
+
+
+def name(number: int) -> str:
+    return f"{STEM}_seed{number:02}"
+
+
+def kept(title: str, states: list[JobState], *, age: float = 3725.5, controller: bool = False) -> ExperimentStore:
+    """An experiment with jobs in these states, as it is stored."""
+    created = time.time() - age
+    stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(created))
+    store = ExperimentStore(Path(get_nemorun_home(), "experiments", title, f"{title}_{stamp}"))
+    store.path.mkdir(parents=True)
+    jobs, progress = [], {}
+    for number, state in enumerate(states):
+        task = TaskDefinition(name(number), f"job{number}", "SlurmExecutor")
+        jobs.append(JobDefinition(name(number), name(number), f"job{number}", (task,), (name(0),) if number else ()))
+        progress[name(number)] = JobProgress([_progress(state, created)])
+    definition = Definition(store.id, title, created, tuple(jobs))
+    store.write_definition(definition)
+    for job in jobs:
+        store.write_progress(job, progress[job.id])
+    if all(state.is_final for state in states):
+        store.write_summary(summary(definition, progress))
+    if controller:
+        with store.driving():
+            pass
+    return store
+
+
+def _progress(state: JobState, created: float) -> TaskProgress:
+    if state is JobState.UNSUBMITTED:
+        return TaskProgress()
+    ended = created + 1825 if state.is_final else None
+    failed = state is JobState.FAILED
+    reason = REASON if failed else ""
+    code = None if ended is None else int(failed)
+    return TaskProgress(state, 1, "", code, reason, created, created + 2, ended, "node1", tries=3 if failed else 1)
+
+
+S, F, R, U = JobState.SUCCEEDED, JobState.FAILED, JobState.RUNNING, JobState.UNSUBMITTED
+
+
+@WIDTHS
+def test_list(columns: int, terminal: Open) -> None:
+    kept("hello", [S])
+    kept(STEM + "_sweep1", [S, S, F], age=90000)
+    kept(STEM + "_sweep2", [R, U, U], age=400, controller=True)
+    kept("damaged", [S], age=7400).path.joinpath("experiment.json").write_text("{")
+    shown = terminal("nemorun", "experiment", "list", columns=columns).end()
+    assert max(map(len, shown.splitlines())) <= columns
+    same_as_captured(f"list-{columns}", _without(shown, "what is wrong with it"))
+
+
+def _without(shown: str, word: str) -> str:
+    """The screen without the lines below the damaged one, whose path is that of this machine."""
+    lines = shown.splitlines(keepends=True)
+    begin = next(i for i, line in enumerate(lines) if line.startswith("DAMAGED"))
+    end = next(i for i, line in enumerate(lines[begin + 1 :], begin + 1) if not line.startswith(" "))
+    return "".join([*lines[: begin + 1], f"    ({word})\n", *lines[end:]])
+
+
+@WIDTHS
+def test_status(columns: int, terminal: Open) -> None:
+    store = kept(STEM + "_sweep1", [S, F, R, U, U], controller=True)
+    shown = terminal("nemorun", "experiment", "status", store.id, columns=columns).end()
+    same_as_captured(f"status-{columns}", shown)
+
+
+@WIDTHS
+def test_status_of_a_thousand_jobs(columns: int, terminal: Open) -> None:
+    store = kept("many", [*[S] * 600, F, F, *[R] * 3, *[U] * 395])
+    shown = terminal("nemorun", "experiment", "status", store.id, columns=columns).end()
+    same_as_captured(f"status-of-1000-{columns}", shown)
+
+
+LIVE = """
+    import sys, time
+    from nemo_run.run.live import ProgressView
+    from nemo_run.run.store import ExperimentStore
+    from pathlib import Path
+
+    store = ExperimentStore(Path(sys.argv[1]))
+    definition = store.read_definition()
+    with ProgressView(definition) as view:
+        view.update_all({job.id: store.read_progress(job) for job in definition.jobs})
+        while not Path("go").exists():
+            time.sleep(0.02)
+"""
+
+
+@WIDTHS
+@pytest.mark.parametrize("jobs", [6, 1000])
+def test_live_table(columns: int, jobs: int, work: Path, terminal: Open) -> None:
+    store = kept(STEM + "_sweep1", [F, *[R] * 3, *[S] * (jobs - 6), U, U])
+    screen = terminal(sys.executable, "-c", textwrap.dedent(LIVE), str(store.path), columns=columns, lines=20)
+    same_as_captured(f"live-of-{jobs}-{columns}", screen.shows("3 running, 2 waiting, 1 failed"))
+    (work / "go").touch()
+    assert screen.end().split() == []  # it is drawn over; the status is what stays
+
+
+SCRIPT = """
+    import nemo_run as run
+    bar = "while :; do for i in 10 50 99; do printf '%3d%% [=====     ] {long}\\\\r' $i; sleep 0.05; done; done"
+    with run.Experiment("interrupted", executor=run.LocalExecutor(grace=0.5)) as exp:
+        first = exp.add(run.Script(inline=bar), name="{name}", tail_logs={tail})
+        exp.add(run.Script(inline="true"), name="after", dependencies=[first])
+        exp.run()
+"""
+
+
+@WIDTHS
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_ctrl_c(columns: int, answer: str, terminal: Open) -> None:
+    code = textwrap.dedent(SCRIPT).format(name=name(1), tail=False, long="x" * 60)
+    screen = terminal(sys.executable, "-c", code, columns=columns)
+    screen.shows("RUNNING")
+    screen.type("\x03")
+    screen.shows("Y/n")
+    screen.type(f"{answer}\n")
+    shown = screen.end()
+    assert screen.process.returncode in (130, -2)  # as a shell sees it, in both cases
+    run.Experiment.from_title("interrupted").cancel_jobs()
+    same_as_captured(f"ctrl-c-{answer}-{columns}", shown)
+
+
+@WIDTHS
+def test_a_progress_bar_does_not_run_into_other_lines(columns: int, terminal: Open) -> None:
+    code = textwrap.dedent(SCRIPT).format(name=name(1), tail=True, long="x" * 60)
+    screen = terminal(sys.executable, "-c", code, columns=columns)
+    screen.shows("RUNNING pretrain")
+    same_as_captured(f"progress-bar-{columns}", screen.shows(r"50% \[=").replace("10%", "50%").replace("99%", "50%"))
+    screen.type("\x03")
+    screen.shows("Y/n")
+    screen.type("y\n")
+    screen.end()
+
+
+def test_a_progress_bar_in_a_file_is_what_it_was_at_last(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with run.Experiment("bar", executor=run.LocalExecutor(), clean_mode=True) as exp:
+        exp.add(bash(r"printf '10%%\r50%%\r'; printf '\r100%%\nthen\n20%%\r70%%'"), name="job")
+        exp.run()
+    capfd.readouterr()
+    exp.logs("job")
+    assert capfd.readouterr().out == "job/0 100%\njob/0 then\njob/0 70%\n"
+
+
+@pytest.mark.parametrize("jobs", [5, 60])
+def test_many_jobs_are_summed_up_in_a_pipe(jobs: int, capfd: pytest.CaptureFixture[str]) -> None:
+    with run.Experiment("many", executor=run.LocalExecutor()) as exp:
+        for number in range(jobs):
+            exp.add(bash("exit 3" if number == 1 else "true"), name=f"job-{number}")
+        exp.run()
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("FAILED job-1 with exit code 3" in line for line in lines) == 1
+    assert any(line.startswith(f"1 failed, {jobs - 1} succeeded") for line in lines)
+    assert (len(lines) < 12) == (jobs > 40)
