@@ -68,8 +68,7 @@ class Terminal:
 
     def shows(self, pattern: str) -> str:
         """Wait until something is shown; the whole screen then."""
-        eventually(lambda: re.search(pattern, self.look()), f"{pattern!r} is not shown:\n{self.look()}")
-        return self.look()
+        return eventually(lambda: re.search(pattern, shown := self.look()) and shown, f"{pattern!r} is not shown")
 
     def type(self, keys: str) -> None:
         """Type something."""

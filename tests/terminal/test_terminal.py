@@ -152,11 +152,12 @@ def test_a_progress_bar_does_not_run_into_other_lines(columns: int, terminal: Op
     code = textwrap.dedent(SCRIPT).format(name=name(1), tail=True, long="x" * 60)
     screen = terminal(sys.executable, "-c", code, columns=columns)
     screen.shows("RUNNING pretrain")
-    same_as_captured(f"progress-bar-{columns}", screen.shows(r"50% \[=").replace("10%", "50%").replace("99%", "50%"))
+    shown = screen.shows(r"50% \[=")
     screen.type("\x03")
     screen.shows("Y/n")
     screen.type("y\n")
     screen.end()
+    same_as_captured(f"progress-bar-{columns}", shown)
 
 
 def test_a_progress_bar_in_a_file_is_what_it_was_at_last(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
