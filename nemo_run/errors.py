@@ -18,6 +18,7 @@ what they expect.
     │   ├── ExecutorNotFoundError   no executor of this name, or no file of executors (also a FileNotFoundError)
     │   ├── EngineUnreachableError  an engine does not answer; jobs there may go on (also a ConnectionError)
     │   │   └── TunnelError         another machine cannot be reached
+    │   ├── ArtifactsLeftOutError   some of a task's artifacts could not be collected; the others were
     │   ├── MissingExtraError       a package is not installed; names the command (also an ImportError)
     │   └── CommandError            a command ended with an exit code other than 0
     ├── PackagingError              code could not be packaged, or unpacked (also a RuntimeError, ValueError,
@@ -46,9 +47,10 @@ what they expect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+_MOST_NAMED = 20  # artifacts of those that were left out
 _LONGEST_MESSAGE = 300  # characters of an exception's message in one line
 
 
@@ -106,6 +108,20 @@ class EngineUnreachableError(ExecutorError, ConnectionError):
 
 class MissingExtraError(ExecutorError, ImportError):
     """An optional package is not installed; the message names the command that installs it."""
+
+
+class ArtifactsLeftOutError(ExecutorError):
+    """All other artifacts of a task were collected; these were not.
+
+    Attributes:
+        left: What was left out, by its path in the folder of artifacts, and why.
+    """
+
+    def __init__(self, left: Mapping[str, str]) -> None:
+        self.left = dict(left)
+        named = [f"{name!r} ({why})" for name, why in sorted(left.items())]
+        more = f", and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        super().__init__(f"these artifacts were left out: {', '.join(named[:_MOST_NAMED])}{more}; all others are there")
 
 
 class TunnelError(EngineUnreachableError):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.errors import ArtifactsLeftOutError
 from nemo_run.run import artifacts, results
 from nemo_run.run.phases import DrivenTask
 from nemo_run.run.store import ExperimentStore
@@ -53,8 +54,15 @@ class Collector:
             self._threads.shutdown()
 
 
+def left_note(problem: BaseException) -> str:
+    """Return what a status says where artifacts could not be collected."""
+    if isinstance(problem, ArtifactsLeftOutError):
+        return str(problem)
+    return f"its artifacts could not be collected: {problem}"
+
+
 def _noted(status: TaskStatus, work: Future[str]) -> TaskStatus:
     problem = work.exception()
     error = "" if problem else work.result()
-    note = f"its artifacts could not be collected: {problem}" if problem else ""
+    note = left_note(problem) if problem else ""
     return replace(status, reason="; ".join(filter(None, [error, status.reason, note])))

@@ -15,10 +15,11 @@ from typing import Any
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.core.execution.shared.attempt_files import copy_matching
+from nemo_run.core.execution.shared.leftovers import fetch_here
 from nemo_run.core.files import make_folder
 from nemo_run.errors import ExecutorError
 from nemo_run.run import artifacts, results
+from nemo_run.run.collecting import left_note
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
     Definition,
@@ -112,9 +113,9 @@ def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, execut
     cwd = Path(task.working_dir if isinstance(task, Script) and task.working_dir else ".")
     try:
         if artifacts.anything_left(store, where):
-            artifacts.collect(store, where, lambda to: copy_matching(cwd, where.artifacts, to, within=Path("/")))
+            artifacts.collect(store, where, lambda to: fetch_here(cwd, where.artifacts, to))
     except (OSError, ExecutorError) as e:
-        reason = "; ".join(filter(None, [reason, f"its artifacts could not be collected: {e}"]))
+        reason = "; ".join(filter(None, [reason, left_note(e)]))
     if code and (error := results.exception(store, where, 1)):
         reason = str(error)
     state = JobState.FAILED if code else JobState.SUCCEEDED

@@ -13,6 +13,7 @@ from nemo_run.core.execution.base import JobState
 from nemo_run.core.execution.kubeflow import KubeflowExecutor
 from nemo_run.core.execution.kubeflow.standalone import KubeflowJobState
 from nemo_run.core.execution.pods.client import KubernetesClient
+from tests import kinds_of_artifacts
 from tests.services.kubernetes import IMAGE, KubernetesCluster
 from tests.support import eventually
 
@@ -91,3 +92,11 @@ def test_train_jobs_without_an_experiment(make: Any, work: Path) -> None:
     assert executor.cancel(name, wait=True, poll_interval=1) is True
     assert executor.status(name) is None
     assert executor.cancel(name) is None
+
+
+def test_all_kinds_of_artifacts(make: Any, kubernetes_node: KubernetesCluster, namespace: str, work: Path) -> None:
+    kubernetes_node.make_volume(namespace, "kinds")
+    with run.Experiment("kinds", executor=make(workdir_pvc="kinds", data_mover_image=IMAGE), clean_mode=True) as exp:
+        exp.add(kinds_of_artifacts.leaving_everything(), name="job0")
+        exp.run()
+    kinds_of_artifacts.check(exp, "job0", as_root=True)

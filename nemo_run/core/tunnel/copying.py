@@ -64,6 +64,21 @@ def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
             raise CommandError(f"{folder}: cannot be written: {e.strerror}") from e
 
 
+def receive_leftovers(argv: Sequence[str], unpack: Callable[[IO[bytes]], None]) -> bytes:
+    """Hand the output of a process to a function, and return what it said; its exit code does not matter."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
+        try:
+            if process.stdout is not None:
+                unpack(process.stdout)
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+            process.wait()
+        said.seek(0)
+        return said.read()
+
+
 def _stream(
     argv: Sequence[str],
     mode: Any,

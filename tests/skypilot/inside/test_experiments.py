@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import JobState
+from tests import kinds_of_artifacts
 from tests.services.skypilot import Double
 from tests.skypilot.inside.conftest import client_of
 from tests.skypilot.inside.experiments import check_jobs_on_a_cluster, log_of, shell
@@ -44,3 +46,10 @@ def test_managed_jobs(work: Path) -> None:
     }
     assert log_of(exp, "first") == "try 1\n"
     assert "storage_mounts=" in exp.results()["collecting"].reason
+
+
+def test_all_kinds_of_artifacts(work: Path) -> None:
+    with run.Experiment("kinds", executor=make()) as exp:
+        exp.add(kinds_of_artifacts.leaving_everything(), name="t")
+        exp.run()
+    kinds_of_artifacts.check(exp, "t", as_root=os.geteuid() == 0)

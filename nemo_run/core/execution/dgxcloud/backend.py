@@ -28,6 +28,7 @@ from nemo_run.core.execution.dgxcloud.log import LogToCome, PodLog, open_files, 
 from nemo_run.core.execution.dgxcloud.options import PLAIN_PATH, DGXCloudOptions
 from nemo_run.core.execution.dgxcloud.shipping import HelperTransfer, MountedTransfer, VolumeTransfer
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, rank_logs
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
@@ -277,12 +278,16 @@ class DGXCloudBackend(Backend):
             if patterns:
                 raise ExecutorError("files are fetched through kube_apiserver_url of the executor, which is not given")
             return
-        self.fetch_files(handle, "artifacts")
-        if patterns:
-            cwd, wanted = plan.spec["cwd"], Patterns(patterns, descend=True)
-            names = [name for name in self.volume.names(cwd) if wanted.match(name)]
-            if names:
-                self.volume.fetch(cwd, names, folder)
+        self.fetch_files(handle)
+        known = _folder(handle).submission()
+        with leftovers.gathered() as left:
+            if known:
+                left.update(self.volume.fetch_left(f"{known['folder']}/artifacts", folder))
+            if patterns:
+                cwd, wanted = plan.spec["cwd"], Patterns(patterns, descend=True)
+                names = [name for name in self.volume.names(cwd) if wanted.match(name)]
+                if names:
+                    self.volume.fetch(cwd, names, folder)
 
     def close(self) -> None:
         """Close the connections."""

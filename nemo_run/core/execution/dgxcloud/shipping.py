@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
+import posixpath
 import tarfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,7 @@ from typing import Any, Protocol
 from nemo_run.core.execution.dgxcloud import spec as bodies
 from nemo_run.core.execution.dgxcloud.client import DGXCloudClient, in_parallel
 from nemo_run.core.execution.dgxcloud.spec import WORKSPACES
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.execution.shared.shipping import Package
 from nemo_run.core.files import write_once
@@ -44,6 +47,10 @@ class VolumeTransfer(Protocol):
 
     def names(self, folder: str) -> list[str]:
         """Return the files below a folder of the volume."""
+        ...
+
+    def fetch_left(self, folder: str, target: Path) -> dict[str, str]:
+        """Copy all files below a folder of artifacts, and return what is no file or could not be read."""
         ...
 
     def fetch(self, folder: str, names: Sequence[str], target: Path) -> None:
@@ -79,6 +86,10 @@ class MountedTransfer:
     def names(self, folder: str) -> list[str]:
         """List them."""
         return [str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()]
+
+    def fetch_left(self, folder: str, target: Path) -> dict[str, str]:
+        """Copy them, unless source and target are the same."""
+        return leftovers.copy_left(Path(folder), target)
 
     def fetch(self, folder: str, names: Sequence[str], target: Path) -> None:
         """Copy them, unless source and target are the same."""
@@ -163,25 +174,43 @@ class HelperTransfer:
         found = base64.b64decode(_whole(listing, folder)).decode("utf-8", "surrogateescape").splitlines()
         return [name.removeprefix("./") for name in found]
 
+    def fetch_left(self, folder: str, target: Path) -> dict[str, str]:
+        """Fetch them as an archive that a helper prints."""
+        archive = f"{posixpath.dirname(folder)}/.fetch-{uuid.uuid4().hex[:12]}.tar.gz"
+        packed = self._archive(
+            f'cd {folder} 2>/dev/null && [ -n "$(ls -A)" ] || exit 0; umask 077; '
+            f"{{ {leftovers.PACK_ALL}; }} | gzip > {archive}",
+            archive,
+        )
+        target.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return leftovers.unpack_all(gzip.decompress(packed), target, folder) if packed else {}
+
     def fetch(self, folder: str, names: Sequence[str], target: Path) -> None:
         """Fetch them as an archive that a helper prints, as much of it at a time as the service keeps of a log."""
         archive = f"{folder}/.fetch-{uuid.uuid4().hex[:12]}.tar.gz"
         wanted = base64.b64encode("".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")).decode()
         pack = (
             f"cd {folder} 2>/dev/null || exit 0; umask 077; echo {wanted} | base64 -d | "
-            f'while read -r n; do [ ! -e "$n" ] || echo "$n"; done | tar -chzf {archive} -T - || exit 0; '
-            f"wc -c < {archive}; head -c {_PIECE} {archive} | base64; echo ."
+            f'while read -r n; do [ ! -e "$n" ] || echo "$n"; done | tar -chzf {archive} -T - || exit 0'
         )
-        size, _, first = self._print(pack).partition(b"\n")
-        if not size.strip():
+        content = self._archive(pack, archive)
+        if not content:
             return  # there is no such folder, or nothing in it that is wanted
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            unpack(tar, target, Path(folder), foreign=True)
+
+    def _archive(self, pack: str, archive: str) -> bytes:
+        """Return the archive that a helper makes, in pieces that it prints; empty where it makes none."""
+        size, _, first = self._print(
+            f"{pack}; wc -c < {archive}; head -c {_PIECE} {archive} | base64; echo ."
+        ).partition(b"\n")
+        if not size.strip():
+            return b""
         starts = range(_PIECE, int(size), _PIECE)
         rest = (f"tail -c +{at + 1} {archive} | head -c {_PIECE} | base64; echo ." for at in starts)
         printed = [first, *in_parallel(self._print, rest, _AT_ONCE)]
         self._run(f"rm -f {archive}")
-        content = b"".join(base64.b64decode(_whole(text, folder)) for text in printed)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-            unpack(tar, target, Path(folder), foreign=True)
+        return b"".join(base64.b64decode(_whole(text, archive)) for text in printed)
 
     # helpers
 

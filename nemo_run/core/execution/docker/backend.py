@@ -24,6 +24,7 @@ from nemo_run.core.execution.docker.client import (
     why_not_usable,
 )
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
     copy_matching,
@@ -243,16 +244,10 @@ class DockerBackend(Backend):
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
-        if not patterns:
-            return
-        cwd = Path(plan.spec["options"].get("working_dir", "/"))
-        if not cwd.is_relative_to(container.RUN_FOLDER):
-            raise ExecutorError(
-                f"it ran in {str(cwd)!r} of the container, which is gone; files are collected from below "
-                f"{container.CODE_FOLDER}, and always from $NEMO_RUN_ARTIFACTS"
-            )
-        job = Path(plan.directory)
-        copy_matching(job / cwd.relative_to(container.RUN_FOLDER), patterns, folder, within=job)
+        with leftovers.gathered() as left:
+            left.update(leftovers.left_out(folder, f"{container.RUN_FOLDER}/artifacts"))
+            if patterns:
+                _copy_from_code(plan, patterns, folder)
 
     @staticmethod
     def why_not_usable() -> str:
@@ -262,6 +257,17 @@ class DockerBackend(Backend):
     def close(self) -> None:
         """Close the connection."""
         self._engine.close()
+
+
+def _copy_from_code(plan: Plan, patterns: Sequence[str], folder: Path) -> None:
+    cwd = Path(plan.spec["options"].get("working_dir", "/"))
+    if not cwd.is_relative_to(container.RUN_FOLDER):
+        raise ExecutorError(
+            f"it ran in {str(cwd)!r} of the container, which is gone; files are collected from below "
+            f"{container.CODE_FOLDER}, and always from $NEMO_RUN_ARTIFACTS"
+        )
+    job = Path(plan.directory)
+    copy_matching(job / cwd.relative_to(container.RUN_FOLDER), patterns, folder, within=job)
 
 
 def _name(plan: Plan, attempt: int) -> str:

@@ -40,6 +40,7 @@ from nemo_run.core.execution.pods.spec import (
     net_name,
 )
 from nemo_run.core.execution.pods.status import Pod, container_status, pod_status, still
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.masking import is_secret
@@ -283,18 +284,19 @@ class KubernetesBackend(PodBackend[PodHandle]):
         """Unpack the artifacts that were kept, or copy them from the volume."""
         this = PodHandle.parse(handle)
         if not plan.spec["volume"]:
-            attempts.unpack_artifacts(this, folder)
-            if patterns:
-                raise ExecutorError(
-                    f"files that match {', '.join(patterns)} went with the pod; without a volume (workdir_pvc=) only "
-                    "what lies in $NEMO_RUN_ARTIFACTS is collected"
-                )
+            with leftovers.gathered() as left:
+                left.update(attempts.unpack_artifacts(this, folder, f"{plan.spec['folder']}/artifacts"))
+                if patterns:
+                    raise ExecutorError(
+                        f"files that match {', '.join(patterns)} went with the pod; without a volume (workdir_pvc=) "
+                        "only what lies in $NEMO_RUN_ARTIFACTS is collected"
+                    )
             return
         volume = VolumeClaim.from_json(plan.spec["volume"])
         placeholders = placeholders_of(plan, int(this.folder.name))
-        left = [rank for rank in reversed(range(this.nodes)) if patterns or this.artifacts_file(rank).exists()]
-        if left:
-            folders = [fill(plan.spec["folder"], {**placeholders, RANK: str(rank)}) for rank in left]
+        ranks = [rank for rank in reversed(range(this.nodes)) if patterns or this.artifacts_file(rank).exists()]
+        if ranks:
+            folders = [fill(plan.spec["folder"], {**placeholders, RANK: str(rank)}) for rank in ranks]
             shipping.collect(self._client, volume, folders, patterns, folder)
 
 

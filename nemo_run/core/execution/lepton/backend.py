@@ -24,6 +24,7 @@ from nemo_run.core.execution.lepton.log import ReplicaLog, save
 from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import ReplicaEnd, run_script
 from nemo_run.core.execution.lepton.shipping import MountTransfer
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
@@ -303,10 +304,11 @@ class LeptonBackend(Backend):
                 f"nemo_run_dir={plan.spec['base']!r} is on none of the mounts, so its files went with its container"
             )
         mount = MountTransfer(self._client, plan.spec, self._group(plan))
-        if left:
-            mount.fetch(f"{plan.spec['folder']}/artifacts", ["**/*"], folder)
-        if patterns:
-            mount.fetch(plan.spec["cwd"], patterns, folder)
+        with leftovers.gathered() as found:
+            if left:
+                found.update(mount.fetch_left(f"{plan.spec['folder']}/artifacts", folder))
+            if patterns:
+                mount.fetch(plan.spec["cwd"], patterns, folder)
 
     def close(self) -> None:
         """Close the connections."""

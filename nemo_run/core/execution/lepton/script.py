@@ -78,7 +78,7 @@ exec 2>&1
 bundle=$1 task='' stop='' started=$(date +%s) rank=${LEPTON_JOB_WORKER_INDEX:-0}
 job=THE_FOLDER packages=THE_PACKAGES
 end() {
-  left=$(find "$job/artifacts" -type f 2>/dev/null | head -n 1 | wc -l)
+  left=$(ls -A "$job/artifacts" 2>/dev/null | head -n 1 | wc -l)
   rm -rf "$bundle"
   echo "[\0name\0 ended: $1 $started $(date +%s) $((left))]"
   exit "$1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import io
 import secrets
 import tarfile
@@ -20,6 +21,7 @@ from nemo_run.core.execution.lepton import spec as bodies
 from nemo_run.core.execution.lepton.client import LeptonClient
 from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import Output, ReplicaEnd, packages_folder, part_name
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.execution.shared.pauses import wait_until
 from nemo_run.core.execution.shared.service_names import digest
@@ -113,11 +115,22 @@ class MountTransfer:
             with tarfile.open(fileobj=io.BytesIO(data)) as tar:
                 unpack(tar, target, target, foreign=True)
 
+    def fetch_left(self, source: str, target: Path) -> dict[str, str]:
+        """Fetch all files below a folder of artifacts, and return what is no file or could not be read."""
+        if self._spec["is_here"]:
+            return leftovers.copy_left(Path(source), target)
+        name = f"nr-get-{secrets.token_hex(8)}"
+        packed = self._output_of(name, bodies.get_left_command(name, source), source)
+        target.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return leftovers.unpack_all(gzip.decompress(packed), target, source)
+
     def _output(self, source: str, names: Sequence[str] | None) -> bytes:
         """Return the names of all files below a folder, or an archive of some, as a job prints it."""
         name = f"nr-get-{secrets.token_hex(8)}"
         listing = bodies.list_command(name, source)
-        command = listing if names is None else bodies.get_command(name, source, names)
+        return self._output_of(name, listing if names is None else bodies.get_command(name, source, names), source)
+
+    def _output_of(self, name: str, command: Sequence[str], source: str) -> bytes:
         self._run(name, {name: command}, [name])
         text, end = self._printed(name)
         self._client.delete(name)

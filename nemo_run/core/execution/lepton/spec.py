@@ -17,6 +17,7 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.lepton.options import LeptonOptions
 from nemo_run.core.execution.lepton.script import ENCODED, EXACT, run_script
+from nemo_run.core.execution.shared.leftovers import PACK_ALL
 from nemo_run.core.execution.shared.manifests import overlaid
 from nemo_run.core.execution.shared.program import program
 from nemo_run.core.execution.shared.service_names import service_name
@@ -242,6 +243,7 @@ def unpack_command(folder: str, archive: bytes) -> list[str]:
 
 
 _LIST = 'cd "$1" 2>/dev/null && find -L . -type f -print0 > "$t" || : > "$t"'
+_GET_LEFT = 'cd "$1" && { PACK; } | gzip > "$t"'.replace("PACK", PACK_ALL)
 _GET = 'cd "$1" && shift && tar -chzf "$t" -- "$@"'
 _OUTPUT = (
     't=`mktemp`; WORK && n=`wc -c < "$t"` && '
@@ -257,6 +259,11 @@ def list_command(name: str, folder: str) -> list[str]:
 def get_command(name: str, folder: str, names: Sequence[str]) -> list[str]:
     """Return the command that prints, in base64, an archive of files of a folder."""
     return _output_command(name, _GET, folder, *names)
+
+
+def get_left_command(name: str, folder: str) -> list[str]:
+    """Return the command that prints, in base64, an archive of all files below a folder, and what that lacks."""
+    return _output_command(name, _GET_LEFT, folder)
 
 
 def _output_command(name: str, work: str, *args: str) -> list[str]:

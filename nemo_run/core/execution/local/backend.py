@@ -20,9 +20,9 @@ from nemo_run.core.execution.base import Backend, Capabilities, Submission, Task
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, parse_duration, supervisor
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
-    copy_matching,
     final_status,
     open_log,
     rank_logs,
@@ -242,7 +242,7 @@ class LocalBackend(Backend):
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Copy what matches the patterns; what the task left in its folder of artifacts is there already."""
-        copy_matching(Path(plan.spec["cwd"]), patterns, folder, within=Path("/"))  # it had this user's rights
+        leftovers.fetch_here(Path(plan.spec["cwd"]), patterns, folder)
 
     def close(self) -> None:
         """End the helper that starts tasks; the tasks go on."""

@@ -20,10 +20,10 @@ from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
 from nemo_run.core.execution.pods.spec import KEEPER, TASK
 from nemo_run.core.execution.pods.status import Pod
-from nemo_run.core.execution.pods.streams import unpack
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, split_lines
-from nemo_run.core.files import read_object, replacing, write_json
+from nemo_run.core.files import read_object, replacing, write_json, write_text
 from nemo_run.errors import ExecutorError
 
 _PIECE = 1 << 18
@@ -102,6 +102,10 @@ class PodHandle:
         """Return the file in which the artifacts of a pod are kept."""
         return self.folder / f"artifacts-{node}"
 
+    def complaints_file(self, node: int) -> Path:
+        """Return the file with what was said of artifacts of a pod that could not be packed."""
+        return self.folder / f"artifacts-{node}.left"
+
 
 def record(attempt: PodHandle, status: TaskStatus) -> TaskStatus:
     """Write down how an attempt ended. Its log has to be kept before."""
@@ -160,22 +164,30 @@ def keep_artifacts(attempt: PodHandle, node: int, words: Sequence[bytes]) -> Non
     """Store the words of the keeper of a pod: packed artifacts, or ``!`` and their size if they are too large."""
     if len(words) < 2 or words[-1] != b"end":
         return
-    content = b" ".join(words[:-1])
-    if not content.startswith((b"!", b"+")):
-        try:
+    said = b"".join(word[1:] for word in words[:-1] if word.startswith(b"~"))
+    content = b" ".join(word for word in words[:-1] if not word.startswith(b"~"))
+    try:
+        if not content.startswith((b"!", b"+")):
             content = base64.b64decode(content, validate=True)
-        except binascii.Error:  # the node has kept only a part of them
-            content = b"! unknown"
+        write_text(attempt.complaints_file(node), base64.b64decode(said, validate=True))
+    except binascii.Error:  # the node has kept only a part of them
+        content = b"! unknown"
     attempt.artifacts_file(node).write_bytes(content)
     attempt.artifacts_file(node).chmod(0o600)
 
 
-def unpack_artifacts(attempt: PodHandle, folder: Path) -> None:
-    """Unpack the artifacts that were kept; files of the first node replace those of the others.
+def unpack_artifacts(attempt: PodHandle, folder: Path, seen_as: str) -> dict[str, str]:
+    """Unpack the artifacts that were kept, and return what was left out; files of the first node replace the others'.
+
+    Args:
+        attempt: The attempt.
+        folder: Where they go.
+        seen_as: The folder of artifacts, where the task saw it.
 
     Raises:
         ExecutorError: They were too large to be kept.
     """
+    left: dict[str, str] = {}
     for node in reversed(range(attempt.nodes)):
         try:
             content = attempt.artifacts_file(node).read_bytes()
@@ -188,7 +200,10 @@ def unpack_artifacts(attempt: PodHandle, folder: Path) -> None:
                 "gone; name a volume claim with workdir_pvc="
             )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unpack(io.BytesIO(content), folder)
+        left |= leftovers.unpack(io.BytesIO(content), folder, seen_as)
+        with contextlib.suppress(FileNotFoundError):
+            left |= leftovers.complaints(attempt.complaints_file(node).read_bytes())
+    return left
 
 
 # --- logs --------------------------------------------------------------------------------------------------------

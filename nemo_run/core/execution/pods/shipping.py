@@ -22,6 +22,7 @@ from nemo_run.core.execution.pods.options import PodOptions
 from nemo_run.core.execution.pods.spec import package_placeholder, placement
 from nemo_run.core.execution.pods.status import broken, pod_status
 from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.execution.shared.manifests import overlaid
 from nemo_run.core.execution.shared.pauses import Pauses
@@ -289,10 +290,22 @@ def collect(
     client: KubernetesClient, volume: VolumeClaim, folders: Sequence[str], patterns: Sequence[str], target: Path
 ) -> None:
     """Copy from folders of jobs on a volume the artifacts, and the files of their code that match a pattern."""
-    with mover(client, volume) as pod, tempfile.TemporaryDirectory() as temporary:
+    with mover(client, volume) as pod, tempfile.TemporaryDirectory() as temporary, leftovers.gathered() as left:
         for number, folder in enumerate(folders):
             copy = Path(temporary, str(number))
-            copy_out(client, volume.namespace, pod, _MOVER, f"{folder}/artifacts", target)
+            left.update(_copy_artifacts(client, volume, pod, f"{folder}/artifacts", target))
             if patterns:
                 copy_out(client, volume.namespace, pod, _MOVER, f"{folder}/code", copy)
                 copy_matching(copy, patterns, target)
+
+
+def _copy_artifacts(
+    client: KubernetesClient, volume: VolumeClaim, pod: str, source: str, target: Path
+) -> dict[str, str]:
+    """Copy the files below a folder on a volume, and return what is no file or could not be read."""
+    script = f"cd {shlex.quote(source)} && {leftovers.PACK}"
+    with tempfile.TemporaryFile() as archive:
+        done = execute(client, volume.namespace, pod, ("sh", "-c", script), container=_MOVER, stdout=archive)
+        archive.seek(0)
+        target.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return leftovers.unpack(archive, target, source) | leftovers.complaints(done.stderr)

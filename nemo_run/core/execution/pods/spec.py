@@ -19,6 +19,7 @@ from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
 from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK
 from nemo_run.core.execution.pods.options import RUN_FOLDER, PodOptions
 from nemo_run.core.execution.pods.quantities import shared
+from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
 from nemo_run.core.files import folder_name
@@ -83,8 +84,10 @@ fi
 echo end
 """
 _PACK = """\
-  tar -czf ../.artifacts.tar.gz . && size=$(wc -c < ../.artifacts.tar.gz)
-  if [ "$size" -le {largest} ]; then base64 < ../.artifacts.tar.gz | tr -d '\\n'; echo; else echo "! $size"; fi"""
+  {pack} 2>../.left | gzip > ../.artifacts.tar.gz
+  size=$(wc -c < ../.artifacts.tar.gz)
+  if [ "$size" -le {largest} ]; then base64 < ../.artifacts.tar.gz | tr -d '\\n'; echo; else echo "! $size"; fi
+  [ ! -s ../.left ] || {{ printf '~'; head -c 65536 ../.left | base64 | tr -d '\\n'; echo; }}"""
 
 
 # --- packages ----------------------------------------------------------------------------------------------------
@@ -335,7 +338,7 @@ def _sharing(task: Object, keeper: Object) -> Iterator[Object]:
 
 
 def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Object:
-    pack = "echo +" if executor.workdir_pvc else _PACK.format(largest=LARGEST_ARTIFACTS)
+    pack = "echo +" if executor.workdir_pvc else _PACK.format(largest=LARGEST_ARTIFACTS, pack=PACK)
     script = _KEEP.format(folder=shlex.quote(folder), pack=pack)
     keeper: Object = {
         "name": KEEPER,

@@ -11,7 +11,7 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.inside import copy_linked
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import ArtifactsLeftOutError, ExecutorError
 
 
 def attempt_folder(plan: Plan, attempt: int) -> Path:
@@ -60,7 +60,7 @@ def copy_matching(cwd: Path, patterns: Sequence[str], folder: Path, *, within: P
         within: Links are followed as long as they lead to files below this folder; by default the working directory.
 
     Raises:
-        ExecutorError: Some files were not copied; the message names the first of them. The others were.
+        ArtifactsLeftOutError: Some files were not copied; the others were.
     """
     refused: dict[str, str] = {}
     for path in (path for pattern in patterns for path in cwd.glob(pattern) if path.is_file()):
@@ -70,6 +70,4 @@ def copy_matching(cwd: Path, patterns: Sequence[str], folder: Path, *, within: P
         except OSError as e:
             refused[str(name)] = str(e.strerror)
     if refused:
-        first, why = next(iter(refused.items()))
-        more = f", and {len(refused) - 1} more could not be" if len(refused) > 1 else ""
-        raise ExecutorError(f"{first!r} was not copied: {why}{more}")
+        raise ArtifactsLeftOutError(refused)

@@ -16,6 +16,7 @@ from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
+from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.execution.shared.shipping import Package, layout_script, needs_runner, relocated
 from nemo_run.core.execution.sky.options import NODES, SkypilotOptions, image_id, safe_name
@@ -137,7 +138,9 @@ _AFTER = """\
 
 code=$?
 {logs}
-[ -z "$(ls -A "$folder/artifacts")" ] || cp -R "$folder/artifacts" "$logs/{artifacts}"
+[ -z "$(ls -A "$folder/artifacts")" ] || (
+cd "$folder/artifacts" && pwd > "$logs/{artifacts}.left" && {pack} 2>> "$logs/{artifacts}.left" | gzip > "$logs/{artifacts}.tar.gz"
+)
 exit $code"""
 
 _LOGS = """\
@@ -182,7 +185,7 @@ def _script(name: str, command: Command, files: Mapping[str, str], variables: Ma
         exports=" ".join(f"{key}={word(value)}" for key, value in exports.items()),
         cwd=f" && cd -- {word(command.cwd)}" if command.cwd else "",
     )
-    return before + " ".join(map(word, command.argv)) + _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS)
+    return before + " ".join(map(word, command.argv)) + _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS, pack=PACK)
 
 
 def absolute(source: str, cwd: str) -> str:
@@ -193,7 +196,7 @@ def absolute(source: str, cwd: str) -> str:
 
 
 ARTIFACTS = "nemo_run_artifacts"
-"""Folder, among the logs of a job, of what it left in its folder of artifacts."""
+"""Beginning of the names of two files among the logs of a job: an archive of its artifacts; their folder, and what it lacks."""
 
 
 CODE, RUNNER = "\0code_file\0", "\0runner_file\0"

@@ -16,12 +16,13 @@ from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking, make_task
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot.queue import job_of, records
-from nemo_run.core.inside import copy_tree_inside, open_inside
+from nemo_run.core.inside import copy_linked, open_inside
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
@@ -91,21 +92,19 @@ class SkypilotClusterBackend(SkypilotBackend):
             said[number] = _text(folder / "run.log")
             exact = folder / "tasks" / "run.log"
             sky_log.save(handle.folder, said[number], _text(exact) if exact.exists() else None)
-            left = folder / sky_task.ARTIFACTS
-            if left.is_dir():
-                copy_tree_inside(left, handle.folder / "artifacts")
+            for end in ("tar.gz", "left"):
+                if (left := folder / f"{sky_task.ARTIFACTS}.{end}").is_file():
+                    copy_linked(left, folder, handle.folder, f"artifacts.{end}")
             shutil.rmtree(folder, ignore_errors=True)
         return said
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Move the artifacts that came with the log, and let a job on the cluster bring what matches the patterns."""
         parsed = SkyHandle.parse(handle)
-        left = parsed.folder / "artifacts"
-        if left.is_dir():
-            copy_tree_inside(left, folder)
-            shutil.rmtree(left)
-        if patterns:
-            self._fetch(parsed, plan, patterns, folder)
+        with leftovers.gathered() as left:
+            left.update(_unpack_left(parsed.folder, folder))
+            if patterns:
+                self._fetch(parsed, plan, patterns, folder)
 
     def _await(self, cluster: str, number: int) -> None:
         """Wait for the end of a job that collects files, which may have to queue behind others."""
@@ -128,6 +127,19 @@ class SkypilotClusterBackend(SkypilotBackend):
         log = Path(folders[str(number)]).expanduser()
         _unpack(base64.b64decode(sky_log.task_text(_text(log / "run.log"))), Patterns(patterns, descend=True), folder)
         shutil.rmtree(log, ignore_errors=True)
+
+
+def _unpack_left(attempt: Path, folder: Path) -> dict[str, str]:
+    """Unpack the artifacts that came with the log of an attempt, and return what was left out."""
+    archive, said = attempt / "artifacts.tar.gz", attempt / "artifacts.left"
+    if not archive.exists():
+        return {}
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    seen_as, _, words = (said.read_bytes() if said.exists() else b"").partition(b"\n")
+    with archive.open("rb") as packed:
+        left = leftovers.unpack(packed, folder, seen_as.decode("utf-8", "surrogateescape"))
+    archive.unlink()
+    return left | leftovers.complaints(words)
 
 
 def _unpack(archive: bytes, wanted: Patterns, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.shared.small_tar import tar_of
 from nemo_run.core.execution.slurm import commands, queue, script, spec
@@ -332,11 +333,20 @@ class SlurmBackend(Backend):
         """Fetch what the task left in its folder of artifacts, and what matches below its working directory."""
         spec = plan.spec
         source = f"{spec['folder']}/artifacts"
-        names = self._names_in(source) if source != str(folder) else []
-        self._fetch(source, names, folder)
-        if patterns:
-            wanted = Patterns(patterns, descend=True)
-            self._fetch(spec["cwd"], [name for name in self._names_in(spec["cwd"]) if wanted.match(name)], folder)
+        with leftovers.gathered() as left:
+            left.update(leftovers.left_out(folder) if source == str(folder) else self._fetch_left(source, folder))
+            if patterns:
+                wanted = Patterns(patterns, descend=True)
+                self._fetch(spec["cwd"], [name for name in self._names_in(spec["cwd"]) if wanted.match(name)], folder)
+
+    def _fetch_left(self, source: str, folder: Path) -> dict[str, str]:
+        """Fetch all files below a folder, and return what is no file or could not be read."""
+        self._tunnel.connect()
+        left: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        argv = self._tunnel.argv(posix(f'cd -- "$1" && {leftovers.PACK}', source))
+        said = copying.receive_leftovers(argv, lambda archive: left.update(leftovers.unpack(archive, folder, source)))
+        return left | leftovers.complaints(said)
 
     def _names_in(self, folder: str) -> list[str]:
         out = self._tunnel.execute(posix('cd -- "$1" 2>/dev/null && find -L . -type f -print0', folder) + " || true")
