@@ -139,7 +139,8 @@ _AFTER = """\
 code=$?
 {logs}
 [ -z "$(ls -A "$folder/artifacts")" ] || (
-cd "$folder/artifacts" && pwd > "$logs/{artifacts}.left" && {pack} 2>> "$logs/{artifacts}.left" | gzip > "$logs/{artifacts}.tar.gz"
+left=$logs/{artifacts}.left
+cd "$folder/artifacts" && pwd > "$left" && {pack} 2>> "$left" | gzip > "$logs/{artifacts}.tar.gz"
 )
 exit $code"""
 
@@ -196,7 +197,7 @@ def absolute(source: str, cwd: str) -> str:
 
 
 ARTIFACTS = "nemo_run_artifacts"
-"""Beginning of the names of two files among the logs of a job: an archive of its artifacts; their folder, and what it lacks."""
+"""Beginning of the names of two files among the logs of a job: an archive of artifacts, and what that lacks."""
 
 
 CODE, RUNNER = "\0code_file\0", "\0runner_file\0"
