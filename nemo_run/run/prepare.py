@@ -21,7 +21,7 @@ from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import ExecutorError, SerializationError
 from nemo_run.run import code
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
@@ -62,9 +62,9 @@ def encode(value: Any) -> StoredTask:
     own: dict[str, Any] = {}
 
     def reference(symbol: Any) -> str:
-        name = symbols.name_of(symbol)
-        if name.startswith("__main__."):
-            own[name] = symbol
+        name = symbols.name_in_task(symbol)
+        if name.startswith("__main__.") and own.setdefault(name, symbol) is not symbol:
+            raise SerializationError(f"the task has two different things named {name!r}; rename one of them")
         return name
 
     document = to_document(value, reference=reference)

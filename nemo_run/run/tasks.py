@@ -83,10 +83,10 @@ def check_members(members: Iterable[tuple[Any, Executor]], job_id: str) -> None:
 
 def check_task(task: Any, job_id: str) -> None:
     """Find now what could not be stored or run later."""
-    from nemo_run.config.document import check_storable
+    from nemo_run.config.document import check_storable, symbols
 
     try:
-        check_storable(task)
+        check_storable(task, reference=symbols.name_in_task)
         if not isinstance(task, Script):
             check_arguments(task)
     except ConfigError as e:

@@ -46,6 +46,20 @@ def name_of(symbol: Any) -> str:
     )
 
 
+def name_in_task(symbol: Any) -> str:
+    """Return the name of a class or function as part of a task.
+
+    What a launching script has defined has a name there also where this process imports it under no name: it was loaded
+    from a past experiment of another script, or the script has defined another one of that name since.
+
+    Raises:
+        SerializationError: It has no such name, as a lambda.
+    """
+    if getattr(symbol, "__module__", None) == "__main__" and isinstance(symbol, type | types.FunctionType):
+        return f"__main__.{_importable_qualname(symbol)}"
+    return name_of(symbol)
+
+
 def _any_module_with(symbol: Any) -> str:
     """The loaded module of the shortest name that has the object under its name."""
     name = symbol.__name__

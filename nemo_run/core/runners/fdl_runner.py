@@ -53,7 +53,8 @@ def decode(document: Any, main: bytes = b"", *, is_task: bool = False) -> Any:
     Args:
         document: The document.
         main: What was pickled of the launching script.
-        is_task: Whether the script becomes the ``__main__`` of this process.
+        is_task: Whether the script becomes the ``__main__`` of this process. Otherwise, where this process runs the
+            same script, what it has now is taken in place of what was pickled.
     """
     from nemo_run.config.document import from_document, symbols
 
@@ -62,7 +63,7 @@ def decode(document: Any, main: bytes = b"", *, is_task: bool = False) -> Any:
         from nemo_run.core.runners import script
 
         loaded = script.load(main)
-        own = loaded.symbols
+        own = loaded.symbols if is_task else script.today(loaded)
         if is_task:
             script.install(loaded)
     return from_document(document, resolve=lambda name: own[name] if name in own else symbols.resolve(name))

@@ -12,7 +12,7 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +84,22 @@ def install(loaded: LoadedScript) -> None:
             setattr(loaded.module, name, importlib.import_module(target))
         except Exception:  # noqa: BLE001, S112  (only annotations name it; the task may not need it)
             continue
+
+
+def today(loaded: LoadedScript) -> dict[str, Any]:
+    """Return the symbols as this process has them where it runs the same script, and else as they were stored."""
+    here = sys.modules.get("__main__")
+    file = getattr(here, "__file__", None)
+    if loaded.origin is None or (str(Path(file).absolute()) if file else "") != loaded.origin.file:
+        return loaded.symbols
+    return {name: _of_module(here, name.split(".")[1:], symbol) for name, symbol in loaded.symbols.items()}
+
+
+def _of_module(module: Any, path: Sequence[str], stored: Any) -> Any:
+    try:
+        return functools.reduce(getattr, path, module)
+    except AttributeError:
+        return stored
 
 
 def _is_there(file: str) -> bool:
