@@ -12,10 +12,14 @@ what they expect.
     │   ├── MissingArgumentError    a required argument has no value (also a TypeError)
     │   ├── UnsetArgumentError      an argument was read that has no value yet (also an AttributeError and a ValueError)
     │   ├── ConfigPathError         no such place in a configuration (also a ValueError)
+    │   │   ├── UnknownPathError        a path to an unknown argument (also an UnknownFieldError)
+    │   │   └── WrongTypeAtPathError    a value that does not fit at its path (also a ConfigTypeError)
     │   └── SerializationError      a value cannot be stored, or a stored one cannot be read
     ├── ScriptError                 a Script is wrong (also a ValueError, AssertionError)
     ├── ExecutorError               an executor is wrong or cannot be used here (also a RuntimeError, AssertionError)
-    │   ├── ExecutorNotFoundError   no executor of this name, or no file of executors (also a FileNotFoundError)
+    │   ├── ExecutorNotFoundError   no file of executors (also a LookupError, FileNotFoundError)
+    │   ├── UnknownExecutorError    no executor of this name in it (also a LookupError, AttributeError)
+    │   ├── LauncherError           no such launcher or template (also a ValueError, KeyError, FileNotFoundError)
     │   ├── EngineUnreachableError  an engine does not answer; jobs there may go on (also a ConnectionError)
     │   │   └── TunnelError         another machine cannot be reached
     │   ├── ArtifactsLeftOutError   some of a task's artifacts could not be collected; the others were
@@ -86,6 +90,14 @@ class ConfigPathError(ConfigError, ValueError):
     """There is no such place in a configuration, or nothing can be put there."""
 
 
+class UnknownPathError(UnknownFieldError, ConfigPathError):
+    """A path leads to an argument that the configuration does not have."""
+
+
+class WrongTypeAtPathError(ConfigTypeError, ConfigPathError):
+    """A value does not fit the annotation of the argument at a path."""
+
+
 class SerializationError(ConfigError):
     """A value cannot be stored, or a stored one cannot be read."""
 
@@ -99,7 +111,18 @@ class ExecutorError(NemoRunError, RuntimeError, AssertionError):
 
 
 class ExecutorNotFoundError(ExecutorError, LookupError, FileNotFoundError):
-    """There is no executor of this name, or no file with executors."""
+    """There is no file with executors."""
+
+
+class UnknownExecutorError(ExecutorError, LookupError, AttributeError):
+    """The file of executors has none of this name."""
+
+
+class LauncherError(ExecutorError, ValueError, KeyError, FileNotFoundError):
+    """There is no launcher of this name, or it has no template."""
+
+    def __str__(self) -> str:
+        return NemoRunError.__str__(self)  # that of KeyError is for keys
 
 
 class EngineUnreachableError(ExecutorError, ConnectionError):

@@ -13,7 +13,20 @@ from nemo_run.config.buildable import Config
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.target import target_of
 from nemo_run.config.typecheck import show
-from nemo_run.errors import ConfigError, ConfigPathError
+from nemo_run.errors import (
+    ConfigError,
+    ConfigPathError,
+    ConfigTypeError,
+    UnknownFieldError,
+    UnknownPathError,
+    WrongTypeAtPathError,
+)
+
+# A program that sets a value at a path catches one kind of error.
+_AT_PATH: dict[type[ConfigError], type[ConfigError]] = {
+    ConfigTypeError: WrongTypeAtPathError,
+    UnknownFieldError: UnknownPathError,
+}
 
 _STEP = re.compile(
     r"(?:^|\.)(?P<name>[^\W\d]\w*)"
@@ -87,7 +100,7 @@ def set_value(cfg: fdl.Buildable[Any], key: str, value: Any) -> None:
     try:
         _put(cfg, parse_path(key), value)
     except ConfigError as error:
-        raise type(error)(f"{key}: {error}") from None
+        raise _AT_PATH.get(type(error), type(error))(f"{key}: {error}") from None
 
 
 def _put(holder: Any, steps: list[PathStep], value: Any) -> Any:

@@ -34,7 +34,7 @@ class Script(ConfigurableMixin):
 
     Attributes:
         path: The script's file, or the module's name where ``m`` is set.
-        inline: The script's text. Exactly one of ``path`` and ``inline`` is given.
+        inline: The script's text. Where both are given, this is what runs.
         args: Arguments for the script.
         env: Environment variables for the script.
         entrypoint: The program that runs the script, with its own options; split into words as a shell would.
@@ -73,12 +73,8 @@ class Script(ConfigurableMixin):
         self._check_entrypoint()
 
     def _check_source(self) -> None:
-        if bool(self.path) == bool(self.inline):
-            given = "both" if self.path else "neither"
-            raise ScriptError(
-                f"a Script needs either path= (a file) or inline= (its text); {given} was given: "
-                f"path={self.path!r}, inline={_short(self.inline)}"
-            )
+        if not self.path and not self.inline:
+            raise ScriptError("a Script needs either path= (a file) or inline= (its text); neither was given")
 
     def _check_entrypoint(self) -> None:
         try:
@@ -87,8 +83,6 @@ class Script(ConfigurableMixin):
             raise ScriptError(f"entrypoint={self.entrypoint!r} cannot be split into words: {error}") from error
         if not words:
             raise ScriptError('entrypoint is empty; give the program that runs the script, e.g. entrypoint="bash"')
-        if self.m and self.inline:
-            raise ScriptError("m=True runs a module by its name: give it as path=, not inline=")
         if self.m and "python" not in self.entrypoint:
             raise ScriptError(
                 f"m=True is `python -m`, but entrypoint is {self.entrypoint!r}; "

@@ -119,8 +119,8 @@ def _run_here(
     from nemo_run.errors import JobFailedError
     from nemo_run.run.direct import run_task
 
-    code, reason = run_task(task)
+    code = run_task(task).code
     state = JobState.FAILED if code else JobState.SUCCEEDED
     if code and check:
-        raise JobFailedError(name or task.get_name(), "(this process)", state.name, code, reason)
-    return JobResult("", name, state, code, reason)
+        raise JobFailedError(name or task.get_name(), "(this process)", state.name, code)
+    return JobResult("", name, state, code)

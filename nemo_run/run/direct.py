@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
@@ -34,10 +34,16 @@ from nemo_run.run.store import IN_PROCESS, ExperimentStore
 from nemo_run.run.tee import kept, run_shown
 
 
-def run_task(task: Any, folder: Path | None = None, log: Path | None = None) -> tuple[int, str]:
-    """Run a task in this process; return its exit code, and the reason of a failure.
+class Ended(NamedTuple):
+    """How a task ended: its exit code, why it failed, and what its function raised then."""
 
-    A function is called in this process; a script is a child of it.
+    code: int
+    reason: str = ""
+    error: BaseException | None = None
+
+
+def run_task(task: Any, folder: Path | None = None, log: Path | None = None) -> Ended:
+    """Run a task in this process: a function is called, a script is a child of it.
 
     Args:
         task: A Partial or a Script.
@@ -45,12 +51,12 @@ def run_task(task: Any, folder: Path | None = None, log: Path | None = None) -> 
         log: File that keeps what it prints.
     """
     if isinstance(task, Script):
-        return _run_script(task, folder, log), ""
+        return Ended(_run_script(task, folder, log))
     with kept(log) if log else contextlib.nullcontext():
         return _call(task)
 
 
-def _call(task: Any) -> tuple[int, str]:
+def _call(task: Any) -> Ended:
     import fiddle as fdl
 
     from nemo_run.config import Partial
@@ -60,11 +66,11 @@ def _call(task: Any) -> tuple[int, str]:
         run_recorded(fdl.build(fdl.cast(Partial, task)))
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else int(e.code is not None)
-        return code, f"exit code {code}" if code else ""
+        return Ended(code, f"exit code {code}", e) if code else Ended(0)
     except Exception as e:  # noqa: BLE001  (whatever a task raises is how it ended)
         traceback.print_exc()
-        return 1, f"{type(e).__name__}: {e}"
-    return 0, ""
+        return Ended(1, f"{type(e).__name__}: {e}", e)
+    return Ended(0)
 
 
 def _run_script(script: Script, folder: Path | None, log: Path | None) -> int:
@@ -81,35 +87,49 @@ def _run_script(script: Script, folder: Path | None, log: Path | None) -> int:
 
 
 def run_direct(store: ExperimentStore, definition: Definition, members: list[tuple[Any, Executor]]) -> None:
-    """Run all jobs one after the other, in an order that their dependencies allow; record how they ended."""
+    """Run all jobs one after the other, in an order that their dependencies allow; record how they ended.
+
+    What the first function raised that failed is raised when all have run.
+    """
     tasks = iter(members)
     work = {job.id: [next(tasks) for _ in job.tasks] for job in definition.jobs}
     order = list(TopologicalSorter({job.id: job.dependencies for job in definition.jobs}).static_order())
     done: dict[str, JobProgress] = {}
+    errors: list[BaseException] = []
     with store.driving():
         for job in sorted(definition.jobs, key=lambda job: order.index(job.id)):
-            done[job.id] = _run_job(store, job, work[job.id], done)
+            done[job.id] = _run_job(store, job, work[job.id], done, errors)
             store.write_progress(job, done[job.id])
         store.write_summary(summary(definition, done))
+    if errors:
+        raise errors[0]
 
 
 def _run_job(
-    store: ExperimentStore, job: JobDefinition, work: list[tuple[Any, Executor]], done: dict[str, JobProgress]
+    store: ExperimentStore,
+    job: JobDefinition,
+    work: list[tuple[Any, Executor]],
+    done: dict[str, JobProgress],
+    errors: list[BaseException],
 ) -> JobProgress:
     for dependency in job.dependencies:
         if done[dependency].state is not JobState.SUCCEEDED:
             reason = not_run_reason(dependency, done[dependency])
             return JobProgress([TaskProgress(JobState.CANCELLED, reason=reason, ended=time.time()) for _ in work])
     pairs = zip(work, job.tasks, strict=True)
-    return JobProgress([_run_member(store, where, task, executor) for (task, executor), where in pairs])
+    return JobProgress([_run_member(store, where, task, executor, errors) for (task, executor), where in pairs])
 
 
-def _run_member(store: ExperimentStore, where: TaskDefinition, task: Any, executor: Executor) -> TaskProgress:
+def _run_member(
+    store: ExperimentStore, where: TaskDefinition, task: Any, executor: Executor, errors: list[BaseException]
+) -> TaskProgress:
     """Run one task with the variables that it has everywhere, and collect its artifacts."""
     begin, folder = time.time(), store.folder(where.directory)
     with _environment({**task_environment(folder, where.name, executor), "NEMO_RUN_ATTEMPT": "1"}):
-        code, reason = run_task(task, folder, make_folder(folder / "attempts" / "1") / "log")
+        code, reason, raised = run_task(task, folder, make_folder(folder / "attempts" / "1") / "log")
     ended = time.time()
+    if raised is not None:
+        errors.append(raised)
     cwd = Path(task.working_dir if isinstance(task, Script) and task.working_dir else ".")
     try:
         if artifacts.anything_left(store, where):

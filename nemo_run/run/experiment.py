@@ -30,7 +30,7 @@ from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import Sweep, read_sweeps, write_sweeps
 from nemo_run.run.sweeping import SweepingExperiment
-from nemo_run.run.tasks import as_group, as_task, check_members, default_name, executors_for
+from nemo_run.run.tasks import added_as, as_group, as_task, assign, check_members, default_name, executors_for
 from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
@@ -243,6 +243,7 @@ class Experiment(SweepingExperiment):
         dependencies = list(dependencies or [])
         self._check_dependencies(job_id, dependencies)
         executors = executors_for(executor or self.executor, len(tasks), job_id)
+        assign(executors, self.directory, job_id, group=isinstance(task, list))
         members = list(zip(tasks, executors, strict=True))
         self._set_up_plugins(plugins, members)
         check_members(members, job_id)
@@ -351,13 +352,13 @@ class Experiment(SweepingExperiment):
             detach: Return when all that can be submitted now is submitted. A controller in the background does the
                 rest; where the engines need none, none stays.
             tail_logs: Show the logs of all jobs as they grow.
-            direct: Run everything in this process, one after the other.
+            direct: Run everything in this process, one after the other; what a function raises is raised here.
             max_parallel: How many tasks may run at once.
             check: Raise an error where a job failed, so that a script ends with an exit code of 1; by default as
                 ``run.config.set_check`` or ``$NEMORUN_CHECK`` says, or not. :meth:`raise_for_failure` does so later.
 
         Raises:
-            JobFailedError: A job did not succeed, and ``check`` is set.
+            JobFailedError: A job did not succeed, and ``check`` or ``direct`` is set.
             ExecutorError: An engine cannot run the jobs, or refused one that was submitted with ``detach``.
             NestedLaunchError: This is a task of the same experiment.
         """
@@ -365,6 +366,9 @@ class Experiment(SweepingExperiment):
             logger.warning("experiment %s was launched already", self.id)
             return
         self._check_launch(max_parallel)
+        if not self._jobs:
+            logger.warning("experiment %r has no jobs: nothing is launched; add some: exp.add(...)", self._title)
+            return
         with Backends() as backends:
             self._prepare(backends, 1 if sequential or direct else max_parallel)
             if not direct:
@@ -373,7 +377,10 @@ class Experiment(SweepingExperiment):
         if direct:
             from nemo_run.run.direct import run_direct
 
-            run_direct(self._its_store, self._prepared, self._members)
+            try:
+                run_direct(self._its_store, self._prepared, self._members)
+            finally:
+                self._refresh()
         elif detach:
             self._detach()
         else:
@@ -382,12 +389,10 @@ class Experiment(SweepingExperiment):
             finally:
                 self._clean_up_plugins()
         self._refresh()
-        if get_check() if check is None else check:
+        if direct or (get_check() if check is None else check):
             self.raise_for_failure()
 
     def _check_launch(self, max_parallel: int | None) -> None:
-        if not self._jobs:
-            raise ExperimentError(f"experiment {self._title!r} has no jobs; add some: exp.add(...)")
         if max_parallel is not None and max_parallel < 1:
             raise ExperimentError(f"max_parallel={max_parallel}, but at least one task must be able to run")
         if self._title in ancestors():
@@ -424,12 +429,12 @@ class Experiment(SweepingExperiment):
         self._its_store.must_be_ours("reset")
         fresh = Experiment(self._title, executor=self.executor, base_dir=self._base_dir, _reconstruct=True)
         for job in self.jobs:
-            _add_again(fresh, job)
+            fresh.add(**added_as(job))
         self._sweeps = read_sweeps(self._its_store)
-        self._jobs = fresh._jobs
+        self._jobs, self._planned = fresh._jobs, fresh._planned
         for job in self._jobs:
             job.experiment = self
-        self._wanted_id = self._planned = self._store = self._definition = None
+        self._wanted_id = self._store = self._definition = None
         self._launched = self._detached = self._interrupted = False
         return self
 
@@ -481,16 +486,3 @@ class Experiment(SweepingExperiment):
 
     def __repr__(self) -> str:
         return f"<Experiment {self._store.id if self._store else self._title}: {len(self.jobs)} jobs>"
-
-
-def _add_again(experiment: Experiment, job: Job | JobGroup) -> None:
-    tasks, executors = [task for task, _ in job.members], [executor for _, executor in job.members]
-    experiment.add(
-        tasks if isinstance(job, JobGroup) else tasks[0],
-        executor=executors,
-        name=job.id,
-        tail_logs=job.tail_logs,
-        dependencies=job.dependencies,
-        end_group_on=job.end_group_on if isinstance(job, JobGroup) else "failure",
-        artifacts=job.artifacts,
-    )

@@ -28,7 +28,7 @@ from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
 from nemo_run.run.scripts import check_script
 from nemo_run.run.store import ExperimentStore, job_folder_name
-from nemo_run.run.tasks import check_graph
+from nemo_run.run.tasks import check_graph, folder_of_task
 
 _PYTHONS = ("python", "python3")
 _ANCESTORS = "NEMO_RUN_ANCESTORS"
@@ -88,7 +88,7 @@ def prepare_experiment(
         )
         for job in jobs
     )
-    scripts = [task.path for job in jobs for task, _ in job.members if isinstance(task, Script) and task.path]
+    scripts = [task.path for job in jobs for task, _ in job.members if isinstance(task, Script) and not task.inline]
     store.write_provenance({**collect(), "code": code.record(store, map(os.path.abspath, scripts))})
     definition = Definition(store.id, title, time.time(), prepared, max_parallel)
     store.write_definition(definition)
@@ -102,7 +102,8 @@ def _prepare_job(
     end_group_on = job.end_group_on if isinstance(job, JobGroup) else "failure"
     tasks, requests = [], []
     for index, (task, executor) in enumerate(job.members):
-        name, where = (f"{job.id}/{index}", f"{directory}/{index}") if group else (job.id, directory)
+        name = f"{job.id}/{index}" if group else job.id
+        where = folder_of_task(job.id, index, group=group)
         folder = store.folder(where)
         backend = backends.of_executor(executor)  # one that runs no tasks says so here, and says what to use instead
         executor.assign(store.id, str(store.path), job.id, where)

@@ -34,7 +34,7 @@ def check_script(script: Script, name: str, executor: Executor, archive: str, *,
     """
     if script.metadata.get(USE_WITH_RAY_CLUSTER_KEY):
         _check_starts_ray(executor, name)
-    if not script.path or script.m or script.remote:
+    if script.inline or script.m or script.remote:
         return
     here = backend_class(executor.engine).can.shares_files
     problem = _problem_here(script, archive) if here else _problem_elsewhere(script, archive)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemo_run.config import Partial
+    from nemo_run.config import Partial, Script
     from nemo_run.core.execution.base import Executor
 
 
@@ -46,3 +46,26 @@ def dryrun_fn(configured_fn: Partial[Any], executor: Executor | None = None, bui
         print(f"# on {executor.info()}: {executor.engine}")
     if build:
         fdl.build(configured_fn)
+
+
+def direct_run_fn(task: Partial[Any] | Script, dryrun: bool = False) -> None:
+    """Run a task in this process.
+
+    Args:
+        task: A Partial or a Script.
+        dryrun: Only show what would be called.
+
+    Raises:
+        JobFailedError: A script did not succeed.
+
+    Example:
+        >>> import nemo_run as run
+        >>> direct_run_fn(run.Partial(print, "hello"))
+        hello
+    """
+    from nemo_run.run.api import run
+
+    if dryrun:
+        dryrun_fn(task, build=True)  # type: ignore[arg-type]  # it says what is wrong with a script
+    else:
+        run(task, direct=True)

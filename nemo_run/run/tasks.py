@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
 from nemo_run.errors import ConfigError, DependencyError, InvalidJobError, InvalidNameError
+from nemo_run.run.store import job_folder_name
 
 if TYPE_CHECKING:
     from nemo_run.run.job import Job, JobGroup
@@ -59,6 +61,35 @@ def executors_for(given: Executor | list[Executor], count: int, job_id: str) -> 
         if not isinstance(one, Executor):
             raise InvalidJobError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
     return [one.clone() for one in executors]
+
+
+def added_as(job: Job | JobGroup) -> dict[str, Any]:
+    """Return what an experiment is given to add a job again."""
+    from nemo_run.run.job import JobGroup
+
+    tasks, executors = [task for task, _ in job.members], [executor for _, executor in job.members]
+    group = isinstance(job, JobGroup)
+    return {
+        "task": tasks if group else tasks[0],
+        "executor": executors,
+        "name": job.id,
+        "tail_logs": job.tail_logs,
+        "dependencies": job.dependencies,
+        "end_group_on": job.end_group_on if isinstance(job, JobGroup) else "failure",
+        "artifacts": job.artifacts,
+    }
+
+
+def assign(executors: Sequence[Executor], folder: Path, job_id: str, *, group: bool) -> None:
+    """Tell each executor of a job which experiment it is for, and its folder there."""
+    for index, executor in enumerate(executors):
+        executor.assign(folder.name, str(folder), job_id, folder_of_task(job_id, index, group=group))
+
+
+def folder_of_task(job_id: str, index: int, *, group: bool) -> str:
+    """Return the folder of a task of a job, in the experiment's own."""
+    directory = job_folder_name(job_id)
+    return f"{directory}/{index}" if group else directory
 
 
 def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:

@@ -34,12 +34,10 @@ def run(argv: list[str]) -> str:
     ("arguments", "message"),
     [
         ({}, r"either path= .* or inline= .*; neither was given"),
-        ({"path": "a.sh", "inline": "true"}, "both was given"),
         ({"inline": "true", "entrypoint": ""}, "entrypoint is empty"),
         ({"inline": "true", "entrypoint": " "}, "entrypoint is empty"),
         ({"inline": "true", "entrypoint": "bash 'a"}, "cannot be split into words: No closing quotation"),
         ({"path": "package.module", "m": True}, "m=True is `python -m`, but entrypoint is 'bash'"),
-        ({"inline": "pass", "m": True, "entrypoint": "python"}, "give it as path="),
         ({"inline": "true", "env": {"A B": "1"}}, "'A B', which is not a name for an environment variable"),
         ({"inline": "true", "env": {"1A": "1"}}, "'1A', which is not a name"),
         ({"inline": "true", "env": {"A=B": "1"}}, "'A=B', which is not a name"),
@@ -75,6 +73,12 @@ def test_creating_a_script_looks_at_no_file(path):
     script = Script(path)
     assert script.argv() == ["bash", path]
     assert Script(path, working_dir="somewhere").to_config().build() == Script(path, working_dir="somewhere")
+
+
+def test_the_text_runs_where_a_path_is_given_too():
+    script = Script(path="no-such.sh", inline="echo text", args=["a"])
+    assert script.argv("/tmp/text.sh") == ["bash", "/tmp/text.sh", "a"]
+    assert script.get_name() == "echo_text"
 
 
 def test_none_is_a_field_that_is_left_out():

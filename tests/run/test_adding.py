@@ -123,8 +123,10 @@ def test_names_of_jobs_are_unique_whatever_they_are() -> None:
 
 def test_without_jobs_or_twice(caplog: pytest.LogCaptureFixture) -> None:
     exp = run.Experiment("empty")
-    with pytest.raises(ExperimentError, match="no jobs"):
-        exp.run()
+    exp.run()
+    exp.run(direct=True)
+    assert "has no jobs" in caplog.text
+    assert run.Experiment.catalog("empty") == []
     exp.add(bash("echo x >> ran"))
     exp.run()
     exp.run()
@@ -213,7 +215,9 @@ def test_direct_runs_here(work: Path) -> None:
         exp.add(bash("echo x >> ran"), name="never", dependencies=[bad])
         exp.add(bash('echo "$1" > script', "by script"), name="script")
         exp.add(tasks.leave, code=7, name="leaves")
-        exp.run(direct=True)
+        with pytest.raises(SystemExit) as raised:  # by the first function that failed
+            exp.run(direct=True)
+    assert raised.value.code == 7
     assert (work / "pid").read_text() == str(os.getpid())
     assert states(exp) == {
         "first": "SUCCEEDED", "bad": "FAILED", "never": "CANCELLED", "script": "SUCCEEDED", "leaves": "FAILED",
@@ -225,6 +229,44 @@ def test_direct_runs_here(work: Path) -> None:
     assert attempts(work) == []
 
 
+def test_what_a_function_raises_here_is_raised_by_the_run(work: Path) -> None:
+    exp = run.Experiment("direct")
+    exp.add(tasks.fail, message="broken", name="bad")
+    exp.add(bash("echo x >> ran"), name="independent")
+    with pytest.raises(ValueError, match="broken"):
+        exp.run(direct=True)
+    assert states(exp) == {"bad": "FAILED", "independent": "SUCCEEDED"}
+    assert exp.jobs[0].state is run.JobState.FAILED
+
+
+def test_plugins_find_where_the_job_will_be(work: Path) -> None:
+    seen = {}
+
+    class Notes(run.Plugin):
+        def setup(self, task: Any, executor: run.Executor) -> None:
+            seen[executor.job_dir] = (executor.experiment_id, executor.experiment_dir)
+            Path(executor.job_dir).mkdir(parents=True, exist_ok=True)
+            Path(executor.job_dir, "notes.txt").write_text("by a plugin")
+
+    with run.Experiment("placed") as exp:
+        exp.add(bash("true"), name="one", plugins=[Notes()])
+        exp.add([bash("true"), bash("true")], name="two", plugins=[Notes()])
+        assert [Path(job.executor.job_dir).is_relative_to(exp.directory) for job in exp.jobs] == [True, True]
+        exp.run(check=True)
+    assert set(seen.values()) == {(exp.id, str(exp.directory))}
+    assert [Path(path).relative_to(exp.directory) for path in seen] == [Path("one"), Path("two/0"), Path("two/1")]
+    assert (exp.directory / "one" / "notes.txt").read_text() == "by a plugin"
+
+
+def test_generators_run_to_their_end(work: Path) -> None:
+    with run.Experiment("generators") as exp:
+        exp.add(tasks.write_step_by_step, path="here", name="here")
+        exp.add(tasks.write_step_by_step_later, path="later", name="later")
+        exp.run(check=True)
+    run.run(run.Partial(tasks.write_step_by_step, path="direct"))
+    assert [(work / name).read_text() for name in ("here", "later", "direct")] == ["012"] * 3
+
+
 def test_direct_tasks_find_the_variables_of_any_other_run(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEMO_RUN_SERVICES", "of the launcher")
     before = dict(os.environ)
@@ -232,7 +274,8 @@ def test_direct_tasks_find_the_variables_of_any_other_run(work: Path, monkeypatc
     with run.Experiment("direct", executor=run.LocalExecutor(env_vars={"MINE": "é x"})) as exp:
         exp.add(run.Partial(leave_a_file, name="a.txt"), name="function")
         exp.add(bash(text), name="script", artifacts=["*.txt"])
-        exp.run(direct=True)
+        with pytest.raises(run.JobFailedError, match=r"'script' .* exit code 3"):
+            exp.run(direct=True)
     assert dict(os.environ) == before
     found = {(one.task, one.path): Path(one.file).read_text() for one in exp.artifacts()}
     assert found == {

@@ -10,7 +10,9 @@ import pytest
 
 import nemo_run as run
 from nemo_run import errors
+from nemo_run.config import set_value
 from nemo_run.core.execution.base import Executor, import_executor
+from nemo_run.exceptions import SetValueError
 from tests.support import bash
 
 TABLE = Path(__file__).parents[2] / "docs" / "coming-from-nemo-run.md"
@@ -63,6 +65,13 @@ SITUATIONS: list[tuple[Callable[[], object], type[Exception], type[Exception]]] 
     (lambda: run.Config(Model, size=1).depth, AttributeError, errors.UnknownFieldError),
     (lambda: run.Config(Model).size, AttributeError, errors.UnsetArgumentError),
     (lambda: import_executor("nobody"), FileNotFoundError, errors.ExecutorNotFoundError),
+    (lambda: import_executor("nobody", __file__), AttributeError, errors.UnknownExecutorError),
+    (lambda: run.LocalExecutor(launcher="nobody").get_launcher(), KeyError, errors.LauncherError),
+    (lambda: run.LocalExecutor(launcher=run.Torchrun).get_launcher(), AssertionError, errors.LauncherError),  # type: ignore[arg-type]
+    (lambda: run.SlurmTemplate().get_template_content(), ValueError, errors.LauncherError),
+    (lambda: run.SlurmTemplate(template_path="/no").get_template_content(), FileNotFoundError, errors.LauncherError),
+    (lambda: set_value(run.Config(Model, size=1), "depth", 1), SetValueError, errors.UnknownFieldError),
+    (lambda: set_value(run.Config(Model, size=1), "size", "x"), SetValueError, errors.ConfigTypeError),
     (lambda: Executor().nnodes(), NotImplementedError, NotImplementedError),
 ]
 

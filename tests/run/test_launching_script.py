@@ -203,6 +203,77 @@ if __name__ == "__main__":
     assert "__main__.train cannot be sent to the task's process, as FILE of the launching script" in done.stdout
 
 
+_RESETS = """
+import sys
+import nemo_run as run
+
+class Model:
+    def __init__(self, size: int = 1):
+        self.size = size
+
+def train(model: Model):
+    open("out.txt", "a").write(f"{VERSION} {model.size}\\n")
+
+VERSION = "stored"
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        with run.Experiment("first", executor=run.LocalExecutor(), clean_mode=True) as exp:
+            exp.add(run.Partial(train, model=run.Config(Model, size=2)), name="train")
+            exp.run(check=True)
+    else:
+        exp = run.Experiment.from_title("first").reset()
+        assert (exp.tasks[0].__fn_or_cls__ is globals()["train"]) is SAME
+        exp.tasks[0].model.size = 3
+        exp.run(check=True)
+"""
+
+
+@pytest.mark.parametrize(("script", "printed"), [("train.py", "today 3\n"), ("another.py", "stored 3\n")])
+def test_a_past_experiment_is_reset_with_the_code_of_the_same_script(tmp_path: Path, script: str, printed: str) -> None:
+    (tmp_path / "train.py").write_text(_RESETS)
+    env = {**os.environ, "NEMORUN_HOME": str(tmp_path / "runs")}
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=env, check=True, timeout=100)
+    changed = _RESETS.replace('"stored"', '"today"').replace("SAME", str(script == "train.py"))
+    (tmp_path / script).write_text(changed)
+    subprocess.run([sys.executable, script, "again"], cwd=tmp_path, env=env, check=True, timeout=100)
+    assert (tmp_path / "out.txt").read_text() == f"stored 2\n{printed}"
+
+
+def test_two_different_things_of_one_name_in_a_task_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(_RESETS)
+    env = {**os.environ, "NEMORUN_HOME": str(tmp_path / "runs")}
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=env, check=True, timeout=100)
+    (tmp_path / "other.py").write_text("""
+import nemo_run as run
+
+class Wide:
+    size = 9
+
+def pair(one, other):
+    pass
+
+exp = run.Experiment.from_title("first").reset()
+theirs = exp.tasks[0].model
+exp.tasks[0].model = run.Config(Wide)
+exp.run(check=True)
+
+class Model:
+    size = 8
+
+with run.Experiment("pair") as exp:
+    exp.add(pair, one=theirs, other=run.Config(Model), name="pair")
+    try:
+        exp.run()
+    except run.NemoRunError as error:
+        open("out.txt", "a").write(str(error))
+""")
+    subprocess.run([sys.executable, "-W", "ignore", "other.py"], cwd=tmp_path, env=env, check=True, timeout=100)
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert lines[1] == "stored 9"
+    assert "two different things named '__main__.Model'" in lines[2]
+
+
 def test_a_task_may_have_the_name_of_an_option(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_SMALL.replace('name="work"', 'name="-x"'))
     launched = launch(tmp_path, "small", "train.py")

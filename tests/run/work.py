@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,18 @@ def report(path: str, **values: object) -> None:
 
 def fail(message: str) -> None:
     raise ValueError(message)
+
+
+def write_step_by_step(path: str) -> Iterator[int]:
+    for step in range(3):
+        with Path(path).open("a") as file:
+            file.write(str(step))
+        yield step
+
+
+async def write_step_by_step_later(path: str) -> AsyncIterator[int]:
+    for step in write_step_by_step(path):
+        yield step
 
 
 def leave(code: int) -> None:

@@ -30,7 +30,7 @@ from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
-from nemo_run.errors import ExecutorError, ExecutorNotFoundError
+from nemo_run.errors import ExecutorError, ExecutorNotFoundError, UnknownExecutorError
 
 if TYPE_CHECKING:
     from nemo_run.core.tunnel.client import Tunnel
@@ -341,7 +341,8 @@ def import_executor(name: str, file_path: str | None = None, call: bool = True, 
         **kwargs: Arguments of that call.
 
     Raises:
-        ExecutorNotFoundError: The file or the name is not there.
+        ExecutorNotFoundError: The file is not there.
+        UnknownExecutorError: The name is not in it.
     """
     from nemo_run.config.home import get_nemorun_home
 
@@ -355,7 +356,7 @@ def import_executor(name: str, file_path: str | None = None, call: bool = True, 
         found = getattr(module, name)
     except AttributeError:
         names = sorted(key for key in vars(module) if not key.startswith("_"))
-        raise ExecutorNotFoundError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
+        raise UnknownExecutorError(f"{path} defines no {name!r}; it has: {', '.join(names) or 'nothing'}") from None
     executor: Executor = found(**kwargs) if call and callable(found) else found
     return executor
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core import extras
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import ExecutorError, LauncherError
 
 if TYPE_CHECKING:
     from nemo_run.config import Script
@@ -237,16 +237,16 @@ class SlurmTemplate(Launcher):
         """Text of the template.
 
         Raises:
-            ExecutorError: There is none, or its file cannot be read.
+            LauncherError: There is none, or its file cannot be read.
         """
         if self.template_inline:
             return self.template_inline
         if not self.template_path:
-            raise ExecutorError(f"{type(self).__name__} needs template_inline=, or template_path=")
+            raise LauncherError(f"{type(self).__name__} needs template_inline=, or template_path=")
         try:
             return Path(self.template_path).expanduser().read_text()
         except OSError as e:
-            raise ExecutorError(f"{type(self).__name__}.template_path={self.template_path!r}: {e.strerror}") from e
+            raise LauncherError(f"{type(self).__name__}.template_path={self.template_path!r}: {e.strerror}") from e
 
     def variables(self) -> dict[str, Any]:
         """Variables of the template, beside ``command``."""
@@ -337,24 +337,25 @@ class SlurmRay(SlurmTemplate):
         return replace(wrapped, argv=(*wrapped.argv, "ray", ATTEMPT_FOLDER))
 
 
-_BY_NAME: dict[str, type[Launcher]] = {
+LAUNCHER_MAP: dict[str, type[Launcher]] = {
     "torchrun": Torchrun,
     "ft": FaultTolerance,
     "slurm_template": SlurmTemplate,
     "slurm_ray": SlurmRay,
 }
+"""Launchers by the names that executors may give; a program may add its own."""
 
 
 def make_launcher(launcher: Launcher | str | None) -> Launcher:
     """The launcher of this name; ``None`` gives the plain one, a launcher itself.
 
     Raises:
-        ExecutorError: No launcher has this name.
+        LauncherError: No launcher has this name, or this is none.
     """
     if launcher is None:
         return Launcher()
-    if isinstance(launcher, str):
-        if launcher not in _BY_NAME:
-            raise ExecutorError(f"no launcher is called {launcher!r}; there are: {', '.join(sorted(_BY_NAME))}")
-        return _BY_NAME[launcher]()
-    return launcher
+    if isinstance(launcher, Launcher):
+        return launcher
+    if launcher not in LAUNCHER_MAP:
+        raise LauncherError(f"no launcher is called {launcher!r}; there are: {', '.join(sorted(LAUNCHER_MAP))}")
+    return LAUNCHER_MAP[launcher]()

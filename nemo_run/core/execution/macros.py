@@ -56,7 +56,7 @@ class ExecutorMacros(ConfigurableMixin):
     @staticmethod
     def group_host(index: int) -> str:
         """Macro for the head node of the ``index``-th member of a job group."""
-        return f"$${{het_group_host_var}}_{index}"
+        return f"$$${{het_group_host_var}}_{index}"
 
     def apply(self, command: Command) -> Command:
         """The command with every macro replaced in its arguments and environment."""

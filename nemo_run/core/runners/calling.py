@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 
 def call(function: Callable[[], Any]) -> Any:
-    """Call a function, and wait for what it returns where that is to be awaited.
+    """Call a function; wait for what it returns where that is to be awaited, and run a generator function to its end.
 
     >>> async def main():
     ...     return 3
@@ -18,7 +18,21 @@ def call(function: Callable[[], Any]) -> Any:
     3
     """
     result = function()
+    if inspect.isgeneratorfunction(function):
+        return _exhaust(result)
+    if inspect.isasyncgenfunction(function):
+        return _wait_for(_exhaust_later(result))
     return _wait_for(result) if inspect.isawaitable(result) else result
+
+
+def _exhaust(generator: Iterable[Any]) -> None:
+    for _ in generator:
+        pass
+
+
+async def _exhaust_later(generator: AsyncIterable[Any]) -> None:
+    async for _ in generator:
+        pass
 
 
 def _wait_for(awaitable: Awaitable[Any]) -> Any:

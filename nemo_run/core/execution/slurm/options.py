@@ -285,7 +285,7 @@ def sbatch_options(executor: SlurmOptions) -> dict[str, Any]:
     """The executor's options of sbatch."""
     options = {f.name: getattr(executor, f.name) for f in fields(executor) if f.metadata.get("sbatch")}
     options.update({name.replace("-", "_"): value for name, value in (executor.additional_parameters or {}).items()})
-    return {name: value for name, value in options.items() if value not in (None, "", False)}
+    return {name: value for name, value in options.items() if value not in (None, "") and value is not False}
 
 
 def container_options(executor: SlurmOptions, env: list[str], mounts: list[str]) -> list[str]:

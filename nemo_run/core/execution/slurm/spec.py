@@ -42,9 +42,12 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             replace(step, options=[f"--het-group={index}", *step.options])
             for step, index in zip(steps, components, strict=True)
         ]
-        sets = [_options(leader, executors[components.index(i)], steps[0]) for i in range(components[-1] + 1)]
+        firsts = [components.index(i) for i in range(components[-1] + 1)]
+        sets = [_options(leader, executors[index], steps[0], index) for index in firsts]
     else:
         sets = [_options(leader, first, steps[0])]
+    if dependencies := first.parse_deps():
+        sets[0]["dependency"] = f"{first.dependency_type}:{':'.join(dependencies)}"
     batch = script.Batch(
         title=f"Job {leader.group or leader.job_id!r} of experiment {leader.experiment_id!r}, made by NeMo-Run",
         components=sets,
@@ -67,7 +70,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "env": dict(request.command.env),
             "code_archive": request.code_archive,
             "dependency_type": first.dependency_type,
-            "dependencies": first.parse_deps(),
+            "dependencies": dependencies,
             "cwd": _on_cluster(step.cwd, step),
             "log_folders": _log_folders([step.log, step.error_log, *_files_of(sets)], step.folder),
         }
@@ -262,16 +265,26 @@ def _is_question(value: str) -> bool:
     return min(depths[:-1]) > 0 and depths[-1] == 0
 
 
-def _options(request: TaskRequest, executor: SlurmOptions, step: script.Step) -> dict[str, Any]:
-    """Options of sbatch for a job, or for one component of a heterogeneous one."""
+def _job_name(request: TaskRequest, executor: SlurmOptions, component: int | None) -> str:
+    """Slurm's name of a job; in a group, it ends in the number of the first of its members."""
+    name = executor.job_details.job_name
+    if not name:
+        prefix = executor.job_name_prefix
+        if prefix is None:
+            prefix = f"{executor.account}-{executor.account.split('_')[-1]}." if executor.account else ""
+        name = f"{prefix}{request.group}-0" if request.group else f"{prefix}{request.job_id}"
+    return name if component is None else f"{name.removesuffix('-0')}-{component}"
+
+
+def _options(
+    request: TaskRequest, executor: SlurmOptions, step: script.Step, component: int | None = None
+) -> dict[str, Any]:
+    """Options of sbatch for a job, or for one component of a heterogeneous one, which its first member tells."""
     options = sbatch_options(executor)
     details = _details(request, executor, step.folder)
     number = "%A_%a" if executor.array else "%j"
-    prefix = executor.job_name_prefix
-    if prefix is None:
-        prefix = f"{executor.account}-{executor.account.split('_')[-1]}." if executor.account else ""
     defaults = {
-        "job_name": executor.job_details.job_name or f"{prefix}{request.group or request.job_id}",
+        "job_name": _job_name(request, executor, component),
         "output": str(details.stdout).replace("%j", number).replace("%t", "0"),
         "chdir": step.folder,
     }
