@@ -64,6 +64,9 @@ def flags(batch: script.Batch) -> list[str]:
         ({"gpus_per_task": 1}, "--gpus-per-task=1"),
         ({"qos": "high"}, "--qos=high"),
         ({"mem": "0"}, "--mem=0"),
+        ({"mem": 0}, "--mem=0"),
+        ({"dependencies": ["slurm_tunnel://nemo_run/12/master/0", "7"]}, "--dependency=afterok:12:7"),
+        ({"dependencies": ["12"], "dependency_type": "afterany"}, "--dependency=afterany:12"),
         ({"mem_per_gpu": "10G"}, "--mem-per-gpu=10G"),
         ({"mem_per_cpu": "1G"}, "--mem-per-cpu=1G"),
         ({"comment": "two words"}, '--comment="two words"'),
@@ -97,6 +100,35 @@ def flags(batch: script.Batch) -> list[str]:
 )
 def test_options_of_sbatch(options: dict[str, Any], expected: str) -> None:
     assert expected in flags(batch_for(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"account": "a"}, ["a-a.serve-0"]),
+        ({"job_name_prefix": ""}, ["serve-0"]),
+        ({"job_details": SlurmJobDetails(job_name="mine")}, ["mine"]),
+        ({"heterogeneous": True}, ["serve-0", "serve-1", "serve-2"]),
+        ({"heterogeneous": True, "het_group_indices": [0, 0, 1]}, ["serve-0", "serve-2"]),
+        ({"heterogeneous": True, "job_details": SlurmJobDetails(job_name="mine")}, ["mine-0", "mine-1", "mine-2"]),
+    ],
+)
+def test_a_group_has_the_name_of_its_first_task(options: dict[str, Any], names: list[str]) -> None:
+    requests = [replace(request_for(job=f"serve/{i}", member=i, **options), group="serve", members=3) for i in range(3)]
+    batch = spec.batch_of(spec.render(requests)[0].spec)
+    assert [flag for flag in flags(batch) if "job-name" in flag] == [f"--job-name={name}" for name in names]
+
+
+def test_the_first_component_of_a_heterogeneous_job_waits_for_other_jobs() -> None:
+    options: dict[str, Any] = {"heterogeneous": True, "dependencies": ["12"]}
+    requests = [replace(request_for(job=f"serve/{i}", **options), group="serve", members=2) for i in range(2)]
+    lines = script.batch_script(spec.batch_of(spec.render(requests)[0].spec)).splitlines()
+    assert lines.index("#SBATCH --dependency=afterok:12") < lines.index("#SBATCH hetjob")
+
+
+def test_the_first_host_of_another_component_is_a_variable() -> None:
+    macros = SlurmExecutor().macro_values()
+    assert macros.substitute(macros.group_host(1)) == "$het_group_host_1"
 
 
 def test_options_that_are_not_set_are_not_there() -> None:
