@@ -86,10 +86,16 @@ def _run_script(script: Script, folder: Path | None, log: Path | None) -> int:
     return code if code >= 0 else 128 - code
 
 
-def run_direct(store: ExperimentStore, definition: Definition, members: list[tuple[Any, Executor]]) -> None:
+def run_direct(
+    store: ExperimentStore, definition: Definition, members: list[tuple[Any, Executor]], *, raises: bool
+) -> None:
     """Run all jobs one after the other, in an order that their dependencies allow; record how they ended.
 
-    What the first function raised that failed is raised when all have run.
+    Args:
+        store: The experiment.
+        definition: Its jobs.
+        members: The tasks of all jobs, and where they would run.
+        raises: What the first function raised that failed is raised, when all have run.
     """
     tasks = iter(members)
     work = {job.id: [next(tasks) for _ in job.tasks] for job in definition.jobs}
@@ -101,7 +107,7 @@ def run_direct(store: ExperimentStore, definition: Definition, members: list[tup
             done[job.id] = _run_job(store, job, work[job.id], done, errors)
             store.write_progress(job, done[job.id])
         store.write_summary(summary(definition, done))
-    if errors:
+    if errors and raises:
         raise errors[0]
 
 

@@ -352,13 +352,14 @@ class Experiment(SweepingExperiment):
             detach: Return when all that can be submitted now is submitted. A controller in the background does the
                 rest; where the engines need none, none stays.
             tail_logs: Show the logs of all jobs as they grow.
-            direct: Run everything in this process, one after the other; what a function raises is raised here.
+            direct: Run everything in this process, one after the other; unless ``check`` is False, what a function
+                raises is raised here.
             max_parallel: How many tasks may run at once.
             check: Raise an error where a job failed, so that a script ends with an exit code of 1; by default as
                 ``run.config.set_check`` or ``$NEMORUN_CHECK`` says, or not. :meth:`raise_for_failure` does so later.
 
         Raises:
-            JobFailedError: A job did not succeed, and ``check`` or ``direct`` is set.
+            JobFailedError: A job did not succeed, and ``check`` is set.
             ExecutorError: An engine cannot run the jobs, or refused one that was submitted with ``detach``.
             NestedLaunchError: This is a task of the same experiment.
         """
@@ -378,7 +379,7 @@ class Experiment(SweepingExperiment):
             from nemo_run.run.direct import run_direct
 
             try:
-                run_direct(self._its_store, self._prepared, self._members)
+                run_direct(self._its_store, self._prepared, self._members, raises=check is not False)
             finally:
                 self._refresh()
         elif detach:
@@ -389,7 +390,7 @@ class Experiment(SweepingExperiment):
             finally:
                 self._clean_up_plugins()
         self._refresh()
-        if direct or (get_check() if check is None else check):
+        if get_check() if check is None else check:
             self.raise_for_failure()
 
     def _check_launch(self, max_parallel: int | None) -> None:

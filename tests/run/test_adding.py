@@ -237,6 +237,9 @@ def test_what_a_function_raises_here_is_raised_by_the_run(work: Path) -> None:
         exp.run(direct=True)
     assert states(exp) == {"bad": "FAILED", "independent": "SUCCEEDED"}
     assert exp.jobs[0].state is run.JobState.FAILED
+    with exp.reset():
+        exp.run(direct=True, check=False)
+    assert states(exp)["bad"] == "FAILED"
 
 
 def test_plugins_find_where_the_job_will_be(work: Path) -> None:
@@ -274,8 +277,7 @@ def test_direct_tasks_find_the_variables_of_any_other_run(work: Path, monkeypatc
     with run.Experiment("direct", executor=run.LocalExecutor(env_vars={"MINE": "é x"})) as exp:
         exp.add(run.Partial(leave_a_file, name="a.txt"), name="function")
         exp.add(bash(text), name="script", artifacts=["*.txt"])
-        with pytest.raises(run.JobFailedError, match=r"'script' .* exit code 3"):
-            exp.run(direct=True)
+        exp.run(direct=True)
     assert dict(os.environ) == before
     found = {(one.task, one.path): Path(one.file).read_text() for one in exp.artifacts()}
     assert found == {

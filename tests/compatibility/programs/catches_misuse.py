@@ -60,7 +60,6 @@ if __name__ == "__main__":
     caught("argument", SetValueError, lambda: run.config.set_value(run.Config(Model), "nobody", 1))
     caught("raised", KeyError, lambda: here(run.Partial(fail)))
     caught("left", SystemExit, lambda: here(run.Partial(fail, code=3)))
-    caught("script", Exception, lambda: here(run.Script(inline="exit 3")))
     nothing()
     nothing(direct=True)
     both = run.Script(path="nothing.sh", inline=f"echo text > {Path.cwd()}/both.txt")
