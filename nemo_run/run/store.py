@@ -378,7 +378,25 @@ class ExperimentStore:
         # First out of sight, in one step: half of it is never found.
         grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.path.parent))
         self.path.rename(grave / self.path.name)
-        shutil.rmtree(grave)
+        for other in self.path.parent.glob(".deleted-*"):  # some may be left of earlier ones
+            _remove(other)
+        if grave.exists():
+            raise StoreError(
+                f"experiment {self.id!r} is deleted, but some of its files cannot be removed; they may be another "
+                f"user's: sudo rm -r {grave}"
+            )
+
+
+def _remove(folder: Path) -> None:
+    """Remove what can be removed of a folder, folders without the right to be written to among it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for top, folders, _ in os.walk(folder):
+            for path in (Path(top), *(Path(top, name) for name in folders)):
+                with contextlib.suppress(OSError):
+                    if not path.is_symlink():
+                        path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checked(definition: Definition) -> Definition:

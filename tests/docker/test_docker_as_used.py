@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,29 @@ def test_a_value_that_no_program_could_be_given_is_refused_before_anything_start
     exp.add(run.Script(inline="true", env={"SETTINGS": "x" * 200_000}), name="t")
     with pytest.raises(ExecutorError, match="'SETTINGS' is too large for a variable"):
         exp.run()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("entrypoint", ["bash", "python3"])
+def test_files_of_root_become_those_of_the_owner_of_the_experiment(entrypoint: str) -> None:
+    """Whether the image is known to have a shell, or just Python."""
+    work = {
+        "bash": """cd "$NEMO_RUN_ARTIFACTS"; while [ ! -e go ]; do sleep 0.1; done
+mkdir -m 700 deep; umask 077; echo x > deep/model; ln -s /etc/passwd link""",
+        "python3": """import os, time
+os.chdir(os.environ["NEMO_RUN_ARTIFACTS"])
+while not os.path.exists("go"): time.sleep(0.1)
+os.mkdir("deep", 0o700); open("deep/model", "w").write("x"); os.chmod("deep/model", 0o600)
+os.symlink("/etc/passwd", "link")""",
+    }
+    exp = run.Experiment("owner", executor=make(), clean_mode=True)
+    exp.add(run.Script(inline=work[entrypoint], entrypoint=entrypoint), name="t")
+    exp.run(detach=True)
+    folder = exp.directory / "t/artifacts"
+    os.chown(exp.directory, 4321, 4321)
+    (folder / "go").touch()
+    exp.wait()
+    assert exp.results()["t"].state is JobState.SUCCEEDED, exp.results()["t"].reason
+    assert "deep/model" in [artifact.path for artifact in exp.artifacts()]
+    assert {path.lstat().st_uid for path in folder.rglob("*")} == {4321}
+    assert Path("/etc/passwd").stat().st_uid == 0

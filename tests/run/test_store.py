@@ -471,3 +471,24 @@ def test_looking_does_not_keep_a_controller_out(work: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.needs("root")
+def test_what_cannot_be_removed_of_one_experiment_stops_no_other(ended: run.Experiment) -> None:
+    """Files of another user are said where they are; what follows is deleted."""
+    with run.Experiment("other") as other:
+        other.add(bash("true"), name="a")
+        other.run()
+    (other.directory / "a" / "closed" / "inside").mkdir(parents=True)
+    (other.directory / "a" / "closed").chmod(0o500)
+    theirs = ended.directory / "a" / "theirs"
+    (theirs / "inside").mkdir(parents=True)
+    os.chown(theirs, 4321, 4321)
+    code = f"from nemo_run.run import housekeeping; print(housekeeping.delete_all([{ended.id!r}, {other.id!r}]))"
+    ordinary = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+    done = subprocess.run([*ordinary, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    grave = next(ended.directory.parent.glob(".deleted-*"))
+    assert f"(['{other.id}'], " in done.stdout
+    assert f"sudo rm -r {grave}" in done.stdout
+    assert not ended.directory.exists()
+    assert not other.directory.exists()

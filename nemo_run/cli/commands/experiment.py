@@ -275,13 +275,15 @@ def adopt(
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, in full.")], yes: Yes = False) -> None:
     """Delete experiments, with their logs and artifacts; never one that runs."""
     from nemo_run.cli.show import confirm
-    from nemo_run.run import catalog
-    from nemo_run.run.housekeeping import delete as delete_one
+    from nemo_run.errors import ExperimentError
+    from nemo_run.run import catalog, housekeeping
 
-    found = [catalog.find(one) for one in ids]
+    for one in ids:
+        catalog.find(one)  # it is there
     if confirm(f"Delete {', '.join(ids)} with logs and artifacts?", yes=yes):
-        for store in found:
-            delete_one(store)
+        _, kept = housekeeping.delete_all(ids)
+        if kept:
+            raise ExperimentError("; ".join(kept.values()))
 
 
 def prune(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
-from nemo_run.core.execution.docker import DockerExecutor, spec as container
+from nemo_run.core.execution.docker import DockerExecutor, ownership, spec as container
 from nemo_run.core.execution.docker.client import (
     LABEL,
     PRIVATE_NETWORK,
@@ -36,7 +36,7 @@ from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.runners.bundle import runner_bundle
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _SCHEME = "docker://"
 _OOM_LAG = 0.5  # seconds by which an engine may hear of a kill for lack of memory later than of the end
@@ -210,10 +210,22 @@ class DockerBackend(Backend):
             # what the image's entry point printed, or why nothing could be run
             if words := self._engine.output(name, lines=1000):
                 folder.append_to_log(words)
+            self._hand_over_files(found, folder)
             status = folder.write_end(_end_of(found, folder), container=found["Id"])
             if _KEEP not in found["Config"]["Labels"]:
                 self._engine.remove(name)
             return status
+
+    def _hand_over_files(self, found: Mapping[str, Any], folder: AttemptFolder) -> None:
+        """Give the files of root, or of another user, to the owner of the experiment; say so in the log if it fails."""
+        job = folder.path.parents[1]
+        try:
+            if job.is_dir() and ownership.is_foreign(job):
+                self._engine.run_to_the_end(found["Image"], ownership.last_container(job, found["Config"]["Cmd"] or []))
+        except EngineUnreachableError:
+            raise
+        except (ExecutorError, OSError) as e:
+            folder.append_to_log(f"nemo-run: files of another user could not be given to this one: {e}\n".encode())
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the tasks to end (SIGTERM). Who does not within the grace is killed, by whoever looks at it then."""

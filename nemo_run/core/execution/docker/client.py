@@ -132,6 +132,23 @@ class DockerClient:
                     container.remove(force=True, v=True)
                 raise
 
+    def run_to_the_end(self, image: str, options: Mapping[str, Any]) -> None:
+        """Run a container until it has ended, and remove it.
+
+        Raises:
+            ExecutorError: It failed.
+        """
+        with self._asking() as client:
+            container = client.containers.create(image, **options)
+            try:
+                container.start()
+                code = container.wait(timeout=_TIMEOUT)["StatusCode"]
+                words = container.logs(tail=5).decode(errors="replace").strip() if code else ""
+            finally:
+                container.remove(force=True, v=True)
+        if code:
+            raise ExecutorError(f"a container of {image!r} ended with exit code {code}: {words}")
+
     @staticmethod
     def _create(client: SdkClient, name: str, image: str, options: Mapping[str, Any]) -> Container:
         import docker
