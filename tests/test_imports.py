@@ -35,6 +35,12 @@ def test_the_import_loads_nothing_heavy() -> None:
     assert set(own) <= {"nemo_run.run", "nemo_run.run.api", "nemo_run.errors"}
 
 
+def test_looking_at_an_experiment_loads_nothing_heavy() -> None:
+    loaded = python("import sys, nemo_run; nemo_run.Experiment.catalog(); print(*sys.modules)").split()
+    heavy = HEAVY - {"libcst"} | {"ssl", "pickle"}  # something light stands for libcst
+    assert sorted(heavy & set(loaded)) == []
+
+
 def test_every_public_name_is_there() -> None:
     assert len(set(nemo_run.__all__)) == len(nemo_run.__all__)
     for name in nemo_run.__all__:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.jobs import JobState
@@ -24,7 +24,6 @@ from nemo_run.errors import (
 )
 from nemo_run.run import results
 from nemo_run.run.artifacts import Artifact, listing
-from nemo_run.run.controller import Controller
 from nemo_run.run.display import print_status, status_document
 from nemo_run.run.interrupting import Interruption, without_traceback
 from nemo_run.run.job import Job, JobGroup, JobResult
@@ -36,6 +35,10 @@ from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.screen import Screen
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.terminal import say
+
+if TYPE_CHECKING:
+    from nemo_run.run.controller import Controller
+    from nemo_run.run.ledger import Observer
 
 _CANCEL_POLL = 0.1  # seconds between two looks at whether the controller has cancelled what it was asked to
 
@@ -275,7 +278,7 @@ class LaunchedExperiment(ConfigurableMixin):
                 time.sleep(_CANCEL_POLL)
             else:
                 with contextlib.suppress(ExperimentBusyError):  # another controller has come up: it obeys
-                    Controller(store).finish_cancelled()
+                    _controller(store).finish_cancelled()
             open_jobs = self._not_ended(open_jobs)
         self._refresh()
 
@@ -388,7 +391,7 @@ class LaunchedExperiment(ConfigurableMixin):
         from nemo_run.run.detached import spawn
 
         store = self._its_store
-        refused = Controller(store).start(functools.partial(spawn, store))
+        refused = _controller(store).start(functools.partial(spawn, store))
         self._detached = True
         if not self._quiet:
             self._tell_submitted()
@@ -420,7 +423,7 @@ class LaunchedExperiment(ConfigurableMixin):
         """Note how jobs ended that were left to their engines, and collect what they left, once all have ended."""
         if all(job.state.is_final for job in self.progress().values()):
             with contextlib.suppress(ExperimentBusyError):
-                Controller(self._its_store).run()
+                _controller(self._its_store).run()
 
     def _drive(self, tail_logs: bool) -> None:
         """Drive the experiment until all jobs have ended or the user interrupts."""
@@ -431,7 +434,7 @@ class LaunchedExperiment(ConfigurableMixin):
             observer = None if self._quiet else view.update
             with self._following(tailed, screen):
                 try:
-                    Controller(store, observer).run()
+                    _controller(store, observer).run()
                 except KeyboardInterrupt as stop:
                     view.stop_drawing()
                     self._interrupted = True
@@ -462,3 +465,10 @@ class LaunchedExperiment(ConfigurableMixin):
         finally:
             stop.set()
             thread.join()
+
+
+def _controller(store: ExperimentStore, observer: Observer | None = None) -> Controller:
+    """Return a controller; it is imported here, as an experiment that is only looked at needs none."""
+    from nemo_run.run.controller import Controller
+
+    return Controller(store, observer)

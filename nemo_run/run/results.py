@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nemo_run.core import values
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.inside import read_inside
 from nemo_run.core.runners.outcome import FOLDER, LARGEST_VALUE
@@ -104,6 +102,8 @@ def _task_value(store: ExperimentStore, task: TaskDefinition, open_pickle: _Open
 
 
 def _value(store: ExperimentStore, task: TaskDefinition, path: Path, open_pickle: _OpenPickle) -> Any:
+    from nemo_run.core import values
+
     document = _read_json(path.parent, path.name)
     if not isinstance(document, dict):
         raise StoreError(f"{path}: the file is damaged: it is no JSON object")
@@ -125,6 +125,8 @@ def _refused(_store: ExperimentStore, task: str, _path: Path, kind: str) -> Any:
 
 
 def _unpickled(store: ExperimentStore, task: str, path: Path, kind: str) -> Any:
+    import pickle
+
     store.must_be_ours("unpickled")
     try:
         return pickle.loads(_read(path.parent, path.name))  # noqa: S301  (of an own experiment, and asked for)
@@ -146,6 +148,8 @@ def results_document(store: ExperimentStore, jobs: Iterable[JobDefinition]) -> d
 
 
 def _shown_value(store: ExperimentStore, job: JobDefinition) -> dict[str, Any]:
+    from nemo_run.core import values
+
     try:
         value = job_value(store, job)
         return {"value": values.encode(value), "shown": repr(value)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -36,6 +35,8 @@ async def _exhaust_later(generator: AsyncIterable[Any]) -> None:
 
 
 def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    import asyncio
+
     async def main() -> Any:
         return await awaitable
 

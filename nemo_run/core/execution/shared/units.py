@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
 from nemo_run.errors import ExecutorError
 
@@ -37,6 +36,8 @@ def seconds(timestamp: str | None) -> float | None:
     >>> seconds("1970-01-01T00:00:01.500000000Z"), seconds("0001-01-01T00:00:00Z"), seconds(None)
     (1.5, None, None)
     """
+    from datetime import datetime
+
     match = _TIMESTAMP.match(timestamp or "")  # Python 3.10 reads fractions of three or six digits only
     if not match or match[0].startswith("0001-"):
         return None
