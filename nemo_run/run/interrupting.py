@@ -7,7 +7,6 @@ import sys
 from types import TracebackType
 
 from nemo_run.core.execution.jobs import JobState
-from nemo_run.run.controller import Controller
 from nemo_run.run.display import counts
 from nemo_run.run.progress import current_progress
 from nemo_run.run.records import Definition
@@ -37,6 +36,8 @@ class Interruption:
     def _cancel(self) -> None:
         for job in self._definition.jobs:
             self._store.request_cancel(job)
+        from nemo_run.run.controller import Controller  # one who only looks needs none
+
         progress = Controller(self._store).run()
         say(counts(job.state for job in progress.values()), sys.stderr)
 
