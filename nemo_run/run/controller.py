@@ -127,6 +127,7 @@ class Controller:
 
     def _look(self) -> None:
         """Wait for news of the engines, and take them in."""
+        self._store.must_be_there()
         tasks = self._wait()
         self._recovery.settle()
         self._endings.tell_engines()
@@ -135,7 +136,7 @@ class Controller:
 
     def _wait(self) -> list[DrivenTask]:
         """Wait for news, and return the tasks that there may be news of."""
-        pause = self._ledger.schedule.pause(time.time(), _TICK)
+        pause = self._ledger.schedule.pause(time.monotonic(), _TICK)
         running = self._ledger.schedule.having(Phase.RUNNING)
         news = self._engines.wait(running, pause)
         if news is None:

@@ -128,8 +128,10 @@ class Ledger:
         task.end(status, time.time())
         job = task.job
         if task.can_be_tried_again and not (job.is_cancelled or self._store.cancel_requested(job.definition)):
-            task.plan_retry(time.time())
-        self.schedule.move(task, Phase.RETRYING if task.progress.retry_at is not None else Phase.DONE)
+            delay = task.plan_retry(time.time())
+            self.schedule.retry(task, time.monotonic() + delay)
+        else:
+            self.schedule.move(task, Phase.DONE)
 
     # one job
 

@@ -128,10 +128,10 @@ class DrivenTask:
         task = self.progress
         task.state, task.reason, task.ended, task.retry_at = JobState.CANCELLED, reason, now, None
 
-    def plan_retry(self, now: float) -> None:
-        """Keep the attempt that failed in the history, and set the time of the next one."""
+    def plan_retry(self, now: float) -> float:
+        """Keep the attempt that failed in the history, and set when the next one is due; return in how many seconds."""
         task, definition = self.progress, self.definition
-        delay = min(definition.retry_delay * 2 ** (task.tries - 1), _MAX_DELAY)
+        delay: float = min(definition.retry_delay * 2 ** (task.tries - 1), _MAX_DELAY)
         what = task.reason or f"exit code {task.exit_code}"
         task.history.append(
             {"attempt": task.attempt, "handle": task.handle, "exit_code": task.exit_code, "reason": task.reason,
@@ -139,6 +139,11 @@ class DrivenTask:
         )  # fmt: skip
         task.reason = f"try {task.tries} of {definition.retries + 1} failed ({what}); next in {delay:g} s"
         task.state, task.ended, task.retry_at = JobState.PENDING, None, now + delay
+        return delay
+
+    def seconds_to_retry(self, now: float) -> float:
+        """Return the seconds until the stored time of its retry; a clock that was set meanwhile makes them no more."""
+        return min(max((self.progress.retry_at or now) - now, 0.0), _MAX_DELAY)
 
 
 class Schedule:
@@ -156,6 +161,9 @@ class Schedule:
         self._position = {task: position for position, task in enumerate(tasks)}
         self._tasks: dict[Phase, dict[DrivenTask, None]] = {phase: {} for phase in Phase}  # sets that keep an order
         self._heap: list[tuple[int, DrivenTask]] = []
+        self._due: dict[
+            DrivenTask, float
+        ] = {}  # when those that are to be tried again are, by a clock that is never set
         for task in tasks:
             self._tasks[task.phase][task] = None
 
@@ -166,6 +174,16 @@ class Schedule:
         self._tasks[phase][task] = None
         if phase is Phase.READY:
             heapq.heappush(self._heap, (self._position[task], task))
+
+    def retry(self, task: DrivenTask, due: float) -> None:
+        """Let a task wait until it is tried again.
+
+        Args:
+            task: The task.
+            due: When that is, as :func:`time.monotonic` tells it.
+        """
+        self.move(task, Phase.RETRYING)
+        self._due[task] = due
 
     def having(self, *phases: Phase) -> list[DrivenTask]:
         """Return the tasks that are in one of these phases."""
@@ -190,11 +208,11 @@ class Schedule:
     def make_due_ready(self, now: float) -> None:
         """Make those ready whose time to be tried again has come."""
         for task in self.having(Phase.RETRYING):
-            if task.progress.retry_at is None or task.progress.retry_at <= now:
+            if self._due[task] <= now:
                 self.move(task, Phase.READY)
 
     def pause(self, now: float, longest: float) -> float:
         """Return the seconds until the tasks are to be looked at again."""
-        times = [task.progress.retry_at or now for task in self._tasks[Phase.RETRYING]]
+        times = [self._due[task] for task in self._tasks[Phase.RETRYING]]
         to_retry = max(0.0, min(times, default=float("inf")) - now)
         return min(longest, to_retry, _COLLECTING if self._tasks[Phase.COLLECTING] else longest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int | None": (int, NoneType), "float | None": (*_NUMBER, NoneType),
 }  # fmt: skip
 _TIMES = ("created", "submitted", "started", "ended", "retry_at")
+_DURATIONS = ("retry_delay",)
 _LATEST = 1e11  # seconds since the epoch that the system can still show as a date
 
 
@@ -32,6 +34,8 @@ def check_types(record: Any) -> None:
             raise TypeError(f"{part.name} is {reprlib.repr(value)}, not {part.type}")
         if part.type == "tuple[str, ...]" and not all(isinstance(item, str) for item in value):
             raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a list of texts")
+        if part.name in _DURATIONS and not 0 <= value < math.inf:
+            raise TypeError(f"{part.name} is {value!r}, not a number of seconds")
         if part.name in _TIMES and value is not None and not 0 <= value < _LATEST:
             raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a time")
 

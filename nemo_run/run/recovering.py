@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from nemo_run.errors import ExecutorError
 from nemo_run.run import outages
 from nemo_run.run.ending import Endings
@@ -25,7 +27,7 @@ class Recovery:
             if progress.state.is_final:
                 self._ledger.schedule.move(task, Phase.DONE)
             elif progress.retry_at is not None:
-                self._ledger.schedule.move(task, Phase.RETRYING)
+                self._ledger.schedule.retry(task, time.monotonic() + task.seconds_to_retry(time.time()))
             elif progress.attempt:
                 self._recover(task)
 

@@ -184,7 +184,17 @@ class ExperimentStore:
         Raises:
             StoreError: It cannot be created, or is behind a link.
         """
+        self.must_be_there()
         return make_folder(self.inside(relative))
+
+    def must_be_there(self) -> None:
+        """Check that the experiment still has its folder.
+
+        Raises:
+            StoreError: It was removed.
+        """
+        if not self.path.is_dir():
+            raise StoreError(f"{self.path}: the folder of the experiment is gone; what still runs is not followed")
 
     def write_plan(self, task: TaskDefinition, plan: Plan) -> None:
         """Store what the engine is to run for a task."""

@@ -31,7 +31,7 @@ class Submitter:
     def submit_ready(self) -> None:
         """Submit all that may start now."""
         schedule = self._ledger.schedule
-        schedule.make_due_ready(time.time())
+        schedule.make_due_ready(time.monotonic())
         held_back: list[DrivenTask] = []
         while batch := self._next_batch(held_back):
             self._submit(batch)

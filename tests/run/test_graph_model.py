@@ -172,9 +172,8 @@ def check_groups_are_whole(busy: list[DrivenTask]) -> None:
 
 def test_a_retry_is_ready_when_its_time_has_come() -> None:
     one = driven("flaky", 1, group=False)
-    one.tasks[0].progress.retry_at = 100.0
     schedule = Schedule([one])
-    schedule.move(one.tasks[0], Phase.RETRYING)
+    schedule.retry(one.tasks[0], 100.0)
     schedule.make_due_ready(99.0)
     assert (schedule.pop(), schedule.pause(99.0, longest=5.0)) == (None, 1.0)
     schedule.make_due_ready(100.0)

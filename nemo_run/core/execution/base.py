@@ -221,6 +221,8 @@ class Executor(ConfigurableMixin):
         make_launcher(self.launcher)
         if self.retries < 0:
             raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")
+        if not 0 <= self.retry_delay < float("inf"):  # what is no number is neither
+            raise ExecutorError(f"{where}.retry_delay must be a number of seconds, but is {self.retry_delay}")
 
     def info(self) -> str:
         """Name of the kind of executor, as it is shown in a status."""

@@ -30,15 +30,17 @@ from nemo_run.core.execution.shared.attempt_files import (
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.relocation import moved, moved_paths
 from nemo_run.core.execution.shared.units import parse_size
+from nemo_run.core.files import is_locked
 from nemo_run.core.masking import masked
 from nemo_run.core.packaging.archive import extract
-from nemo_run.errors import ExecutorError
+from nemo_run.errors import ExecutorError, StoreError
 
 if TYPE_CHECKING:
     from nemo_run.core.tunnel.client import Tunnel
 
 
 _SCHEME = "local://"
+_GONE = 5.0  # seconds after which an attempt without folder and processes counts as lost
 _AT_ONCE = 16  # attempts that are started at once
 
 
@@ -53,6 +55,7 @@ class LocalBackend(Backend):
     def __init__(self) -> None:
         self._forker: subprocess.Popen[str] | None = None
         self._pidfds: dict[str, int] = {}
+        self._gone: dict[str, float] = {}  # since when the folder of an attempt is not there
 
     # describing
 
@@ -178,6 +181,8 @@ class LocalBackend(Backend):
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """The attempt's handle if a supervisor has taken it; if none has, none ever will."""
         folder = attempt_folder(plan, attempt)
+        if (folder / "exit.json").exists():
+            return self.expected_handle(plan, attempt)
         if not folder.is_dir() or not (folder / "spec.json").exists():
             return None
         if supervisor.claim(str(folder), {"void": True}):
@@ -192,7 +197,21 @@ class LocalBackend(Backend):
 
     def states(self, handles: Sequence[str]) -> dict[str, TaskStatus]:
         """Status of all these attempts."""
-        return {handle: _status(_folder(handle)) for handle in handles}
+        return {handle: self._status(handle) for handle in handles}
+
+    def _status(self, handle: str) -> TaskStatus:
+        folder = _folder(handle)
+        if folder.is_dir():
+            self._gone.pop(handle, None)
+            return _status(folder)
+        if _has_supervisor(folder):
+            return TaskStatus(JobState.RUNNING, reason=f"its folder was removed: {folder}")
+        since = self._gone.setdefault(handle, time.monotonic())
+        reason = f"there is no such attempt: {folder}"
+        if time.monotonic() - since < _GONE:  # its supervisor may be about to write down how it ended
+            return TaskStatus(JobState.UNKNOWN, reason=reason)
+        reason = f"{reason}; how the task ended is not known"
+        return TaskStatus(JobState.FAILED, reason=reason, ended=time.time(), lost=True)
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Ask the supervisors to end their tasks; end what a lost supervisor left behind."""
@@ -325,6 +344,25 @@ def _is_alive(owner: Mapping[str, Any]) -> bool:
     return bool(supervisor.start_time(owner["pid"]) == owner["start"])
 
 
+def _has_supervisor(folder: Path) -> bool:
+    """Check that a supervisor waits for the task of an attempt, whose folder was removed."""
+    program = os.fsencode(supervisor.__file__)
+    for pid in supervisor.members(str(folder)):
+        with contextlib.suppress(OSError):  # it has ended
+            parent = int(supervisor.stat_of(pid)[1])
+            if program in Path("/proc", str(parent), "cmdline").read_bytes().split(b"\0"):
+                return True
+    return False
+
+
+def _is_held(folder: Path) -> bool:
+    """Check that a supervisor lives, though it is none of the processes that can be seen from here."""
+    try:
+        return is_locked(folder / "supervisor.json")
+    except StoreError:
+        return False
+
+
 def _holds_claim(pid: int, folder: Path) -> bool:
     """Check that a process is the supervisor of an attempt, whatever the files say: it has the claim open."""
     process = Path("/proc", str(pid))
@@ -343,7 +381,10 @@ def _holds_claim(pid: int, folder: Path) -> bool:
 
 def _cancel(folder: Path) -> str:
     """Cancel an attempt; the name of the machine where it runs if that is another one."""
-    if not folder.is_dir() or (folder / "exit.json").exists():
+    if not folder.is_dir():
+        supervisor.end_members(str(folder))
+        return ""
+    if (folder / "exit.json").exists():
         return ""
     try:
         (folder / "cancel").touch(mode=0o600)
@@ -363,6 +404,8 @@ def _cancel(folder: Path) -> str:
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner["pid"], signal.SIGTERM)
         return ""
+    if owner and not _is_alive(owner) and _is_held(folder):
+        return f"another container on {os.uname().nodename}"
     supervisor.end_members(str(folder))
     if _is_alive(owner):
         raise ExecutorError(
@@ -373,8 +416,6 @@ def _cancel(folder: Path) -> str:
 
 
 def _status(folder: Path) -> TaskStatus:
-    if not folder.is_dir():
-        return TaskStatus(JobState.UNKNOWN, reason=f"there is no such attempt: {folder}")
     try:
         return _recorded_status(folder)
     except ExecutorError as e:  # a damaged file
@@ -400,6 +441,8 @@ def _recorded_status(folder: Path) -> TaskStatus:
         return TaskStatus(JobState.RUNNING, started=running["started"], node=host)
     if end := _end(folder):  # it may have ended between the two looks
         return end
+    if _is_held(folder):
+        return TaskStatus(JobState.UNKNOWN, reason=f"runs in another container on {host}; ask there", node=host)
     what = "how the task ended is not known" if running else "the task had not begun"
     reason = f"its supervisor was killed or the machine was restarted; {what}"
     return TaskStatus(JobState.FAILED, reason=reason, started=running.get("started"), ended=time.time(), lost=True)

@@ -4,14 +4,11 @@
 each attempt it forks a supervisor, which lives in its own session, and it answers once these have taken their attempts:
 with the pid of each, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
 
-=================== =====================================================================================
-``spec.json``       what to run; written by whoever asks
-``supervisor.json`` the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is
-                    run once or never. The supervisor holds it open, which proves who it is
-``cancel``          a request to cancel, put there before the supervisor is signalled
-``exit.json``       how it ended
-``log``             what the task wrote
-=================== =====================================================================================
+- ``spec.json``: what to run; written by whoever asks
+- ``supervisor.json``: the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is run
+  once or never. The supervisor holds it open, which proves who it is, and locked, which proves that it lives
+- ``cancel``: a request to cancel, put there before the supervisor is signalled
+- ``exit.json``, ``log``: how it ended, and what the task wrote
 
 Processes are forked here, not in the caller, because this one is small and has a single thread.
 """
@@ -43,9 +40,6 @@ _LARGEST = 1 << 28  # bytes of a file that is read; a device has no end
 _TAKEN = "taken"
 
 
-# --- files -------------------------------------------------------------------------------------------------------
-
-
 def write_json(path: str, doc: dict[str, Any]) -> None:
     """Replace a file as a whole; readable by its owner only."""
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -75,8 +69,10 @@ def claim(folder: str, doc: dict[str, Any], *, hold: bool = False) -> bool:
     path = os.path.join(folder, "supervisor.json")
     temporary = f"{path}.{os.getpid()}.claim"
     write_json(temporary, doc)
-    fd = os.open(temporary, os.O_RDONLY)
+    fd = os.open(temporary, os.O_RDWR)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
         os.link(temporary, path)
     except FileExistsError:
         hold = False
@@ -115,55 +111,59 @@ def boot_id() -> str:
 # --- processes and devices ---------------------------------------------------------------------------------------
 
 
-def members(folder: str, session: int | None = None) -> dict[int, int]:
+def members(folder: str, above: int | None = None) -> dict[int, int]:
     """Living processes of an attempt, with their resident memory in bytes.
 
-    They are those of the task's session, and those that left it but still have the mark in their environment, as the
-    workers of torchrun and daemons do.
+    They are those below the process ``above``, the supervisor, which becomes the parent of all that lose theirs; and
+    those that have the mark in their environment, should the supervisor have been killed.
     """
     mark, page, found = f"{MARKER}={folder}".encode(), os.sysconf("SC_PAGE_SIZE"), {}
+    alive: dict[int, list[bytes]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            fields = stat_of(name)
-            if fields[0] in (b"Z", b"X"):
-                continue
-            if int(fields[3]) != session:
-                with open(f"/proc/{name}/environ", "rb") as f:
-                    if mark not in f.read().split(b"\0"):
-                        continue
-        except OSError:  # gone, or of another user
-            continue
-        found[int(name)] = int(fields[21]) * page
+        with contextlib.suppress(OSError):  # gone
+            alive[int(name)] = stat_of(name)
+    for pid, fields in alive.items():
+        with contextlib.suppress(OSError):  # gone, or of another user
+            if fields[0] not in (b"Z", b"X") and (is_below(pid, above, alive) or mark in environment_of(pid)):
+                found[pid] = int(fields[21]) * page
     return found
+
+
+def is_below(pid: int, above: int | None, alive: dict[int, list[bytes]]) -> bool:
+    """Whether a process descends from another."""
+    steps = 0
+    while pid in alive and steps < len(alive):  # while processes come and go, a circle may be seen
+        pid, steps = int(alive[pid][1]), steps + 1
+        if pid == above:
+            return True
+    return False
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """Environment with which a program was started."""
+    with open(f"/proc/{pid}/environ", "rb") as f:
+        return f.read().split(b"\0")
 
 
 def memory_of(processes: dict[int, int]) -> int:
     """Memory that processes use together, in bytes; what they share counts once."""
     total = 0
-    for pid in processes:
+    for pid, resident in processes.items():
         try:
             with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
                 shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
             total += int(shares[0]) * 1024
         except (OSError, IndexError):  # it has ended meanwhile, or this system does not tell
-            total += resident_memory(pid)
+            total += resident
     return total
 
 
-def resident_memory(pid: int) -> int:
-    """Memory that a process uses, in bytes, with what it shares; 0 once it is ending."""
-    try:
-        return int(stat_of(pid)[21]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def end_members(folder: str, session: int | None = None, *, patience: float = 0.0) -> None:
+def end_members(folder: str, above: int | None = None, *, patience: float = 0.0) -> None:
     """End all processes of an attempt: ask, and kill after ``patience`` seconds those that are still there."""
     asked: set[int] = set()
     kill_at = time.monotonic() + patience
     give_up = kill_at + 10.0  # a process that hangs in the kernel dies when that lets it go
-    while left := members(folder, session):
+    while left := members(folder, above):
         now = time.monotonic()
         if now >= give_up:
             return
@@ -231,9 +231,6 @@ def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str]
     return taken, locks
 
 
-# --- one attempt -------------------------------------------------------------------------------------------------
-
-
 class Attempt:
     """Runs the task of one attempt and records how it ended."""
 
@@ -275,6 +272,9 @@ class Attempt:
         """Environment for the devices that the task is given; waits for them. ``None``: cancelled meanwhile."""
         while True:
             env = self.try_devices()
+            if not os.path.exists(self.file("supervisor.json")):
+                self.ending = "its folder was removed"
+                return None
             if env is not None:
                 return env
             if signal.sigtimedwait(_SIGNALS - {signal.SIGCHLD}, _LEASE_POLL) is not None:
@@ -311,7 +311,7 @@ class Attempt:
         os.close(log)
         status, left = self.supervise()
         if left:  # nothing that it left behind goes on
-            end_members(self.folder, self.pid, patience=2.0)
+            end_members(self.folder, os.getpid(), patience=2.0)
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return 128 - code, self.ending or f"ended by {signal.Signals(-code).name}"
@@ -361,12 +361,12 @@ class Attempt:
         if self.spec.get("memory") and not self.ending:
             self.mind_memory(now)
         if self.kill_at is not None and now >= self.kill_at:
-            end_members(self.folder, self.pid)
+            end_members(self.folder, os.getpid())
             self.kill_at = None
 
     def mind_memory(self, now: float) -> None:
         """End the task where it uses more memory than it may."""
-        memory, processes = self.spec["memory"], members(self.folder, self.pid)
+        memory, processes = self.spec["memory"], members(self.folder, os.getpid())
         if sum(processes.values()) > memory and (used := memory_of(processes)) > memory:
             self.end(f"out of memory: {used} bytes in use, the limit is {memory}", now=True)
         self.memory_poll = max(_MEMORY_POLL, 10 * (time.monotonic() - now))  # counting is slow among many processes
@@ -404,7 +404,11 @@ class Attempt:
         }
         for pause in (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 60, 60):
             try:
+                with contextlib.suppress(FileExistsError):  # the task may have removed it
+                    os.mkdir(self.folder, 0o700)
                 write_json(self.file("exit.json"), doc)
+            except FileNotFoundError:  # all of the experiment was removed: nobody waits for it
+                return
             except OSError:
                 time.sleep(pause)
             else:
