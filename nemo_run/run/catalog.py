@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from nemo_run.run.store import ExperimentStore
 
 logger = logging.getLogger(__name__)
 
+_DIGITS = 8  # of the random number in an id
 _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
 
 
@@ -43,7 +45,7 @@ def check_title(title: str) -> str:
 
 
 def create(title: str, base: str | None = None, experiment_id: str | None = None) -> ExperimentStore:
-    """Create an empty experiment with an id that no other process gets at the same time.
+    """Create an empty experiment with an id that no other process, user or machine gets.
 
     Raises:
         InvalidNameError: The title or the id is not acceptable.
@@ -51,16 +53,13 @@ def create(title: str, base: str | None = None, experiment_id: str | None = None
     """
     parent = make_folder(experiments_root(base) / folder_name(check_title(title)))
     _keep_out_of_git(parent.parent)
-    stem = _check_id(experiment_id) if experiment_id is not None else _stem(parent.name, time.time())
-    number = 1
     while True:
-        path = parent / (stem if number == 1 else f"{stem}_{number}")
+        path = parent / (_check_id(experiment_id) if experiment_id is not None else _new_id(parent.name))
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
             if experiment_id is not None:
                 raise InvalidNameError(f"there is an experiment {experiment_id!r} already, in {path}") from None
-            number += 1
         except OSError as e:
             raise StoreError(f"{path}: cannot be created: {e.strerror}") from e
         else:
@@ -88,16 +87,11 @@ def create_planned(path: Path) -> ExperimentStore:
 def planned(title: str, base: str | None = None, experiment_id: str | None = None) -> Path:
     """Return the folder that an experiment will have; nothing is created.
 
-    An id that is made here ends in the microseconds, so that no other experiment gets the same one in the meantime.
-
     Raises:
         InvalidNameError: The title or the id is not acceptable.
     """
     parent = experiments_root(base) / folder_name(check_title(title))
-    now = time.time()
-    return parent / (
-        _check_id(experiment_id) if experiment_id is not None else f"{_stem(parent.name, now)}_{now % 1 * 1e6:06.0f}"
-    )
+    return parent / (_check_id(experiment_id) if experiment_id is not None else _new_id(parent.name))
 
 
 def base_of(store: ExperimentStore) -> Path:
@@ -105,8 +99,9 @@ def base_of(store: ExperimentStore) -> Path:
     return store.path.parents[2]
 
 
-def _stem(name: str, now: float) -> str:
-    return f"{name}_{_time_text(now)}"
+def _new_id(name: str) -> str:
+    """Return an id with the time, and a random number: names at services and folders on clusters are made of ids."""
+    return f"{name}_{_time_text(time.time())}_{secrets.randbelow(10**_DIGITS):0{_DIGITS}}"
 
 
 def _time_text(seconds: float) -> str:
