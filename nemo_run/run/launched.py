@@ -236,8 +236,6 @@ class LaunchedExperiment(ConfigurableMixin):
             time.sleep(interval)
 
     def _is_over(self, progress: Mapping[str, JobProgress], *, driven: bool) -> bool:
-        if not driven and self._its_store.is_received:
-            return True
         if any(goes_on(task, driven=driven) for job in progress.values() for task in job.tasks):
             return False
         return not driven or self._are_settled(progress)

@@ -183,14 +183,14 @@ class LogFollower:
 
     def _open_new(self) -> bool:
         """Open the logs of attempts that are new; whether anything may still write to a log."""
-        driven = self._store.is_driven() if self._store.is_received else self._store.goes_on()
+        driven = self._store.goes_on()
         progress = current_progress(self._store, self._definition, [job.id for job in self._jobs])
         tasks = [(job, index, task) for job in self._jobs for index, task in enumerate(progress[job.id].tasks)]
         for job, index, task in tasks:
             for handle in _handles(task):
                 if handle not in self._streams and (stream := self._open(job, index, handle, task)):
                     self._streams[handle] = stream
-        return (driven or not self._store.is_received) and any(goes_on(task, driven=driven) for _, _, task in tasks)
+        return any(goes_on(task, driven=driven) for _, _, task in tasks)
 
     def _open(self, job: JobDefinition, index: int, handle: str, task: TaskProgress) -> _Stream | None:
         """Return the log of an attempt; ``None`` where it has no log of the wanted rank yet."""

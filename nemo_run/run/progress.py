@@ -109,7 +109,8 @@ def goes_on(task: TaskProgress, *, driven: bool) -> bool:
     """Check whether a task may still get on: because it runs, or because a controller drives its experiment."""
     if task.state.is_final:
         return False
-    return driven or (task.state in (JobState.PENDING, JobState.RUNNING) and task.retry_at is None)
+    is_asked = task.retry_at is None and not task.reason.endswith(NOT_ASKED)
+    return driven or (is_asked and task.state in (JobState.PENDING, JobState.RUNNING))
 
 
 def interruption(store: ExperimentStore, progress: Mapping[str, JobProgress]) -> str:

@@ -351,7 +351,7 @@ class ExperimentStore:
 
     def goes_on(self) -> bool:
         """Check whether the jobs that have not ended go on: by a controller, or by their engines alone."""
-        return self.is_driven() or self.is_left_to_engines()
+        return self.is_driven() or (self.is_ours and self.is_left_to_engines())
 
     def is_driven(self) -> bool:
         """Check whether a controller drives the experiment now."""
