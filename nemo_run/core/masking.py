@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-_SECRET_NAME = re.compile(r"(_KEY|_TOKEN)\Z|SECRET|PASSWORD|PASSWD|CREDENTIAL|\A(API_?KEY|TOKEN)\Z", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(_KEY|_TOKEN|_PAT)\Z|SECRET|PASSWORD|PASSWD|CREDENTIAL|\A(API_?KEY|TOKEN)\Z", re.IGNORECASE)
 MASK = "****"
 
 
@@ -18,9 +18,23 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
+_PASSWORD_IN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
+
+
+def holds_secret(name: str, value: str) -> bool:
+    """Whether a variable is a secret: its name says so, or its value is an address with a password.
+
+    >>> holds_secret("GITHUB_PAT", "x"), holds_secret("DATABASE_URL", "postgres://me:pw@db/x")
+    (True, True)
+    >>> holds_secret("DATABASE_URL", "postgres://db/x")
+    False
+    """
+    return is_secret(name) or bool(_PASSWORD_IN_ADDRESS.search(value))
+
+
 def masked(values: Mapping[str, str]) -> dict[str, str]:
     """The mapping with the values of secret-looking names masked."""
-    return {name: MASK if is_secret(name) else value for name, value in values.items()}
+    return {name: MASK if holds_secret(name, value) else value for name, value in values.items()}
 
 
 def masked_arguments(argv: Sequence[str]) -> list[str]:

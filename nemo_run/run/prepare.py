@@ -207,7 +207,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
 
 
 def _check_values(name: str, env: Mapping[str, str]) -> None:
-    lost = [key for key, value in env.items() if value == MASK and is_secret(key)]
+    lost = [key for key, value in env.items() if value == MASK]
     if lost:
         raise ExecutorError(f"task {name!r}: {', '.join(lost)} stands for a secret that was not stored; give it again")
     for key, value in env.items():

@@ -16,6 +16,7 @@ from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesC
 from nemo_run.core.execution.pods.shipping import MOVER_LABEL
 from nemo_run.errors import ExecutorError
 from tests.services.kubernetes import IMAGE, KubernetesCluster
+from tests.support import eventually
 
 pytestmark = pytest.mark.needs("kubernetes node")
 
@@ -148,3 +149,63 @@ def test_nothing_is_left_of_a_launch_that_is_refused(env: dict[str, str], make: 
     for kind in ("Secret", "Service", "Pod"):
         assert not cluster.objects("v1", kind, executor.namespace, OURS)
     assert not cluster.objects("batch/v1", "Job", executor.namespace, OURS)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"workdir_pvc": None, "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "no-such"}}]},
+            "no-such",
+        ),
+        ({"volumes": [{"name": "d", "secret": {"secretName": "no-such-secret"}}]}, "no-such-secret"),
+        ({"memory_requests": "512Mi", "memory_limits": "512Mi"}, "maximum memory usage per Container"),
+    ],
+)
+def test_a_pod_that_will_never_start_says_why_and_fails_in_time(
+    options: dict[str, Any], words: str, make: Any, cluster: KubernetesClient
+) -> None:
+    """A claim that is not there; a Secret that cannot be mounted; a pod that is refused at admission."""
+    executor = make(start_timeout=1, **options)
+    if executor.volumes:
+        executor.volume_mounts = [{"name": "d", "mountPath": "/d"}]
+    limits = [{"type": "Container", "max": {"memory": "256Mi"}}]
+    metadata = {"name": "limits", "namespace": executor.namespace}
+    cluster.create({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})
+    result = launch(executor).results()["t"]
+    assert result.state is JobState.FAILED
+    assert words in result.reason
+
+
+def test_a_pod_that_is_preempted_is_told_from_one_that_somebody_deletes(make: Any, cluster: KubernetesClient) -> None:
+    for name, value in (("nr-low", 1), ("nr-high", 1000)):
+        found = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
+        cluster.provide({**found, "value": value})
+    low = run.Experiment("low", executor=make(gpus_per_node=8, priority_class="nr-low"), clean_mode=True)
+    low.add(run.Script(inline="sleep 300"), name="t")
+    low.run(detach=True)
+    eventually(lambda: low.results()["t"].state is JobState.RUNNING)
+    high = launch(make(gpus_per_node=8, priority_class="nr-high"))
+    assert high.results()["t"].state is JobState.SUCCEEDED
+    low.wait()
+    result = low.results()["t"]
+    assert result.state is JobState.FAILED
+    assert result.reason.startswith("preempted")
+
+
+def test_a_second_container_that_keeps_running_does_not_keep_the_job(make: Any, cluster: KubernetesClient) -> None:
+    sidecar = {"name": "sidecar", "image": IMAGE, "command": ["sleep", "600"]}
+    executor = make(pod_spec_overrides={"containers": [sidecar]})
+    exp = launch(executor, 'echo a > "$NEMO_RUN_ARTIFACTS/a"; exit 3')
+    assert (exp.results()["t"].state, exp.results()["t"].exit_code) == (JobState.FAILED, 3)
+    assert [artifact.path for artifact in exp.artifacts()] == ["a"]
+    eventually(lambda: not cluster.pods(executor.namespace, OURS))
+
+
+def test_secrets_inside_values_go_into_a_secret(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"DATABASE_URL": "postgres://me:pw-1@db/x", "GITHUB_PAT": "pw-2", "PLAIN": "http://db/x"}
+    [job] = job_of(make(env_vars=values), capsys)
+    env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    from_secret = {entry["name"] for entry in env if "secretKeyRef" in entry.get("valueFrom", {})}
+    assert from_secret == {"DATABASE_URL", "GITHUB_PAT"}
+    assert "pw-" not in str(job)

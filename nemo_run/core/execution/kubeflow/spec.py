@@ -20,7 +20,7 @@ from nemo_run.core.execution.pods.spec import (
     standard_labels,
 )
 from nemo_run.core.execution.shared.manifests import literal, overlaid
-from nemo_run.core.masking import is_secret
+from nemo_run.core.masking import holds_secret
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 """Label and annotation of pods: the rank of the node."""
@@ -59,7 +59,9 @@ def described_job(executor: KubeflowOptions, request: TaskRequest, namespace: st
     changes = {key: value for key, value in pod.items() if key not in _OF_THE_RUNTIME}
     job = described(executor, metadata, own, overlaid(changes, {"containers": [mounts]}))
     values = environment(executor, request, command_inside(executor, request))
-    return fill(job, {RANK: "$(NODE_RANK)"}), {name: values[name] for name in values if is_secret(name)}
+    return fill(job, {RANK: "$(NODE_RANK)"}), {
+        name: value for name, value in values.items() if holds_secret(name, value)
+    }
 
 
 def described(executor: KubeflowOptions, metadata: Object, container: Object, pod: Object) -> Object:

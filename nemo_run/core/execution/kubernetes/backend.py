@@ -39,18 +39,17 @@ from nemo_run.core.execution.pods.spec import (
     job_folder,
     net_name,
 )
-from nemo_run.core.execution.pods.status import Pod, container_status, pod_status, still
+from nemo_run.core.execution.pods.status import Pod, container_status, is_gone, pod_status, still, why_deleted
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import needs_runner
-from nemo_run.core.execution.shared.units import seconds
-from nemo_run.core.masking import is_secret
+from nemo_run.core.files import write_text
+from nemo_run.core.masking import holds_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
 _MANY = 50  # attempts up to which a query lists them by name
-_DELETED = TaskStatus(JobState.FAILED, None, "its pod was deleted", lost=True)
-_QUIET = 5.0  # seconds in which a cluster creates the pod of a Job
+_NEWS = 5.0  # seconds between two questions for the events of an object
 
 
 class KubernetesBackend(PodBackend[PodHandle]):
@@ -59,6 +58,11 @@ class KubernetesBackend(PodBackend[PodHandle]):
     name: ClassVar[str] = "kubernetes"
     kind_of_attempt = PodHandle
     what_makes_pods: ClassVar[str] = "Job"
+
+    def __init__(self, **connection: str) -> None:
+        """Keep how to connect; nothing is asked for yet."""
+        super().__init__(**connection)
+        self._warnings: dict[str, tuple[float, str]] = {}  # by name: when they were asked for, and what they were
 
     # describing
 
@@ -79,7 +83,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             "nodes": executor.num_nodes,
             "job": job_object(executor, request, namespace),
             "net": net_name(request) if executor.num_nodes > 1 or request.group else "",
-            "secrets": {name: value for name, value in env.items() if is_secret(name)},
+            "secrets": {name: value for name, value in env.items() if holds_secret(name, value)},
             "env": dict(request.command.env),
             "folder": job_folder(executor, request),
             "code_archive": request.code_archive,
@@ -171,26 +175,39 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
     def _status_before_end(self, snapshot: Snapshot, status: TaskStatus, over: Mapping[int, bool]) -> TaskStatus:
         """Return the status of an attempt that goes on; end it if it cannot start, or one of its nodes has failed."""
-        if reason := snapshot.broken:
+        reason, is_late = self._hindrance(snapshot)
+        if is_late:
             return self._record(snapshot, TaskStatus(JobState.FAILED, None, reason))
         if any(over.values()) and status.state is JobState.FAILED:  # the others wait for the one that failed
             self._end(snapshot)
             return replace(still(status), reason=f"{status.reason}; the other nodes are being ended")
         if len(snapshot.pods) < snapshot.attempt.nodes:
-            return replace(still(status), state=JobState.SUBMITTED, reason=self._why_no_pod(snapshot))
-        return still(status)
+            return replace(still(status), state=JobState.SUBMITTED, reason=reason)
+        return replace(still(status), reason=status.reason or reason)
 
     def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> TaskStatus:
         """Delete the Jobs of an attempt when one of its pods is deleted; another pod would run the task again."""
         this = snapshot.attempt
         if recorded := this.journal.recorded():  # it is deleted because it has ended
             return recorded
-        (this.folder / "taken").touch(mode=0o600)
+        self._note_taken(snapshot)
         if snapshot.pods and all(over.values()):
-            return self._record(snapshot, _DELETED)
+            return self._record(snapshot, _deletion(this))
         self._delete(this, range(this.nodes))
         self._keep_logs(snapshot)
         return TaskStatus(JobState.RUNNING, reason="its pod is being deleted")
+
+    def _note_taken(self, snapshot: Snapshot) -> None:
+        """Write down that a pod is being deleted, and what the cluster says of that."""
+        file = snapshot.attempt.folder / "taken"
+        if file.exists():
+            return
+        why = ""
+        for pod in filter(is_gone, snapshot.pods.values()):
+            with contextlib.suppress(ExecutorError):
+                events = self._client.events(snapshot.attempt.namespace, pod["metadata"]["name"])
+                why = why or why_deleted(pod, events)
+        write_text(file, why)
 
     def _is_over(self, snapshot: Snapshot, pod: Pod) -> bool:
         """Return whether the task in a pod has ended, and its log and artifacts are complete."""
@@ -209,17 +226,21 @@ class KubernetesBackend(PodBackend[PodHandle]):
         except ExecutorError:
             return []
 
-    def _why_no_pod(self, snapshot: Snapshot) -> str:
-        """Return the last warning for a Job whose pod the cluster has not created."""
-        for rank, job in snapshot.jobs.items():
-            age = time.time() - (seconds(job["metadata"]["creationTimestamp"]) or 0)
-            if rank not in snapshot.pods and age > _QUIET:
+    def _hindrance(self, snapshot: Snapshot) -> tuple[str, bool]:
+        """Return why pods of an attempt cannot start, and whether their time to start is over."""
+
+        def warning_of(name: str) -> str:
+            told, words = self._warnings.get(name, (0.0, ""))
+            if time.monotonic() - told > _NEWS:
                 with contextlib.suppress(ExecutorError):
-                    return self._client.last_warning(snapshot.attempt.namespace, job["metadata"]["name"])
-        return ""
+                    words = self._client.last_warning(snapshot.attempt.namespace, name)
+                self._warnings[name] = (time.monotonic(), words)
+            return words
+
+        return snapshot.hindrance(warning_of)
 
     def _lost(self, this: PodHandle) -> TaskStatus:
-        return _DELETED if (this.folder / "taken").exists() else super()._lost(this)
+        return _deletion(this) if (this.folder / "taken").exists() else super()._lost(this)
 
     def _record(self, snapshot: Snapshot, status: TaskStatus) -> TaskStatus:
         """Keep logs and artifacts of an attempt, write down how it ended, then delete its objects."""
@@ -298,6 +319,12 @@ class KubernetesBackend(PodBackend[PodHandle]):
         if ranks:
             folders = [fill(plan.spec["folder"], {**placeholders, RANK: str(rank)}) for rank in ranks]
             shipping.collect(self._client, volume, folders, patterns, folder)
+
+
+def _deletion(this: PodHandle) -> TaskStatus:
+    """Return the status of an attempt whose pod was deleted."""
+    why = (this.folder / "taken").read_text()
+    return TaskStatus(JobState.FAILED, None, "; ".join(filter(None, [why, "its pod was deleted"])), lost=True)
 
 
 # --- names of attempts ---------------------------------------------------------------------------------------------

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.client import Object
-from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, KEEP, NODE_LABEL, START_TIMEOUT
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, KEEP, NODE_LABEL, START_TIMEOUT, field_of
 from nemo_run.core.execution.pods.spec import TASK
-from nemo_run.core.execution.pods.status import Pod, broken, combined, is_gone, pod_status
+from nemo_run.core.execution.pods.status import Pod, broken, combined, is_gone, lacks_claim, pod_status, since_scheduled
 from nemo_run.core.execution.shared.units import seconds
 
+_QUIET = 5.0  # seconds in which a cluster creates the pod of a Job, and a node makes its containers
+_QUOTA = "exceeded quota"
 _KILL_TIME = 15.0  # seconds after the grace in which a node has ended a pod
 
 
@@ -83,16 +85,36 @@ class Snapshot:
         """Whether its objects stay when it has ended."""
         return any(KEEP in (pod["metadata"].get("annotations") or {}) for pod in self.pods.values())
 
-    @property
-    def broken(self) -> str:
-        """Why the attempt cannot start, once its time to start is over; else empty."""
-        for rank, pod in self.pods.items():
-            reason = broken(pod)
-            limit = float((pod["metadata"].get("annotations") or {}).get(START_TIMEOUT, 0))
-            age = time.time() - (seconds(pod["metadata"]["creationTimestamp"]) or 0)
-            if reason and age >= limit:
-                return reason if self.attempt.nodes == 1 else f"node {rank}: {reason}"
-        return ""
+    def hindrance(self, warning_of: Callable[[str], str]) -> tuple[str, bool]:
+        """Return why a pod of the attempt cannot start, and whether its time to start is over; empty if it may.
+
+        Args:
+            warning_of: Returns the last warning for the pod or Job of a name.
+        """
+        for rank in range(self.attempt.nodes):
+            reason, since, annotations = self._hindrance(rank, warning_of)
+            if reason:
+                late = time.time() - since >= float(annotations.get(START_TIMEOUT, 0))
+                named = reason if self.attempt.nodes == 1 else f"node {rank}: {reason}"
+                return named, late and _QUOTA not in reason  # a quota is waited for, like a node
+        return "", False
+
+    def _hindrance(self, rank: int, warning_of: Callable[[str], str]) -> tuple[str, float, Mapping[str, str]]:
+        pod, job = self.pods.get(rank), self.jobs.get(rank)
+        if pod is not None:
+            since, reason = since_scheduled(pod), broken(pod) or lacks_claim(pod)
+            if not reason and self._waits_on_node(pod) and time.time() - since > _QUIET:
+                reason = warning_of(pod["metadata"]["name"])
+            return reason, since, pod["metadata"].get("annotations") or {}
+        if job is not None:
+            since = seconds(job["metadata"]["creationTimestamp"]) or 0.0
+            reason = warning_of(job["metadata"]["name"]) if time.time() - since > _QUIET else ""
+            return reason, since, field_of(job, "spec", "template", "metadata", "annotations") or {}
+        return "", 0.0, {}
+
+    @staticmethod
+    def _waits_on_node(pod: Pod) -> bool:
+        return bool(pod["spec"].get("nodeName")) and pod_status(pod, TASK).state is JobState.PENDING
 
     def note_end_request(self) -> None:
         """Write down when its pods were first requested to end."""

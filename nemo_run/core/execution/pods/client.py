@@ -190,12 +190,16 @@ class KubernetesClient:
         """Return the pods that have certain labels."""
         return self.objects("v1", "Pod", namespace, selector)
 
+    def events(self, namespace: str, name: str) -> list[Object]:
+        """Return the events of an object, the newest last."""
+        params = {"fieldSelector": f"involvedObject.name={name}"}
+        answer = self.request("GET", self.path("v1", "Event", namespace), params=params) or {}
+        return sorted(answer.get("items") or [], key=lambda event: str(event.get("lastTimestamp")))
+
     def last_warning(self, namespace: str, name: str) -> str:
         """Return the last warning event of an object; empty if there is none."""
-        params = {"fieldSelector": f"involvedObject.name={name},type=Warning"}
-        answer = self.request("GET", self.path("v1", "Event", namespace), params=params) or {}
-        events = sorted(answer.get("items") or [], key=lambda event: str(event.get("lastTimestamp")))
-        return str(events[-1].get("message", "")) if events else ""
+        warnings = [event for event in self.events(namespace, name) if event.get("type") == "Warning"]
+        return str(warnings[-1].get("message", "")) if warnings else ""
 
     def _same(self, obj: Object) -> Object | None:
         metadata = obj["metadata"]

@@ -23,7 +23,7 @@ from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
 from nemo_run.core.files import folder_name
-from nemo_run.core.masking import is_secret
+from nemo_run.core.masking import holds_secret
 
 TASK, KEEPER = "task", "keeper"
 """Containers of a pod: that of the task, and the one that keeps its artifacts."""
@@ -209,7 +209,7 @@ def variables(env: Mapping[str, str], secret: str) -> list[Object]:
     """Return the environment variables of a container; those that look like secrets are read from a Secret."""
     entries = []
     for name, value in env.items():
-        if is_secret(name):
+        if holds_secret(name, value):
             entries.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}})
         else:
             entries.append({"name": name, "value": literal(value)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,16 @@ _EVICTED = {
     "OutOfmemory": "its node had no memory left for it",
     "OutOfnvidia.com/gpu": "its node had no GPU left for it",
     "UnexpectedAdmissionError": "its node did not take it",
+}
+# Why a pod was deleted: what newer clusters write into it, and events that older ones make.
+_DISRUPTED = {
+    "PreemptionByScheduler": "preempted",
+    "EvictionByEvictionAPI": "evicted, as when its node is drained",
+    "DeletionByTaintManager": "evicted from its node, which has a taint",
+    "DeletionByPodGC": "its node was lost",
+    "TerminationByKubelet": "its node was shut down, or short of something",
+    "Preempted": "preempted",
+    "TaintManagerEviction": "evicted from its node, which has a taint",
 }
 _LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
 
@@ -98,6 +108,31 @@ def _all_containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
 def is_gone(pod: Pod) -> bool:
     """Return whether a pod was deleted; it may still be ending."""
     return "deletionTimestamp" in pod["metadata"]
+
+
+def why_deleted(pod: Pod, events: Iterable[Mapping[str, Any]]) -> str:
+    """Return why the cluster deletes a pod; empty if it says nothing, as where somebody has deleted it.
+
+    >>> why_deleted({"metadata": {}}, [{"reason": "Preempted", "message": "Preempted by a/b on node c"}])
+    'preempted: Preempted by a/b on node c'
+    """
+    for entry in (_condition(pod, "DisruptionTarget"), *events):
+        if (cause := entry.get("reason", "")) in _DISRUPTED:
+            return _joined(_DISRUPTED[cause], entry.get("message"))
+    return ""
+
+
+def since_scheduled(pod: Pod) -> float:
+    """Return when a pod was given to a node, or else created, in seconds since the epoch."""
+    scheduled = _condition(pod, "PodScheduled")
+    when = scheduled.get("lastTransitionTime") if scheduled.get("status") == "True" else None
+    return seconds(when or pod["metadata"]["creationTimestamp"]) or 0.0
+
+
+def lacks_claim(pod: Pod) -> str:
+    """Return the words of the scheduler where a volume claim of a pod is not there; else empty."""
+    words = str(_condition(pod, "PodScheduled").get("message") or "")
+    return words if "persistentvolumeclaim" in words and "not found" in words else ""
 
 
 def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:

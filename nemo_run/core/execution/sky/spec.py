@@ -20,7 +20,7 @@ from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.execution.shared.shipping import Package, layout_script, needs_runner, relocated
 from nemo_run.core.execution.sky.options import NODES, SkypilotOptions, image_id, safe_name
-from nemo_run.core.masking import is_secret, masked, masked_arguments
+from nemo_run.core.masking import holds_secret, masked, masked_arguments
 
 _FOLDER = "\0folder\0"
 """Stands for the job's folder on a node, whose path only the node knows."""
@@ -100,7 +100,7 @@ def task_config(
 
 def _split(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the variables whose names are not those of secrets, and those whose names are."""
-    secrets = {key: value for key, value in values.items() if is_secret(key)}
+    secrets = {key: value for key, value in values.items() if holds_secret(key, value)}
     return {key: value for key, value in values.items() if key not in secrets}, secrets
 
 
