@@ -17,9 +17,11 @@ from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.shared.leftovers import fetch_here
 from nemo_run.core.files import make_folder
-from nemo_run.errors import ExecutorError
+from nemo_run.core.runners.outputs import FILE, VARIABLE
+from nemo_run.errors import ExecutorError, NemoRunError
 from nemo_run.run import artifacts, results
 from nemo_run.run.collecting import left_note
+from nemo_run.run.inputs import write_inputs
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
     Definition,
@@ -63,7 +65,7 @@ def _call(task: Any) -> Ended:
     from nemo_run.core.runners.outcome import run_recorded
 
     try:
-        run_recorded(fdl.build(fdl.cast(Partial, task)))
+        run_recorded(lambda: fdl.build(fdl.cast(Partial, task)))
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else int(e.code is not None)
         return Ended(code, f"exit code {code}", e) if code else Ended(0)
@@ -104,7 +106,7 @@ def run_direct(
     errors: list[BaseException] = []
     with store.driving():
         for job in sorted(definition.jobs, key=lambda job: order.index(job.id)):
-            done[job.id] = _run_job(store, job, work[job.id], done, errors)
+            done[job.id] = _run_job(store, definition, job, work[job.id], done, errors)
             store.write_progress(job, done[job.id])
         store.write_summary(summary(definition, done))
     if errors and raises:
@@ -113,6 +115,7 @@ def run_direct(
 
 def _run_job(
     store: ExperimentStore,
+    definition: Definition,
     job: JobDefinition,
     work: list[tuple[Any, Executor]],
     done: dict[str, JobProgress],
@@ -122,6 +125,11 @@ def _run_job(
         if done[dependency].state is not JobState.SUCCEEDED:
             reason = not_run_reason(dependency, done[dependency])
             return JobProgress([TaskProgress(JobState.CANCELLED, reason=reason, ended=time.time()) for _ in work])
+    try:
+        for where in job.tasks:
+            write_inputs(store, where, [definition.job(name) for name in job.inputs])
+    except NemoRunError as e:
+        return JobProgress([TaskProgress(JobState.FAILED, reason=str(e), ended=time.time()) for _ in work])
     pairs = zip(work, job.tasks, strict=True)
     return JobProgress([_run_member(store, where, task, executor, errors) for (task, executor), where in pairs])
 
@@ -131,7 +139,8 @@ def _run_member(
 ) -> TaskProgress:
     """Run one task with the variables that it has everywhere, and collect its artifacts."""
     begin, folder = time.time(), store.folder(where.directory)
-    with _environment({**task_environment(folder, where.name, executor), "NEMO_RUN_ATTEMPT": "1"}):
+    own = {"NEMO_RUN_ATTEMPT": "1", VARIABLE: str(folder / FILE)}
+    with _environment({**task_environment(folder, where.name, executor), **own}):
         code, reason, raised = run_task(task, folder, make_folder(folder / "attempts" / "1") / "log")
     ended = time.time()
     if raised is not None:

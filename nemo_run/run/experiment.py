@@ -24,6 +24,7 @@ from nemo_run.errors import (
     NestedLaunchError,
 )
 from nemo_run.run import catalog
+from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
 from nemo_run.run.records import Definition
@@ -240,7 +241,7 @@ class Experiment(SweepingExperiment):
         if end_group_on not in ("failure", "any", "never"):
             raise InvalidJobError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
         job_id = self._new_job_id(name or default_name(tasks[0]))
-        dependencies = list(dependencies or [])
+        dependencies = list(dict.fromkeys([*(dependencies or []), *jobs_read_by(tasks)]))
         self._check_dependencies(job_id, dependencies)
         executors = executors_for(executor or self.executor, len(tasks), job_id)
         assign(executors, self.directory, job_id, group=isinstance(task, list))

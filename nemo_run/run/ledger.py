@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.run.graph import Graph
+from nemo_run.run.inputs import write_inputs
 from nemo_run.run.phases import DrivenJob, DrivenTask, Phase, Schedule
 from nemo_run.run.records import JobDefinition, JobProgress, not_run_reason, summary
 from nemo_run.run.store import ExperimentStore
@@ -61,6 +62,10 @@ class Ledger:
     def write_summary(self) -> None:
         """Store how the experiment ended."""
         self._store.write_summary(summary(self._definition, self.progress))
+
+    def write_inputs(self, task: DrivenTask) -> None:
+        """Write what a task takes from other jobs beside it; they have ended."""
+        write_inputs(self._store, task.definition, [self.jobs[name].definition for name in task.job.definition.inputs])
 
     def changed(self, job: DrivenJob) -> None:
         """Store the progress of a job, tell the observer, and decide on the jobs that depend on it."""

@@ -23,6 +23,7 @@ from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.errors import ExecutorError, SerializationError
 from nemo_run.run import code
+from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
@@ -142,6 +143,7 @@ def _prepare_job(
         end_group_on=end_group_on,
         tail_logs=job.tail_logs,
         waits_for=job.members[0][1].waits_for,
+        inputs=tuple(jobs_read_by(task for task, _ in job.members)),
     )
 
 

@@ -71,6 +71,7 @@ class JobDefinition:
 
     Attributes:
         waits_for: What it waits for in its dependencies: ``"success"``, ``"failure"``, ``"end"`` or ``"start"``.
+        inputs: Ids of the jobs that it takes the outputs of.
     """
 
     id: str
@@ -82,6 +83,7 @@ class JobDefinition:
     end_group_on: str = "failure"
     tail_logs: bool = False
     waits_for: str = "success"
+    inputs: tuple[str, ...] = ()
 
     def may_start(self, dependency: JobState) -> bool | None:
         """Check whether the state of a dependency lets this job start; ``None`` where that is not decided yet."""

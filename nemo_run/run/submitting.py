@@ -58,7 +58,10 @@ class Submitter:
         after = [self._handles_before(task.job) for task in batch]
         for task in batch:
             self._ledger.begin(task, self._engines.expected_handle(task))
-        answers = dict(zip(batch, self._engines.submit(batch, after), strict=True))
+        lacking = self._write_inputs(batch)
+        able = [(task, handles) for task, handles in zip(batch, after, strict=True) if task not in lacking]
+        submitted = self._engines.submit([task for task, _ in able], [handles for _, handles in able]) if able else []
+        answers = {**lacking, **dict(zip((task for task, _ in able), submitted, strict=True))}
         for task, answer in answers.items():
             if isinstance(answer, str):
                 self._ledger.submitted(task, answer)
@@ -68,6 +71,17 @@ class Submitter:
             if isinstance(answer, NemoRunError):
                 self._not_submitted(task, answer)
         self.hand_over(batch)
+
+    def _write_inputs(self, batch: Sequence[DrivenTask]) -> dict[DrivenTask, str | NemoRunError]:
+        """Write what tasks take from other jobs; why that is not possible, for those where it is not."""
+        lacking: dict[DrivenTask, str | NemoRunError] = {}
+        for task in batch:
+            if task.job.definition.inputs:
+                try:
+                    self._ledger.write_inputs(task)
+                except NemoRunError as e:
+                    lacking[task] = e
+        return lacking
 
     def _not_submitted(self, task: DrivenTask, error: NemoRunError) -> None:
         if task.phase is Phase.UNSURE:
@@ -85,7 +99,7 @@ class Submitter:
         """Let engines hold back the dependants of tasks whose queues have all that these dependants wait for."""
         for name in self._ledger.graph.dependants(task.job.id for task in submitted):
             job = self._ledger.jobs[name]
-            if job.is_cancelled or job.has_begun:
+            if job.is_cancelled or job.has_begun or job.definition.inputs:  # they are known here, at the end of others
                 continue
             if self._ledger.graph.can_be_held(name, self._engines.queue(job.tasks), self._queue_now):
                 self._ledger.hold(job)

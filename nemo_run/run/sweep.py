@@ -11,6 +11,7 @@ from nemo_run.core import values
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.files import read_json, write_json
 from nemo_run.errors import NemoRunError, StoreError, SweepError
+from nemo_run.run.inputs import output
 from nemo_run.run.records import Definition, JobDefinition
 from nemo_run.run.space import Point, Sampler, points, spaces_of
 from nemo_run.run.store import ExperimentStore
@@ -38,6 +39,11 @@ class Sweep:
     objective: str = ""
     direction: Direction = "maximize"
     points: dict[str, Point] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What its jobs return, as a list argument of another task."""
+        return [output(job, ()) for job in self.points]
 
     @property
     def jobs(self) -> list[str]:

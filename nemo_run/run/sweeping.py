@@ -1,11 +1,12 @@
-"""What an experiment offers for sweeps."""
+"""What an experiment offers for sweeps, and for tasks that take what others return."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.errors import SweepError
+from nemo_run.errors import JobNotFoundError, SweepError
+from nemo_run.run.inputs import output
 from nemo_run.run.launched import LaunchedExperiment
 from nemo_run.run.space import Sampler
 from nemo_run.run.sweep import Direction, Sweep, Trial, plan_sweep, trials_of
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SweepingExperiment(LaunchedExperiment):
-    """Adds one task with many values, and compares what came out."""
+    """Adds one task with many values, compares what came out, and passes outputs on."""
 
     _sweeps: list[Sweep]
 
@@ -74,6 +75,31 @@ class SweepingExperiment(LaunchedExperiment):
             found.points[self.add(changed, name=title, **options)] = point
         self._sweeps.append(found)
         return found
+
+    def output(self, job_id: str, *path: str | int) -> Any:
+        """Return what stands for the output of a job, as an argument of another task of this experiment.
+
+        The other job waits for this one, and gets the value when it starts, on whatever engine.
+
+        Args:
+            job_id: The job.
+            *path: Keys, positions and attributes that lead to a part of what it returns.
+
+        Raises:
+            JobNotFoundError: No such job was added before.
+
+        Example:
+            >>> import nemo_run as run
+            >>> exp = run.Experiment("example")
+            >>> made = exp.add(dict, size=3, name="make")
+            >>> exp.add(run.Partial(print, exp.output(made, "size")), name="show")
+            'show'
+        """
+        if job_id not in (known := [job.id for job in self._jobs]):
+            raise JobNotFoundError(
+                f"no job {job_id!r} was added whose output could be taken; there are: {', '.join(known) or 'none'}"
+            )
+        return output(job_id, path)
 
     def compare(self, objective: str = "", direction: Direction | None = None) -> list[Trial]:
         """Return the jobs with the parameters in which they differ and what they returned, the best first.

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from nemo_run.config import Partial
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import (
     Command,
@@ -165,6 +166,15 @@ class BackendContract(EngineBench):
         assert failed.exit_code == 3
         assert str(failed.exception) == ("E: é 7" if self.keeps_files else "None")
         assert exp.result("value") == ({"é": [1, 2.5]} if self.keeps_files else None)
+
+    def test_what_a_function_returns_is_an_argument_of_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not self.keeps_files:
+            return
+        with self.experiment(monkeypatch) as exp:
+            exp.add(Partial(divmod, 7, 2), name="a")
+            exp.add(Partial(str, exp.output("a", 1)), name="b")
+            exp.run(check=True)
+        assert (exp.result("a"), exp.result("b")) == ((3, 1), "1")
 
     @pytest.mark.parametrize("name", ["1A", "A B", "A=B", "", "A-B", "A\n"])
     def test_names_that_cannot_be_variables_are_refused(self, name: str) -> None:

@@ -119,3 +119,16 @@ def scores(lr: float = 0.5, kind: str = "a") -> dict[str, float]:
     if kind == "b":
         raise ValueError("kind b")
     return {"score": lr, "twice": 2 * lr}
+
+
+def takes(whole: object, part: float) -> list[str]:
+    """Return what it got."""
+    return [repr(whole), repr(part)]
+
+
+def counts() -> int:
+    """Return how often it was called in this folder."""
+    file = Path("count")
+    number = int(file.read_text()) + 1 if file.exists() else 1
+    file.write_text(str(number))
+    return number

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nemo_run.core.runners import outputs
 from nemo_run.core.runners.outcome import own_part, run_recorded
 
 
@@ -25,6 +27,7 @@ def load(task: str) -> Any:
     if path.suffix != ".json":
         return ZlibJSONSerializer().deserialize(path.read_text() if len(task) < 4096 and path.is_file() else task)
     document = json.loads(path.read_text())
+    os.environ[outputs.VARIABLE] = str(path.with_name(outputs.FILE).absolute())
     own = [str(Path(entry).absolute()) for entry in document.get("sys_path", [])]  # relative ones: in the packaged code
     sys.path[:] = dict.fromkeys([*own, *sys.path])
     if "main" not in document:
@@ -89,11 +92,15 @@ def main() -> None:
         build(load(args.package_cfg)).setup()
     import fiddle as fdl
 
-    task = load(args.task)
-    function = build(task if isinstance(task, fdl.Partial) else fdl.cast(Partial, task))
-    if not args.dryrun:
-        sys.excepthook = _show  # unlike the interpreter's own, it finds the lines of the script
-        run_recorded(function)
+    def make() -> Any:
+        task = load(args.task)
+        return build(task if isinstance(task, fdl.Partial) else fdl.cast(Partial, task))
+
+    if args.dryrun:
+        make()
+        return
+    sys.excepthook = _show  # unlike the interpreter's own, it finds the lines of the script
+    run_recorded(make)
 
 
 fdl_runner_app = main  # its name in existing code

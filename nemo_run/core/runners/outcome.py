@@ -29,10 +29,10 @@ _LARGEST_TEXT = 64 << 10  # bytes of a message or a traceback
 _MOST_FRAMES = 100
 
 
-def run_recorded(function: Callable[[], Any]) -> Any:
-    """Call a task's function, and leave what it returns or raises where the experiment finds it."""
+def run_recorded(make: Callable[[], Callable[[], Any]]) -> Any:
+    """Make a task's function and call it; leave what it returns, or raises, where the experiment finds it."""
     try:
-        value = call(function)
+        value = call(make())
     except Exception as error:
         _leave(_write_exception, error)
         raise
