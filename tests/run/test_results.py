@@ -60,7 +60,7 @@ def test_a_group_returns_a_list_and_a_script_nothing(work: Path) -> None:
 def test_an_exception_is_data(work: Path, direct: bool) -> None:
     with run.Experiment("fails", clean_mode=True) as exp:
         exp.add(run.Partial(tasks.raises, n=2000), name="a")
-        exp.run(direct=direct)
+        exp.run(direct=direct, check=False)
     with pytest.raises(run.JobFailedError, match=r"ValueError: 2000 is too large, work\.py:") as info:
         exp.result("a")
     error = info.value.exception
