@@ -292,7 +292,7 @@ class JobFailedError(NemoRunError):
         experiment_id: The experiment.
         state: Name of the final state, e.g. ``"FAILED"``.
         exit_code: Exit code of the task, ``None`` where it never ran.
-        reason: Why, in words; may be empty.
+        reason: Why; may be empty.
         log_tail: The last lines of the job's log.
         exception: What a function raised, as data; ``None`` where that is not known.
     """

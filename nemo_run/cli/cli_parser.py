@@ -182,7 +182,7 @@ def parse_attribute(attr: str, nested: Any) -> Any:
 
 
 def cli_exception_handler(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function as it is: whoever calls it sees the errors, and commands print them."""
+    """Return the function as it is: its caller sees the errors, and commands print them."""
     return func
 
 

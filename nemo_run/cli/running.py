@@ -53,7 +53,7 @@ def run_app(app: Callable[..., object], args: Sequence[str] | None = None) -> in
         return _report(error, args)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SystemExit as end:

@@ -54,5 +54,5 @@ def defer_libcst() -> None:
     spec = importlib.util.find_spec("libcst")
     if spec is not None:
         deferred = _Deferred("libcst")
-        deferred.__spec__, deferred.__file__ = spec, spec.origin  # whoever looks at all modules does not load it
+        deferred.__spec__, deferred.__file__ = spec, spec.origin  # a program that inspects all modules does not load it
         sys.modules["libcst"] = deferred

@@ -58,6 +58,6 @@ def command(extra: str) -> str:
 
 
 def _is_installed(name: str) -> bool:
-    """Whether a package can be found. A folder without code, such as ``docker/`` of a project, is none."""
+    """Check whether a package can be found. A folder without code, such as ``docker/`` of a project, is none."""
     spec = importlib.util.find_spec(name.partition(".")[0])
     return spec is not None and spec.origin is not None

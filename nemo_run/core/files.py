@@ -210,7 +210,7 @@ def try_lock(fd: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Check whether anybody holds the lock of a file, which may be missing."""
+    """Check whether a process holds the lock of a file, which may be missing."""
     try:
         fd = open_lock(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -96,7 +96,7 @@ def files_inside(top: Path) -> Iterator[tuple[str, int]]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder, and no link to one."""
+    """Check whether there is a folder, and no link to one."""
     return path.is_dir() and not path.is_symlink()
 
 

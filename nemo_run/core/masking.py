@@ -10,7 +10,7 @@ MASK = "****"
 
 
 def is_secret(name: str) -> bool:
-    """Whether a name says that its value is a secret.
+    """Check whether a name says that its value is a secret.
 
     >>> is_secret("WANDB_API_KEY"), is_secret("KEYBOARD")
     (True, False)
@@ -22,7 +22,7 @@ _PASSWORD_IN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+
 
 
 def holds_secret(name: str, value: str) -> bool:
-    """Whether a variable is a secret: its name says so, or its value is an address with a password.
+    """Check whether a variable is a secret: its name says so, or its value is an address with a password.
 
     >>> holds_secret("GITHUB_PAT", "x"), holds_secret("DATABASE_URL", "postgres://me:pw@db/x")
     (True, True)
@@ -33,12 +33,12 @@ def holds_secret(name: str, value: str) -> bool:
 
 
 def masked(values: Mapping[str, str]) -> dict[str, str]:
-    """The mapping with the values of secret-looking names masked."""
+    """Return the mapping with the values of secret-looking names masked."""
     return {name: MASK if holds_secret(name, value) else value for name, value in values.items()}
 
 
 def masked_arguments(argv: Sequence[str]) -> list[str]:
-    """A command line in which the values of secret-looking options and overrides are masked.
+    """Return a command line in which the values of secret-looking options and overrides are masked.
 
     >>> masked_arguments(["--api-key", "x", "--token=y", "env.HF_TOKEN=z", "lr=1"])
     ['--api-key', '****', '--token=****', 'env.HF_TOKEN=****', 'lr=1']

@@ -1,4 +1,4 @@
-"""The conversation with a service that speaks JSON over HTTP: tokens, time limits, trying again, errors in words."""
+"""The conversation with a service that speaks JSON over HTTP: tokens, time limits, retries, error messages."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class RestClient:
         raise failure
 
     def exists(self, path: str) -> bool:
-        """Whether there is something at a path."""
+        """Check whether there is something at a path."""
         return self._send("GET", path, absent=(404,)).status_code != 404
 
     def put(self, path: str, content: bytes) -> None:
@@ -193,7 +193,7 @@ class RestClient:
         following: Callable[[Any], Mapping[str, Any] | None],
         params: Mapping[str, Any] | None = None,
     ) -> Iterator[Any]:
-        """All pages of a long answer.
+        """Yield all pages of a long answer.
 
         Args:
             path: Path below the base URL.
@@ -212,7 +212,7 @@ class RestClient:
     def stream(
         self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Iterator[Pieces]:
-        """A long answer, piece by piece as it comes.
+        """Yield a long answer, piece by piece as it comes.
 
         A connection that breaks in the middle raises :class:`EngineUnreachableError`; what has come until then was
         given.
@@ -324,7 +324,7 @@ class RestClient:
         longest = min(self._pause * 2 ** (number - 1), _LONGEST_PAUSE)
         time.sleep(max(at_least, random.uniform(longest / 2, longest)))  # noqa: S311  nothing to guess here
 
-    # errors in words
+    # error messages
 
     def _refusal(self, response: httpx.Response, body: Any) -> str:
         words = response.text
@@ -392,12 +392,12 @@ def _what(response: httpx.Response) -> str:
 
 
 def _is_passing(status: int) -> bool:
-    """Whether an answer says that asking again later may succeed."""
+    """Check whether an answer says that asking again later may succeed."""
     return status in (408, 425, _TOO_MANY) or status >= 500
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds that the service wants us to wait."""
+    """Return the seconds that the service wants us to wait."""
     from email.utils import parsedate_to_datetime
 
     text = response.headers.get("retry-after", "")
@@ -410,7 +410,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _secrets(body: Any) -> Iterator[str]:
-    """Values in a body whose names say that they are secrets; a service may repeat them in its error.
+    """Yield the values in a body whose names say that they are secrets; a service may repeat them in its error.
 
     >>> list(_secrets({"clientSecret": "a", "envs": [{"name": "HF_TOKEN", "value": "b"}, {"name": "X", "value": "c"}]}))
     ['a', 'b']
@@ -434,7 +434,7 @@ def _is_name_of_secret(name: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine, to which no proxy of the environment leads.
+    """Check whether a URL leads to this machine, to which no proxy of the environment leads.
 
     >>> is_loopback("http://127.0.0.1:8265"), is_loopback("http://localhost"), is_loopback("https://cloud.example")
     (True, True, False)

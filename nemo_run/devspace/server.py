@@ -39,7 +39,7 @@ def serve(space_zlib: str, *, verbose: bool = False) -> NoReturn:
     print(f"on your machine: nemorun devspace connect {where} {folder}", flush=True)  # noqa: T201
     Path("/run/sshd").mkdir(parents=True, exist_ok=True)
     log = ["-e", "-o", "LogLevel=DEBUG3"] if verbose else []
-    os.execv(_SSHD, [_SSHD, "-D", "-p", str(port), *log])  # noqa: S606  (whoever ends this process ends the server)
+    os.execv(_SSHD, [_SSHD, "-D", "-p", str(port), *log])  # noqa: S606  (ending this process ends the server)
 
 
 def _space(space_zlib: str) -> DevSpace:

@@ -132,7 +132,7 @@ def _is_foreign_id(text: object) -> bool:
 
 
 def _store(path: Path) -> ExperimentStore:
-    """Return the files of an experiment, whoever made it."""
+    """Return the files of an experiment of this package or of NeMo-Run."""
     ours = (path / DEFINITION).exists() or not (path / foreign.TASKS).is_file()
     return ExperimentStore(path) if ours else foreign.ForeignStore(path)
 

@@ -151,7 +151,7 @@ class Ownership:
         if not marked:
             raise self.refusal()
         for path, known in marked.items():
-            with contextlib.suppress(FileNotFoundError):  # whoever needs it tells of that
+            with contextlib.suppress(FileNotFoundError):  # its reader reports that
                 if _file_digest(self._folder / path) != known:
                     raise self._changed(path)
 
@@ -174,7 +174,7 @@ class Ownership:
         )
 
     def refusal(self, action: str = "asked for or acted on") -> ReceivedExperimentError:
-        """Return the error for whoever wants to act on an experiment that is not ours."""
+        """Return the error of acting on an experiment that is not ours."""
         return ReceivedExperimentError(
             f"experiment {self._folder.name!r} was not launched by this user on this home, or was changed since (its "
             f"mark would be {self._folder / _MARK}): it can be looked at, but not {action}. To see what it would "

@@ -114,7 +114,7 @@ class ExperimentStore:
         self.ownership.check()
 
     def must_be_of_this_program(self, action: str) -> None:
-        """Check that this program made the experiment, whoever launched it.
+        """Check that this program made the experiment, no matter which user launched it.
 
         Raises:
             ForeignExperimentError: Another program made it.

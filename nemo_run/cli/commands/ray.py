@@ -403,7 +403,7 @@ def _the_one(kind: type[Stored], what: str, name: str, on: str) -> Stored:
 
 
 def where(one: StoredCluster | StoredRayJob) -> str:
-    """Where a cluster or a job is, in words."""
+    """Describe where a cluster or a job is."""
     return f"{one.engine} {one.place}".strip()
 
 

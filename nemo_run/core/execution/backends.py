@@ -24,7 +24,7 @@ class Backends:
         self._made: dict[str, Backend] = {}
 
     def of(self, plan: Plan) -> Backend:
-        """The backend for a plan.
+        """Return the backend for a plan.
 
         Raises:
             ExecutorError: There is no such engine here.
@@ -46,7 +46,7 @@ class Backends:
         return self._made[key]
 
     def group(self, items: Iterable[tuple[Plan, T]]) -> list[tuple[Backend, list[T]]]:
-        """What belongs to plans, by the backend that it concerns."""
+        """Return what belongs to plans, by the backend that it concerns."""
         groups: dict[int, tuple[Backend, list[T]]] = {}
         for plan, item in items:
             backend = self.of(plan)

@@ -225,7 +225,7 @@ class Executor(ConfigurableMixin):
             raise ExecutorError(f"{where}.retry_delay must be a number of seconds, but is {self.retry_delay}")
 
     def info(self) -> str:
-        """Name of the kind of executor, as it is shown in a status."""
+        """Return the name of the kind of executor, as it is shown in a status."""
         return type(self).__qualname__
 
     @property
@@ -234,7 +234,7 @@ class Executor(ConfigurableMixin):
         return "success"
 
     def clone(self) -> Executor:
-        """A copy whose lists, dictionaries and parts are its own."""
+        """Return a copy whose lists, dictionaries and parts are its own."""
         from copy import deepcopy
 
         return deepcopy(self)
@@ -273,19 +273,19 @@ class Executor(ConfigurableMixin):
         raise NotImplementedError(f"{type(self).__name__} does not say its number of processes per node")
 
     def macro_values(self) -> ExecutorMacros | None:
-        """Variables in which the engine tells of its nodes; ``None`` where it has none."""
+        """Return the variables in which the engine tells of its nodes; ``None`` where it has none."""
         return None
 
     def get_launcher_prefix(self) -> list[str] | None:
-        """Profiler arguments that the launcher wants before the command."""
+        """Return the profiler arguments that the launcher wants before the command."""
         return self.get_launcher().get_nsys_prefix(profile_dir=self.job_dir)
 
     def get_nsys_entrypoint(self) -> tuple[str, str]:
-        """Profiler program, and what follows its arguments."""
+        """Return the profiler program, and what follows its arguments."""
         return ("nsys", "")
 
     def supports_launcher_transform(self) -> bool:
-        """Whether a launcher may replace the whole command by a script of its own."""
+        """Check whether a launcher may replace the whole command by a script of its own."""
         return False
 
     def package_configs(self, *cfgs: tuple[str, str]) -> list[str]:
@@ -309,7 +309,7 @@ class Executor(ConfigurableMixin):
 
 
 def get_backend(engine: str, connection: Mapping[str, Any] | None = None) -> Backend:
-    """The backend of an engine by its name.
+    """Return the backend of an engine by its name.
 
     Args:
         engine: ``"local"``, …, or the name of an entry point in the group ``nemo_run.executors``.
@@ -334,7 +334,7 @@ def backend_class(engine: str) -> type[Backend]:
 
 
 def import_executor(name: str, file_path: str | None = None, call: bool = True, **kwargs: Any) -> Executor:
-    """An executor by name from a Python file that defines executors, or functions that return them.
+    """Return an executor by name from a Python file that defines executors, or functions that return them.
 
     Args:
         name: Name of the executor or function in the file.
@@ -373,8 +373,8 @@ class TaskRequest:
         directory: The job's own folder in the store, absolute.
         executor: Where to run.
         command: What to run.
-        cwd: Working directory of whoever launches.
-        environment_file: File with the environment of whoever launches, for engines that pass it on.
+        cwd: Working directory of the launching process.
+        environment_file: File with the environment of the launching process, for engines that pass it on.
         lease_dir: Folder of the locks on devices of this machine.
         code_archive: Archive with the code that the task runs in; empty where none was packaged.
         group: The job group that it is a member of; empty where it is none.

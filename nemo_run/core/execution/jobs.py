@@ -44,7 +44,7 @@ class TaskStatus:
     Attributes:
         state: The state.
         exit_code: Exit code once it ended; ``128 + n`` where signal n ended it.
-        reason: Why it is in this state, in words; empty where there is nothing to add.
+        reason: Why it is in this state; empty where there is nothing to add.
         started: When the task began to run, in seconds since the epoch.
         ended: When it ended, in seconds since the epoch.
         node: Where it runs.
@@ -103,12 +103,12 @@ class Plan:
         return backend_key(self.engine, self.connection)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as a JSON object."""
+        """Return the plan as a JSON object."""
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @classmethod
     def from_json(cls, doc: Mapping[str, Any]) -> Plan:
-        """The plan that :meth:`to_json` described."""
+        """Return the plan that :meth:`to_json` described."""
         return cls(**doc)
 
 

@@ -78,7 +78,7 @@ class Launcher(ConfigurableMixin):
     nsys_gpu_metrics: bool = False
 
     def get_nsys_prefix(self, profile_dir: str) -> list[str] | None:
-        """Arguments of ``nsys`` to put before a command, or ``None`` where there is no profiling.
+        """Return the arguments of ``nsys`` to put before a command, or ``None`` where there is no profiling.
 
         Args:
             profile_dir: Folder in which the folder of the profiles is.
@@ -91,11 +91,11 @@ class Launcher(ConfigurableMixin):
         return ["profile", "-s", "none", "-t", trace, "-o", output, *self.nsys_extra_args, *metrics]
 
     def transform(self, cmd: list[str]) -> Script | None:
-        """A script to run in place of the command, for a launcher that replaces it whole."""
+        """Return a script to run in place of the command, for a launcher that replaces it whole."""
         return None
 
     def wrap(self, command: Command, layout: Layout) -> Command:
-        """The command that starts ``command`` in the processes of ``layout``. Pure."""
+        """Return the command that starts ``command`` in the processes of ``layout``. Pure."""
         return self._profiled(command, layout)
 
     def _profiled(self, command: Command, layout: Layout) -> Command:
@@ -123,7 +123,7 @@ class _ElasticLauncher(Launcher):
     rdzv_id: int | None = None
 
     def wrap(self, command: Command, layout: Layout) -> Command:
-        """The launcher's agent over the command, run by the command's own interpreter where it has one."""
+        """Return the launcher's agent over the command, run by the command's own interpreter where it has one."""
         python = command.argv[0] if command.python else layout.python
         # The agent starts a Python of its own for its workers; any other program is run as it is.
         program = command.argv[1:] if command.python else ("--no-python", *command.argv)
@@ -234,7 +234,7 @@ class SlurmTemplate(Launcher):
     template_vars: dict[str, Any] = field(default_factory=dict)
 
     def get_template_content(self) -> str:
-        """Text of the template.
+        """Return the text of the template.
 
         Raises:
             LauncherError: There is none, or its file cannot be read.
@@ -249,11 +249,11 @@ class SlurmTemplate(Launcher):
             raise LauncherError(f"{type(self).__name__}.template_path={self.template_path!r}: {e.strerror}") from e
 
     def variables(self) -> dict[str, Any]:
-        """Variables of the template, beside ``command``."""
+        """Return the variables of the template, beside ``command``."""
         return self.template_vars
 
     def render_template(self, cmd: list[str]) -> str:
-        """The script that runs a command.
+        """Return the script that runs a command.
 
         Raises:
             ExecutorError: The template is wrong.
@@ -268,7 +268,7 @@ class SlurmTemplate(Launcher):
             raise ExecutorError(f"{type(self).__name__}: the template cannot be rendered: {e}") from e
 
     def transform(self, cmd: list[str]) -> Script:
-        """The script that runs in place of the command."""
+        """Return the script that runs in place of the command."""
         from nemo_run.config import Script
 
         return Script(inline=self.render_template(cmd))
@@ -318,13 +318,13 @@ class SlurmRay(SlurmTemplate):
     env_vars: dict[str, str] | None = None
 
     def get_template_content(self) -> str:
-        """Text of the template: our own, unless another one is given."""
+        """Return the text of the template: our own, unless another one is given."""
         if self.template_inline or self.template_path:
             return super().get_template_content()
         return Path(__file__).with_name("templates").joinpath("slurm_ray.sh.j2").read_text()
 
     def variables(self) -> dict[str, Any]:
-        """Variables of the template: the fields of this launcher, and those of the user."""
+        """Return the variables of the template: the fields of this launcher, and those of the user."""
         exports = [f"export {name}={shlex.quote(value)}" for name, value in (self.env_vars or {}).items()]
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         ports = [f for f in fields(self) if f.name.endswith("_port")]
@@ -347,7 +347,7 @@ LAUNCHER_MAP: dict[str, type[Launcher]] = {
 
 
 def make_launcher(launcher: Launcher | str | None) -> Launcher:
-    """The launcher of this name; ``None`` gives the plain one, a launcher itself.
+    """Return the launcher of this name; ``None`` gives the plain one, a launcher itself.
 
     Raises:
         LauncherError: No launcher has this name, or this is none.

@@ -55,11 +55,11 @@ class ExecutorMacros(ConfigurableMixin):
 
     @staticmethod
     def group_host(index: int) -> str:
-        """Macro for the head node of the ``index``-th member of a job group."""
+        """Return the macro for the head node of the ``index``-th member of a job group."""
         return f"$$${{het_group_host_var}}_{index}"
 
     def apply(self, command: Command) -> Command:
-        """The command with every macro replaced in its arguments and environment."""
+        """Return the command with every macro replaced in its arguments and environment."""
         return replace(
             command,
             argv=tuple(self.substitute(arg) for arg in command.argv),

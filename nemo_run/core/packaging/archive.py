@@ -69,7 +69,7 @@ class Entry(NamedTuple):
 
     @classmethod
     def file(cls, name: str, content: bytes, executable: bool = False) -> Entry:
-        """A file with this content."""
+        """Return a file with this content."""
         return cls(name, content, len(content), executable)
 
 
@@ -77,7 +77,7 @@ class Entry(NamedTuple):
 
 
 def merge(sources: Iterable[Iterable[Entry]]) -> Iterator[Entry]:
-    """The entries of all sources; where two have the same name, the one of the later source.
+    """Yield the entries of all sources; where two have the same name, the one of the later source.
 
     Example:
         >>> old, new = Entry.file("a", b"1"), Entry.file("a", b"2")
@@ -93,7 +93,7 @@ def merge(sources: Iterable[Iterable[Entry]]) -> Iterator[Entry]:
 
 
 def placed(entries: Iterable[Entry], folder: str) -> Iterator[Entry]:
-    """The entries, in a folder of the archive.
+    """Return the entries, in a folder of the archive.
 
     Example:
         >>> [entry.name for entry in placed([Entry.file("a", b"")], "code")]
@@ -103,7 +103,7 @@ def placed(entries: Iterable[Entry], folder: str) -> Iterator[Entry]:
 
 
 def without_escaping_links(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries less the links that lead out of the archive; these are named in one warning."""
+    """Yield the entries less the links that lead out of the archive; these are named in one warning."""
     left_out = []
     for entry in entries:
         if entry.kind == LINK and _escapes(entry.name, os.fsdecode(_whole(entry))):
@@ -117,7 +117,7 @@ def without_escaping_links(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def some(names: list[str], limit: int = 5) -> str:
-    """The first few names, to be shown.
+    """Return the first few names, to be shown.
 
     Example:
         >>> some(["a", "b", "c"], limit=2)
@@ -127,7 +127,7 @@ def some(names: list[str], limit: int = 5) -> str:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name in an archive is not that of something below its top.
+    """Check whether a name in an archive is not that of something below its top.
 
     Example:
         >>> [name for name in ("a/b", "/a", "a/../../b", "") if leads_out(name)]
@@ -146,7 +146,7 @@ def _whole(entry: Entry) -> bytes:
 
 
 def read_archive(path: str | os.PathLike[str]) -> Iterator[Entry]:
-    """The entries of any tar archive; hard links become files, names lose a leading ``./``."""
+    """Yield the entries of any tar archive; hard links become files, names lose a leading ``./``."""
     with _opened(Path(path)) as tar:
         for member in tar:
             name = posixpath.normpath(member.name)
@@ -215,7 +215,7 @@ def _write(out: _Gzip, entry: Entry) -> None:
 
 
 def _headers(name: bytes, mode: int, size: int, kind: bytes, link: bytes = b"") -> bytes:
-    """The header block of a member, behind what a long name or link needs. ``tarfile`` does it ten times slower."""
+    """Return the header block of a member, behind what a long name or link needs; ten times faster than ``tarfile``."""
     long = [(_LONG_NAME, name), (_LONG_LINK, link)]
     extra = b"".join(
         _header(b"././@LongLink", 0, len(text) + 1, code) + text + bytes(_BLOCK - len(text) % _BLOCK)
@@ -287,14 +287,14 @@ class _Gzip:
 
 
 def _deflate(chunk: bytes) -> bytes:
-    """The chunk as deflate blocks that end on a byte and are not the last ones."""
+    """Return the chunk as deflate blocks that end on a byte and are not the last ones."""
     level = _LEVEL if _compressible(chunk) else 0
     compressor = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return compressor.compress(chunk) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _compressible(chunk: bytes) -> bool:
-    """Whether samples of it shrink; images, weights and archives do not, and cost most of the time."""
+    """Check whether samples of it shrink; images, weights and archives do not, and cost most of the time."""
     length = 4096
     middle = len(chunk) // 2
     sample = chunk[:length] + chunk[middle : middle + length] + chunk[-length:]
@@ -346,7 +346,7 @@ def extract(archive: str | os.PathLike[str], dest: str | os.PathLike[str]) -> Pa
 
 @contextlib.contextmanager
 def made_whole(target: Path) -> Iterator[Path | None]:
-    """A folder to fill, which becomes ``target`` when all went well; ``None`` where ``target`` has content already."""
+    """Yield a folder to fill, which becomes ``target`` on success; ``None`` where ``target`` has content already."""
     if _has_content(target):
         yield None
         return

@@ -59,7 +59,7 @@ class ArchivePackager(Packager, ABC):
 
     @abstractmethod
     def entries(self, path: Path) -> Iterator[Entry]:
-        """The content of the archive; of two entries with one name the first counts."""
+        """Return the content of the archive; of two entries with one name the first counts."""
 
     def package(self, path: Path, job_dir: str, name: str) -> str:
         """Write ``{job_dir}/{name}.tar.gz``, unless it is there already: a job is packaged once.

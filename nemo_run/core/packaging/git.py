@@ -54,7 +54,7 @@ class GitArchivePackager(ArchivePackager):
     include_uncommitted: bool = False
 
     def entries(self, path: Path) -> Iterator[Entry]:
-        """The files of the commit, or of the working tree; then the extra ones."""
+        """Yield the files of the commit, or of the working tree; then the extra ones."""
         repo = self._repository(path)
         subpath = self._normal_subpath()
         extra = find_pairs(self.include_pattern, self.include_pattern_relative_path, default_base=repo)
@@ -70,7 +70,7 @@ class GitArchivePackager(ArchivePackager):
     def _sources(
         self, repo: Path, tree: str | None, under: str, stack: contextlib.ExitStack
     ) -> Iterator[Iterator[Entry]]:
-        """The content of a tree, or of the working tree where it is ``None``, and of each repository inside."""
+        """Yield the content of a tree, or of the working tree where it is ``None``, and of each repository inside."""
         tree, env, inside = _with_repositories_inside(repo, tree, under, stack)
         if around := _around(under, inside):
             yield from self._sources_inside(repo, around, inside[around], under[len(around) + 1 :], stack)
@@ -88,7 +88,7 @@ class GitArchivePackager(ArchivePackager):
     def _all_inside(
         self, repo: Path, inside: Mapping[str, str | None], places: Mapping[str, str], stack: contextlib.ExitStack
     ) -> Iterator[Iterator[Entry]]:
-        """The content of the repositories inside of another one, each at its place in the package."""
+        """Yield the content of the repositories inside of another one, each at its place in the package."""
         for path, commit in inside.items():
             if not Path(repo, path, ".git").exists():
                 logger.warning("submodule %r of %s is not checked out and is not packaged", path, repo)
@@ -99,7 +99,7 @@ class GitArchivePackager(ArchivePackager):
     def _sources_inside(
         self, repo: Path, path: str, commit: str | None, under: str, stack: contextlib.ExitStack
     ) -> Iterator[Iterator[Entry]]:
-        """The content of a repository inside of another one."""
+        """Return the content of a repository inside of another one."""
         if not Path(repo, path, ".git").exists():
             raise PackagingError(
                 f"{repo}: subpath= is in the submodule {path!r}, which is not checked out: "
@@ -170,7 +170,7 @@ class GitArchivePackager(ArchivePackager):
 def _with_repositories_inside(
     repo: Path, tree: str | None, under: str, stack: contextlib.ExitStack
 ) -> tuple[str, dict[str, str], dict[str, str | None]]:
-    """A tree, how git finds it, and by path the commits of the repositories inside; ``None``: as they are now."""
+    """Return a tree, how git finds it, and by path the commits of inner repositories; ``None``: as they are now."""
     if tree is not None:
         return tree, {}, {link.path: link.commit for link in repository.links_of(repo, tree)}
     state = repository.status(repo, under=under)
@@ -190,7 +190,7 @@ def _recorded_tree(repo: Path, submodule: str, commit: str) -> str:
 
 
 def _around(folder: str, inside: Iterable[str]) -> str:
-    """The repository, of those inside, that a folder is in; empty where it is in none of them."""
+    """Return the repository, of those inside, that a folder is in; empty where it is in none of them."""
     return next((path for path in inside if f"{folder}/".startswith(f"{path}/")), "")
 
 

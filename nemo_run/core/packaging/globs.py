@@ -28,7 +28,7 @@ class Patterns:
         self._rules = [(not text.startswith("!"), _compiled(text.removeprefix("!"), descend)) for text in patterns]
 
     def match(self, path: str) -> bool:
-        """Whether the path is matched; that of a folder has a ``/`` at its end."""
+        """Check whether the path is matched; that of a folder has a ``/`` at its end."""
         return next((wanted for wanted, regex in reversed(self._rules) if regex.fullmatch(path)), False)
 
 
@@ -72,7 +72,7 @@ def _pieces(body: str) -> Iterable[str]:
 
 
 def _set(content: str) -> str:
-    """The inside of ``[…]`` for a regex: only ``-`` keeps a meaning."""
+    """Return the inside of ``[…]`` for a regex: only ``-`` keeps a meaning."""
     return "".join(
         part if part in ("-", "\\-") else re.escape(part[-1]) for part in re.findall(r"\\.|[^\\]", content, re.DOTALL)
     )

@@ -31,7 +31,7 @@ class HybridPackager(ArchivePackager):
     extract_at_root: bool = False
 
     def entries(self, path: Path) -> Iterator[Entry]:
-        """The entries of all packagers."""
+        """Return the entries of all packagers."""
         members = [(folder, entries_of(packager, path)) for folder, packager in self._members()]
         return merge([placed(entries, folder) if folder else entries for folder, entries in members])
 
@@ -62,12 +62,12 @@ class ConditionalPackager(ArchivePackager):
     when: Callable[[Path], bool]
 
     def entries(self, path: Path) -> Iterator[Entry]:
-        """The entries of the packager, or none."""
+        """Return the entries of the packager, or none."""
         return entries_of(self.packager, path) if self.when(path) else iter(())
 
 
 def entries_of(packager: Packager, path: Path) -> Iterator[Entry]:
-    """What a packager packages, whether or not it has a way of its own to write its archive."""
+    """Yield what a packager packages, whether or not it has a way of its own to write its archive."""
     if isinstance(packager, ArchivePackager) and type(packager).package is ArchivePackager.package:
         yield from packager.entries(path)
         return

@@ -67,7 +67,7 @@ class PatternPackager(ArchivePackager):
             raise PackagingError("PatternPackager takes include= or include_pattern=, not both")
 
     def entries(self, path: Path) -> Iterator[Entry]:
-        """The files that match, in the order of their names."""
+        """Return the files that match, in the order of their names."""
         exclude = Patterns(self.exclude)
         if self.include:
             found = self._included(path, exclude)
@@ -100,7 +100,7 @@ class PatternPackager(ArchivePackager):
 
 
 def _matching(base: str, patterns: list[str], exclude: Patterns) -> Iterator[tuple[Found, list[str]]]:
-    """The files below a folder that match patterns, each with those that it matches."""
+    """Yield the files below a folder that match patterns, each with those that it matches."""
     wanted = {pattern: Patterns([pattern], descend=True) for pattern in patterns}
     for start in sorted({_start(pattern, base) for pattern in patterns}):
         for file in _walk(base, start, exclude):
@@ -112,7 +112,7 @@ def _matching(base: str, patterns: list[str], exclude: Patterns) -> Iterator[tup
 def find_pairs(
     patterns: str | list[str], bases: str | list[str], default_base: Path, exclude: Patterns | None = None
 ) -> list[Found]:
-    """The files that match glob patterns, each named from the folder that goes with its pattern.
+    """Return the files that match glob patterns, each named from the folder that goes with its pattern.
 
     Raises:
         PackagingError: There are not as many folders as patterns, or no pattern matches anything. Where only some
@@ -133,7 +133,7 @@ def find_pairs(
 
 
 def _paired(patterns: list[str], bases: list[str]) -> list[tuple[str, str]]:
-    """Each pattern with its folder, which may be one for all; empty patterns are left out."""
+    """Return each pattern with its folder, which may be one for all; empty patterns are left out."""
     if len(bases) == 1:
         bases = bases * len(patterns)
     if len(patterns) != len(bases):
@@ -145,7 +145,7 @@ def _paired(patterns: list[str], bases: list[str]) -> list[tuple[str, str]]:
 
 
 def _glob(pattern: str, base: str, exclude: Patterns) -> list[Found]:
-    """The files a pattern matches; where that is none and it has spaces, those that its parts match, as in a shell."""
+    """Return the files that a pattern matches; if none, and it has spaces, those that its parts match."""
     places = [
         (_absolute(pattern), base),
         (os.path.realpath(Path(pattern).expanduser()), os.path.realpath(base)),
@@ -173,14 +173,14 @@ def _glob_below(base: str, pattern: str, exclude: Patterns) -> list[Found]:
 
 
 def _places(base: str, pattern: str) -> list[str]:
-    """What a pattern without ``**`` leads to below a folder; the folder itself is empty."""
+    """Return what a pattern without ``**`` leads to below a folder; the folder itself is empty."""
     exists = os.path.lexists(os.path.join(base, pattern))  # noqa: PTH118
     names = [pattern] if exists else sorted(glob.glob(pattern, root_dir=base))  # noqa: PTH207 (Path.glob hides less)
     return ["" if name == "." else name for name in names]
 
 
 def _start(pattern: str, base: str) -> str:
-    """The folder below which all matches of a pattern are, so that nothing else need be looked at."""
+    """Return the folder below which all matches of a pattern are, so that nothing else need be looked at."""
     parts = pattern.removeprefix("./").removesuffix("/").split("/")
     if len(parts) == 1:
         return ""
@@ -192,7 +192,7 @@ def _start(pattern: str, base: str) -> str:
 
 
 def _walk(base: str, start: str, exclude: Patterns) -> Iterator[Found]:
-    """The files and links at and below a place, in order; what is excluded is not looked into."""
+    """Yield the files and links at and below a place, in order; what is excluded is not looked into."""
     if not start:
         yield from _walk_folder(base, "", exclude)
         return
@@ -255,7 +255,7 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def file_entries(files: Iterable[Found]) -> Iterator[Entry]:
-    """The files, read when their turn comes."""
+    """Return the files, read when their turn comes."""
     return map(_entry, files)
 
 

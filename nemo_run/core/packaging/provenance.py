@@ -47,7 +47,7 @@ class CodeVersion:
 
 
 def code_version(path: str | os.PathLike[str]) -> CodeVersion | None:
-    """The state of the repository that a folder is in; ``None`` where there is none, or no git.
+    """Return the state of the repository that a folder is in; ``None`` where there is none, or no git.
 
     Example:
         >>> import tempfile
@@ -120,7 +120,7 @@ def _patch(repo: Path, commit: str | None, changes: list[TreeChange]) -> bytes:
 
 
 def _remote(repo: Path, branch: str | None) -> str | None:
-    """The remote that the branch follows, else ``origin``, else the first one."""
+    """Return the remote that the branch follows, else ``origin``, else the first one."""
     output = repository.git(
         repo, "config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$", allowed=(1,)
     )

@@ -98,7 +98,7 @@ def git(
 
 
 def top_of(path: Path) -> Path | None:
-    """The top folder of the repository that ``path`` is in; ``None`` where there is none."""
+    """Return the top folder of the repository that ``path`` is in; ``None`` where there is none."""
     real = path.resolve()
     if real.is_dir() and not any(os.path.exists(folder / ".git") for folder in (real, *real.parents)):  # noqa: PTH110
         return None  # as git would say, which takes longer
@@ -119,7 +119,7 @@ def find_top(path: Path) -> Path | None:
 
 
 def tree_of(repo: Path, ref: str) -> str:
-    """The tree of a branch, tag, commit or tree.
+    """Return the tree of a branch, tag, commit or tree.
 
     Raises:
         PackagingError: There is no such thing in the repository.
@@ -137,12 +137,12 @@ def tree_of(repo: Path, ref: str) -> str:
 
 
 def has_folder(repo: Path, tree: str, folder: str, env: Mapping[str, str] | None = None) -> bool:
-    """Whether a tree has this folder, as a folder of its own and not of a submodule."""
+    """Check whether a tree has this folder, as a folder of its own and not of a submodule."""
     return git(repo, "ls-tree", "-d", tree, "--", _below_only(folder), env=env).startswith(b"040000 tree")
 
 
 def status(repo: Path, untracked: str = "all", under: str = "", submodules: bool = True) -> Status:
-    """The state of the working tree.
+    """Return the state of the working tree.
 
     Args:
         repo: Top of the repository.
@@ -182,7 +182,7 @@ def _change(line: str) -> TreeChange:
 
 
 def links_of(repo: Path, tree: str, env: Mapping[str, str] | None = None) -> list[Link]:
-    """The commits of other repositories that a tree refers to."""
+    """Return the commits of other repositories that a tree refers to."""
     output = git(repo, "ls-tree", "-r", "-z", "--full-tree", tree, env=env)
     if b"160000 commit " not in output:  # twenty thousand lines need not be looked at one by one
         return []
@@ -196,7 +196,7 @@ def links_of(repo: Path, tree: str, env: Mapping[str, str] | None = None) -> lis
 
 @contextlib.contextmanager
 def scratch(repo: Path) -> Iterator[dict[str, str]]:
-    """An environment in which git has an empty index and writes its objects to a temporary folder."""
+    """Yield an environment in which git has an empty index and writes its objects to a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="nemorun-git-", ignore_cleanup_errors=True) as folder:
         objects = Path(folder, "objects")
         (objects / "info").mkdir(parents=True)
@@ -207,7 +207,7 @@ def scratch(repo: Path) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def snapshot(repo: Path, commit: str | None, changes: Iterable[TreeChange]) -> Iterator[tuple[str, dict[str, str]]]:
-    """A commit with changes of the working tree, as a tree of git that is made outside of the repository.
+    """Yield a commit with changes of the working tree, as a tree of git that is made outside of the repository.
 
     Untracked folders that are repositories are not in it.
 
@@ -239,7 +239,7 @@ def _update_index(repo: Path, changes: Iterable[TreeChange], env: Mapping[str, s
 
 
 def tree_entries(repo: Path, tree: str, under: str = "", env: Mapping[str, str] | None = None) -> Iterator[Entry]:
-    """The files and links of a tree, as ``git archive`` gives them (``.gitattributes`` is honoured).
+    """Yield the files and links of a tree, as ``git archive`` gives them (``.gitattributes`` is honoured).
 
     Args:
         repo: Top of the repository.
@@ -276,7 +276,7 @@ def _below(folder: str, entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 def _tar_entries(stream: IO[bytes]) -> Iterator[Entry]:
-    """The members of the tar that git writes. ``tarfile`` reads any tar, and takes five times as long."""
+    """Yield the members of the tar that git writes. ``tarfile`` reads any tar, and takes five times as long."""
     long: dict[bytes, bytes] = {}
     while len(header := stream.read(512)) == 512 and header[0]:
         kind = header[156:157]
@@ -292,7 +292,7 @@ def _tar_entries(stream: IO[bytes]) -> Iterator[Entry]:
 
 
 def _member(stream: IO[bytes], header: bytes, kind: bytes, long: Mapping[bytes, bytes]) -> Iterator[Entry]:
-    """The member that a header begins; none where git has failed, which its exit code tells."""
+    """Yield the member that a header begins; none where git has failed, which its exit code tells."""
     name = os.fsdecode(long.get(b"path") or _name(header))
     if kind == LINK:
         target = long.get(b"linkpath") or header[157:257].rstrip(b"\0")

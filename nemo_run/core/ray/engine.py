@@ -52,13 +52,13 @@ class ClusterExecutor(Protocol):
     """What the seam asks of an executor; an engine checks that it is one of its own kind."""
 
     def nnodes(self) -> int:
-        """Number of nodes."""
+        """Return the number of nodes."""
         ...
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """A cluster that somebody wants.
+    """A cluster that is wanted.
 
     Attributes:
         name: Its name, unique in the :meth:`RayEngine.place` where it is.
@@ -81,7 +81,7 @@ class ClusterStatus:
 
     Attributes:
         state: ``READY`` once the dashboard answers and every node has joined.
-        reason: What it waits for, or why it failed, in words; empty where there is nothing to add.
+        reason: What it waits for, or why it failed; empty where there is nothing to add.
         nodes_ready: Nodes that have joined, the head among them.
         nodes_wanted: Nodes that it is to have, the head among them.
         details: What else the engine knows (job id, namespace, …); JSON values.
@@ -130,14 +130,14 @@ class RayEngine(Protocol):
     """
 
     def place(self, executor: ClusterExecutor) -> str:
-        """Where the clusters of this executor are: names are unique in one place. Pure.
+        """Return where the clusters of this executor are: names are unique in one place. Pure.
 
         A namespace with its context, ``user@host``, a workspace; empty for this machine.
         """
         ...
 
     def describe(self, spec: ClusterSpec) -> str:
-        """What would be launched, in a form that can be read and copied; secrets masked.
+        """Return what would be launched, in a form that can be read and copied; secrets masked.
 
         Pure but for looking at this machine. Whatever is wrong with the spec is found here.
         """
@@ -159,7 +159,7 @@ class RayEngine(Protocol):
         ...
 
     def status(self, record: Record) -> ClusterStatus:
-        """How the cluster is. One that is gone is ``STOPPED``, or ``FAILED`` where it was not stopped by anybody.
+        """Return the state of the cluster. One that is gone is ``STOPPED``, or ``FAILED`` where nobody stopped it.
 
         :func:`nemo_run.core.ray.jobs_api.alive_nodes` counts the nodes that have joined.
         """
@@ -181,11 +181,11 @@ class RayEngine(Protocol):
         ...
 
     def tail(self, record: Record, lines: int) -> str:
-        """The last lines of the log that best tells why a cluster does not come up; empty where there is none."""
+        """Return the last lines of the log that best explains why a cluster does not start; empty where none does."""
         ...
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
-        """What is left of a job, by its submission id, when the cluster has ended; ``None`` where nothing is."""
+        """Return what is left of a job, by its submission id, when the cluster has ended; ``None`` where nothing is."""
         ...
 
     def stop(self, record: Record) -> None:
@@ -204,7 +204,7 @@ _ENTRY_POINTS = "nemo_run.ray_engines"
 
 
 def get_engine(engine: str) -> RayEngine:
-    """The Ray engine of an executor, by that one's ``engine`` name.
+    """Return the Ray engine of an executor, by that one's ``engine`` name.
 
     Raises:
         ExecutorError: Ray clusters cannot be had on this engine.

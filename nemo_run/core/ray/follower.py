@@ -21,7 +21,7 @@ LONGEST = 900  # characters of a text; Kubernetes keeps 4096 bytes of a terminat
 
 
 def details(address: str, job: str) -> dict[str, Any]:
-    """What Ray says of the job; empty while it says nothing."""
+    """Return what Ray says of the job; empty while it says nothing."""
     try:
         with urllib.request.urlopen(f"{address}/api/jobs/{job}", timeout=30) as answer:  # noqa: S310  (http)
             found = json.load(answer)

@@ -108,12 +108,12 @@ class JobsApi:
                 raise
 
     def details(self, job: str) -> dict[str, Any] | None:
-        """What Ray says of a job, by its submission id; ``None`` where there is none."""
+        """Return what Ray says of a job, by its submission id; ``None`` where there is none."""
         doc = self._rest.get(f"/api/jobs/{quote(job, safe='')}", absent=(404,))
         return None if doc is None else dict(doc)
 
     def list(self) -> list[dict[str, Any]]:
-        """All jobs that were submitted, the oldest first."""
+        """Return all jobs that were submitted, the oldest first."""
         jobs = [job for job in self._rest.get("/api/jobs/") if job.get("submission_id")]
         return sorted(jobs, key=lambda job: job.get("start_time") or 0)
 
@@ -122,7 +122,7 @@ class JobsApi:
         self._rest.post(f"/api/jobs/{quote(job, safe='')}/stop", repeat=True, absent=(404,))
 
     def logs(self, job: str) -> str:
-        """All that the entrypoint of a job has written until now; bytes that are no text are replaced.
+        """Return all that the entrypoint of a job has written until now; bytes that are no text are replaced.
 
         The file itself is asked for: one byte that is not UTF-8 makes Ray's own answer fail.
         """
@@ -149,7 +149,7 @@ class JobsApi:
         return self._rest.get_bytes("/api/v0/logs/file", query, absent=(400, 403, 404, 405, 500, 501))
 
     def tail(self, job: str, skip: int, patience: float) -> Iterator[str]:
-        """What the entrypoint of a job writes, as it comes, until the connection ends.
+        """Yield what the entrypoint of a job writes, as it comes, until the connection ends.
 
         It ends when the job has ended, when it breaks, and where nothing comes: Ray does not answer pings here, so
         that silence can mean that the connection is dead. The caller looks at the job and goes on from where it was.
@@ -199,13 +199,13 @@ class JobsApi:
         return f"gcs://{package.name}"
 
     def alive_nodes(self) -> int:
-        """How many nodes have joined and live."""
+        """Return how many nodes have joined and live."""
         nodes = self._rest.get("/nodes", {"view": "summary"})["data"]["summary"]
         return sum(node.get("raylet", {}).get("state") == "ALIVE" for node in nodes)
 
 
 def alive_nodes(dashboard: Dashboard) -> int:
-    """How many nodes of a cluster have joined and live; asked once.
+    """Return how many nodes of a cluster have joined and live; asked once.
 
     Raises:
         EngineUnreachableError: The dashboard does not answer.

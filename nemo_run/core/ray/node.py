@@ -60,7 +60,7 @@ class Node:
         have_this_python(self.temp)
 
     def has(self, name: str) -> bool:
-        """Whether a file is there; file systems of clusters remember for long that one is not, but do list it."""
+        """Check whether a file is there; file systems of clusters remember for long that one is not, but do list it."""
         return any(path.name == name for path in self.folder.iterdir())
 
     def start(self, *options: str) -> None:
@@ -154,7 +154,7 @@ class Head(Node):
         return not self.facts
 
     def watch(self) -> None:
-        """Stay until the job has ended that the cluster is for, or somebody wants it to end."""
+        """Wait until the job that the cluster is for has ended, or the cluster is to end."""
         job = self.settings["until_job"]
         give_up = time.monotonic() + self.settings["patience"]
         while not self.has("stop"):
@@ -174,7 +174,7 @@ class Head(Node):
             time.sleep(_POLL)
 
     def alive(self) -> int:
-        """How many nodes live."""
+        """Return how many nodes live."""
         nodes = (self.ask("/nodes?view=summary") or {"data": {"summary": []}})["data"]["summary"]
         return sum(node.get("raylet", {}).get("state") == "ALIVE" for node in nodes)
 
@@ -186,7 +186,7 @@ class Head(Node):
             write(self.folder / "ray.json", json.dumps(new))
 
     def ask(self, path: str) -> Any:
-        """What Ray's REST API says; ``None`` where it has no answer."""
+        """Return what Ray's REST API says; ``None`` where it has no answer."""
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text().strip()
         headers = {"Authorization": f"Bearer {token}"}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -238,7 +238,7 @@ def have_this_python(temp: Path) -> None:
 
 
 def own_address() -> str:
-    """The address by which the other nodes reach this one."""
+    """Return the address by which the other nodes reach this one."""
     given = os.environ.get("head_node_ip", "")  # noqa: SIM112  (from the batch script)
     try:
         return socket.gethostbyname(given or socket.gethostname())
@@ -247,7 +247,7 @@ def own_address() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on; jobs that share the node get others."""
+    """Return a port that nobody listens on; jobs that share the node get others."""
     with socket.socket() as s:
         s.bind(("", 0))
         return int(s.getsockname()[1])

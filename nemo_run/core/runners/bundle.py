@@ -58,7 +58,7 @@ def __getattr__(name):
 
 
 def runner_bundle(folder: Path) -> Path:
-    """The zip file, written into a folder unless it is there already; its name tells its content.
+    """Return the zip file, written into a folder unless it is there already; its name tells its content.
 
     Example:
         >>> import subprocess, sys, tempfile
@@ -87,7 +87,7 @@ def _files() -> Sequence[tuple[str, bytes]]:
 
 
 def _modules(package: str) -> Iterator[tuple[str, bytes]]:
-    """The Python files of an installed package or module, with their names relative to where it is installed."""
+    """Yield the Python files of an installed package or module, with their names relative to where it is installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise MissingExtraError(f"{package} is not installed; install it again: pip install --force-reinstall nemo-run")

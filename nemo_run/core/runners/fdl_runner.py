@@ -16,7 +16,7 @@ from nemo_run.core.runners.outcome import own_part, run_recorded
 
 
 def load(task: str) -> Any:
-    """The configured function of a task.
+    """Return the configured function of a task.
 
     Args:
         task: A ``task.json``, or a file or text in the form of ``ZlibJSONSerializer``.

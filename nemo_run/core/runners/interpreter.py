@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def import_environment() -> dict[str, str]:
-    """What a new interpreter needs to import this package, where it is not installed but lies somewhere."""
+    """Return what a new interpreter needs to import this package, where it is not installed but lies somewhere."""
     home = str(Path(__file__).resolve().parents[3])
     if Path(home).name in ("site-packages", "dist-packages"):
         return {}

@@ -77,7 +77,7 @@ def install(loaded: LoadedScript) -> None:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     file = getattr(loaded.module, "__file__", None)
     if file and not _is_there(file) and loaded.origin.file in loaded.origin.sources:
-        # Processes that multiprocessing starts anew import the script.
+        # Processes that multiprocessing spawns import the script.
         loaded.module.__file__ = _write_again(file, loaded.origin.sources[loaded.origin.file])
     for name, target in loaded.origin.modules.items():
         try:

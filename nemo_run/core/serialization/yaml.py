@@ -21,16 +21,16 @@ class YamlSerializer:
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Takes anything, and needs nothing."""
+        """Take anything, and needs nothing."""
 
     def serialize(self, cfg: fdl.Buildable[Any], stream: IO[str] | None = None) -> str:
-        """Writes a configuration; to ``stream``, too, if there is one."""
+        """Write a configuration; to ``stream``, too, if there is one."""
         text = to_yaml(cfg)
         if stream is not None:
             stream.write(text)
         return text
 
     def deserialize(self, serialized: str) -> fdl.Buildable[Any]:
-        """Reads a configuration; what it refers to is imported, but not called."""
+        """Read a configuration; what it refers to is imported, but not called."""
         config: fdl.Buildable[Any] = load_config(serialized, format="yaml", validate=False)
         return config

@@ -33,10 +33,10 @@ class ZlibJSONSerializer:
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Takes anything, and needs nothing."""
+        """Take anything, and needs nothing."""
 
     def serialize(self, cfg: fdl.Buildable[Any], pyref_policy: PyrefPolicy | None = None) -> str:
-        """Writes a configuration.
+        """Write a configuration.
 
         Args:
             cfg: The configuration.
@@ -54,7 +54,7 @@ class ZlibJSONSerializer:
         return pack(to_document(cfg, reference=reference))
 
     def deserialize(self, serialized: str, pyref_policy: PyrefPolicy | None = None) -> fdl.Buildable[Any]:
-        """Reads a configuration; what it refers to is imported, but not called.
+        """Read a configuration; what it refers to is imported, but not called.
 
         Args:
             serialized: What :meth:`serialize` has returned.
@@ -71,13 +71,13 @@ class ZlibJSONSerializer:
 
 
 def pack(document: Any) -> str:
-    """Writes a document as one word of text."""
+    """Write a document as one word of text."""
     text = json.dumps(document, separators=(",", ":"))
     return base64.urlsafe_b64encode(zlib.compress(text.encode())).decode("ascii")
 
 
 def unpack(text: str) -> Any:
-    """Reads the document that :func:`pack` has written; imports nothing."""
+    """Read the document that :func:`pack` has written; imports nothing."""
     try:
         return json.loads(zlib.decompress(base64.urlsafe_b64decode(text)))
     except (binascii.Error, zlib.error, ValueError, TypeError) as error:

@@ -41,7 +41,7 @@ class PackagingJob(ConfigurableMixin):
     dst_path: str | None = None
 
     def symlink_cmd(self) -> str:
-        """The shell command that makes the link.
+        """Return the shell command that makes the link.
 
         >>> PackagingJob(src_path="/a b", dst_path="/c").symlink_cmd()
         "ln -s -- '/a b' /c"
@@ -96,7 +96,7 @@ class Tunnel(ConfigurableMixin, ABC):
 
     @abstractmethod
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
-        """Arguments of a local process that runs a shell command there."""
+        """Return the arguments of a local process that runs a shell command there."""
 
     @abstractmethod
     def connect(self) -> None:
@@ -130,7 +130,7 @@ class Tunnel(ConfigurableMixin, ABC):
 
     @abstractmethod
     def connection(self) -> dict[str, Any]:
-        """How to get there, as plain values; :func:`make_tunnel` makes a tunnel of it."""
+        """Return how to get there, as plain values; :func:`make_tunnel` makes a tunnel of it."""
 
     # what is the same everywhere
 
@@ -313,7 +313,7 @@ class LocalTunnel(Tunnel):
     user: str = field(init=False, default="")
 
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
-        """Arguments of a process that runs a shell command."""
+        """Return the arguments of a process that runs a shell command."""
         return ["/bin/sh", "-c", command]
 
     def connect(self) -> None:
@@ -337,7 +337,7 @@ class LocalTunnel(Tunnel):
         """Do nothing."""
 
     def connection(self) -> dict[str, Any]:
-        """How to get there."""
+        """Return how to get there."""
         return {"kind": "local"}
 
 
@@ -374,7 +374,7 @@ class SSHTunnel(Tunnel):
         return Connection(Address(self.host, self.user, self.port, self.identity or ""))
 
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
-        """Arguments of a process that runs a shell command there."""
+        """Return the arguments of a process that runs a shell command there."""
         if self.pre_command:
             command = f"{self.pre_command} && {command}"
         if self.shell:
@@ -414,13 +414,13 @@ class SSHTunnel(Tunnel):
         self._connection.close()
 
     def connection(self) -> dict[str, Any]:
-        """How to get there."""
+        """Return how to get there."""
         names = ("host", "user", "port", "identity", "shell", "pre_command")
         return {"kind": "ssh", **{name: value for name, value in asdict(self).items() if name in names}}
 
 
 def make_tunnel(connection: Mapping[str, Any], job_dir: str = "") -> Tunnel:
-    """The tunnel that :meth:`Tunnel.connection` described.
+    """Return the tunnel that :meth:`Tunnel.connection` described.
 
     >>> make_tunnel({"kind": "local"}).key
     'localhost'
@@ -432,7 +432,7 @@ def make_tunnel(connection: Mapping[str, Any], job_dir: str = "") -> Tunnel:
 
 
 def posix(script: str, *args: str) -> str:
-    r"""The shell command that runs a POSIX shell script with arguments, whatever shell it is given to.
+    r"""Return the shell command that runs a POSIX shell script with arguments, whatever shell it is given to.
 
     >>> print(posix('echo "$1"', "a b"))
     /bin/sh -c 'echo "$1"' sh 'a b'

@@ -58,7 +58,7 @@ def rsync(
 
 
 def _ssh(c: Any, *, strict_host_keys: bool) -> list[str]:
-    """The ``ssh`` that leads there; hosts, keys and jump hosts are those of its own configuration."""
+    """Return the ``ssh`` that leads there; hosts, keys and jump hosts are those of its own configuration."""
     keys = getattr(c, "identity", None) or getattr(c, "connect_kwargs", {}).get("key_filename") or []
     return [
         *("ssh", "-o", "BatchMode=yes"),

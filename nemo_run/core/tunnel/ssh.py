@@ -64,11 +64,11 @@ class Connection:
     address: Address
 
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
-        """Arguments of a local process that runs ``command`` there."""
+        """Return the arguments of a local process that runs ``command`` there."""
         return ["ssh", "-t" if tty else "-T", "-oClearAllForwardings=yes", *self._options(), command]
 
     def _options(self) -> list[str]:
-        """What every call of ssh needs; ends with the host."""
+        """Return what every call of ssh needs; ends with the host."""
         address = self.address
         options = [f"-oControlPath={self._socket()}", "-oControlMaster=no", "-oRemoteCommand=none"]
         options += [f"-oBatchMode={'no' if _at_a_terminal() else 'yes'}", "-oConnectTimeout=20"]
@@ -83,7 +83,7 @@ class Connection:
         return str(_control_folder() / name)
 
     def is_alive(self) -> bool:
-        """Whether the connection is open, as far as is known here."""
+        """Check whether the connection is open, as far as is known here."""
         return self._control("check").returncode == 0
 
     def _control(self, what: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -157,7 +157,7 @@ class Connection:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
+    """Return a port of this machine that nobody listens on now."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
@@ -184,12 +184,12 @@ def _existing(identity: str) -> str:
 
 
 def _at_a_terminal() -> bool:
-    """Whether somebody is there who could be asked for a password."""
+    """Check whether a user can be asked for a password."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _control_folder() -> Path:
-    """Folder of the sockets of all connections; nobody else can enter it."""
+    """Return the folder of the sockets of all connections; nobody else can enter it."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     folder = Path(runtime, "nemo-run") if runtime else Path(tempfile.gettempdir(), f"nemo-run-{os.getuid()}")
     if len(os.fsencode(folder)) > _LONGEST_SOCKET - 17:

@@ -137,7 +137,7 @@ class RayCluster:
                 pauses.sleep()
 
     def _size(self, stored: StoredCluster) -> str:
-        """Return how large a cluster is, in words; empty where it does not say so now."""
+        """Return how large a cluster is, as text; empty where it is not known now."""
         with contextlib.suppress(EngineUnreachableError):
             nodes = self._engine.status(stored.record).nodes_wanted
             return f", with {nodes} node{'s' if nodes > 1 else ''}" if nodes else ""

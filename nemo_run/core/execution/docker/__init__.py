@@ -1,7 +1,7 @@
 """The Docker engine, and what speaks its language, such as Podman: every attempt of a task is one container.
 
 The engine watches over the containers, so nothing of ours has to stay: any process finds a container again by its name.
-What a container's end was is written into the folder of the attempt by whoever sees it first; then it is removed.
+The first process that sees the end of a container writes it into the folder of the attempt, and removes the container.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DockerExecutor(Executor):
 
     @classmethod
     def merge(cls, executors: list[DockerExecutor], num_tasks: int) -> DockerExecutor:
-        """The first executor, which knows those of all tasks of a group.
+        """Return the first executor, which knows those of all tasks of a group.
 
         Args:
             executors: One for all tasks, or one for each.
@@ -112,11 +112,11 @@ class DockerExecutor(Executor):
         return default_connection(self.docker_host)
 
     def nnodes(self) -> int:
-        """Number of containers that one launcher spans."""
+        """Return the number of containers that one launcher spans."""
         return self.nodes
 
     def nproc_per_node(self) -> int:
-        """Processes in each container."""
+        """Return the processes in each container."""
         return self.ntasks_per_node
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:

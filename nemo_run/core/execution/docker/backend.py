@@ -90,7 +90,7 @@ class DockerBackend(Backend):
         return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
 
     def describe(self, plan: Plan) -> str:
-        """The ``docker run`` that does the same; values of secrets masked."""
+        """Return the ``docker run`` that does the same; values of secrets masked."""
         return container.as_docker_run(plan.spec["image"], plan.directory, plan.spec["options"])
 
     # submitting
@@ -116,7 +116,7 @@ class DockerBackend(Backend):
             self._engine.provide(image, pull)
 
     def expected_handle(self, plan: Plan, attempt: int) -> str:
-        """Name of the attempt's container, and its folder."""
+        """Return the name of the attempt's container, and its folder."""
         return f"{_SCHEME}{_name(plan, attempt)}{attempt_folder(plan, attempt)}"
 
     def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
@@ -150,7 +150,7 @@ class DockerBackend(Backend):
             _let_others_in(Path(plan.directory), attempt_of.path)
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if its container was started; if it was only created, it never will be."""
+        """Return the attempt's handle if its container was started; if it was only created, it never will be."""
         handle, folder = self.expected_handle(plan, attempt), AttemptFolder.of(plan, attempt)
         if folder.has_ended:
             return handle
@@ -228,7 +228,7 @@ class DockerBackend(Backend):
             folder.append_to_log(f"nemo-run: files of another user could not be given to this one: {e}\n".encode())
 
     def cancel(self, handles: Iterable[str]) -> None:
-        """Ask the tasks to end (SIGTERM). Who does not within the grace is killed, by whoever looks at it then."""
+        """Ask the tasks to end (SIGTERM). One that does not within the grace is killed by the next query."""
         folders = {handle: _folder(handle) for handle in handles}
         folders = {name: folder for name, folder in folders.items() if folder.path.is_dir()}
         there = self._engine.containers() if folders else {}
@@ -247,11 +247,11 @@ class DockerBackend(Backend):
     # logs and files
 
     def ranks(self, handle: str) -> list[int]:
-        """Ranks that have a log of their own."""
+        """Return the ranks that have a log of their own."""
         return sorted(rank_logs(_folder(handle).path))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
-        """The log of an attempt, or of one rank of it."""
+        """Return the log of an attempt, or of one rank of it."""
         return open_log(_folder(handle).path, rank, tail)
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
@@ -305,7 +305,7 @@ def _missing(handle: str) -> TaskStatus:
 
 
 def _may_lack_memory(found: Mapping[str, Any]) -> bool:
-    """Whether it was killed, has a limit, and the engine does not say that it was the limit; not yet, perhaps."""
+    """Check whether it was killed, has a limit, and the engine does not say that it was the limit; not yet, perhaps."""
     state = found["State"]
     return bool(state["ExitCode"] == 137 and found["HostConfig"].get("Memory") and not state.get("OOMKilled"))
 
@@ -342,7 +342,7 @@ def _mounts(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _prepend_python_path(environment: dict[str, str], image: Mapping[str, Any]) -> None:
-    """The packaged code can be imported, beside what the user or the image has on the path."""
+    """Put the packaged code on Python's path, before what the user or the image has there."""
     own = dict(entry.partition("=")[::2] for entry in image.get("Env") or [])
     rest = environment.get("PYTHONPATH", own.get("PYTHONPATH", ""))
     environment["PYTHONPATH"] = ":".join(filter(None, [container.CODE_FOLDER, rest]))

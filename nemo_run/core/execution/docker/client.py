@@ -1,4 +1,4 @@
-"""The conversation with a Docker engine: connecting, images, networks, and errors in words."""
+"""The conversation with a Docker engine: connecting, images, networks, and error messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as un
 
 
 def default_connection(host: str | None = None) -> dict[str, str]:
-    """How to reach the engine: the one named, or the one that the ``docker`` command would use.
+    """Return how to reach the engine: the one named, or the one that the ``docker`` command would use.
 
     That is, in this order: ``$DOCKER_HOST``, the current context of ``docker context``, the socket of this machine.
     """
@@ -102,7 +102,7 @@ class DockerClient:
                 raise ExecutorError(f"the image {image!r} is not on {self._host}, and pull='never': pull or build it")
 
     def image_config(self, image: str) -> dict[str, Any]:
-        """What an image says of itself: its user, environment, working directory."""
+        """Return what an image says of itself: its user, environment, working directory."""
         with self._asking() as client:
             found = self._find_image(client, image)
             if found is None:
@@ -163,13 +163,13 @@ class DockerClient:
             raise ExecutorError(f"additional_kwargs: {e}") from e
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """All containers of ours by their names, as the engine lists them. One query."""
+        """Return all containers of ours by their names, as the engine lists them. One query."""
         with self._asking() as client:
             listed = client.api.containers(all=True, filters={"label": LABEL})
         return {entry["Names"][0].lstrip("/"): entry for entry in listed if entry["Names"]}
 
     def inspect(self, name: str) -> dict[str, Any] | None:
-        """All about one container; ``None`` where there is none of this name."""
+        """Return all about one container; ``None`` where there is none of this name."""
         import docker
 
         with self._asking() as client:
@@ -179,7 +179,7 @@ class DockerClient:
                 return None
 
     def output(self, name: str, lines: int) -> bytes:
-        """The last lines that a container wrote to the engine."""
+        """Return the last lines that a container wrote to the engine."""
         with self._asking() as client:
             return bytes(client.api.logs(name, tail=lines))
 
@@ -282,7 +282,7 @@ class DockerClient:
                 e.explanation or e
             ) from e  # another process has taken them, or has made this network
 
-    # errors in words
+    # error messages
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[SdkClient]:
@@ -306,7 +306,7 @@ class DockerClient:
             raise ExecutorError(f"the Docker SDK refused: {e}") from e
 
     def _knock(self) -> None:
-        """See whether somebody listens. The SDK would leave a socket open where nobody does."""
+        """Check that the engine listens. The SDK would leave a socket open where it does not."""
         scheme, _, path = self._host.partition("://")
         if scheme == "unix":
             with socket.socket(socket.AF_UNIX) as s:
@@ -339,7 +339,7 @@ class DockerClient:
 
 
 def is_on_this_machine(host: str) -> bool:
-    """Whether an engine sees the files of this machine, as far as its address tells.
+    """Check whether an engine sees the files of this machine, as far as its address tells.
 
     >>> is_on_this_machine("unix:///var/run/docker.sock"), is_on_this_machine("tcp://10.0.0.1:2376")
     (True, False)
@@ -372,7 +372,7 @@ def sdk() -> Any:
 
 
 def _innermost(error: BaseException) -> str:
-    """What was wrong in the end, under all the layers that passed it on."""
+    """Return what was wrong in the end, under all the layers that passed it on."""
     while True:
         inner = error.__cause__ or error.__context__ or next((a for a in error.args if isinstance(a, Exception)), None)
         if inner is None:
@@ -381,7 +381,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def _check_working_dir(container: Container, image: str, options: Mapping[str, Any]) -> None:
-    """The engine makes a working directory that is not there; a task must not start in a misspelt one."""
+    """Check that the working directory exists: the engine would create a misspelt one."""
     wanted = options.get("working_dir", "")
     if not wanted or any(f"{wanted}/".startswith(f"{target.rstrip('/')}/") for target in _mounted(options)):
         return
@@ -390,7 +390,7 @@ def _check_working_dir(container: Container, image: str, options: Mapping[str, A
 
 
 def _mounted(options: Mapping[str, Any]) -> list[str]:
-    """The folders of a container that are not those of its image."""
+    """Return the folders of a container that are not those of its image."""
     targets = [mount["Target"] for mount in options["mounts"]]
     return targets + [volume.split(":")[1] for volume in options.get("volumes", [])]
 
@@ -448,5 +448,5 @@ def _subnet(network: Network) -> str:
 
 
 def is_made_for_us(network: str) -> bool:
-    """Whether a network is one that has to be made, not one that every engine has."""
+    """Check whether a network is one that has to be made, not one that every engine has."""
     return network not in ("", "host", "none", "bridge", "default") and not network.startswith("container:")

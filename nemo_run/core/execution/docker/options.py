@@ -28,7 +28,7 @@ def ulimit(text: str) -> dict[str, Any]:
 
 
 def _parts_of_port(text: str) -> tuple[str, ...]:
-    """The address and port of this machine, the port in the container, and the protocol; empty where it is not said."""
+    """Return the address and port of this machine, the container's port, and the protocol; empty where not given."""
     match = re.fullmatch(r"(?:(?:(\[[0-9a-fA-F:]+\]|[0-9.]+):)?(\d*):)?(\d+)(/tcp|/udp|/sctp)?", str(text))
     if not match or not all(int(port) < 65536 for port in match.group(2, 3) if port):
         raise ExecutorError(

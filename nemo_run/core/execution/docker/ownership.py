@@ -1,4 +1,4 @@
-"""Files that the user of a container leaves in a job's folder become those of whoever has launched it."""
+"""Files that the user of a container leaves in a job's folder are given to the user who launched it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ _FLAGS = {
 
 
 def container(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
-    """Arguments of the SDK's ``containers.create`` for a job, less what differs from attempt to attempt."""
+    """Return the arguments of the SDK's ``containers.create`` for a job, less what differs from attempt to attempt."""
     command = command_inside(executor, request)
     options: dict[str, Any] = {
         "command": redirected(command),
@@ -76,7 +76,7 @@ def container(executor: DockerExecutor, request: TaskRequest) -> dict[str, Any]:
 
 
 def command_inside(executor: DockerExecutor, request: TaskRequest) -> Command:
-    """The command as it is run in the container: its paths, its Python, its launcher."""
+    """Return the command as it is run in the container: its paths, its Python, its launcher."""
     command = relocated(request.command, request.directory, RUN_FOLDER, runner=BUNDLE)
     layout = Layout(
         nodes=executor.nodes,
@@ -91,7 +91,7 @@ def command_inside(executor: DockerExecutor, request: TaskRequest) -> Command:
 
 
 def redirected(command: Command) -> list[str]:
-    """The command with its output in the log of the attempt."""
+    """Return the command with its output in the log of the attempt."""
     log = f"{RUN_FOLDER}/{ATTEMPT_FOLDER}/log"
     if command.python:  # an image for Python need not have a shell
         return ["python3", "-c", _PYTHON, log, *command.argv]
@@ -99,7 +99,7 @@ def redirected(command: Command) -> list[str]:
 
 
 def for_attempt(options: Mapping[str, Any], attempt: int) -> dict[str, Any]:
-    """The arguments with what is an attempt's own."""
+    """Return the arguments with what is an attempt's own."""
     folder = f"attempts/{attempt}"
     return {
         **options,
@@ -109,7 +109,7 @@ def for_attempt(options: Mapping[str, Any], attempt: int) -> dict[str, Any]:
 
 
 def group_environment(request: TaskRequest) -> dict[str, str]:
-    """What a member of a group is told of the others."""
+    """Return what a member of a group is told of the others."""
     if not request.group:
         return {}
     hosts = ",".join(host_name(request, member) for member in range(request.members))
@@ -124,7 +124,7 @@ def working_dir(executor: DockerExecutor, request: TaskRequest, command: Command
 
 
 def absolute_volume(volume: str, cwd: str) -> str:
-    """A volume, with a relative folder or ``~`` of this machine as an absolute path; names of volumes stay."""
+    """Return a volume, with a relative folder or ``~`` of this machine as an absolute path; names of volumes stay."""
     source, colon, rest = volume.partition(":")
     if source.startswith(("./", "../", "~")) or source in (".", ".."):
         source = os.path.normpath(os.path.join(cwd, os.path.expanduser(source)))  # noqa: PTH111, PTH118
@@ -132,7 +132,7 @@ def absolute_volume(volume: str, cwd: str) -> str:
 
 
 def limits(executor: DockerExecutor) -> dict[str, Any]:
-    """What the task may use of the machine."""
+    """Return what the task may use of the machine."""
     memory = parse_size(executor.memory)
     gpus = executor.num_gpus
     return {
@@ -155,7 +155,7 @@ def limits(executor: DockerExecutor) -> dict[str, Any]:
 
 
 def container_name(experiment_id: str, job_id: str, directory: str, attempt: int) -> str:
-    """Name of an attempt's container: the same whenever it is asked for, and no other attempt's on this engine."""
+    """Return the name of an attempt's container: always the same, and no other attempt's on this engine."""
     digest = hashlib.sha256(directory.encode()).hexdigest()[:8]
     return f"nemo-run-{_safe(experiment_id)[:80]}-{_safe(job_id)[:60]}-{attempt}-{digest}"
 
@@ -204,7 +204,7 @@ def _safe(name: str) -> str:
 
 
 def _label(name: str) -> str:
-    """A name as one label of a host name."""
+    """Return a name as one label of a host name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-") or "job"
 
 
@@ -212,7 +212,7 @@ def _label(name: str) -> str:
 
 
 def as_docker_run(image: str, directory: str, options: Mapping[str, Any]) -> str:
-    """A plan as a ``docker run`` that does the same, to be read; values of secrets masked."""
+    """Return a plan as a ``docker run`` that does the same, to be read; values of secrets masked."""
     words = ["docker", "run", *_flags(options), *_limits(options), *_published(options.get("ports", {}))]
     volumes = [f"{directory}:{RUN_FOLDER}", *options.get("volumes", [])]
     words += [word for volume in volumes for word in ("--volume", volume)]
@@ -246,5 +246,5 @@ def _published(ports: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _command(argv: list[str]) -> list[str]:
-    """The command without what only puts its output into the log."""
+    """Return the command without what only puts its output into the log."""
     return argv[4:] if argv[:3] == ["python3", "-c", _PYTHON] else argv[5:]

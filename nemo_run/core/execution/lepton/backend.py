@@ -1,8 +1,8 @@
 """The backend of DGX Cloud Lepton.
 
-Nothing of ours has to stay: any process finds a job again by its name, which is made from where the attempt lies in the
-store. What became of it, its logs and its exit code, is written into the folder of the attempt by whoever sees the end
-first, as the service forgets.
+No process has to stay: any other finds a job again by its name, which is made from where the attempt lies in the store.
+The first process that sees the end of a job writes its logs and its exit code into the folder of the attempt, as the
+service forgets them.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class LeptonClient:
             in_vain = in_vain + 1 if got == before else 0
 
     def warnings(self, name: str) -> str:
-        """Return what the events of a job warn of, in words; empty where they do not."""
+        """Return what the events of a job warn of; empty where they do not."""
         events = self.rest.get(f"{_job(name)}/events", absent=(403, 404)) or []
         warned = [event for event in events if event.get("type") == "Warning" and event.get("reason")]
         texts = (": ".join(filter(None, [event["reason"], event.get("message")])) for event in warned[-3:])

@@ -45,11 +45,11 @@ class LocalExecutor(Executor):
     grace: float = field(default=10.0)
 
     def nnodes(self) -> int:
-        """Number of nodes."""
+        """Return the number of nodes."""
         return self.nodes
 
     def nproc_per_node(self) -> int:
-        """Processes on each node."""
+        """Return the processes on each node."""
         return self.ntasks_per_node
 
     def check(self) -> None:
@@ -69,7 +69,7 @@ class LocalExecutor(Executor):
 
 
 def parse_duration(value: float | str | None) -> float | None:
-    """Seconds of a duration given as a number or as ``"HH:MM:SS"``.
+    """Return the seconds of a duration given as a number or as ``"HH:MM:SS"``.
 
     >>> parse_duration("01:30:00")
     5400.0
@@ -87,12 +87,12 @@ def parse_duration(value: float | str | None) -> float | None:
 
 
 def available_cpus() -> list[str]:
-    """The CPU cores that this process may use."""
+    """Return the CPU cores that this process may use."""
     return [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
 
 
 def available_gpus() -> list[str]:
-    """The NVIDIA GPUs that this process may use: ``CUDA_VISIBLE_DEVICES`` where it is set, else all there are."""
+    """Return the NVIDIA GPUs that this process may use: ``CUDA_VISIBLE_DEVICES`` where it is set, else all."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         gpus = dict.fromkeys(gpu.strip() for gpu in visible.split(","))

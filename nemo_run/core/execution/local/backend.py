@@ -101,7 +101,7 @@ class LocalBackend(Backend):
         return replace(plan, spec={**plan.spec, "argv": argv, "env": env})
 
     def describe(self, plan: Plan) -> str:
-        """The command as a shell would take it; values of secrets masked."""
+        """Return the command as a shell would take it; values of secrets masked."""
         spec = plan.spec
         env = [f"{name}={shlex.quote(value)}" for name, value in masked(spec["env"]).items()]
         lines = [f"cd {shlex.quote(spec['cwd'])}"] if spec["cwd"] else []
@@ -111,7 +111,7 @@ class LocalBackend(Backend):
     # submitting
 
     def expected_handle(self, plan: Plan, attempt: int) -> str:
-        """The attempt's folder, as a handle."""
+        """Return the attempt's folder, as a handle."""
         return f"{_SCHEME}{attempt_folder(plan, attempt)}"
 
     def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
@@ -179,7 +179,7 @@ class LocalBackend(Backend):
         return LocalTunnel(job_dir=""), plan.directory
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if a supervisor has taken it; if none has, none ever will."""
+        """Return the attempt's handle if a supervisor has taken it; if none has, none ever will."""
         folder = attempt_folder(plan, attempt)
         if (folder / "exit.json").exists():
             return self.expected_handle(plan, attempt)
@@ -236,13 +236,13 @@ class LocalBackend(Backend):
         return ready + blind
 
     def _pidfd(self, handle: str) -> int | None:
-        """A descriptor that becomes readable when the attempt's supervisor ends."""
+        """Return a descriptor that becomes readable when the attempt's supervisor ends."""
         if handle in self._pidfds:
             return self._pidfds[handle]
         try:
             owner = _owner(_folder(handle))
             fd = os.pidfd_open(owner["pid"]) if _is_alive(owner) else None
-        except (OSError, ExecutorError):  # gone meanwhile, too many open files, or not to be had on this system
+        except (OSError, ExecutorError):  # gone meanwhile, too many open files, or unsupported on this system
             fd = None
         if fd is None:
             return None
@@ -252,11 +252,11 @@ class LocalBackend(Backend):
     # logs
 
     def ranks(self, handle: str) -> list[int]:
-        """Ranks that have a log of their own."""
+        """Return the ranks that have a log of their own."""
         return sorted(rank_logs(_folder(handle)))
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> FileLog:
-        """The log of an attempt, or of one rank of it."""
+        """Return the log of an attempt, or of one rank of it."""
         return open_log(_folder(handle), rank, tail)
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
@@ -308,7 +308,7 @@ def _folder(handle: str) -> Path:
 
 
 def _read(path: Path, *keys: str) -> dict[str, Any]:
-    """A file that a supervisor wrote; empty where it is not there."""
+    """Return a file that a supervisor wrote; empty where it is not there."""
     try:
         doc = supervisor.read_json(str(path))
     except FileNotFoundError:
@@ -396,7 +396,7 @@ def _cancel(folder: Path) -> str:
         raise ExecutorError(f"{folder}: cannot be written: {e.strerror}; nothing was cancelled") from e
     try:
         owner = _owner(folder)
-    except ExecutorError:  # damaged: whoever that was, its processes can be told
+    except ExecutorError:  # damaged, but its processes can be told
         owner = {}
     if owner.get("host", os.uname().nodename) != os.uname().nodename:
         return str(owner["host"])
@@ -449,7 +449,7 @@ def _recorded_status(folder: Path) -> TaskStatus:
 
 
 def _end(folder: Path) -> TaskStatus | None:
-    """How an attempt ended, once that is recorded."""
+    """Return how an attempt ended, once that is recorded."""
     end = _read(folder / "exit.json", "exit_code", "reason", "cancelled", "started", "ended")
     if end and not _is_end(end):
         raise ExecutorError(f"{folder / 'exit.json'} is damaged: it is not what a supervisor writes")

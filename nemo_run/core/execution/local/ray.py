@@ -60,7 +60,7 @@ class LocalRay:
         return ""
 
     def describe(self, spec: ClusterSpec) -> str:
-        """The command that runs the nodes."""
+        """Return the command that runs the nodes."""
         plan = _plan(spec, _folder(spec.name), _temporary_folder())
         return LocalBackend().describe(plan)
 
@@ -89,7 +89,7 @@ class LocalRay:
         return record
 
     def find(self, spec: ClusterSpec) -> Record | None:
-        """One that was started by a process that was killed before it could tell."""
+        """Return one that was started by a process that was killed before it could tell."""
         try:
             record: Record = read_json(_folder(spec.name) / _RECORD)
         except FileNotFoundError:
@@ -98,7 +98,7 @@ class LocalRay:
         return None if _is_over(job) else record
 
     def status(self, record: Record) -> ClusterStatus:
-        """How the cluster is: what its supervisor says, and then what Ray says."""
+        """Return how the cluster is: what its supervisor says, and then what Ray says."""
         job, facts = _job(record), _facts(record)
         wanted = record["nodes"]
         token = str(_attempt(record) / ray_nodes.TOKEN)
@@ -133,7 +133,7 @@ class LocalRay:
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
-        """The REST API, which is on this machine."""
+        """Yield the REST API, which is on this machine."""
         yield _dashboard(record, _reached(record))
 
     @contextlib.contextmanager
@@ -144,7 +144,7 @@ class LocalRay:
             yield f"http://127.0.0.1:{here}"
 
     def tail(self, record: Record, lines: int) -> str:
-        """What the process of the nodes wrote, which ends with Ray's own logs where Ray failed."""
+        """Return what the process of the nodes wrote, which ends with Ray's own logs where Ray failed."""
         log = FileLog(_attempt(record) / "log", lines)
         try:
             text = b"".join(iter(log.read, b"")).decode(errors="replace")
@@ -155,7 +155,7 @@ class LocalRay:
         return "\n".join([text.rstrip("\n"), *last_words(Path(record["temp_dir"], "ray"))]).lstrip("\n")
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
-        """What the nodes' process, or :meth:`stop`, left of a job."""
+        """Return what the nodes' process, or :meth:`stop`, left of a job."""
         end = _job(record)
         if not _is_over(end):
             return None
@@ -185,7 +185,7 @@ def _folder(name: str) -> Path:
 
 
 def _temporary_folder() -> str:
-    """A new name for Ray's own files."""
+    """Return a new name for Ray's own files."""
     base = tempfile.gettempdir()
     return str(Path(base if len(base) <= _LONGEST_TEMP else "/tmp", f"nemo-ray-{secrets.token_hex(6)}"))  # noqa: S108
 
@@ -229,7 +229,7 @@ def _memory() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this process, less what would lead Ray to another cluster, or keep it from starting."""
+    """Return the environment of this process, less what would lead Ray to another cluster, or keep it from starting."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_JOB_", "RAY_ADDRESS"))}
     if "error" in env.get("PYTHONWARNINGS", ""):  # Ray's own processes warn
         del env["PYTHONWARNINGS"]
@@ -246,7 +246,7 @@ def _attempt(record: Record) -> Path:
 
 
 def _is_over(job: TaskStatus) -> bool:
-    """Whether nothing is left that could be a cluster."""
+    """Check whether nothing is left that could be a cluster."""
     return job.state.is_final or job.state is JobState.UNKNOWN
 
 
@@ -255,7 +255,7 @@ def _job(record: Record) -> TaskStatus:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """What the nodes' process says of itself; empty while it says nothing."""
+    """Return what the nodes' process says of itself; empty while it says nothing."""
     try:
         return dict(read_json(_attempt(record) / ray_nodes.CLUSTER))
     except FileNotFoundError:

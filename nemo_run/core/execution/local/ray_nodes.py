@@ -69,7 +69,7 @@ def in_one_line(text: str) -> str:
 
 @contextmanager
 def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterator[tuple[list[Any], Dashboard, str]]:
-    """The nodes of a new cluster, its dashboard, and the address for ``ray.init()``."""
+    """Yield the nodes of a new cluster, its dashboard, and the address for ``ray.init()``."""
     temp.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ.update(
         RAY_TMPDIR=str(temp),  # where the address is written that ray.init() looks for: not where other Rays do
@@ -149,7 +149,7 @@ def tell(folder: Path, **facts: Any) -> None:
 
 
 def shares(count: int) -> tuple[list[int], list[list[str]]]:
-    """What each node gets of the CPU cores and the GPUs that this process may use."""
+    """Return what each node gets of the CPU cores and the GPUs that this process may use."""
     gpus = available_gpus()
     cores = len(available_cpus())
     per_node = [max(1, cores // count + (index < cores % count)) for index in range(count)]
@@ -157,7 +157,7 @@ def shares(count: int) -> tuple[list[int], list[list[str]]]:
 
 
 def wait_for_nodes(jobs: JobsApi, nodes: list[Any]) -> None:
-    """Wait until the REST API answers and knows all nodes; whoever started the cluster says how long that may take."""
+    """Wait until the REST API answers and knows all nodes; the process that started the cluster limits the time."""
     while True:
         check(nodes)
         with suppress(EngineUnreachableError):
@@ -174,7 +174,7 @@ def check(nodes: list[Any]) -> None:
 
 
 def dead_processes(node: Any) -> set[str]:
-    """Which essential processes of a node have died."""
+    """Return which essential processes of a node have died."""
     return {kind for kind, _ in node.dead_processes()} & _ESSENTIAL
 
 

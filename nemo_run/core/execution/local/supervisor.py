@@ -4,7 +4,7 @@
 each attempt it forks a supervisor, which lives in its own session, and it answers once these have taken their attempts:
 with the pid of each, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
 
-- ``spec.json``: what to run; written by whoever asks
+- ``spec.json``: what to run; written by the launching process
 - ``supervisor.json``: the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is run
   once or never. The supervisor holds it open, which proves who it is, and locked, which proves that it lives
 - ``cancel``: a request to cancel, put there before the supervisor is signalled
@@ -94,7 +94,7 @@ def start_time(pid: int) -> int | None:
 
 
 def stat_of(pid: int | str) -> list[bytes]:
-    """What the kernel says of a process, from its state on: ``/proc/PID/stat`` behind the name."""
+    """Return what the kernel says of a process, from its state on: ``/proc/PID/stat`` behind the name."""
     with open(f"/proc/{pid}/stat", "rb") as f:
         return f.read().rpartition(b")")[2].split()
 
@@ -245,7 +245,7 @@ class Attempt:
         self.started: float | None = None
 
     def base_environment(self) -> dict[str, str]:
-        """Environment of whoever launched the experiment, as it was then."""
+        """Return the environment of the process that launched the experiment, as it was then."""
         path = self.spec.get("environment_file")
         return read_json(path) if path else {}
 
@@ -269,7 +269,7 @@ class Attempt:
         self.record(code, reason)
 
     def devices(self) -> dict[str, str] | None:
-        """Environment for the devices that the task is given; waits for them. ``None``: cancelled meanwhile."""
+        """Wait for the devices of the task, and return the variables that name them; ``None`` if it was cancelled."""
         while True:
             env = self.try_devices()
             if not os.path.exists(self.file("supervisor.json")):
@@ -282,7 +282,7 @@ class Attempt:
                 return None
 
     def try_devices(self) -> dict[str, str] | None:
-        """All the devices, or none: who held some while waiting for others could block another for ever."""
+        """Return all the devices, or none: who held some while waiting for others could block another for ever."""
         env: dict[str, str] = {}
         held: list[int] = []
         for want in self.spec.get("leases", []):
@@ -323,7 +323,7 @@ class Attempt:
             die_with(supervisor)
             os.setsid()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            # Python ignores two of them, whoever starts it in the background the third; a task expects the default.
+            # Python ignores two of them, a shell the third for what runs in the background; tasks expect the default.
             for s in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
                 signal.signal(s, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -450,7 +450,7 @@ def fork_supervisor(folder: str, readers: dict[int, int]) -> int:
 
 
 def answer_of(reader: int) -> str:
-    """What went wrong with a supervisor that was forked; empty once it has taken its attempt."""
+    """Return what went wrong with a supervisor that was forked; empty once it has taken its attempt."""
     with os.fdopen(reader, "rb") as answer:
         text = answer.read().decode(errors="replace")
     return "" if text == _TAKEN else text or "its supervisor was killed before it began"
@@ -475,7 +475,7 @@ def become_supervisor(folder: str, answer: int) -> None:
             text = _TAKEN  # by us or by another
         except (OSError, ValueError) as e:
             taken, text = False, str(e)
-        with contextlib.suppress(BrokenPipeError):  # whoever asked is gone; the attempt is ours all the same
+        with contextlib.suppress(BrokenPipeError):  # the asking process is gone; the attempt is ours all the same
             os.write(answer, text.encode(errors="replace"))
         os.close(answer)
         if taken:

@@ -51,7 +51,7 @@ class PodInputs(NamedTuple):
 
 @contextlib.contextmanager
 def refusals_naming(job_id: str) -> Iterator[None]:
-    """Name a job in the error with which the cluster refuses it."""
+    """Yield the name a job in the error with which the cluster refuses it."""
     try:
         yield
     except (EngineUnreachableError, MissingExtraError):

@@ -2,7 +2,7 @@
 
 A launch is a request to SkyPilot's API server, which goes on with it whatever becomes of us; nothing waits for it here.
 A job is found again by its name, a launch by the id of its request, which is kept in the attempt's folder. How an
-attempt ended is written down there by whoever sees it first, with its log: the cluster may be gone soon.
+attempt ended is written down there by the first process that sees it, with its log: the cluster may be gone soon.
 """
 
 from __future__ import annotations

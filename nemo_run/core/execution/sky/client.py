@@ -1,4 +1,4 @@
-"""The conversation with SkyPilot: its SDK, which speaks to its API server, and its errors in words."""
+"""The conversation with SkyPilot: its SDK, which speaks to its API server, and its error messages."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def plain(text: object) -> str:
 
 @contextlib.contextmanager
 def asking(what: str) -> Iterator[Any]:
-    """Give the SDK, quiet, for a question; its errors in words."""
+    """Give the SDK, silenced, for one request; its errors become ours."""
     sky = sdk()
     with refusals_in_words(what), sky.sky_logging.silent():
         yield sky

@@ -50,7 +50,7 @@ class SkypilotOptions(Executor):
         cluster_config_overrides: Parts of SkyPilot's configuration for this task alone.
         infra: Where to run, in one word: ``"k8s/my-context"``, ``"aws/us-east-1"``.
         network_tier: ``"standard"`` or ``"best"``.
-        retry_until_up: Go on trying while nothing is to be had.
+        retry_until_up: Go on trying while no resources are available.
     """
 
     HEAD_NODE_IP_VAR: ClassVar[str] = "head_node_ip"

@@ -57,7 +57,7 @@ class SlurmExecutor(InteractiveSlurm):
 
     @classmethod
     def merge(cls, executors: list[SlurmExecutor], num_tasks: int) -> SlurmExecutor:
-        """The first executor, which knows the resources of all tasks of a job group.
+        """Return the first executor, which knows the resources of all tasks of a job group.
 
         Args:
             executors: One for all tasks, or one for each.

@@ -92,7 +92,7 @@ class SlurmBackend(Backend):
         return spec.render(list(requests))
 
     def describe(self, plan: Plan) -> str:
-        """The batch script and the files that it needs; values of secrets masked."""
+        """Return the batch script and the files that it needs; values of secrets masked."""
         if plan.spec["member"]:
             return f"# runs in the job of the first task of its group, in {plan.spec['leader']}"
         return script.describe(spec.batch_of(plan.spec))
@@ -176,7 +176,7 @@ class SlurmBackend(Backend):
         return ExecutorError(f"job {plan.job_id!r}: {self._tunnel.key}: {rest}")
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
-        """The attempt's handle if Slurm has it, or has had it; if not, it never will."""
+        """Return the attempt's handle if Slurm has it, or has had it; if not, it never will."""
         folder = _attempt(plan, attempt)
         if plan.spec["member"]:
             folder = f"{plan.spec['leader']}/attempts/{attempt}"
@@ -189,7 +189,7 @@ class SlurmBackend(Backend):
         return None if answer == "void" else str(_handle(plan, attempt, answer))
 
     def _find(self, folder: str) -> str:
-        """Id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
+        """Return the id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
         out = self._run(posix('squeue --me -h -t all -O "JobID:|,Command:|"'))
         for line in out.splitlines():
             job, _, command = line.partition("|")
@@ -206,7 +206,7 @@ class SlurmBackend(Backend):
             raise
 
     def reach(self, plan: Plan) -> tuple[Tunnel, str]:
-        """The way to the cluster, and the job's folder there."""
+        """Return the way to the cluster, and the job's folder there."""
         return self._tunnel, plan.spec["folder"]
 
     # following
@@ -315,11 +315,11 @@ class SlurmBackend(Backend):
     # logs and artifacts
 
     def ranks(self, handle: str) -> list[int]:
-        """Ranks that have a log of their own."""
+        """Return the ranks that have a log of their own."""
         return self._feed.ranks(Handle.parse(handle).folder)
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> SlurmLog:
-        """The log of an attempt, or of one rank of it; for an array, of one task of it."""
+        """Return the log of an attempt, or of one rank of it; for an array, of one task of it."""
         return self._feed.open(Handle.parse(handle).folder, rank, tail)
 
     @property
@@ -360,7 +360,7 @@ class SlurmBackend(Backend):
         copying.receive_into(self._tunnel.argv(posix('tar -chf - -C "$1" --null -T -', source)), listing, folder)
 
     def close(self) -> None:
-        """Nothing to let go of: the connection is shared, and closes when it has not been used for a while."""
+        """Do nothing: the connection is shared, and closes when it has not been used for a while."""
 
 
 # --- what goes over the tunnel ----------------------------------------------------------------------------------------
@@ -381,13 +381,13 @@ def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
 
 
 def _by_number(text: str) -> dict[int, str]:
-    """The answers to :data:`commands.SUBMIT`, by the numbers of the attempts."""
+    """Return the answers to :data:`commands.SUBMIT`, by the numbers of the attempts."""
     answers = (line.partition(" ") for line in text.splitlines())
     return {int(number): answer for number, _, answer in answers if number.isdigit()}
 
 
 def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
-    """Files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
+    """Return the files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
     folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in ("artifacts", "services")}
     if folder != plan.directory:
         files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
@@ -409,7 +409,7 @@ def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
 
 
 def _with_end(status: TaskStatus, end: queue.End) -> TaskStatus:
-    """The status of a job as a whole, with how this attempt itself ended."""
+    """Return the status of a job as a whole, with how this attempt itself ended."""
     if status.state is JobState.CANCELLED and end.code != 0:
         return status
     if end.code == 0:

@@ -26,7 +26,7 @@ class Handle:
 
     @classmethod
     def parse(cls, text: str) -> Handle:
-        """The handle that :meth:`__str__` wrote."""
+        """Return the handle that :meth:`__str__` wrote."""
         rest, _, member = text.removeprefix(_SCHEME).partition("#")
         job, slash, folder = rest.partition("/")
         return cls(job, slash + folder, int(member) if member else None)

@@ -146,7 +146,7 @@ class _SpaceWatch(Callback):
 
     def on_start(self) -> None:
         """Say how to connect."""
-        print(  # noqa: T201  (for whoever connects)
+        print(  # noqa: T201  (for the user who connects)
             f"open https://vscode.dev/tunnel/{space_name(self._name)}{self._folder}"
         )
 
@@ -166,7 +166,7 @@ class _SpaceWatch(Callback):
 
 
 def space_name(name: str) -> str:
-    """The name of a tunnel of VS Code, which takes letters, digits and ``-``, 20 at most.
+    """Return the name of a tunnel of VS Code, which takes letters, digits and ``-``, 20 at most.
 
     >>> space_name("my space_1")
     'my-space-1'
@@ -175,7 +175,7 @@ def space_name(name: str) -> str:
 
 
 def space_folder(tunnel: Tunnel, job_dir: str, name: str) -> str:
-    """Folder of a development space on the cluster."""
+    """Return the folder of a development space on the cluster."""
     return posixpath.join(tunnel.job_dir or job_dir or str(Path.cwd()), "devspaces", space_name(name))
 
 
@@ -186,7 +186,7 @@ def note_space(tunnel: Tunnel, folder: str, name: str, job_name: str) -> None:
 
 
 def read_space(tunnel: Tunnel, folder: str) -> dict[str, str]:
-    """What is noted in the folder of a development space.
+    """Return what is noted in the folder of a development space.
 
     Raises:
         ExecutorError: There is none.

@@ -60,7 +60,7 @@ class SlurmLog:
     checked: bool = False
 
     def read(self) -> bytes:
-        """The next piece; empty where there is nothing new now."""
+        """Return the next piece; empty where there is nothing new now."""
         while True:
             if self.ready:
                 return self.ready.popleft()
@@ -116,7 +116,7 @@ class Feed:
         self.answers = 0
 
     def open(self, folder: str, rank: int | None, tail: int | None) -> SlurmLog:
-        """A log to read.
+        """Return a log to read.
 
         Raises:
             ExecutorError: There is no such rank.
@@ -139,11 +139,11 @@ class Feed:
             self._open.discard(log)
 
     def ranks(self, folder: str) -> list[int]:
-        """Ranks, or tasks of an array, that have a log of their own."""
+        """Return the ranks, or tasks of an array, that have a log of their own."""
         return list(self._patterns(folder))
 
     def _patterns(self, folder: str) -> dict[int, str]:
-        """What matches the files of every rank that has a log of its own."""
+        """Return what matches the files of every rank that has a log of its own."""
         script = f'cd -- "$1" 2>/dev/null && ls -d log.* {_OF_LAUNCHER.format("*", "*", "*")} 2>/dev/null; true'
         names = self._tunnel.execute(posix(script, folder)).decode().split()
         found = [match.groups() for name in names if (match := _RANK_OF_LAUNCHER.match(name))]

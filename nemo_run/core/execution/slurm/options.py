@@ -20,7 +20,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./~-][A-Za-z0-9_@+=:,./~%-]*\Z")
 
 
 def _option(default: Any = None) -> Any:
-    """A field that is an option of sbatch with the same name."""
+    """Return a field that is an option of sbatch with the same name."""
     return field(default=default, metadata={"sbatch": True})
 
 
@@ -196,15 +196,15 @@ class SlurmOptions(Executor):
 
     @property
     def waits_for(self) -> str:
-        """The same as :attr:`dependency_type`, where Slurm itself cannot see to it."""
+        """The same as :attr:`dependency_type`, for what Slurm itself does not hold back."""
         return {"afterany": "end", "afternotok": "failure", "after": "start"}.get(self.dependency_type, "success")
 
     def nnodes(self) -> int:
-        """Number of nodes."""
+        """Return the number of nodes."""
         return self.nodes
 
     def nproc_per_node(self) -> int:
-        """Processes on each node, as a script that starts them itself wants to know it."""
+        """Return the processes on each node, as a script that starts them itself wants to know it."""
         if self.torchrun_nproc_per_node:
             return self.torchrun_nproc_per_node
         if self.gpus_per_node and self.ntasks_per_node == 1:
@@ -212,13 +212,13 @@ class SlurmOptions(Executor):
         return self.gpus_per_task or self.ntasks_per_node
 
     def processes_of_launcher(self) -> int:
-        """Processes that a launcher starts on each node, in place of the tasks that Slurm would start."""
+        """Return the processes that a launcher starts on each node, in place of the tasks that Slurm would start."""
         if self.ntasks_per_node > 1:
             return self.torchrun_nproc_per_node or self.ntasks_per_node
         return self.nproc_per_node()
 
     def macro_values(self) -> ExecutorMacros:
-        """Variables in which a job is told of its nodes."""
+        """Return the variables in which a job is told of its nodes."""
         return ExecutorMacros.of(self)
 
     def assign(self, exp_id: str, exp_dir: str, task_id: str, task_dir: str) -> None:
@@ -271,7 +271,7 @@ class SlurmOptions(Executor):
 
 
 def _job_id_of(dependency: str) -> str:
-    """The job id in ``"123"``, ``"slurm://123/…"`` or ``"slurm_tunnel://session/123/master/0"``."""
+    """Return the job id in ``"123"``, ``"slurm://123/…"`` or ``"slurm_tunnel://session/123/master/0"``."""
     path = dependency.partition("://")[2] or dependency
     for part in path.split("/"):
         if re.fullmatch(r"\d+(?:[_+]\d+)?", part.partition("#")[0]):
@@ -282,14 +282,14 @@ def _job_id_of(dependency: str) -> str:
 
 
 def sbatch_options(executor: SlurmOptions) -> dict[str, Any]:
-    """The executor's options of sbatch."""
+    """Return the executor's options of sbatch."""
     options = {f.name: getattr(executor, f.name) for f in fields(executor) if f.metadata.get("sbatch")}
     options.update({name.replace("-", "_"): value for name, value in (executor.additional_parameters or {}).items()})
     return {name: value for name, value in options.items() if value not in (None, "") and value is not False}
 
 
 def container_options(executor: SlurmOptions, env: list[str], mounts: list[str]) -> list[str]:
-    """Options of srun that run its tasks in the executor's image; none where it has none."""
+    """Return the options of srun that run its tasks in the executor's image; none where it has none."""
     if not executor.container_image:
         return []
     names = dict.fromkeys([*(executor.container_env or []), *env])
@@ -299,7 +299,7 @@ def container_options(executor: SlurmOptions, env: list[str], mounts: list[str])
 
 
 def flag(name: str, value: Any) -> str:
-    """An option of ``sbatch``, as it stands in a script.
+    """Return an option of ``sbatch``, as it stands in a script.
 
     >>> flag("comment", "two words"), flag("exclusive", True)
     ('#SBATCH --comment="two words"', '#SBATCH --exclusive')

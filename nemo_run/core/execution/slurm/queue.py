@@ -75,7 +75,7 @@ class Record:
 
 
 def parse_squeue(text: str) -> list[Record]:
-    """The records in the answer to :data:`SQUEUE`, with times in seconds.
+    """Return the records in the answer to :data:`SQUEUE`, with times in seconds.
 
     >>> parse_squeue("7_1|FAILED|768|100|160|node1|NonZeroExitCode|")[0].exit_code
     3
@@ -92,7 +92,7 @@ def parse_squeue(text: str) -> list[Record]:
 
 
 def parse_sacct(text: str) -> list[Record]:
-    """The records in the answer to :data:`SACCT`, with times in seconds.
+    """Return the records in the answer to :data:`SACCT`, with times in seconds.
 
     >>> parse_sacct("7|CANCELLED by 1000|0:15|100|160|node1|None")[0].state
     'CANCELLED'
@@ -126,7 +126,7 @@ class End:
 
 
 def parse_end(line: str) -> End | None:
-    """The end in a line of the answer to ``commands.ENDS``; ``None`` where it is not known, or not of all of an array.
+    """Return the end in a line of the answer to ``commands.ENDS``; ``None`` where it is not known for all of an array.
 
     >>> parse_end("- 0,3,100.5,"), parse_end("1-3%2 1,0,100, 2,4,101,"), parse_end("-")
     (End(code=3, when=100.5, reason='', with_group=False), None, None)
@@ -157,7 +157,7 @@ def _end_of_one(text: str) -> tuple[str, End | None]:
 
 
 def _tasks_of_array(text: str) -> set[str]:
-    """The tasks that the option ``--array`` names; empty where it cannot be read.
+    """Return the tasks that the option ``--array`` names; empty where it cannot be read.
 
     >>> sorted(_tasks_of_array("0,4-8:2%3")), _tasks_of_array("x")
     (['0', '4', '6', '8'], set())
@@ -268,7 +268,7 @@ def _nodes(text: str) -> str:
 
 
 def by_job(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """The records of every job."""
+    """Return the records of every job."""
     jobs: dict[str, list[Record]] = {}
     for record in records:
         jobs.setdefault(record.job, []).append(record)

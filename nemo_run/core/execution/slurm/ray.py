@@ -50,11 +50,11 @@ class RayOnSlurm:
     """Clusters as jobs of Slurm. All it knows of them is in the job's folder on the cluster."""
 
     def place(self, executor: ClusterExecutor) -> str:
-        """The cluster's login node, and the user there."""
+        """Return the cluster's login node, and the user there."""
         return _checked(executor).tunnel.key
 
     def describe(self, spec: ClusterSpec) -> str:
-        """The batch script, and the files that it needs."""
+        """Return the batch script, and the files that it needs."""
         plan = _plan(spec)
         return SlurmBackend(**plan.connection).describe(plan)
 
@@ -69,7 +69,7 @@ class RayOnSlurm:
         return _record(backend.start(plan, time.time_ns() // 1_000_000), plan)
 
     def find(self, spec: ClusterSpec) -> Record | None:
-        """A job that Slurm has, submitted for a cluster of that name from another machine."""
+        """Return a job that Slurm has, submitted for a cluster of that name from another machine."""
         plan = _plan(spec)
         tunnel = make_tunnel(plan.connection["tunnel"])
         known = tunnel.execute(posix('squeue --me -h -t PENDING,RUNNING -O "JobID:|,Command:|"')).decode()
@@ -81,7 +81,7 @@ class RayOnSlurm:
         return None
 
     def status(self, record: Record) -> ClusterStatus:
-        """How the cluster is: what Slurm says of the job, and then what its head says."""
+        """Return how the cluster is: what Slurm says of the job, and then what its head says."""
         handle = Handle.parse(record["handle"])
         job, wanted = _job(record), record["nodes"]
         details: dict[str, Any] = {"job_id": handle.job, "folder": handle.folder, "host": _tunnel(record).key}
@@ -104,14 +104,14 @@ class RayOnSlurm:
 
     @contextlib.contextmanager
     def dashboard(self, record: Record) -> Iterator[Dashboard]:
-        """The REST API, through the tunnel."""
+        """Yield the REST API, through the tunnel."""
         facts, token = _reached(record), _read(record, "token").strip()
         with _tunnel(record).forward(facts["dashboard"], facts["host"]) as port:
             yield Dashboard(f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {token}"})
 
     @contextlib.contextmanager
     def forward(self, record: Record, port: int, target_port: int) -> Iterator[str]:
-        """A port of the head, through the tunnel."""
+        """Yield a port of the head, through the tunnel."""
         facts = _reached(record)
         own = {DASHBOARD_PORT: "dashboard", CLIENT_PORT: "client"}
         target = facts.get(own.get(target_port, ""), target_port)
@@ -119,7 +119,7 @@ class RayOnSlurm:
             yield f"http://127.0.0.1:{here}"
 
     def tail(self, record: Record, lines: int) -> str:
-        """The end of the job's log, and of what Slurm has to say."""
+        """Return the end of the job's log, and of what Slurm has to say."""
         handle = Handle.parse(record["handle"])
         show = 'cd -- "$1" && tail -q -n "$2" -- sbatch_*_"$3".out attempts/*/log.0.* 2>/dev/null || true'
         folder = posixpath.dirname(posixpath.dirname(handle.folder))
@@ -128,7 +128,7 @@ class RayOnSlurm:
         return "\n".join(out.splitlines()[-lines:])
 
     def kept(self, record: Record, job: str) -> KeptJob | None:
-        """What the head left of a job."""
+        """Return what the head left of a job."""
         details, status = _read(record, f"jobs/{job}.json"), self.status(record)
         if not details or not status.state.is_final:
             return None
@@ -216,7 +216,7 @@ def _job(record: Record) -> TaskStatus:
 
 
 def _read(record: Record, name: str) -> str:
-    """A file in the job's folder; empty where it is not there."""
+    """Return a file in the job's folder; empty where it is not there."""
     return _read_bytes(record, name).decode(errors="replace")
 
 
@@ -226,7 +226,7 @@ def _read_bytes(record: Record, name: str) -> bytes:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """What the head says; empty while it says nothing."""
+    """Return what the head says; empty while it says nothing."""
     text = _read(record, "ray.json")
     return dict(json.loads(text)) if text else {}
 

@@ -98,7 +98,7 @@ class Batch:
 
 
 def file_name(pattern: str) -> str:
-    """A file name with Slurm's placeholders, as a word of a shell in a job.
+    """Return a file name with Slurm's placeholders, as a word of a shell in a job.
 
     >>> file_name("/a b/log_%j_${SLURM_RESTART_COUNT:-0}.out")
     "'/a b/log_'${SLURM_JOB_ID:-0}_${SLURM_RESTART_COUNT:-0}.out"
@@ -117,7 +117,7 @@ def file_name(pattern: str) -> str:
 
 
 def environment_file(step: Step) -> str:
-    """The shell file that sets the variables of a step."""
+    """Return the shell file that sets the variables of a step."""
     env = {**step.env, "NEMO_RUN_ATTEMPT": ATTEMPT}
     return "".join(f"export {name}={_value(value)}\n" for name, value in env.items())
 
@@ -127,13 +127,13 @@ def _value(text: str) -> str:
 
 
 def task_file(step: Step) -> str:
-    """The shell file that runs the command of a step."""
+    """Return the shell file that runs the command of a step."""
     one_log = "" if step.error_log else "exec 2>&1  # srun would not keep the order of the two streams\n"
     return f"{one_log}cd -- {word(step.cwd)} || exit\nexec {' '.join(map(word, step.argv))}\n"
 
 
 def complete(text: str, attempt: int, code: str, runner: str) -> str:
-    """The text with what is known now put in.
+    """Return the text with what is known now put in.
 
     Args:
         text: What a function of this module returned.
@@ -145,7 +145,7 @@ def complete(text: str, attempt: int, code: str, runner: str) -> str:
 
 
 def describe(batch: Batch) -> str:
-    """All files of a job, to be read; secrets are masked."""
+    """Return all files of a job, to be read; secrets are masked."""
     parts = [batch_script(batch)]
     for step in batch.steps:
         hidden = Step(**{**vars(step), "env": masked(step.env)})
@@ -155,7 +155,7 @@ def describe(batch: Batch) -> str:
 
 
 def batch_script(batch: Batch) -> str:
-    """The batch script of a job."""
+    """Return the batch script of a job."""
     first = batch.steps[0]
     parts = [
         "#!/bin/bash",
@@ -223,7 +223,7 @@ def _first_host(variable: str) -> str:
 
 
 def _open_log(step: Step) -> list[str]:
-    """Lines that create the log, readable by its owner only, and link it into the attempt's folder."""
+    """Return the lines that create the log, readable by its owner only, and link it into the attempt's folder."""
     link = f'"$attempt/log.${{SLURM_ARRAY_TASK_ID:-0}}.${{SLURM_RESTART_COUNT:-0}}.{step.ranks}"'
     return [
         f"log={file_name(step.log)}",
@@ -232,7 +232,7 @@ def _open_log(step: Step) -> list[str]:
 
 
 def _packages(batch: Batch) -> Iterable[str]:
-    """Lines that give every task its copy of the packaged code, and the runner, in its own folder.
+    """Yield the lines that give every task its copy of the packaged code, and the runner, in its own folder.
 
     The files are hard links, and cannot be written to: a task that changes one of them replaces it.
     """
@@ -274,7 +274,7 @@ def _one(step: Step) -> list[str]:
 
 
 def _several(batch: Batch) -> Iterable[str]:
-    """Lines that start all steps at once and wait for them."""
+    """Yield the lines that start all steps at once and wait for them."""
     folders = " ".join(_attempt(step) for step in batch.steps)
     yield f'pids=() folders=({folders})\nrm -f "${{folders[@]/%//ending}}"'
     for index, step in enumerate(batch.steps):

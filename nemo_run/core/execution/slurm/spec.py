@@ -81,7 +81,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
 
 
 def batch_of(spec: Mapping[str, Any]) -> script.Batch:
-    """The batch job in the spec of a plan."""
+    """Return the batch job in the spec of a plan."""
     doc = spec["batch"]
     return script.Batch(**{**doc, "steps": [script.Step(**step) for step in doc["steps"]]})
 
@@ -93,7 +93,7 @@ def _executor_of(request: TaskRequest) -> SlurmOptions:
 
 
 def _with_ray(job: str, executor: SlurmOptions) -> SlurmOptions:
-    """The executor, whose launcher starts a Ray cluster over the nodes and the command on the first of them."""
+    """Return the executor, whose launcher starts a Ray cluster over the nodes and the command on the first of them."""
     launcher = executor.get_launcher()
     if isinstance(launcher, SlurmRay):
         return executor
@@ -108,12 +108,12 @@ def _with_ray(job: str, executor: SlurmOptions) -> SlurmOptions:
 
 
 def _base(request: TaskRequest, executor: SlurmOptions) -> str:
-    """Folder on the cluster below which the folders of all jobs are."""
+    """Return the folder on the cluster below which the folders of all jobs are."""
     return executor.tunnel.job_dir.rstrip("/") or str(Path(executor.experiment_dir or request.directory).parents[1])
 
 
 def _folder(request: TaskRequest, executor: SlurmOptions) -> str:
-    """The job's own folder on the cluster."""
+    """Return the job's own folder on the cluster."""
     root = Path(executor.experiment_dir or request.directory).parents[1]
     directory = Path(request.directory)
     inside = directory.relative_to(root) if directory.is_relative_to(root) else Path(directory.name)
@@ -159,7 +159,7 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
 
 
 def _variables(command: Command, executor: SlurmOptions, code: str) -> dict[str, str]:
-    """Variables of the command on a node; the folder of the code, if there is one, stands first in PYTHONPATH."""
+    """Return the variables of the command on a node; the folder of the code, if any, stands first in PYTHONPATH."""
     variables = {name: _for_node(name, value, executor) for name, value in command.env.items()}
     if code:
         variables["PYTHONPATH"] = ":".join(filter(None, [code, variables.get("PYTHONPATH", "")]))
@@ -192,7 +192,7 @@ class _Names:
     python: str
 
     def apply(self, command: Command, executor: SlurmOptions) -> Command:
-        """The command, with the job's folder, the Python and the macros of the cluster."""
+        """Return the command, with the job's folder, the Python and the macros of the cluster."""
         argv = [self._word(arg, executor) for arg in command.argv]
         if self.python and argv[0] == sys.executable:
             argv[0] = self.python
@@ -223,7 +223,7 @@ def _srun_options(executor: SlurmOptions, folder: str, env: Mapping[str, str], t
 
 
 def _details(request: TaskRequest, executor: SlurmOptions, folder: str) -> SlurmJobDetails:
-    """The names of the job's files; in a group that shares a folder, every task has its own."""
+    """Return the names of the job's files; in a group that shares a folder, every task has its own."""
     details = deepcopy(executor.job_details)
     own = re.sub(r"[^A-Za-z0-9._-]+", "-", request.job_id)
     if details.job_name and details.folder and request.members > 1:
@@ -244,7 +244,7 @@ def _log_folders(files: list[str], folder: str) -> list[str]:
 
 
 def _for_node(name: str, value: str, executor: SlurmOptions) -> str:
-    """The value of a variable, marked where it is one of ``env_vars`` that the node is asked for."""
+    """Return the value of a variable, marked where it is one of ``env_vars`` that the node is asked for."""
     if executor.env_vars.get(name) != value:
         return value
     variable = _SLURM_VARIABLE.fullmatch(value)
@@ -254,7 +254,7 @@ def _for_node(name: str, value: str, executor: SlurmOptions) -> str:
 
 
 def _is_question(value: str) -> bool:
-    """Whether the value is, as a whole, one command that asks for the nodes: nothing stands beside it."""
+    """Check whether the value is, as a whole, one command that asks for the nodes: nothing stands beside it."""
     if not _QUESTION.fullmatch(value):
         return False
     try:
@@ -279,7 +279,7 @@ def _job_name(request: TaskRequest, executor: SlurmOptions, component: int | Non
 def _options(
     request: TaskRequest, executor: SlurmOptions, step: script.Step, component: int | None = None
 ) -> dict[str, Any]:
-    """Options of sbatch for a job, or for one component of a heterogeneous one, which its first member tells."""
+    """Return the options of sbatch for a job, or for one component of a heterogeneous one, as of its first member."""
     options = sbatch_options(executor)
     details = _details(request, executor, step.folder)
     number = "%A_%a" if executor.array else "%j"
