@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 
-from nemo_run.core.execution.jobs import TaskStatus
+from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.errors import ExecutorError
 from nemo_run.run import outages
 from nemo_run.run.collecting import Collector
@@ -22,6 +24,7 @@ class Endings:
         self._engines = engines
         self._collector = collector
         self._to_cancel: set[DrivenTask] = set()  # whose engine was not told yet
+        self._over_limit: set[tuple[DrivenTask, int]] = set()  # tries that were told to end for their time limit
 
     # as engines say
 
@@ -31,9 +34,28 @@ class Endings:
             if isinstance(status, ExecutorError):
                 self._ledger.note(task, outages.reason(status))
             elif status.state.is_final:
-                self._collect(task, status)
-            elif task.progress.update(status):
-                self._ledger.changed(task.job)
+                self._collect(task, self._as_limited(task, status))
+            else:
+                if task.progress.update(status):
+                    self._ledger.changed(task.job)
+                self._enforce_limit(task)
+
+    def _enforce_limit(self, task: DrivenTask) -> None:
+        """Have a try ended that has run for longer than it may."""
+        this_try = (task, task.progress.attempt)
+        if task.is_over_limit(time.time()) and this_try not in self._over_limit:
+            self._over_limit.add(this_try)
+            self._to_cancel.add(task)
+            self.tell_engines()
+
+    def _as_limited(self, task: DrivenTask, status: TaskStatus) -> TaskStatus:
+        """Return the status of a try that nobody but its time limit has ended as a failure."""
+        task.progress.started = status.started or task.progress.started
+        is_limited = task.is_over_limit(status.ended or time.time()) and status.state is JobState.CANCELLED
+        if not is_limited or self._ledger.is_to_be_cancelled(task.job):
+            return status
+        reason = f"time limit of {task.definition.timeout:g} s reached"
+        return replace(status, state=JobState.FAILED, reason=reason)
 
     def _collect(self, task: DrivenTask, status: TaskStatus) -> None:
         """Collect what an ended task left; it has ended for others when that is done."""

@@ -132,7 +132,7 @@ class Ledger:
         """Take in an attempt's end; try the task again where it failed, has retries, and is not to be cancelled."""
         task.end(status, time.time())
         job = task.job
-        if task.can_be_tried_again and not (job.is_cancelled or self._store.cancel_requested(job.definition)):
+        if task.can_be_tried_again and not self.is_to_be_cancelled(job):
             delay = task.plan_retry(time.time())
             self.schedule.retry(task, time.monotonic() + delay)
         else:
@@ -150,6 +150,10 @@ class Ledger:
         waiting = (Phase.WAITING, Phase.READY, Phase.RETRYING)
         self._end_unrun([task for task in job.tasks if task.phase in waiting], reason)
         self.changed(job)
+
+    def is_to_be_cancelled(self, job: DrivenJob) -> bool:
+        """Check whether a job was cancelled, or is to be."""
+        return job.is_cancelled or self._store.cancel_requested(job.definition)
 
     def cancel_requests(self) -> list[DrivenJob]:
         """Return the jobs that are to be cancelled and are not yet."""

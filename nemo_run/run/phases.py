@@ -70,7 +70,8 @@ class DrivenJob:
     def runs_alone(self) -> bool:
         """Whether it runs, and nothing is left for a controller to do when it ends."""
         return all(
-            task.phase is Phase.RUNNING and not task.definition.retries and not task.definition.artifacts
+            task.phase is Phase.RUNNING
+            and not (task.definition.retries or task.definition.artifacts or task.definition.timeout)
             for task in self.tasks
         )
 
@@ -103,6 +104,11 @@ class DrivenTask:
             return False
         state = self.progress.state
         return {"failure": state is JobState.FAILED, "any": state.is_final}.get(self.job.definition.end_group_on, False)
+
+    def is_over_limit(self, now: float) -> bool:
+        """Whether this try has run for longer than it may."""
+        limit, started = self.definition.timeout, self.progress.started
+        return bool(limit and started and now - started >= limit)
 
     def begin(self, now: float) -> None:
         """Begin the next attempt."""

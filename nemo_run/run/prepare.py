@@ -17,6 +17,7 @@ from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.shared.checks import check_length
+from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
@@ -128,7 +129,9 @@ def _prepare_job(
             end_group_on=end_group_on,
         )
         retries = 0 if backend.can.retries_itself else executor.retries
-        definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts))
+        limit = 0.0 if backend.can.limits_time else parse_duration("timeout", executor.timeout) or 0.0
+        patterns = tuple(job.artifacts)
+        definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, patterns, limit)
         tasks.append(definition)
         requests.append(request)
     for definition, plan in zip(tasks, _render(requests, backends), strict=True):

@@ -18,7 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int | None": (int, NoneType), "float | None": (*_NUMBER, NoneType),
 }  # fmt: skip
 _TIMES = ("created", "submitted", "started", "ended", "retry_at")
-_DURATIONS = ("retry_delay",)
+_DURATIONS = ("retry_delay", "timeout")
 _LATEST = 1e11  # seconds since the epoch that the system can still show as a date
 
 
@@ -55,6 +55,7 @@ class TaskDefinition:
         retries: How often it is tried again after a failure.
         retry_delay: Seconds before the first retry.
         artifacts: Patterns of files below its working directory to collect when it has ended.
+        timeout: Seconds that one try may run; 0 for any time.
     """
 
     name: str
@@ -63,6 +64,7 @@ class TaskDefinition:
     retries: int = 0
     retry_delay: float = 1.0
     artifacts: tuple[str, ...] = ()
+    timeout: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,13 @@ class BackendContract(EngineBench):
         self.backend.cancel([handle])
         assert self.end(handle).state is JobState.CANCELLED
 
+    def test_a_task_over_its_time_limit_is_ended_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with self.experiment(monkeypatch, timeout="1s") as exp:
+            exp.add(Script(inline="exec sleep 600", entrypoint=self.shell), name="a")
+            exp.run()
+        result = exp.results()["a"]
+        assert (result.state, result.reason) == (JobState.FAILED, "time limit of 1 s reached")
+
     def test_cancel_right_after_submission(self) -> None:
         handle = self.start("sleep 300; echo too far")
         self.backend.cancel([handle])

@@ -18,6 +18,7 @@ from nemo_run.core.execution.docker import DockerExecutor
 from nemo_run.core.execution.docker.client import own_subnet
 from nemo_run.errors import ExecutorError
 from tests.services.docker import IMAGE
+from tests.support import eventually
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -151,3 +152,19 @@ os.symlink("/etc/passwd", "link")""",
     assert "deep/model" in [artifact.path for artifact in exp.artifacts()]
     assert {path.lstat().st_uid for path in folder.rglob("*")} == {4321}
     assert Path("/etc/passwd").stat().st_uid == 0
+
+
+def test_a_time_limit_is_told_from_a_cancel_when_another_controller_goes_on() -> None:
+    exp = run.Experiment("limited", executor=make(timeout=1, grace=600), clean_mode=True)
+    text = """cd $NEMO_RUN_ARTIFACTS; trap 'touch told; while [ ! -e go ]; do sleep 0.05; done; exit 0' TERM
+while :; do sleep 0.1; done"""
+    exp.add(run.Script(inline=text), name="t")
+    exp.run(detach=True)
+    folder = exp.directory / "t/artifacts"
+    eventually((folder / "told").exists)
+    os.kill(exp._its_store.controller()["pid"], 9)
+    (folder / "go").touch()
+    again = run.Experiment.from_id(exp.id)
+    again.resume()
+    result = again.results()["t"]
+    assert (result.state, result.reason) == (JobState.FAILED, "time limit of 1 s reached")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nemo_run.core.execution.base import JobState, Plan
-from nemo_run.core.execution.local import LocalExecutor, available_gpus, parse_duration, supervisor
-from nemo_run.core.execution.shared.units import parse_size
+from nemo_run.core.execution.local import LocalExecutor, available_gpus, supervisor
+from nemo_run.core.execution.shared.units import parse_duration, parse_size
 from nemo_run.core.runners.detached import MARKER
 from nemo_run.errors import ExecutorError
 from nemo_run.testing import BackendContract
@@ -200,7 +200,7 @@ class TestLocalBackend(BackendContract):
     ("text", "seconds"), [(None, None), (5, 5.0), ("90", 90.0), ("1:30", 90.0), ("01:00:00", 3600.0), (0.5, 0.5)]
 )
 def test_durations(text: Any, seconds: float | None) -> None:
-    assert parse_duration(text) == seconds
+    assert parse_duration("timeout", text) == seconds
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import nemo_run as run
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.local import supervisor
-from nemo_run.errors import JobNotFoundError
+from nemo_run.errors import ExecutorError, JobNotFoundError
 from nemo_run.run.controller import Controller
 from tests.support import attempts, bash, eventually, kill_all, states
 
@@ -179,3 +179,22 @@ def test_what_runs_on_another_machine_is_told_not_waited_for(running: run.Experi
         running.cancel("other")
     claim.write_text(written)
     assert states(running)["other"] == "RUNNING"
+
+
+def test_a_try_over_its_time_limit_is_ended_gently_and_tried_again(work: Path) -> None:
+    """Another try may have the time; what waits for it runs."""
+    text = (
+        "echo began >> ran; trap 'echo cleaned >> ran; exit 0' TERM; [ $NEMO_RUN_ATTEMPT = 2 ] || { sleep 600 & wait; }"
+    )
+    with run.Experiment("limited", executor=run.LocalExecutor(timeout=1, retries=1, retry_delay=0.1)) as exp:
+        exp.add(bash(text), name="a")
+        exp.add(bash("echo after >> ran"), name="b", dependencies=["a"])
+        exp.run()
+    assert states(exp) == {"a": "SUCCEEDED", "b": "SUCCEEDED"}
+    assert attempts(work) == ["began", "cleaned", "began", "after"]
+
+
+@pytest.mark.parametrize("value", [0, -1, "soon", "1w", float("nan")])
+def test_what_is_no_time_limit_is_refused(value: object) -> None:
+    with pytest.raises(ExecutorError, match=r"LocalExecutor\.timeout"):
+        run.LocalExecutor(timeout=value).check()  # type: ignore[arg-type]

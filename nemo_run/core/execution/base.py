@@ -27,6 +27,7 @@ from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
 from nemo_run.core.execution.shared.checks import check_variables
 from nemo_run.core.execution.shared.log_reader import LogReader
+from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
@@ -46,6 +47,7 @@ class Capabilities:
         shares_files: Tasks see the files of this machine under the same paths.
         retries_itself: It starts a failed task again.
         starts_ray: It starts a Ray cluster around a command ``with_ray``.
+        limits_time: It ends a try that runs for longer than its ``timeout``.
     """
 
     holds_dependencies: bool = False
@@ -53,6 +55,7 @@ class Capabilities:
     shares_files: bool = False
     retries_itself: bool = False
     starts_ray: bool = False
+    limits_time: bool = False
 
 
 class Backend(ABC):
@@ -190,6 +193,8 @@ class Executor(ConfigurableMixin):
         env_vars: Environment variables of the task; names keep their case, values arrive byte for byte.
         retries: How often a failed task is tried again.
         retry_delay: Seconds before the first retry; it doubles with every further one, up to a minute.
+        timeout: How long one try may run, in seconds or as ``"90m"``, ``"02:00:00"``; then it is ended as a
+            cancelled one is, and has failed for its time limit.
         experiment_id: Set by the experiment.
         job_dir: Set by the experiment.
         experiment_dir: Set by the experiment.
@@ -205,6 +210,7 @@ class Executor(ConfigurableMixin):
     job_dir: str = ""
     experiment_dir: str = field(init=False, default="")
     retry_delay: float = 1.0
+    timeout: float | str | None = None
 
     def connection(self) -> dict[str, Any]:
         """Return how the engine is reached, as JSON values without secrets: executors with the same share a backend."""
@@ -223,6 +229,7 @@ class Executor(ConfigurableMixin):
             raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")
         if not 0 <= self.retry_delay < float("inf"):  # what is no number is neither
             raise ExecutorError(f"{where}.retry_delay must be a number of seconds, but is {self.retry_delay}")
+        parse_duration(f"{where}.timeout", self.timeout)
 
     def info(self) -> str:
         """Return the name of the kind of executor, as it is shown in a status."""

@@ -26,7 +26,6 @@ class LocalExecutor(Executor):
         ntasks_per_node: Processes that a launcher such as torchrun starts on each node.
         nodes: Number of nodes that this machine stands for: a launcher starts the processes of all of them.
         working_dir: Folder in which the task runs; by default that of the launching process.
-        timeout: Time limit in seconds, or as ``"HH:MM:SS"``; at its end the task is terminated.
         memory: Limit of the resident memory of all processes of a task, in bytes or as ``"500M"``, ``"2GB"``.
         cpus: CPU cores reserved for the task (its affinity); it waits until so many are free.
         gpus: GPUs reserved for the task, told to it in ``CUDA_VISIBLE_DEVICES``; it waits until so many are free.
@@ -38,7 +37,6 @@ class LocalExecutor(Executor):
     ntasks_per_node: int = 1
     nodes: int = 1
     working_dir: str = ""
-    timeout: float | str | None = None
     memory: int | str | None = None
     cpus: int | None = None
     gpus: int | None = None
@@ -55,7 +53,6 @@ class LocalExecutor(Executor):
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense on this machine."""
         super().check()
-        parse_duration(self.timeout)
         parse_size(self.memory)
         if not 0 <= self.grace < math.inf:
             raise ExecutorError(f"LocalExecutor.grace must be a number of seconds, 0 or more, but is {self.grace!r}")
@@ -66,24 +63,6 @@ class LocalExecutor(Executor):
                 raise ExecutorError(
                     f"LocalExecutor.{kind}={count}, but this machine has {len(there)}: it would wait for ever"
                 )
-
-
-def parse_duration(value: float | str | None) -> float | None:
-    """Return the seconds of a duration given as a number or as ``"HH:MM:SS"``.
-
-    >>> parse_duration("01:30:00")
-    5400.0
-    """
-    if value is None:
-        return None
-    try:
-        parts = [float(part) for part in str(value).split(":")]
-    except ValueError:
-        parts = []
-    seconds = sum(part * 60.0**i for i, part in enumerate(reversed(parts)))
-    if not 1 <= len(parts) <= 3 or not 0 < seconds < math.inf:
-        raise ExecutorError(f"timeout={value!r} is not a duration; give seconds, or 'HH:MM:SS'")
-    return seconds
 
 
 def available_cpus() -> list[str]:

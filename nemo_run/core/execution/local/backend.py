@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
-from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, parse_duration, supervisor
+from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, supervisor
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
@@ -29,7 +29,7 @@ from nemo_run.core.execution.shared.attempt_files import (
 )
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.relocation import moved, moved_paths
-from nemo_run.core.execution.shared.units import parse_size
+from nemo_run.core.execution.shared.units import parse_duration, parse_size
 from nemo_run.core.files import is_locked
 from nemo_run.core.masking import masked
 from nemo_run.core.packaging.archive import extract
@@ -48,7 +48,7 @@ class LocalBackend(Backend):
     """Runs attempts through supervisors. All it knows of them is in their folders."""
 
     name: ClassVar[str] = "local"
-    can: ClassVar[Capabilities] = Capabilities(shares_files=True)
+    can: ClassVar[Capabilities] = Capabilities(shares_files=True, limits_time=True)
     at_once: ClassVar[int] = 1 << 20
     poll_interval: ClassVar[float] = 0.2
 
@@ -85,7 +85,7 @@ class LocalBackend(Backend):
             "code_archive": request.code_archive,
             "environment_file": request.environment_file,
             "cwd": str(Path(base, Path(executor.working_dir).expanduser(), command.cwd)),
-            "timeout": parse_duration(executor.timeout),
+            "timeout": parse_duration("LocalExecutor.timeout", executor.timeout),
             "memory": parse_size(executor.memory),
             "grace": executor.grace,
             "leases": _leases(executor, request.lease_dir),

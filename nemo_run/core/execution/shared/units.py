@@ -27,6 +27,27 @@ def parse_size(value: float | str | None) -> int | None:
     return size
 
 
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(where: str, value: float | str | None) -> float | None:
+    """Return the seconds of a duration given as a number or as ``"90m"``, ``"12h"``, ``"2d"``, ``"HH:MM:SS"``.
+
+    >>> parse_duration("timeout", "1.5h"), parse_duration("timeout", "01:30:00"), parse_duration("timeout", None)
+    (5400.0, 5400.0, None)
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d*\.?\d+)([smhd]?)", str(value).strip())
+    length = 0.0
+    if match and not (match[2] and match[4]):
+        hours, minutes, rest = (float(part or 0) for part in match.group(1, 2, 3))
+        length = hours * 3600 + minutes * 60 + rest * _SECONDS[match[4]]
+    if not 0 < length < float("inf"):
+        raise ExecutorError(f"{where}={value!r} is not a duration; give seconds, or '90m', '12h', '2d', 'HH:MM:SS'")
+    return length
+
+
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?\Z")
 
 
