@@ -26,7 +26,7 @@ def create_cli(
     add_verbose_callback: bool = False,  # noqa: ARG001
     nested_entrypoints_creation: bool = True,  # noqa: ARG001
 ) -> typer.Typer:
-    """The ``nemorun`` command, as a Typer app.
+    """Return the ``nemorun`` command, as a Typer app.
 
     Args:
         add_verbose_callback: Accepted for compatibility.
@@ -72,7 +72,7 @@ def _nemorun(
 
 
 def lazy_cli(args: list[str]) -> typer.Typer:
-    """An app whose only command is the one that was typed, whose code is not imported here.
+    """Return an app whose only command is the one that was typed, whose code is not imported here.
 
     Args:
         args: What was typed; the words of the command are taken out of it.
@@ -91,19 +91,19 @@ class CommandsOfOthers(CommandGroup):
     """Our commands, and those of packages and of the workspace file, which are loaded when one of them is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The names of all commands; nothing is loaded."""
+        """Return the names of all commands; nothing is loaded."""
         known = {*registry.packages(), *registry.known_entrypoints()}
         return [*super().list_commands(ctx), *sorted(known - self.commands.keys())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name; for one that is not loaded, something to show. None if there is none."""
+        """Return the command of a name; for one that is not loaded, something to show. None if there is none."""
         found = super().get_command(ctx, cmd_name)
         if found is None and cmd_name in self.list_commands(ctx):
             return TyperGroup(name=cmd_name, help="Commands of a package or the workspace.")
         return found
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is meant; it is loaded now."""
+        """Return the command that is meant; it is loaded now."""
         name = args[0]
         if name not in self.commands:
             self._load(name)
@@ -120,7 +120,7 @@ class CommandsOfOthers(CommandGroup):
 
 
 def _app_of(name: str, found: Any) -> typer.Typer:
-    """A Typer app of entrypoints, nested as their dicts are."""
+    """Return a Typer app of entrypoints, nested as their dicts are."""
     app = typer.Typer(name=name, cls=CommandGroup, no_args_is_help=isinstance(found, dict), **app_options())
     if not isinstance(found, dict):
         found.cli(app)

@@ -144,7 +144,7 @@ def _given(typed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split_factories(typed: list[str]) -> tuple[list[str], str]:
-    """What ``--factory`` says of arguments, and what it says of the whole."""
+    """Return what ``--factory`` says of arguments, and what it says of the whole."""
     of_arguments = [one for one in typed if is_override(one) and not one.startswith("@")]
     whole = [one for one in typed if one not in of_arguments]
     if len(whole) > 1:
@@ -192,7 +192,7 @@ def _configure_output(options: dict[str, Any]) -> None:
 
 
 def _completion_item() -> Any:
-    """The class of completions, for which Typer has no public name; it was Click's until Typer had its own."""
+    """Return the class of completions, for which Typer has no public name; it was Click's until Typer had its own."""
     if "CompletionItem" in vars(core):
         return vars(core)["CompletionItem"]
     return importlib.import_module("click.shell_completion").CompletionItem
@@ -204,11 +204,11 @@ class EntrypointCommand(core.TyperCommand):
     entrypoint: Any = None
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """How it is called."""
+        """Return how it is called."""
         return [*super().collect_usage_pieces(ctx), "[ARGUMENT=VALUE]..."]
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """Options, and arguments of what it runs."""
+        """Return the options, and arguments of what it runs."""
         found = super().shell_complete(ctx, incomplete)
         if self.entrypoint is None or incomplete.startswith("-"):
             return found
@@ -219,7 +219,7 @@ class EntrypointCommand(core.TyperCommand):
         return [*found, *(make(text, help=what) for text, what in candidates)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Options, then arguments and factories."""
+        """Write the options, then arguments and factories."""
         from nemo_run.cli.help import help_text
 
         super().format_help(ctx, formatter)

@@ -34,7 +34,7 @@ Candidate = tuple[str, str]  # text, and what it is
 
 
 def complete(fn: Callable[..., Any], context: type, before: Sequence[str], incomplete: str) -> list[Candidate]:
-    """What a word may become.
+    """Return what a word may become.
 
     Args:
         fn: The function whose arguments are typed.
@@ -57,14 +57,14 @@ def complete(fn: Callable[..., Any], context: type, before: Sequence[str], incom
 
 
 def factory_names(fn: Callable[..., Any], incomplete: str) -> list[Candidate]:
-    """The factories, and files, that a function can begin with."""
+    """Return the factories, and files, that a function can begin with."""
     registry.load_workspace()
     names = [(entry.name, _first_line(entry.function)) for entry in making.factories_for(Place("--factory", fn))]
     return [(text, what) for text, what in [*names, *_files(incomplete)] if text.startswith(incomplete)]
 
 
 def _as_typed(before: Sequence[str], incomplete: str) -> tuple[list[str], str, int]:
-    """The words as they were typed, the last of them, and how much of it the shell does not want back."""
+    """Return the words as they were typed, the last of them, and how much of it the shell does not want back."""
     if "COMP_WORDS" not in os.environ:
         return list(before), incomplete, 0
     split = os.environ["COMP_WORDS"].split()[: int(os.environ.get("COMP_CWORD", "0")) + 1]
@@ -191,7 +191,7 @@ def _choices(hint: Any) -> Iterator[str]:
 
 
 def _files(typed: str) -> Iterator[Candidate]:
-    """Files and folders for ``@...``."""
+    """Yield the files and folders for ``@...``."""
     if not typed.startswith("@"):
         return
     folder, slash, _ = typed.removeprefix("@").rpartition("/")

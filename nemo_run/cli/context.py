@@ -128,11 +128,11 @@ class RunContext:
 
     @classmethod
     def get_help(cls) -> str:
-        """What the class is for."""
+        """Return what the class is for."""
         return cls.__doc__ or "No help available."
 
     def to_config(self) -> Config[Any]:
-        """A configuration of the context, without executor and plugins."""
+        """Return a configuration of the context, without executor and plugins."""
         from nemo_run.config import Config
 
         own = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.init}
@@ -206,11 +206,11 @@ class RunContext:
         return Config(place, executor=self.executor, plugins=self.plugins or None)
 
     def parse_executor(self, name: str, *args: str) -> Any:
-        """The configuration of an executor by its name, with overrides; nothing is built."""
+        """Return the configuration of an executor by its name, with overrides; nothing is built."""
         return self._named("executor", name, args)
 
     def parse_plugin(self, name: str, *args: str) -> Any:
-        """The configuration of a plugin, or of several, by a name, with overrides; nothing is built."""
+        """Return the configuration of a plugin, or of several, by a name, with overrides; nothing is built."""
         return self._named("plugins", name, args)
 
     def _named(self, kind: str, name: str, args: Sequence[str]) -> Any:
@@ -255,7 +255,7 @@ class RunContext:
         execute(fn, own_args)
 
     def parse_fn(self, fn: Callable[..., Any], args: Sequence[str], **default_kwargs: Any) -> Partial[Any]:
-        """The configuration of a function: from the factory, the file and what was typed.
+        """Return the configuration of a function: from the factory, the file and what was typed.
 
         Args:
             fn: The function.
@@ -402,7 +402,7 @@ class RunContext:
 
 
 def _somebody_is_there() -> bool:
-    """Whether a person can answer: not in CI, not in a pipe, and not in each of many processes at once."""
+    """Check whether a person can answer: not in CI, not in a pipe, and not in each of many processes at once."""
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         return False
     return bool(sys.stdin and sys.stdin.isatty() and sys.stdout.isatty())

@@ -80,7 +80,7 @@ class Entrypoint:
         return self.help_str.split("Args:")[0].strip()
 
     def parse_partial(self, args: list[str], **default_args: Any) -> Any:
-        """The configuration of the function, from what was typed."""
+        """Return the configuration of the function, from what was typed."""
         from nemo_run.cli.overriding.arguments import parse_cli_args
 
         config = parse_cli_args(self.fn, args)

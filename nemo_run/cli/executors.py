@@ -26,7 +26,7 @@ def executor_names() -> dict[str, tuple[str, str]]:
 
 
 def executor_class(name: str) -> type[Executor] | None:
-    """The executor of a name, such as ``local`` or ``LocalExecutor``; None if there is none."""
+    """Return the executor of a name, such as ``local`` or ``LocalExecutor``; None if there is none."""
     short = name.removesuffix(_ENDING).lower()
     if short not in executor_names():
         return third_party_class(name)
@@ -75,7 +75,7 @@ def third_party_engines() -> Iterator[tuple[str, str]]:
 
 
 def third_party_class(name: str) -> type[Executor] | None:
-    """The executor of such an engine, where its backend has it as ``executor``."""
+    """Return the executor of such an engine, where its backend has it as ``executor``."""
     from importlib.metadata import entry_points
 
     found = entry_points(group=_ENTRY_POINTS, name=name)

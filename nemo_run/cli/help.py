@@ -95,7 +95,7 @@ def help(  # noqa: A001  (its public name)
 
 
 def help_text(entity: Callable[..., Any], with_docs: bool = True, namespace: str | None = None) -> str:
-    """What :func:`help` prints where nothing can be drawn."""
+    """Return what :func:`help` prints where nothing can be drawn."""
     sections = _sections(entity, with_docs, namespace)
     return "\n\n".join(_plain(title, rows) for title, rows in sections.items() if rows)
 
@@ -142,7 +142,7 @@ def _draw(sections: Sections, console: Console | None) -> None:
 
 
 def _kept(rows: list[tuple[str, ...]]) -> list[int]:
-    """The columns that are not empty throughout."""
+    """Return the columns that are not empty throughout."""
     return [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
 
 
@@ -150,7 +150,7 @@ def _kept(rows: list[tuple[str, ...]]) -> list[int]:
 def argument_rows(
     entity: Any, prefix: str = "", depth: int = 0, given: Mapping[Any, Any] = MappingProxyType({})
 ) -> Iterator[Row]:
-    """The arguments of a function or class, and below each those of the class that it takes.
+    """Yield the arguments of a function or class, and below each those of the class that it takes.
 
     Args:
         entity: The function or class.
@@ -210,7 +210,7 @@ def _short(value: Any) -> str:
 
 
 def _class_in(hint: Any, default: Any) -> Any:
-    """The class whose arguments can be set inside an argument: that of its default, or the one that it takes."""
+    """Return the class whose arguments can be set inside an argument: that of its default, or the one that it takes."""
     if isinstance(default, fdl.Buildable):
         return default.__fn_or_cls__
     classes = wanted.classes_of(hint)
@@ -219,7 +219,7 @@ def _class_in(hint: Any, default: Any) -> Any:
 
 # ---------------------------------------------------------------- factories
 def factory_rows(entity: Any, namespace: str | None = None) -> Iterator[FactoryRow]:
-    """The factories of a function or class as a whole, and of each of its arguments."""
+    """Yield the factories of a function or class as a whole, and of each of its arguments."""
     own = get_type_namespace(entity)
     seen: set[int] = set()
     for entry in registry.factories().values():
@@ -286,7 +286,7 @@ def _docs_in(docstring: str) -> dict[str, str]:
 
 
 def _sections_of_arguments(docstring: str) -> Iterator[list[str]]:
-    """The lines below each heading such as ``Args:``, without empty ones."""
+    """Yield the lines below each heading such as ``Args:``, without empty ones."""
     section: list[str] | None = None
     for line in filter(str.strip, docstring.splitlines()):
         if _SECTION.match(line):

@@ -103,7 +103,7 @@ def _entrypoint_of_command(words: Sequence[str]) -> RegisteredEntrypoint:
 
 
 def _entrypoint_of_script(text: str, name: str) -> RegisteredEntrypoint:
-    """The entrypoint that a script gives to ``run.cli.main()``; the script runs as ``__main__``."""
+    """Return the entrypoint that a script gives to ``run.cli.main()``; the script runs as ``__main__``."""
     module = ModuleType("__main__")
     module.__file__ = name = str(Path(name).absolute())
     sys.modules["__main__"] = module  # where its classes are looked up from now on
@@ -119,7 +119,7 @@ def _entrypoint_of_script(text: str, name: str) -> RegisteredEntrypoint:
 
 
 def takes_entrypoint(entry: RegisteredEntrypoint) -> bool:
-    """Whether somebody only wants to know what is given to ``main()``; it is then told."""
+    """Check whether somebody only wants to know what is given to ``main()``; it is then told."""
     found = _captured.get()
     if found is None:
         return False
@@ -165,7 +165,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
 
     @classmethod
     def of_script(cls, script: str) -> LazyEntrypoint:
-        """The entrypoint of a script."""
+        """Return the entrypoint of a script."""
         return cls(script)
 
     def _set(self, **values: Any) -> None:
@@ -177,7 +177,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
         return True
 
     def resolve(self, ctx: object = None) -> Partial[Any]:
-        """The configuration, with all that was set; the code is imported now.
+        """Return the configuration, with all that was set; the code is imported now.
 
         Args:
             ctx: The context, where the function takes one.
@@ -201,7 +201,7 @@ class LazyEntrypoint(fdl.Buildable[Any]):
         return config
 
     def to_task(self, factory: Any = None, yaml: Any = None, overwrites: Sequence[str] = ()) -> Partial[Any]:
-        """A task that imports and resolves only where it runs; where the target is a function, its configuration.
+        """Return a task that imports and resolves only where it runs; for a function, its configuration.
 
         Args:
             factory: In place of its own.
@@ -287,7 +287,7 @@ for _name, _operator in _OPERATORS.items():
 
 
 def _split_overrides(target: str) -> tuple[str, list[str]]:
-    """A command or a script, and the overrides that follow it."""
+    """Return a command or a script, and the overrides that follow it."""
     if " " not in target and not target.endswith(".py"):
         return target, []
     words = shlex.split(target)
@@ -306,7 +306,7 @@ def _named(factory: Any) -> Any:
 
 
 def _document(source: Any) -> Any:
-    """What a file holds, so that it need not be there where the task runs."""
+    """Return what a file holds, so that it need not be there where the task runs."""
     from nemo_run.config.export import load_document
 
     if isinstance(source, list):
@@ -379,12 +379,12 @@ class LazyName(ModuleType):
 
 
 def is_lazy_object(value: Any) -> bool:
-    """Whether something still has to be imported."""
+    """Check whether something still has to be imported."""
     return isinstance(value, (LazyName, LazyTarget))
 
 
 def imported(value: Any) -> Any:
-    """What a lazy object stands for."""
+    """Return what a lazy object stands for."""
     return value.target if isinstance(value, LazyTarget) else LazyTarget(value.name).target
 
 

@@ -31,7 +31,7 @@ Change = tuple[str, str, Item]
 
 
 def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Arguments of the run, without ``run.``, and those of the function.
+    """Return the arguments of the run, without ``run.``, and those of the function.
 
     ``executor`` and ``plugins`` need no ``run.`` where the function has no argument of that name.
 
@@ -52,7 +52,7 @@ def split_run_arguments(fn: Callable[..., Any] | None, args: Iterable[str]) -> t
 
 
 def _bare_starts(own_names: Container[str]) -> tuple[str, ...]:
-    """How arguments of the run start that need no ``run.``."""
+    """Return how arguments of the run start that need no ``run.``."""
     free = [name for name in ("executor", "plugins") if name not in own_names]
     return tuple(f"{name}{end}" for name in free for end in "=.[")
 
@@ -65,7 +65,7 @@ def configure(
     file: Any = None,
     changes: Sequence[Change] = (),
 ) -> Partial[Any]:
-    """The configuration of a function.
+    """Return the configuration of a function.
 
     Args:
         fn: The function.
@@ -88,7 +88,7 @@ def configure(
 
 
 def _begun(fn: Callable[..., Any], factory: Any, files: list[_TaskFile]) -> Partial[Any]:
-    """What a configuration begins with."""
+    """Return what a configuration begins with."""
     if not factory or _is_task_file(factory):
         factory = next((one.factory for one in files if one.factory), "")
     elif isinstance(factory, str):  # whereas what a file names has to be registered
@@ -97,7 +97,7 @@ def _begun(fn: Callable[..., Any], factory: Any, files: list[_TaskFile]) -> Part
 
 
 def run_options(fn: Callable[..., Any], factory: Any = None, file: Any = None) -> list[Override]:
-    """What the files of a task say, in a section ``run``, of how to run it."""
+    """Return what the files of a task say, in a section ``run``, of how to run it."""
     return [option for one in _task_files(fn, factory, file) for option in one.run_options]
 
 
@@ -111,7 +111,7 @@ def _is_task_file(factory: Any) -> bool:
 
 
 def _made(fn: Callable[..., Any], factory: Callable[..., Any] | str) -> Partial[Any]:
-    """What a factory makes, as a Partial of the function."""
+    """Return what a factory makes, as a Partial of the function."""
     if isinstance(factory, str):
         try:
             made = making.make(parse_value(factory), Place("--factory", fn, maker=MAKER))
@@ -175,7 +175,7 @@ class _TaskFile:
 
 
 def _read(source: Any) -> Item:
-    """A file by its name, or what a file could hold: text, or a mapping, OmegaConf's too."""
+    """Return a file by its name, or what a file could hold: text, or a mapping, OmegaConf's too."""
     if isinstance(source, Path) or (isinstance(source, str) and is_file(f"@{source.removeprefix('@')}")):
         return load(f"@{str(source).removeprefix('@')}")
     if isinstance(source, str):
@@ -224,7 +224,7 @@ def _check_is_for(fn: Callable[..., Any], item: Configured, source: Any) -> None
 
 
 def built_arguments(config: Partial[Any]) -> dict[str, Any]:
-    """The arguments that are set, built; those that are wanted as configurations stay as they are."""
+    """Return the arguments that are set, built; those that are wanted as configurations stay as they are."""
     fn = config.__fn_or_cls__
     return {
         str(name): value if _wants_configuration(wanted.hint_of(fn, str(name))) else build(value)

@@ -82,7 +82,7 @@ class Factory:
 
 
 def made_by(function: Callable[..., Any]) -> Any:
-    """What a function says it returns; of ``run.Config[T]`` and ``run.Partial[T]``, T.
+    """Return what a function says it returns; of ``run.Config[T]`` and ``run.Partial[T]``, T.
 
     Raises:
         TypeError: It does not say so.
@@ -114,7 +114,7 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
 
 
 def _in_module_of(function: Callable[..., Any], name: str) -> Any:
-    """What a name in the text of a function stands for: ``run.Partial["train"]`` may be written before ``train``."""
+    """Return what a name in a function's source stands for: ``run.Partial["train"]`` may come before ``train``."""
     return getattr(function, "__globals__", {}).get(name, name)
 
 
@@ -212,12 +212,12 @@ def _as_factory(function: F) -> F:
 
 
 def factories() -> dict[tuple[str, str], Factory]:
-    """All factories that are known now, by namespace and name."""
+    """Return all factories that are known now, by namespace and name."""
     return _factories
 
 
 def resolve_factory(target: Any, name: str) -> Callable[..., Any]:
-    """The factory of a name for a type, or for a namespace.
+    """Return the factory of a name for a type, or for a namespace.
 
     Example:
         >>> import nemo_run as run
@@ -242,7 +242,7 @@ def resolve_factory(target: Any, name: str) -> Callable[..., Any]:
 
 
 def list_factories(type_or_namespace: Any) -> list[Callable[..., Any]]:
-    """The factories of a type, or of a namespace."""
+    """Return the factories of a type, or of a namespace."""
     load_everything()
     is_name = isinstance(type_or_namespace, str)
     space = type_or_namespace if is_name else get_type_namespace(type_or_namespace)
@@ -257,7 +257,7 @@ def add_entrypoint(entry: RegisteredEntrypoint) -> None:
 
 
 def list_entrypoints(namespace: str | None = None) -> dict[str, Any]:
-    """The entrypoints, in dicts nested as their dotted paths are.
+    """Return the entrypoints, in dicts nested as their dotted paths are.
 
     Args:
         namespace: Only those whose path begins with this.
@@ -267,7 +267,7 @@ def list_entrypoints(namespace: str | None = None) -> dict[str, Any]:
 
 
 def known_entrypoints(namespace: str | None = None) -> dict[str, Any]:
-    """The entrypoints of :func:`list_entrypoints` that are known by now; nothing is loaded."""
+    """Return the entrypoints of :func:`list_entrypoints` that are known by now; nothing is loaded."""
     found: dict[str, Any] = {}
     for path, entry in _entrypoints.items():
         if namespace and not f"{path}.".startswith(f"{namespace}."):
@@ -299,7 +299,7 @@ def load_everything() -> None:
 
 @functools.cache
 def workspace_file() -> Path | None:
-    """The workspace file: in this folder or one above it, or in the NeMo-Run home.
+    """Return the workspace file: in this folder or one above it, or in the NeMo-Run home.
 
     ``INCLUDE_WORKSPACE_FILE=false`` says that there is none. One that others may have written is passed over, unless it
     is ``always``.
@@ -361,7 +361,7 @@ def load_workspace() -> bool:
 
 @functools.cache
 def packages() -> dict[str, EntryPoint]:
-    """The installed packages that announce themselves, by the names that they give."""
+    """Return the installed packages that announce themselves, by the names that they give."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -31,7 +31,7 @@ _MISTAKES = (
 
 
 def app_options() -> dict[str, Any]:
-    """Arguments of every Typer app of ours."""
+    """Return the arguments of every Typer app of ours."""
     return {
         "pretty_exceptions_enable": False,
         "rich_markup_mode": "rich" if in_terminal(sys.stdout) else None,

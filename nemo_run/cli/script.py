@@ -24,7 +24,7 @@ def name_main() -> None:
 
 
 def _own_name(main: ModuleType) -> str:
-    """The name that a script can be imported by; empty if it has none, or something else is imported by it."""
+    """Return the name that a script can be imported by; empty if it has none, or something else is imported by it."""
     if (spec := getattr(main, "__spec__", None)) is not None:  # python -m
         return str(spec.name)
     file = Path(getattr(main, "__file__", None) or "")

@@ -43,7 +43,7 @@ def _print_note(kind: str, style: str, message: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Whether a person agrees. Where there is nobody to ask, that has to be said with ``--yes``.
+    """Check whether a person agrees. Where there is nobody to ask, that has to be said with ``--yes``.
 
     Raises:
         CommandLineError: There is nobody to ask.

@@ -22,7 +22,7 @@ def default_autoconfig_buildable(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Any:
-    """The configuration of what a call would return, made with fiddle's auto_config."""
+    """Return the configuration of what a call would return, made with fiddle's auto_config."""
     configured = _rewritten(fn).as_buildable(*args, **kwargs)
     if isinstance(configured, list):
         return [fdl.cast(cls, item) for item in configured]

@@ -183,7 +183,7 @@ class _Checked(fdl.Buildable[T]):
 
     # ---------------------------------------------------------------- the whole configuration
     def clone(self) -> Self:
-        """A deep copy; what is shared in the original is shared in the copy.
+        """Return a deep copy; what is shared in the original is shared in the copy.
 
         Example:
             >>> import nemo_run as run
@@ -249,13 +249,13 @@ class _Checked(fdl.Buildable[T]):
 
     # ---------------------------------------------------------------- showing and storing
     def diff(self, old: Self, trim: bool = True, **kwargs: Any) -> ConfigDiff:
-        """What has changed since ``old``."""
+        """Return what has changed since ``old``."""
         from nemo_run.config.diff import diff
 
         return diff(self, old, trim=trim, **kwargs)
 
     def visualize(self, **kwargs: Any) -> graphviz.Graph:
-        """A drawing of the configuration."""
+        """Return a drawing of the configuration."""
         from nemo_run.config.visualize import visualize
 
         return visualize(self, **kwargs)
@@ -273,21 +273,21 @@ class _Checked(fdl.Buildable[T]):
 
     @_unless_argument
     def to_yaml(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The configuration as YAML, also written to ``path`` where one is given."""
+        """Return the configuration as YAML, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_yaml
 
         return to_yaml(self, path)
 
     @_unless_argument
     def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The configuration as TOML, also written to ``path`` where one is given."""
+        """Return the configuration as TOML, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_toml
 
         return to_toml(self, path)
 
     @_unless_argument
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The configuration as JSON, also written to ``path`` where one is given."""
+        """Return the configuration as JSON, also written to ``path`` where one is given."""
         from nemo_run.config.export import to_json
 
         return to_json(self, path)

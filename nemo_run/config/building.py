@@ -15,7 +15,7 @@ _UNFINISHED: Any = object()
 
 
 def build(root: fdl.Buildable[Any]) -> Any:
-    """What ``fiddle.build`` gives, in less time.
+    """Return what ``fiddle.build`` gives, in less time.
 
     What is shared is built once. An error of the configuration names the path; one that a class or function raises
     gets the path as a note.

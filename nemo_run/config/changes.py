@@ -40,12 +40,12 @@ class ArgumentHistory(history.History):
 
 
 def copied(entries: history.History) -> ArgumentHistory:
-    """A history to which entries can be added without adding them to the other."""
+    """Return a history to which entries can be added without adding them to the other."""
     if type(entries) is ArgumentHistory:
         return ArgumentHistory(entries)
     return ArgumentHistory({name: list(of_name) for name, of_name in entries.items()})
 
 
 def user_location() -> history.Location | None:
-    """The line of the user's code that is being run. Found once for all that it sets, it need not be found again."""
+    """Return the line of the user's code that is being run; it is found once for all that the line sets."""
     return fiddle_history._location_provider() if history.tracking_enabled() else None  # noqa: SLF001

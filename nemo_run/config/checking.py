@@ -20,7 +20,7 @@ _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 def target_of_node(node: fdl.Buildable[Any]) -> Target:
-    """What is known about a node's class or function."""
+    """Return what is known about a node's class or function."""
     info = node.__signature_info__
     if isinstance(info, Target):
         return info
@@ -30,7 +30,7 @@ def target_of_node(node: fdl.Buildable[Any]) -> Target:
 
 
 def name_of(node: fdl.Buildable[Any]) -> str:
-    """The name of what a node configures."""
+    """Return the name of what a node configures."""
     target = node.__fn_or_cls__
     if isinstance(target, functools.partial):
         return f"partial({getattr(target.func, '__qualname__', target.func)})"
@@ -38,7 +38,7 @@ def name_of(node: fdl.Buildable[Any]) -> str:
 
 
 def bind(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Any, Any]:
-    """The arguments by name, or by position where they have no name.
+    """Return the arguments by name, or by position where they have no name.
 
     Raises:
         UnknownFieldError: There is no such argument.
@@ -59,7 +59,7 @@ def bind(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def fits(node: fdl.Buildable[Any], key: str | int, value: Any) -> bool:
-    """Whether a value fits the type hint of an argument."""
+    """Check whether a value fits the type hint of an argument."""
     check = target_of_node(node).checks[key]
     return check is None or check(value) is None
 
@@ -100,7 +100,7 @@ def check_strictly(node: fdl.Buildable[Any], key: str | int, value: Any) -> None
 
 
 def is_mistake(node: fdl.Buildable[Any], key: str | int, value: Any) -> bool:
-    """Whether a value cannot be meant for an argument."""
+    """Check whether a value cannot be meant for an argument."""
     return not fits(node, key, value) and bool(find_mistake(value, target_of_node(node).hint_of(key)))
 
 
@@ -134,7 +134,7 @@ def check_complete(node: fdl.Buildable[Any], args: tuple[Any, ...], kwargs: dict
 
 
 def unknown(node: fdl.Buildable[Any], name: str) -> UnknownFieldError:
-    """The error for an argument that does not exist, with the nearest names."""
+    """Return the error for an argument that does not exist, with the nearest names."""
     target = target_of_node(node)
     known = [parameter for parameter in target.parameters if parameter in target.keywords]
     return UnknownFieldError(f"{name_of(node)} has no argument {name!r}{did_you_mean(name, known)}")

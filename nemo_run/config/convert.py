@@ -71,7 +71,7 @@ def _check_fields(raw: dict[str, Any], cls: Any) -> None:
 
 # ---------------------------------------------------------------- objects -> configurations
 def dataclass_to_config(instance: Any, config_type: Callable[..., Any]) -> Any:
-    """A configuration that builds an object equal to a dataclass instance.
+    """Return a configuration that builds an object equal to a dataclass instance.
 
     Args:
         instance: The dataclass instance; those inside it become configurations too.
@@ -90,7 +90,7 @@ def dataclass_to_config(instance: Any, config_type: Callable[..., Any]) -> Any:
 
 
 def dataclasses_to_configs(value: Any, config_type: Callable[..., Any]) -> Any:
-    """A copy of ``value`` with each dataclass instance, however deep in lists, tuples and dicts, as a configuration.
+    """Return a copy of ``value`` with each dataclass instance in it, at any depth, as a configuration.
 
     An instance that its fields do not suffice to make again (it has an own ``__init__``, or an ``InitVar``) stays as it
     is. So does every container that holds no instance, and everything where an object holds itself.
@@ -139,7 +139,7 @@ def _convert_inside(value: Any, kind: type, config_type: Callable[..., Any], don
 
 
 def _converted_items(values: Sequence[Any], config_type: Callable[..., Any], done: _Done) -> list[Any] | None:
-    """The values converted; None where all of them stay as they are."""
+    """Return the values converted; None where all of them stay as they are."""
     items = [_convert(item, config_type, done) for item in values]
     return items if any(map(operator.is_not, items, values)) else None
 
@@ -163,6 +163,6 @@ def _convert_fields(value: Any, config_type: Callable[..., Any], done: _Done) ->
 
 @functools.lru_cache(maxsize=512)
 def _fields(kind: type) -> list[str] | None:
-    """Names of the fields that make an object of a dataclass; None where it has an own ``__init__``, or an InitVar."""
+    """Return the fields that make an object of a dataclass; None where it has an own ``__init__``, or an InitVar."""
     names = [field.name for field in dataclasses.fields(kind) if field.init]
     return names if set(names) == set(inspect.signature(kind).parameters) else None

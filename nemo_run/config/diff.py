@@ -57,7 +57,7 @@ class ConfigDiff:
     __repr__ = __str__
 
     def to_text(self, colour: bool = False) -> str:
-        """Writes the differences as text, one line for each; with ``trim=False``, among what is the same.
+        """Write the differences as text, one line for each; with ``trim=False``, among what is the same.
 
         Args:
             colour: With the colours of a terminal.
@@ -68,7 +68,7 @@ class ConfigDiff:
         return "\n".join(_coloured(line) if colour else line for line in lines)
 
     def to_graphviz(self) -> graphviz.Graph:
-        """Draws the differences, with the configurations that they are in; needs the package ``graphviz``."""
+        """Draw the differences, with the configurations that they are in; needs the package ``graphviz``."""
         from nemo_run.config.visualize import draw_diff
 
         return draw_diff(self.root, trim=self.trim)
@@ -87,7 +87,7 @@ class ConfigDiff:
 
 
 def diff(new: Any, old: Any, trim: bool = True) -> ConfigDiff:
-    """Compares two configurations, or two documents of configurations; imports nothing.
+    """Compare two configurations, or two documents of configurations; imports nothing.
 
     Args:
         new: The new one.
@@ -136,12 +136,12 @@ class _Comparison:
         return dataclasses.replace(same, parts=self.parts(before, after), target=_renamed(before, after))
 
     def parts(self, before: Branch, after: Branch) -> tuple[Part, ...]:
-        """What is in two containers or configurations, if any of it is different."""
+        """Return what is in two containers or configurations, if any of it is different."""
         parts = self.elements(before, after) if after.is_sequence else self.arguments(before, after)
         return tuple(parts) if any(part.differs for part in parts) else ()
 
     def arguments(self, before: Branch, after: Branch) -> Sequence[Part]:
-        """What is in two configurations or dicts, by name; a default stands for what is not given."""
+        """Return what is in two configurations or dicts, by name; a default stands for what is not given."""
         parts = []
         for step, new in after.items.items():
             old = before.items.get(step, _NOTHING)
@@ -155,7 +155,7 @@ class _Comparison:
         return parts
 
     def elements(self, before: Branch, after: Branch) -> Sequence[Part]:
-        """What is in two lists: what is the same is aligned, and between it what is of the same class."""
+        """Return what is in two lists: what is the same is aligned, and between it what is of the same class."""
         old, new = list(before.items.values()), list(after.items.values())
         parts: list[Part] = []
         for same, i, j in _aligned(list(map(self.number, old)), list(map(self.number, new))):
@@ -166,7 +166,7 @@ class _Comparison:
         return parts
 
     def changed_elements(self, old: dict[int, Any], new: dict[int, Any]) -> Iterator[Part]:
-        """What is different in a part of two lists, by position: what is of the same class is aligned."""
+        """Yield what is different in a part of two lists, by position: what is of the same class is aligned."""
         i, j = [*old], [*new]
         for alike, k, m in _aligned(list(map(_class, old.values())), list(map(_class, new.values()))):
             if alike:
@@ -177,14 +177,14 @@ class _Comparison:
 
 
 def _comparable(before: Branch, after: Branch) -> bool:
-    """Whether it makes sense to compare what is in them."""
+    """Check whether it makes sense to compare what is in them."""
     if before.is_container or after.is_container:
         return before.kind == after.kind
     return True
 
 
 def _renamed(before: Branch, after: Branch) -> tuple[str, str] | None:
-    """The old and the new target, where they differ."""
+    """Return the old and the new target, where they differ."""
     names = _full_name(before), _full_name(after)
     return names if names[0] != names[1] else None
 
@@ -199,7 +199,7 @@ def _class(value: Any) -> Hashable:
 
 
 def _aligned(old: Sequence[Hashable], new: Sequence[Hashable]) -> Iterator[tuple[bool, range, range]]:
-    """The runs of two sequences in which they are the same, and those in which they are not."""
+    """Yield the runs of two sequences in which they are the same, and those in which they are not."""
     start = 0
     while start < min(len(old), len(new)) and old[start] == new[start]:
         start += 1
@@ -233,7 +233,7 @@ def _changes(part: Part, path: tuple[Step, ...]) -> Iterator[Change]:
 
 
 def _lines(change: Change) -> list[str]:
-    """The lines of one difference; each begins with a sign and a blank."""
+    """Return the lines of one difference; each begins with a sign and a blank."""
     old, new = change.old, change.new
     if change.kind == "changed" and isinstance(old, str) and isinstance(new, str) and "\n" in old and "\n" in new:
         lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=1))[2:]
@@ -242,7 +242,7 @@ def _lines(change: Change) -> list[str]:
 
 
 def _tree_lines(part: Part, path: tuple[Step, ...]) -> Iterator[str]:
-    """The lines of what is different, among those of what is not."""
+    """Yield the lines of what is different, among those of what is not."""
     for change in _changes(dataclasses.replace(part, parts=()), path):
         yield from _lines(change)
     parts = part.parts

@@ -33,7 +33,7 @@ class _UnusualError(Exception):
 
 
 def equal(left: fdl.Buildable[Any], right: Any) -> bool | None:
-    """Whether two configurations are equal; None where fiddle has to be asked, at more cost.
+    """Check whether two configurations are equal; None where fiddle has to be asked, at more cost.
 
     Example:
         >>> import nemo_run as run
@@ -128,7 +128,7 @@ class _Equality:
     def _more_argument_pairs(
         self, left: dict[Any, Any], right: dict[Any, Any], keywords: Collection[str]
     ) -> Iterator[tuple[Any, Any]]:
-        """The arguments that the target takes without naming them."""
+        """Yield the arguments that the target takes without naming them."""
         more, other_more = ([key for key in values if key not in keywords] for values in (left, right))
         if {*more} != {*other_more}:
             raise _DifferentError
@@ -144,7 +144,7 @@ def _item_pairs(one: Any, other: Any) -> list[_Pair]:
 
 
 def _walkable(pairs: Iterable[tuple[Any, Any]], in_container: bool) -> list[_Pair]:
-    """The pairs that are to be walked into; plain values are compared here and now."""
+    """Return the pairs that are to be walked into; plain values are compared here and now."""
     more = []
     for one, other in pairs:
         if type(one) in _PLAIN and type(other) in _PLAIN:
@@ -171,5 +171,5 @@ def _check_kind(one: Any, other: Any) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it means nothing to fiddle that a value is shared."""
+    """Check whether it means nothing to fiddle that a value is shared."""
     return type(value) in _PLAIN or daglish.is_internable(value)

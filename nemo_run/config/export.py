@@ -33,7 +33,7 @@ _TOML_LINE = re.compile(r"""\s*(\[.+\]|[\w.\-"' ]+=.*)""")
 
 # ---------------------------------------------------------------- writing
 def to_yaml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
-    """Writes a configuration as YAML.
+    """Write a configuration as YAML.
 
     Args:
         cfg: The configuration.
@@ -52,17 +52,17 @@ def to_yaml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
 
 
 def to_json(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
-    """Writes a configuration as JSON; see :func:`to_yaml`."""
+    """Write a configuration as JSON; see :func:`to_yaml`."""
     return write_document(_for_hydra(to_document(cfg, mark=True)), "json", path)
 
 
 def to_toml(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
-    """Writes a configuration as TOML; see :func:`to_yaml`. In each table, plain values come before tables."""
+    """Write a configuration as TOML; see :func:`to_yaml`. In each table, plain values come before tables."""
     return write_document(_for_hydra(to_document(cfg, mark=True)), "toml", path)
 
 
 def write_document(document: Any, format: Format, path: str | os.PathLike[str] | None = None) -> str:
-    """Writes a plain document; nothing that it names is imported.
+    """Write a plain document; nothing that it names is imported.
 
     Args:
         document: The document, as :func:`load_document` gives it.
@@ -104,7 +104,7 @@ def _json_text(document: Any) -> str:
 
 
 def to_python(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
-    """Writes Python source that makes an equal configuration, and calls it ``config``.
+    """Write Python source that makes an equal configuration, and calls it ``config``.
 
     Args:
         cfg: The configuration.
@@ -126,7 +126,7 @@ def to_python(cfg: Any, path: str | os.PathLike[str] | None = None) -> str:
 
 
 def _for_hydra(document: Any) -> Any:
-    """Tells Hydra to hand lists and dicts over as such, where there are any."""
+    """Tell Hydra to hand lists and dicts over as such, where there are any."""
     if not isinstance(document, dict) or TARGET not in document or CONVERT in document or not _has_containers(document):
         return document
     return {TARGET: document[TARGET], CONVERT: "all", **document}
@@ -139,7 +139,7 @@ def _has_containers(document: Any) -> bool:
 
 
 def _replace(document: Any, replace: Callable[[Any], Any]) -> Any:
-    """A copy of a document with every leaf replaced."""
+    """Return a copy of a document with every leaf replaced."""
     if isinstance(document, dict):
         return {name: _replace(value, replace) for name, value in document.items()}
     if isinstance(document, list):
@@ -180,7 +180,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 # ---------------------------------------------------------------- reading
 def load_config(path_or_text: str | os.PathLike[str], *, format: Format | None = None, validate: bool = True) -> Any:
-    r"""Reads a configuration from a file or a text in YAML, TOML or JSON.
+    r"""Read a configuration from a file or a text in YAML, TOML or JSON.
 
     The classes and functions that it names are imported, but nothing is called.
 
@@ -212,7 +212,7 @@ def load_config(path_or_text: str | os.PathLike[str], *, format: Format | None =
 
 
 def load_document(path_or_text: str | os.PathLike[str], *, format: Format | None = None) -> Any:
-    """Reads what :func:`load_config` reads as a plain document, without importing anything that it names.
+    """Read what :func:`load_config` reads as a plain document, without importing anything that it names.
 
     Example:
         >>> load_document('{"_target_": "nowhere.Model", "size": 3}')
@@ -222,7 +222,7 @@ def load_document(path_or_text: str | os.PathLike[str], *, format: Format | None
 
 
 def load_words(path_or_text: str | os.PathLike[str]) -> Any:
-    r"""Reads what :func:`load_document` reads, but of YAML a word such as ``off`` as one that may be just a name.
+    r"""Read what :func:`load_document` reads, but of YAML a word such as ``off`` as one that may be just a name.
 
     Example:
         >>> load_words("mode: off\n")["mode"].meant
@@ -238,7 +238,7 @@ def _read(
     format: Format | None,
     parsers: Mapping[Format, Callable[[str], Any]] = MappingProxyType({}),
 ) -> tuple[Any, str | None]:
-    """The document, and the file that it is from."""
+    """Return the document, and the file that it is from."""
     if format is not None and format not in get_args(Format):
         raise SerializationError(f"unknown format {format!r}; it is one of {', '.join(get_args(Format))}")
     file = _file(path_or_text)
@@ -254,7 +254,7 @@ def _read(
 
 
 def _file(path_or_text: str | os.PathLike[str]) -> Path | None:
-    """The file that is meant; ``None`` if it is a text."""
+    """Return the file that is meant; ``None`` if it is a text."""
     if not isinstance(path_or_text, str):
         return Path(path_or_text)
     if "\n" in path_or_text or path_or_text.lstrip()[:1] in {"{", "["}:
@@ -275,7 +275,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _format_of(text: str) -> Format:
-    """The format that a text seems to be in."""
+    """Return the format that a text seems to be in."""
     if text.lstrip()[:1] in {"{", "["} and _is_json(text):
         return "json"
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")

@@ -32,7 +32,7 @@ _CONSTRUCTOR_ARGUMENTS = frozenset(
 
 
 def source(config: Any) -> str:
-    """Writes the source of a module that makes an equal configuration; see :func:`nemo_run.config.export.to_python`."""
+    """Write the source of a module that makes an equal configuration; see :func:`nemo_run.config.export.to_python`."""
     to_document(config)  # refuses what cannot be stored, with its path
     writer = _Writer(_repeated(config))
     result = _assignment(_RESULT, writer.expression(config))
@@ -40,7 +40,7 @@ def source(config: Any) -> str:
 
 
 def _repeated(config: Any) -> set[int]:
-    """The nodes that are in the configuration more than once, by identity."""
+    """Return the nodes that are in the configuration more than once, by identity."""
     seen: set[int] = set()
     repeated: set[int] = set()
 
@@ -59,7 +59,7 @@ def _repeated(config: Any) -> set[int]:
 
 
 def _is_node(value: Any) -> bool:
-    """Whether it matters that two places have the same object, rather than equal ones."""
+    """Check whether it matters that two places have the same object, rather than equal ones."""
     if isinstance(value, tuple):
         return any(_is_node(item) for item in value)
     return isinstance(value, (fdl.Buildable, functools.partial, *MUTABLE)) or _is_instance(value)
@@ -109,7 +109,7 @@ def _flat(expression: _Expression) -> str:
 
 
 def _lines(expression: _Expression, indent: str, used: int) -> str:
-    """The text of an expression, the first line of which has ``used`` columns already."""
+    """Return the text of an expression, the first line of which has ``used`` columns already."""
     if isinstance(expression, str) or used + expression.width <= _LINE_LENGTH or not expression.items:
         return _flat(expression)
     deeper = indent + "    "
@@ -138,7 +138,7 @@ class _Imports:
         self.taken = set(_TAKEN)
 
     def symbol(self, dotted: str) -> str:
-        """The expression for a dotted name, which is imported."""
+        """Return the expression for a dotted name, which is imported."""
         parts = dotted.split(".")
         loaded = (count for count in range(len(parts) - 1, 0, -1) if ".".join(parts[:count]) in sys.modules)
         split = next(loaded, len(parts) - 1)  # of what is not imported here, all but the last
@@ -151,7 +151,7 @@ class _Imports:
         return ".".join([self.names[key], *rest])
 
     def unused(self, name: str, second: str) -> str:
-        """Takes a name that nothing has here yet."""
+        """Take a name that nothing has here yet."""
         for candidate in (name, second, *(f"{second}_{count}" for count in range(2, len(self.taken) + 3))):
             if candidate not in self.taken:
                 self.taken.add(candidate)
@@ -183,7 +183,7 @@ class _Writer:
         self.variables: dict[int, str] = {}
 
     def expression(self, value: Any, hint: str = "shared") -> _Expression:
-        """The expression that makes a value; of one that is used twice, the variable that holds it."""
+        """Return the expression that makes a value; of one that is used twice, the variable that holds it."""
         key = id(value)
         if key not in self.repeated:
             return self.display(value)
@@ -248,7 +248,7 @@ class _Writer:
         return self.symbol(value)
 
     def call(self, value: Any) -> _Expression:
-        """What makes an enum member, a partial or a named tuple."""
+        """Return what makes an enum member, a partial or a named tuple."""
         start = f"{self.symbol(type(value))}("
         if isinstance(value, functools.partial):
             return _Group(start, [*self.items([value.func, *value.args]), *self.keywords(value.keywords)], ")")
@@ -262,20 +262,20 @@ class _Writer:
         return self.imports.symbol(name_of(value))
 
     def from_document(self, value: Any) -> _Expression:
-        """What has no short way to be written in Python: tags, say, or an object made without its constructor."""
+        """Return what has no short form in Python, such as tags, or an object made without its constructor."""
         read = self.imports.symbol("nemo_run.config.document.from_document")
         return _Group(f"{read}(", self.items([to_document(value)]), ")")
 
 
 def _is_accepted(config: fdl.Buildable[Any]) -> bool:
-    """Whether its constructor accepts its arguments."""
+    """Check whether its constructor accepts its arguments."""
     if not getattr(config, "__validate__", True):
         return False
     return not any(is_mistake(config, key, config.__arguments__[key]) for key in getattr(config, "__accepted__", ()))
 
 
 def _needs_document(config: fdl.Buildable[Any]) -> bool:
-    """Whether a call of ``run.Config`` or the like cannot say all of a configuration."""
+    """Check whether a call of ``run.Config`` or the like cannot say all of a configuration."""
     target = config.__fn_or_cls__
     if own_tags(config) or isinstance(target, functools.partial):
         return True
@@ -283,7 +283,7 @@ def _needs_document(config: fdl.Buildable[Any]) -> bool:
 
 
 def _head(kind: type) -> str:
-    """The name of a class of configurations in the source; empty for one that has no short name there."""
+    """Return the name of a class of configurations in the source; empty for one that has no short name there."""
     module = "run" if kind in registered() else "fdl" if kind in (fdl.Config, fdl.Partial, fdl.ArgFactory) else ""
     return module and f"{module}.{kind.__name__}"
 

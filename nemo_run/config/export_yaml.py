@@ -79,19 +79,19 @@ _Dumper.add_implicit_resolver(_INT, _OCTAL, [*"-+0"])
 
 
 def dump(document: Any) -> str:
-    """Writes a document as YAML."""
+    """Write a document as YAML."""
     return yaml.dump(  # a safe dumper
         document, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=2**30
     )
 
 
 def load(text: str) -> Any:
-    """Reads a document; ``ValueError`` if it is not YAML, or has tags that make objects."""
+    """Read a document; ``ValueError`` if it is not YAML, or has tags that make objects."""
     return _loaded(text, _Loader)
 
 
 def load_words(text: str) -> Any:
-    """Reads a document in which words such as ``off`` are :class:`Switchable`."""
+    """Read a document in which words such as ``off`` are :class:`Switchable`."""
     return _loaded(text, _WordLoader)
 
 

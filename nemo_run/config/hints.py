@@ -36,7 +36,7 @@ def parameter_hints(fn_or_cls: Any, parameters: Mapping[str, inspect.Parameter])
 
 
 def returned_by(fn_or_cls: Any) -> Any:
-    """What a call gives: the class itself, or what a function says it returns; ``Any`` where that is not known.
+    """Return what a call gives: the class itself, or what a function says it returns; ``Any`` where that is not known.
 
     Example:
         >>> def make() -> int: ...
@@ -56,7 +56,7 @@ def returned_by(fn_or_cls: Any) -> Any:
 
 
 def all_hints(fn_or_cls: Any) -> dict[str, Any]:
-    """Every type hint of a class's fields or constructor, or of a function, that can be resolved."""
+    """Return every type hint of a class's fields or constructor, or of a function, that can be resolved."""
     while isinstance(fn_or_cls, functools.partial):
         fn_or_cls = fn_or_cls.func
     fn_or_cls = get_origin(fn_or_cls) or fn_or_cls
@@ -70,7 +70,7 @@ def all_hints(fn_or_cls: Any) -> dict[str, Any]:
 
 
 def _annotated(fn_or_cls: Any) -> Any:
-    """What carries the annotations of the parameters."""
+    """Return what carries the annotations of the parameters."""
     if isinstance(fn_or_cls, type):
         return fn_or_cls if _made_from_fields(fn_or_cls) else _constructor(fn_or_cls)
     if isinstance(fn_or_cls, (types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
@@ -79,7 +79,7 @@ def _annotated(fn_or_cls: Any) -> Any:
 
 
 def _made_from_fields(cls: type) -> bool:
-    """Whether the parameters are annotated in the class body rather than in ``__init__``."""
+    """Check whether the parameters are annotated in the class body rather than in ``__init__``."""
     dataclass_parameters = vars(cls).get("__dataclass_params__")
     return (
         (dataclass_parameters is not None and dataclass_parameters.init)
@@ -97,7 +97,7 @@ def _constructor(cls: type) -> Any:
 
 
 def bound_of(variable: TypeVar) -> Any:
-    """The type that a type variable stands for; ``Any`` where it has no bound, or one that cannot be resolved."""
+    """Return the type that a type variable stands for; ``Any`` where it has no bound that can be resolved."""
     if variable.__constraints__:
         return Union[variable.__constraints__]  # noqa: UP007  # made at run time
     module = sys.modules.get(variable.__module__)
@@ -116,7 +116,7 @@ def _hints_one_by_one(holder: Any, local_names: dict[str, Any]) -> dict[str, Any
 
 
 def _one_hint(annotation: Any, global_names: dict[str, Any], local_names: dict[str, Any]) -> Any:
-    """The annotation with its strings resolved; None where they cannot be."""
+    """Return the annotation with its strings resolved; None where they cannot be."""
     one = types.SimpleNamespace(__annotations__={"hint": annotation})
     with contextlib.suppress(Exception):
         return get_type_hints(one, global_names, local_names, include_extras=True)["hint"]

@@ -16,7 +16,7 @@ _OFF = ("", "0", "false", "no", "off")
 
 
 def get_nemorun_home() -> str:
-    """The folder that holds experiments and settings: ``$NEMORUN_HOME`` as it is now, or ``~/.nemo_run``.
+    """Return the folder that holds experiments and settings: ``$NEMORUN_HOME`` as it is now, or ``~/.nemo_run``.
 
     Example:
         >>> import os
@@ -40,7 +40,7 @@ def set_nemorun_home(path: str) -> None:
 
 
 def get_check() -> bool:
-    """Whether ``exp.run()`` raises an error where a job failed, if it is not told: ``$NEMORUN_CHECK`` as it is now."""
+    """Check whether ``exp.run()`` raises where a job failed, by default: ``$NEMORUN_CHECK`` as it is now."""
     return os.environ.get(_CHECK, "").strip().lower() not in _OFF
 
 

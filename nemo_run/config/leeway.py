@@ -80,7 +80,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def _is_container(kind: Any) -> bool:
-    """Whether a hint wants a container, which text is not meant as, although it has elements."""
+    """Check whether a hint wants a container, which text is not meant as, although it has elements."""
     if typing_extensions.is_typeddict(kind):
         return True
     return isinstance(kind, type) and (issubclass(kind, _CONTAINERS) or kind in _ABSTRACT) and not _is_class(kind)
@@ -93,7 +93,7 @@ _ABSTRACT = (
 
 
 def _is_class(kind: type) -> bool:
-    """Whether it is a class of somebody's own, such as a named tuple."""
+    """Check whether it is a class of somebody's own, such as a named tuple."""
     return kind.__module__ not in ("builtins", "collections", "collections.abc")
 
 

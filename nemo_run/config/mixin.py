@@ -31,7 +31,7 @@ class ConfigurableMixin:
     __module__ = "nemo_run.config"
 
     def to_config(self) -> Config[Self]:
-        """A :class:`nemo_run.Config` that builds an equal object."""
+        """Return a :class:`nemo_run.Config` that builds an equal object."""
         from nemo_run.config.buildable import Config
         from nemo_run.config.convert import dataclass_to_config
 
@@ -51,13 +51,13 @@ class ConfigurableMixin:
         return None if type(self).to_config is ConfigurableMixin.to_config else self.to_config()
 
     def diff(self, old: Self, trim: bool = True, **kwargs: Any) -> ConfigDiff:
-        """What has changed since ``old``."""
+        """Return what has changed since ``old``."""
         from nemo_run.config.diff import diff
 
         return diff(self.to_config(), old.to_config(), trim=trim, **kwargs)
 
     def visualize(self, **kwargs: Any) -> graphviz.Graph:
-        """A drawing of the configuration."""
+        """Return a drawing of the configuration."""
         from nemo_run.config.visualize import visualize
 
         return visualize(self.to_config(), **kwargs)

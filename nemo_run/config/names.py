@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 
 def get_type_namespace(typ: type | Callable[..., Any]) -> str:
-    """The dotted path that names a type or a callable; the script that runs goes by its file's name.
+    """Return the dotted path that names a type or a callable; the script that runs goes by its file's name.
 
     Example:
         >>> get_type_namespace(dict)
@@ -31,7 +31,7 @@ def _module_name(typ: object) -> str:
 
 
 def get_underlying_types(type_hint: Any) -> set[Any]:
-    """The types that a hint accepts, with unions and ``Annotated`` taken apart.
+    """Return the types that a hint accepts, with unions and ``Annotated`` taken apart.
 
     Example:
         >>> sorted(t.__name__ for t in get_underlying_types(typing.Optional[typing.Union[int, str]]))

@@ -90,7 +90,7 @@ class Branch:
 
 
 def outline(value: Any) -> Leaf | Branch:
-    """Takes a value apart.
+    """Take a value apart.
 
     Example:
         >>> import nemo_run as run
@@ -218,7 +218,7 @@ def _key(value: Any) -> Hashable:
 
 # ---------------------------------------------------------------- in one line
 def brief(value: Any, limit: int = 80) -> str:
-    """Writes a value in one line of about ``limit`` characters, however large it is.
+    """Write a value in one line of about ``limit`` characters, however large it is.
 
     Example:
         >>> import nemo_run as run
@@ -251,14 +251,14 @@ def _pieces(value: Any, limit: int) -> Iterator[str]:
 
 
 def _step_piece(holder: Branch, step: Step) -> str:
-    """What stands before an item."""
+    """Return what stands before an item."""
     if holder.is_container:
         return "" if holder.is_sequence else f"{step!r}: "
     return f"{step}=" if isinstance(step, str) else ""
 
 
 def leaf_text(leaf: Leaf, limit: int = 80) -> str:
-    """Writes a value without parts in one line."""
+    """Write a value without parts in one line."""
     if isinstance(leaf.key, Symbol):
         return leaf.key.name
     value = leaf.value[: limit + 1] if isinstance(leaf.value, (str, bytes)) else leaf.value

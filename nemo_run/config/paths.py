@@ -46,7 +46,7 @@ class PathStep(NamedTuple):
 
 
 def parse_path(path: str) -> list[PathStep]:
-    """The steps of a path.
+    """Return the steps of a path.
 
     Example:
         >>> [str(step) for step in parse_path("model.layers[2]['a b']")]
@@ -71,7 +71,7 @@ def parse_path(path: str) -> list[PathStep]:
 
 
 def get_value(cfg: Any, key: str) -> Any:
-    """What is at a path.
+    """Return what is at a path.
 
     Example:
         >>> import nemo_run as run
@@ -104,7 +104,7 @@ def set_value(cfg: fdl.Buildable[Any], key: str, value: Any) -> None:
 
 
 def _put(holder: Any, steps: list[PathStep], value: Any) -> Any:
-    """The holder with the value in its place: itself, or a copy where it is a list, tuple or dict."""
+    """Return the holder with the value in its place: itself, or a copy where it is a list, tuple or dict."""
     step, *rest = steps
     if rest:
         is_default = isinstance(holder, fdl.Buildable) and step.key not in holder.__arguments__
@@ -136,7 +136,7 @@ def _get(holder: Any, step: PathStep) -> Any:
 
 
 def _default(node: fdl.Buildable[Any], step: PathStep) -> Any:
-    """A copy of the default of an argument, to be changed; a dataclass instance as a configuration."""
+    """Return a copy of the default of an argument, to be changed; a dataclass instance as a configuration."""
     factory = target_of(node.__fn_or_cls__).factories.get(str(step.key))
     default = factory() if factory else copy.deepcopy(_get(node, step))
     return dataclasses_to_configs(default, Config)
@@ -163,7 +163,7 @@ def _with(holder: Any, step: PathStep, value: Any) -> Any:
 
 
 def _tuple_with(holder: tuple[Any, ...], key: str | int, value: Any) -> tuple[Any, ...]:
-    """A copy of a tuple, or of a named tuple, with another element."""
+    """Return a copy of a tuple, or of a named tuple, with another element."""
     fields = getattr(holder, "_fields", ())
     items = list(holder)
     items[fields.index(key) if isinstance(key, str) else key] = value

@@ -34,7 +34,7 @@ class _Deferred(ModuleType):
 
 
 def _load() -> ModuleType:
-    """The real libcst, also in fiddle."""
+    """Return the real libcst, also in fiddle."""
     if isinstance(sys.modules.get("libcst"), _Deferred):
         del sys.modules["libcst"]
     real = importlib.import_module("libcst")

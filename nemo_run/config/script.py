@@ -90,13 +90,13 @@ class Script(ConfigurableMixin):
             )
 
     def get_name(self) -> str:
-        """A name for the task: the file's, or the beginning of the text."""
+        """Return a name for the task: the file's, or the beginning of the text."""
         if self.inline:
             return re.sub("[^0-9a-zA-Z]+", "_", self.inline.strip()[:10])
         return os.path.basename(self.path)  # noqa: PTH119  # as typed: a module name or another machine's path
 
     def argv(self, inline_path: str = "") -> list[str]:
-        """The command as a list for exec; no shell takes part in it.
+        """Return the command as a list for exec; no shell takes part in it.
 
         Args:
             inline_path: The file that the text of an inline script has been written to.
@@ -115,7 +115,7 @@ class Script(ConfigurableMixin):
         is_local: bool = False,
         substitute_rundir_path: str | None = None,
     ) -> list[str]:
-        """The command as a list of words, unquoted; join them with :func:`shlex.join` where a shell is to read them.
+        """Return the command as a list of words, unquoted; join them with :func:`shlex.join` for a shell.
 
         Args:
             with_entrypoint: Put the entrypoint before it.
@@ -136,7 +136,7 @@ class Script(ConfigurableMixin):
         return [*program, where, *self.args]
 
     def to_config(self) -> Config[Script]:
-        """A :class:`nemo_run.Config` of it. When it is built, perhaps much later, the file is not looked for again."""
+        """Return a :class:`nemo_run.Config` of it; the file is not looked for again when that is built."""
         config = super().to_config()
         if self.path:
             config.remote = True
@@ -146,7 +146,7 @@ class Script(ConfigurableMixin):
         return ["-m", self.path] if self.m else [self.path]
 
     def _inline_args(self) -> list[str]:
-        """The arguments after ``-c TEXT``, where a shell takes the first word for its own name."""
+        """Return the arguments after ``-c TEXT``, where a shell takes the first word for its own name."""
         program = shlex.split(self.entrypoint)[0].rpartition("/")[2]
         return [program, *self.args] if self.args and program in _SHELLS else self.args
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist.
+    """Return the end of a message about a name that does not exist.
 
     Example:
         >>> did_you_mean("hiden_size", ["hidden_size", "layers"])

@@ -115,7 +115,7 @@ def _or_default(check: Check, default: Callable[[], Any]) -> Check:
 
 
 def _is_default(value: Any, default: Callable[[], Any]) -> bool:
-    """Whether a value is equal to the default, which may be a dataclass instance where the value is its Config."""
+    """Check whether a value equals the default, which may be a dataclass instance where the value is its Config."""
     try:
         wanted = default()
         if value is wanted:
@@ -136,7 +136,7 @@ _targets: weakref.WeakKeyDictionary[Any, Target] = weakref.WeakKeyDictionary()
 
 
 def target_of(fn_or_cls: Callable[..., Any]) -> Target:
-    """The :class:`Target` of a class or function."""
+    """Return the :class:`Target` of a class or function."""
     try:
         return _targets[fn_or_cls]
     except TypeError:  # neither hashable nor weakly referable
@@ -147,7 +147,7 @@ def target_of(fn_or_cls: Callable[..., Any]) -> Target:
 
 
 def _default_config(hint: Any) -> tuple[type[fdl.Buildable[Any]], Any] | None:
-    """What ``Annotated[Optional[T], Config[T]]`` asks for: a Config of T."""
+    """Return what ``Annotated[Optional[T], Config[T]]`` asks for: a Config of T."""
     if get_origin(hint) is not Annotated:
         return None
     optional, *notes = get_args(hint)

@@ -23,7 +23,7 @@ ATOMS = frozenset({
 
 # ---------------------------------------------------------------- visiting
 def nodes(root: Any, apart_from: Iterable[Any] = ()) -> Iterator[fdl.Buildable[Any]]:
-    """Every configuration in ``root``, itself included, parents first; a shared one comes once.
+    """Yield every configuration in ``root``, itself included, parents first; a shared one comes once.
 
     What the caller puts into a node that it was given is visited too, unless it is in ``apart_from``.
     """
@@ -43,12 +43,12 @@ def nodes(root: Any, apart_from: Iterable[Any] = ()) -> Iterator[fdl.Buildable[A
 
 
 def is_node(value: Any) -> bool:
-    """Whether a value is a configuration; ``isinstance``, without the detour that it takes for an abstract class."""
+    """Check whether a value is a configuration; faster than ``isinstance``, which has to ask an abstract class."""
     return fdl.Buildable in type(value).__mro__
 
 
 def _children(value: Any) -> Iterable[Any]:
-    """What a container holds; nothing, where it is no container."""
+    """Return what a container holds; nothing, where it is no container."""
     kind = type(value)
     if kind is list or kind is tuple:
         children: Iterable[Any] = value
@@ -61,7 +61,7 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def ordered_arguments(node: fdl.Buildable[Any]) -> list[tuple[str | int, Any]]:
-    """What is set in a node, in the order of the signature."""
+    """Return what is set in a node, in the order of the signature."""
     arguments, target = node.__arguments__, node.__signature_info__
     if not isinstance(target, Target) or not target.keywords_only:
         return list(fdl.ordered_arguments(node).items())
@@ -72,7 +72,7 @@ def ordered_arguments(node: fdl.Buildable[Any]) -> list[tuple[str | int, Any]]:
 
 
 def path_to(root: Any, wanted: Any) -> str:
-    """The path from ``root`` to an object in it, such as ``model.layers[2]``; empty for ``root`` itself."""
+    """Return the path from ``root`` to an object in it, such as ``model.layers[2]``; empty for ``root`` itself."""
     seen: set[int] = set()
     todo = [("", root)]
     while todo:
@@ -90,7 +90,7 @@ def path_to(root: Any, wanted: Any) -> str:
 
 # ---------------------------------------------------------------- copying
 def clone(value: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy, as ``copy.deepcopy`` makes it; what configurations are for is kept rather than copied.
+    """Return a deep copy, as ``copy.deepcopy`` makes it; what configurations are for is kept rather than copied.
 
     Args:
         value: What to copy.

@@ -29,7 +29,7 @@ class Mismatch(NamedTuple):
     value: Any
 
     def inside(self, path: str) -> Mismatch:
-        """The same, seen from what holds the value."""
+        """Return the same, seen from what holds the value."""
         return Mismatch(path + self.path, self.expected, self.value)
 
 
@@ -51,7 +51,7 @@ _READABLE = (list, tuple, set, frozenset, collections.deque, dict)
 
 
 def compile_check(hint: Any) -> Check | None:
-    """The check of a hint; None where every value fits, or where that cannot be told.
+    """Return the check of a hint; None where every value fits, or where that cannot be told.
 
     Example:
         >>> check = compile_check(list[int])
@@ -95,7 +95,7 @@ def _compile(hint: Any) -> Check | None:
 
 
 def bare(hint: Any) -> Any:
-    """The hint without what does not matter for a value."""
+    """Return the hint without what does not matter for a value."""
     while True:
         origin = get_origin(hint)
         if origin in _WRAPPERS:
@@ -119,7 +119,7 @@ def bare(hint: Any) -> Any:
 
 
 def unpacked_keywords(hint: Any) -> dict[str, Any]:
-    """The keyword arguments that ``**kwargs: Unpack[SomeTypedDict]`` takes, with their hints."""
+    """Return the keyword arguments that ``**kwargs: Unpack[SomeTypedDict]`` takes, with their hints."""
     (inner, *_) = get_args(hint) or (None,)
     return typing.get_type_hints(inner) if typing_extensions.is_typeddict(inner) else {}
 
@@ -155,7 +155,7 @@ def _number(kind: type) -> Check:
 
 
 def _inner_check(hint: Any, kind: type) -> Check | None:
-    """The check of what a container of the right type holds."""
+    """Return the check of what a container of the right type holds."""
     args = get_args(hint)
     from_abc = kind.__module__ == "collections.abc"
     if kind is tuple and (args or hint == tuple[()]):
@@ -326,7 +326,7 @@ def _or_configured(hint: Any, check: Check | None) -> Check | None:
 
 
 def _builds(node: fdl.Buildable[Any], hint: Any) -> bool:
-    """Whether what a configuration builds may fit; it does where that cannot be told."""
+    """Check whether what a configuration builds may fit; it does where that cannot be told."""
     kind = get_origin(hint) or hint
     if isinstance(node, fdl.Partial):
         return _class_fits(functools.partial, kind)
@@ -334,7 +334,7 @@ def _builds(node: fdl.Buildable[Any], hint: Any) -> bool:
 
 
 def _alternatives(hint: Any) -> list[Any]:
-    """The types of a union, or the one type that it is."""
+    """Return the types of a union, or the one type that it is."""
     hint = bare(hint)
     if get_origin(hint) not in UNIONS:
         return [hint]
@@ -371,7 +371,7 @@ def _class_fits(given: type, kind: Any) -> bool:
 
 # ---------------------------------------------------------------- words for messages
 def hint_name(hint: Any) -> str:
-    """A type hint as one would write it.
+    """Return a type hint as one would write it.
 
     Example:
         >>> hint_name(typing.Optional[list[typing.Union[int, str]]])
@@ -397,7 +397,7 @@ def hint_name(hint: Any) -> str:
 
 
 def show(value: Any, limit: int = 80) -> str:
-    """A value and its type, short enough for a message.
+    """Return a value and its type, short enough for a message.
 
     Example:
         >>> show("abc")

@@ -28,7 +28,7 @@ _HINT = (
 
 
 def visualize(config: Any, *, max_depth: int | None = None, max_str_length: int | None = None) -> graphviz.Graph:
-    """Draws a configuration: a box for each node, one that is shared only once.
+    """Draw a configuration: a box for each node, one that is shared only once.
 
     The result is shown in a notebook; its ``render`` writes a file, and its ``source`` is the drawing as text.
 
@@ -68,7 +68,7 @@ def save_config_img(config: Any, path_str: str) -> None:
 
 
 def repr_svg(config: Any) -> str:
-    """The drawing of a configuration as SVG, for a notebook; of a large one, its upper levels.
+    """Return the drawing of a configuration as SVG, for a notebook; of a large one, its upper levels.
 
     Where Graphviz is not there, it is a list of lines instead.
     """
@@ -81,7 +81,7 @@ def repr_svg(config: Any) -> str:
 
 
 def draw_diff(root: Part, *, trim: bool) -> graphviz.Graph:
-    """Draws the differences between two configurations, with ``trim`` without what is the same."""
+    """Draw the differences between two configurations, with ``trim`` without what is the same."""
     return _drawn(_diff_boxes(root, trim))
 
 

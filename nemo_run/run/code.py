@@ -114,7 +114,7 @@ def _folders() -> list[Path]:
 
 
 def _tops(folders: Iterable[Path]) -> dict[Path, Path | None]:
-    """The repository that each folder is in; None where there is none, or where git cannot tell, which is told once."""
+    """Return the repository that each folder is in; None where there is none, or where git cannot tell (reported once)."""
     from nemo_run.core.packaging.repository import top_of
 
     tops: dict[Path, Path | None] = {}

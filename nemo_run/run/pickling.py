@@ -175,14 +175,14 @@ class _Pickler(cloudpickle.Pickler):
 
 
 def _with_qualname(cls: type, reduced: Any) -> Any:
-    """How to make a class, so that pickle finds it inside of another one."""
+    """Return how to make a class, so that pickle finds it inside of another one."""
     if isinstance(reduced, tuple) and len(reduced) > 2:
         reduced[2][0]["__qualname__"] = cls.__qualname__
     return reduced
 
 
 def _special_function(obj: Any) -> Any:
-    """How to make what ``functools`` made of a function; its caches are of this process."""
+    """Return how to make what ``functools`` made of a function; its caches are of this process."""
     if isinstance(obj, functools._lru_cache_wrapper):  # noqa: SLF001  (it has no public name)
         parameters = obj.cache_parameters()
         return script.cached, (obj.__wrapped__, parameters["maxsize"], parameters["typed"])

@@ -16,7 +16,7 @@ File = Annotated[str, typer.Argument(metavar="FILE[:SECTION]", help="File in YAM
 
 
 def create() -> typer.Typer:
-    """The group of commands."""
+    """Return the group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     for command in (show, diff, convert, validate):
         app.command(command.__name__)(command)

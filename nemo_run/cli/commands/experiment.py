@@ -33,7 +33,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def create() -> typer.Typer:
-    """The group of commands."""
+    """Return the group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     looking = (list_, status, logs, results, metrics, compare, artifacts, diff)
     for command in (*looking, attach, forward, cancel, resume, rerun, adopt, delete, prune):

@@ -42,7 +42,7 @@ class Overview:
     received: bool = False
 
     def row(self, now: float) -> TableRow:
-        """The cells of :data:`COLUMNS`, and what is wrong."""
+        """Return the cells of :data:`COLUMNS`, and what is wrong."""
         mixed = ", ".join(f"{count} {state.lower()}" for state, count in self.jobs.items())
         jobs = str(sum(self.jobs.values()) or "")
         created = "" if self.created is None else ago(self.created, now)
@@ -55,7 +55,7 @@ COLUMNS = ("state", "launched", "took", "jobs", "experiment")
 
 
 def overview(store: ExperimentStore) -> Overview:
-    """An experiment in one line; never fails for damaged files, but says so."""
+    """Return an experiment in one line; never fails for damaged files, but says so."""
     try:
         definition = store.read_definition()
         received = store.is_received
@@ -80,13 +80,13 @@ _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
 def _summed_up(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:
-    """An experiment in a few words, as it is now."""
+    """Return an experiment in a few words, as it is now."""
     found = summary(definition, progress)
     return {**found, "state": "INTERRUPTED"} if interruption(store, progress) else found
 
 
 def experiment_document(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> Any:
-    """The status of an experiment for programs; states by their names."""
+    """Return the status of an experiment for programs; states by their names."""
     state = _summed_up(store, definition, progress)["state"]
     jobs = status_document(store, definition, with_reasons(store, progress))
     return {

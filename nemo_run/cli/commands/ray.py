@@ -60,7 +60,7 @@ class CommandLine(TyperCommand):
 
 
 def create() -> typer.Typer:
-    """The group of commands."""
+    """Return the group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     for command in (start, status, jobs, logs, stop, dashboard):
         app.command(command.__name__)(command)

@@ -13,7 +13,7 @@ from nemo_run.run.store import ExperimentStore
 
 
 def find_experiment(wanted: str | None = None) -> ExperimentStore:
-    """The experiment with this id, or this title (its newest one), or an id that begins so.
+    """Return the experiment with this id, or this title (its newest one), or an id that begins so.
 
     Args:
         wanted: The id, the title, or the beginning of an id; without one, the newest experiment is meant.
@@ -46,13 +46,13 @@ def _id_that_begins(wanted: str, known: Sequence[str]) -> str:
 
 
 def _that_is_cut(wanted: str, known: Sequence[str]) -> str:
-    """The newest name that a table shows so: cut in the middle."""
+    """Return the newest name that a table shows so: cut in the middle."""
     begin, _, end = wanted.partition("…")
     return next((one for one in reversed(known) if one.startswith(begin) and one.endswith(end)), "")
 
 
 def find_job(definition: Definition, wanted: str) -> JobDefinition:
-    """The job with this name, or this number.
+    """Return the job with this name, or this number.
 
     Raises:
         JobNotFoundError: There is none; the message names similar ones.
@@ -68,7 +68,7 @@ def find_job(definition: Definition, wanted: str) -> JobDefinition:
 
 
 def parse_age(text: str) -> float:
-    """Seconds of an age such as ``12h``.
+    """Return the seconds of an age such as ``12h``.
 
     Example:
         >>> parse_age("2d")
@@ -84,7 +84,7 @@ def parse_age(text: str) -> float:
 
 
 def dependencies_of(definition: Definition, job: JobDefinition) -> list[JobDefinition]:
-    """The jobs that a job depends on, directly or through others."""
+    """Return the jobs that a job depends on, directly or through others."""
     found: dict[str, JobDefinition] = {}
     todo = list(job.dependencies)
     while todo:

@@ -16,7 +16,7 @@ from nemo_run.errors import OverrideError
 
 
 def parse_cli_args(fn: Callable[..., Any] | fdl.Buildable[Any], args: Sequence[str], output_type: Any = Partial) -> Any:
-    """A configuration of a function or class, from what was typed.
+    """Return a configuration of a function or class, from what was typed.
 
     Args:
         fn: The function or class, or a configuration, which is then changed.
@@ -38,12 +38,12 @@ def parse_cli_args(fn: Callable[..., Any] | fdl.Buildable[Any], args: Sequence[s
 
 
 def parse_partial(fn: Callable[..., Any], *args: str) -> Any:
-    """A :class:`nemo_run.Partial` of a function; see :func:`parse_cli_args`."""
+    """Return a :class:`nemo_run.Partial` of a function; see :func:`parse_cli_args`."""
     return parse_cli_args(fn, args, Partial)
 
 
 def parse_config(fn: Callable[..., Any], *args: str) -> Any:
-    """A :class:`nemo_run.Config` of a class or function; see :func:`parse_cli_args`."""
+    """Return a :class:`nemo_run.Config` of a class or function; see :func:`parse_cli_args`."""
     return parse_cli_args(fn, args, Config)
 
 
@@ -53,7 +53,7 @@ def apply_arguments(config: fdl.Buildable[Any], args: Iterable[str]) -> None:
 
 
 def overrider_for(config: fdl.Buildable[Any], known: Any = None) -> Overrider:
-    """What applies overrides to a configuration.
+    """Return what applies overrides to a configuration.
 
     Args:
         config: The configuration. Functions in it may be named in files, too, as the code itself does.
@@ -65,7 +65,7 @@ def overrider_for(config: fdl.Buildable[Any], known: Any = None) -> Overrider:
 
 
 def as_overrides(fn: Any, args: Iterable[str]) -> list[Override]:
-    """Arguments as overrides: those given by position by the names of the parameters.
+    """Return the arguments as overrides: those given by position by the names of the parameters.
 
     Raises:
         OverrideError: There are too many by position, or one comes after an override.

@@ -57,7 +57,7 @@ _KEY = re.compile(r"(.+?)\s*([-+*/|&]?=)\Z")
 
 
 def is_file(text: str) -> bool:
-    """Whether a text is written as the name of a configuration file, with or without a section.
+    """Check whether a text is written as the name of a configuration file, with or without a section.
 
     Example:
         >>> is_file("@model.yaml"), is_file("@model.yaml:small"), is_file("@someone")
@@ -67,7 +67,7 @@ def is_file(text: str) -> bool:
 
 
 def split_section(text: str) -> tuple[Path, str]:
-    """Path and section of ``@path:section``.
+    """Return the path and section of ``@path:section``.
 
     Example:
         >>> split_section("@model.yaml:small")
@@ -80,7 +80,7 @@ def split_section(text: str) -> tuple[Path, str]:
 
 
 def load(text: str, named_in: tuple[Path, ...] = ()) -> Item:
-    """What is in a file.
+    """Return what is in a file.
 
     Args:
         text: ``@path`` or ``@path:section``.
@@ -106,13 +106,13 @@ def piped(name: str) -> str | None:
 
 @functools.cache
 def _piped(name: str) -> str:
-    """What came through a pipe, which can be read only once; it ends with a newline, and so is no name of a file."""
+    """Return what came through a pipe, which can be read only once, with a newline at its end: no name of a file has one."""
     text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     return f"{text}\n"
 
 
 def read(text: str) -> Any:
-    """What is in a file, as a plain document; see :func:`load`."""
+    """Return what is in a file, as a plain document; see :func:`load`."""
     path, section = split_section(text)
     return _meant(_section(_document(path.expanduser()), section, path))
 
@@ -140,7 +140,7 @@ def _section(document: Any, section: str, path: Path) -> Any:
 
 
 def item_of(value: Any) -> Item:
-    """A value that Python code gives, as an item; strings may name factories and files as if they were typed."""
+    """Return a value that Python code gives, as an item; strings may name factories and files as if they were typed."""
     return _Reader(value, ()).item(value)
 
 
@@ -155,7 +155,7 @@ class _Reader:
         self.done: dict[int, Shared | None] = {}
 
     def referred(self, text: str) -> Any:
-        """The node of the document that ``${path}`` refers to; None if the text is something else."""
+        """Return the node of the document that ``${path}`` refers to; None if the text is something else."""
         path = reference_path(text)
         try:
             return functools.reduce(operator.getitem, path, self.document) if path else None
@@ -163,7 +163,7 @@ class _Reader:
             return None
 
     def followed(self, document: Any) -> Any:
-        """What a reference leads to, which may be another reference; anything else as it is."""
+        """Return what a reference leads to, which may be another reference; anything else as it is."""
         passed = []
         while isinstance(document, str) and (found := self.referred(document)) is not None:
             if document in passed:
@@ -224,7 +224,7 @@ class _Reader:
         return Configured(source, name, tuple(map(self.item, args)), kwargs, partial)
 
     def value(self, document: dict[str, Any], source: str) -> Item | None:
-        """What stands for a value, or refers to something; None for anything else."""
+        """Return what stands for a value, or refers to something; None for anything else."""
         name, names = document[TARGET], document.keys() - RESERVED
         if name in BY_TARGET and not names:
             return Given(source, from_document(_meant(document), resolve=_nothing))
@@ -232,7 +232,7 @@ class _Reader:
 
 
 def _head(document: dict[str, Any]) -> tuple[str, list[Any], bool]:
-    """The name, the arguments by position, and whether it is a partial."""
+    """Return the name, the arguments by position, and whether it is a partial."""
     name, args, partial = document[TARGET], document.get(ARGS, []), document.get(PARTIAL, False)
     if not isinstance(name, str) or not isinstance(args, list) or not isinstance(partial, bool):
         raise SerializationError(f"`{TARGET}` must be a dotted name, `{ARGS}` a list and `{PARTIAL}` true or false")
@@ -240,7 +240,7 @@ def _head(document: dict[str, Any]) -> tuple[str, list[Any], bool]:
 
 
 def operator_of(key: str) -> tuple[str, str]:
-    """The path and the operator of a key.
+    """Return the path and the operator of a key.
 
     Example:
         >>> operator_of("size*="), operator_of("size")
@@ -262,7 +262,7 @@ def _strings(document: Any) -> list[str]:
 
 
 def _meant(document: Any) -> Any:
-    """A document with the values that YAML's words for true and false stand for."""
+    """Return a document with the values that YAML's words for true and false stand for."""
     if isinstance(document, Switchable):
         return document.meant
     if isinstance(document, list):

@@ -131,7 +131,7 @@ class Shared(Item):
     _made: list[Any] = field(default_factory=list)
 
     def value(self, make: Callable[[Item], Any]) -> Any:
-        """The value, made when it is first asked for."""
+        """Return the value, made when it is first asked for."""
         if not self._made:
             self._made.append(make(self.item))
         return self._made[0]

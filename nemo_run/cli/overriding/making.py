@@ -56,7 +56,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
 def make(item: Item, place: Place) -> Any:
-    """A configuration, or whatever else a factory makes.
+    """Return a configuration, or whatever else a factory makes.
 
     Raises:
         UnfitError: The item names nothing that may stand here.
@@ -79,7 +79,7 @@ def make(item: Item, place: Place) -> Any:
 
 
 def as_call(item: Item) -> Call | None:
-    """A name, with arguments or without."""
+    """Return a name, with arguments or without."""
     if isinstance(item, Text):
         item = parse_value(item.value)
     if isinstance(item, Word) and _DOTTED.fullmatch(item.source):
@@ -125,7 +125,7 @@ def _may_not_be_called(name: str, found: Any, place: Place) -> str:
 
 
 def names_for(place: Place) -> Iterator[str]:
-    """The names that can stand in a place, factories first."""
+    """Yield the names that can stand in a place, factories first."""
     from nemo_run.cli.executors import executor_names
     from nemo_run.core.execution.base import Executor
 
@@ -138,13 +138,13 @@ def names_for(place: Place) -> Iterator[str]:
 
 
 def factories_for(place: Place) -> list[registry.Factory]:
-    """The factories that can be named in a place."""
+    """Return the factories that can be named in a place."""
     return list(dict.fromkeys(entry for entry in registry.factories().values() if _rank(entry, place) is not None))
 
 
 # ---------------------------------------------------------------- factories
 def find_factory(name: str, place: Place) -> registry.Factory | None:
-    """The factory of this name for a place: one for this very argument, or else for the nearest type.
+    """Return the factory of this name for a place: one for this very argument, or else for the nearest type.
 
     Raises:
         OverrideError: There are several for types that are equally near.
@@ -165,7 +165,7 @@ def find_factory(name: str, place: Place) -> registry.Factory | None:
 
 
 def _rank(entry: registry.Factory, place: Place) -> int | None:
-    """How near a factory is to a place; None if it is not for it."""
+    """Return how near a factory is to a place; None if it is not for it."""
     if place.owner is not None and entry.namespace == f"{get_type_namespace(place.owner)}.{place.name}":
         return 0
     if entry.is_for_one_place:
@@ -278,7 +278,7 @@ def _configure(
     kwargs: Iterable[tuple[str, Item]],
     place: Place,
 ) -> Any:
-    """A configuration of a class or function, its arguments converted."""
+    """Return a configuration of a class or function, its arguments converted."""
     split = [(*operator_of(name), value) for name, value in kwargs]
     plain = [(name, value) for name, operator, value in split if operator == "="]
     changes = [change for change in split if change[1] != "="]
@@ -307,7 +307,7 @@ def _signature_of(target: Any, name: str, place: Place) -> Target:
 def _arguments(
     target: Any, args: Iterable[Item], kwargs: Iterable[tuple[str, Item]], place: Place, what: str
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a call, each converted to the type that is wanted for it.
+    """Return the arguments of a call, each converted to the type that is wanted for it.
 
     Args:
         target: What is called or configured.
@@ -334,7 +334,7 @@ def _arguments(
 
 
 def _names_by_position(signature: inspect.Signature) -> tuple[list[str], str]:
-    """The parameters that take one argument by position, and the one that takes all further ones, if any."""
+    """Return the parameters that take one argument by position, and the one that takes all further ones, if any."""
     parameters = signature.parameters.values()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return names, next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
@@ -348,7 +348,7 @@ def check_argument(signature: Target, name: str, prefix: str) -> None:
 
 
 def argument_place(target: Any, name: str, place: Place) -> Place:
-    """The place of an argument of a class or function that stands in a place."""
+    """Return the place of an argument of a class or function that stands in a place."""
     return dataclasses.replace(
         place,
         path=f"{place.path}.{name}",
@@ -442,7 +442,7 @@ def _apply(made: Any, changes: Iterable[tuple[str, str, Item]], place: Place) ->
 
 # ---------------------------------------------------------------- references
 def refer(item: Item, place: Place) -> Any:
-    """A class or a function itself, where that is wanted."""
+    """Return a class or a function itself, where that is wanted."""
     if isinstance(item, (Given, Configured, Made)):
         return make(item, place)
     name = item.name if isinstance(item, Reference) else getattr(as_call(item), "name", None)
@@ -460,7 +460,7 @@ def refer(item: Item, place: Place) -> Any:
 
 
 def _named_here(item: Item, name: str, place: Place) -> Any:
-    """What a name without a dot stands for: a factory, a class, or a function of the module at hand."""
+    """Return what a name without a dot stands for: a factory, a class, or a function of the module at hand."""
     call = as_call(item)
     for _ in registry.searching():
         if call and (entry := find_factory(name, place)):
@@ -473,7 +473,7 @@ def _named_here(item: Item, name: str, place: Place) -> Any:
 
 
 def _class_itself(name: str, place: Place) -> type | None:
-    """The class of this name where ``type[...]`` is wanted."""
+    """Return the class of this name where ``type[...]`` is wanted."""
     return next((cls for cls in _wanted_classes(place.hint) if cls.__name__ == name), None)
 
 

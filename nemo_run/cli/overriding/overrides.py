@@ -110,7 +110,7 @@ class Overrider:
                 self.apply(override)
 
     def place_of(self, path: str) -> Place:
-        """The place at a path.
+        """Return the place at a path.
 
         Raises:
             OverrideError: There is none.
@@ -118,7 +118,7 @@ class Overrider:
         return self._walk(parse_path(path))
 
     def _takes(self, changes: list[tuple[str, str, Item]], steps: list[PathStep]) -> bool:
-        """Whether a configuration at a path is what is changed; where there is nothing yet, it is made.
+        """Check whether a configuration at a path is what is changed; where there is nothing yet, it is made.
 
         Of several classes that are wanted, another one may be meant than that of the configuration.
         """
@@ -139,7 +139,7 @@ class Overrider:
     # --- the place ---------------------------------------------------------------------------------------------
 
     def _walk(self, steps: list[PathStep]) -> Place:
-        """The place at the end of a path; what is missing on the way there is made."""
+        """Return the place at the end of a path; what is missing on the way there is made."""
         value: Any = self.config
         place = Place("", Any, names=self.names, trusted=self.trusted, maker=MAKER)
         for index, step in enumerate(steps):
@@ -160,7 +160,7 @@ class Overrider:
         return dataclasses.replace(place, path=path, hint=hint, owner=owner, name=step.key, accepts=accepts)
 
     def _present(self, steps: list[PathStep], place: Place) -> Any:
-        """The value at a path that has more to come; made from its type where there is none."""
+        """Return the value at a path that has more to come; made from its type where there is none."""
         path = "".join(map(str, steps))
         try:
             found = get_value(self.config, path)
@@ -174,7 +174,7 @@ class Overrider:
         return dataclasses_to_configs(found, Config)
 
     def _default_of(self, path: str) -> Any:
-        """What a default factory gives, put where it belongs, so that it can be changed."""
+        """Return what a default factory gives, put where it belongs, so that it can be changed."""
         holder, _, name = path.rpartition(".")
         node = get_value(self.config, holder) if holder else self.config
         made = target_of(node.__fn_or_cls__).factories.get(name)
@@ -184,7 +184,7 @@ class Overrider:
         return get_value(self.config, path)
 
     def _new(self, place: Place) -> Any:
-        """What a place holds where nothing was said of it as a whole: what the default factory makes, or the class."""
+        """Return what a place holds where it was not given as a whole: what the default factory makes, or the class."""
         if entry := find_factory(registry.DEFAULT, place):
             return run_factory(entry, Call(registry.DEFAULT, registry.DEFAULT), place)
         classes = classes_of(place.hint)
@@ -252,7 +252,7 @@ MAKER = _Maker()
 
 
 def _of_the_same_kind(result: Any, place: Place) -> Any:
-    """A whole number as an int, where an int is wanted."""
+    """Return a whole number as an int, where an int is wanted."""
     check = compile_check(place.hint)
     if check and check(result) and isinstance(result, float) and result.is_integer() and not check(int(result)):
         return int(result)
@@ -260,7 +260,7 @@ def _of_the_same_kind(result: Any, place: Place) -> Any:
 
 
 def _pairs_in(item: Item) -> list[tuple[str, str, Item]] | None:
-    """The keys of a mapping, with their operators; None for anything else."""
+    """Return the keys of a mapping, with their operators; None for anything else."""
     if isinstance(item, Shared):
         return _pairs_in(item.item)
     if not isinstance(item, Pairs):
@@ -276,7 +276,7 @@ def _steps(override: Override) -> list[PathStep]:
 
 
 def _element_hint(hint: Any, key: str | int) -> Any:
-    """The type that is wanted for an element of a container."""
+    """Return the type that is wanted for an element of a container."""
     for one in alternatives(hint):
         kind, args = get_origin(one) or one, get_args(one)
         if typing_extensions.is_typeddict(kind):

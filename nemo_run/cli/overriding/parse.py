@@ -72,7 +72,7 @@ class Override:
 
 # ---------------------------------------------------------------- reading
 def is_override(text: str) -> bool:
-    """Whether a text is meant as an override, rather than as the value of a positional argument.
+    """Check whether a text is meant as an override, rather than as the value of a positional argument.
 
     Example:
         >>> is_override("model.size=3"), is_override("1x%=3"), is_override("net(size=3)"), is_override("http://x?a=3")

@@ -75,15 +75,15 @@ class Place:
     accepts: Callable[[Any], bool] | None = dataclasses.field(default=None, repr=False)
 
     def of(self, hint: Any) -> Place:
-        """The same place, where another type is wanted."""
+        """Return the same place, where another type is wanted."""
         return dataclasses.replace(self, hint=hint)
 
     def inside(self, step: str, hint: Any) -> Place:
-        """A place inside the value."""
+        """Return a place inside the value."""
         return dataclasses.replace(self, path=self.path + step, hint=hint, accepts=None)
 
     def unfit(self, item: Item, why: str = "", expected: str = "") -> UnfitError:
-        """The error that says that an item does not fit here."""
+        """Return the error that says that an item does not fit here."""
         return UnfitError(self, item, why, expected)
 
 

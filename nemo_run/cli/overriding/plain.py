@@ -89,7 +89,7 @@ READERS: dict[type, Callable[[str], Any]] = {
 
 
 def is_plain(cls: type) -> bool:
-    """Whether objects of a class are written as text, rather than configured."""
+    """Check whether objects of a class are written as text, rather than configured."""
     return cls in READERS or issubclass(cls, enum.Enum)
 
 
@@ -117,13 +117,13 @@ def _parsed(item: Item, place: Place, kind: type) -> Any:
 
 
 def text_of(item: Item) -> str:
-    """The text that is meant where text is wanted: whatever was typed."""
+    """Return the text that is meant where text is wanted: whatever was typed."""
     value = item.value if isinstance(item, (Quoted, Text)) else item.source
     return value if isinstance(value, str) else item.source
 
 
 def plain_text(item: Item) -> str | None:
-    """The text of an item that is text, or may be."""
+    """Return the text of an item that is text, or may be."""
     if isinstance(item, (Quoted, Text)):
         return item.value if isinstance(item.value, str) else None
     return item.source if isinstance(item, (Word, Call)) else None
@@ -162,7 +162,7 @@ def widened(value: Any, hint: Any) -> Any:
 
 
 def _nearest(value: Any, hints: tuple[Any, ...]) -> Any:
-    """The first of several types that a value fits, rather one for which its numbers stay as they are."""
+    """Return the first of several types that a value fits, rather one for which its numbers stay as they are."""
     fitting = [one for one in hints if (check := compile_check(one)) is None or check(value) is None]
     exact = [one for one in fitting if bare(one) not in (float, complex)]
     return (exact or fitting or [Any])[0]
@@ -229,7 +229,7 @@ def _members(members: type[enum.Enum], text: str) -> list[Any]:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """The nearest names, without all others."""
+    """Return the nearest names, without all others."""
     return did_you_mean(name, known).partition(" There are")[0].strip(";. ")
 
 
@@ -238,7 +238,7 @@ def _is_value_of(members: type[enum.Enum], value: Any) -> bool:
 
 
 def _member(members: type[enum.Enum], text: str) -> enum.Enum | None:
-    """The member with this name, however its letters are, or with this value."""
+    """Return the member with this name, however its letters are, or with this value."""
     known = members.__members__
     if text in known:
         return known[text]

@@ -66,7 +66,7 @@ def use_reader(kind: Any, reader: Callable[[str, Any], Any]) -> None:
 
 
 def convert(item: Item, place: Place) -> Any:
-    """The value that an item stands for in a place.
+    """Return the value that an item stands for in a place.
 
     Example:
         >>> convert(parse_value("[1, 2]"), Place("sizes", list[float]))
@@ -90,7 +90,7 @@ def convert(item: Item, place: Place) -> Any:
 
 
 def _fitted(item: Item, place: Place) -> Any:
-    """The value by the type of a place; what the item looks like, where only that is accepted there."""
+    """Return the value by the type of a place; what the item looks like, where only that is accepted there."""
     try:
         return _converter(place.hint)(item, place)
     except UnfitError:
@@ -154,7 +154,7 @@ def _compile_container(hint: Any, kind: type) -> Converter:
 
 
 def _of_user(item: Item, place: Place, reader: Callable[[str, Any], Any]) -> Any:
-    """What a user's own reader makes of a text; objects are made as for any other type."""
+    """Return what a user's own reader makes of a text; objects are made as for any other type."""
     if not isinstance(item, (Word, Quoted, Text, Call)):
         return _configured(item, place)
     try:
@@ -165,7 +165,7 @@ def _of_user(item: Item, place: Place, reader: Callable[[str, Any], Any]) -> Any
 
 # ---------------------------------------------------------------- any type
 def natural(item: Item, place: Place) -> Any:
-    """What an item is where any type will do: what it looks like."""
+    """Return what an item is where any type will do: what it looks like."""
     if isinstance(item, (Given, Quoted)):
         return item.value
     if file := _file(item, place):
@@ -199,7 +199,7 @@ def _container(item: Call, place: Place) -> Any:
 
 # ---------------------------------------------------------------- one of several types
 def _union(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
-    """What it looks like, if that is one of the types; otherwise the first type that it fits. Any text is a str."""
+    """Return the type that it looks like, if it is among these; otherwise the first that it fits. Any text is a str."""
     if looks_like := _fitting_look(item, place, hints):
         return widened(looks_like[0], place.hint)
     made, errors = [], []
@@ -216,7 +216,7 @@ def _union(item: Item, place: Place, hints: tuple[Any, ...]) -> Any:
 
 
 def _fitting_look(item: Item, place: Place, hints: tuple[Any, ...]) -> list[Any]:
-    """What it looks like, if one of the types says so; an empty list otherwise."""
+    """Return what it looks like, if one of the types says so; an empty list otherwise."""
     looks_like = _looks_like(item, place)
     if not looks_like or any(bare(hint) is Any for hint in hints):
         return []
@@ -225,14 +225,14 @@ def _fitting_look(item: Item, place: Place, hints: tuple[Any, ...]) -> list[Any]
 
 
 def is_complete(value: Any) -> bool:
-    """Whether nothing is missing in what was made of a mapping, for which several classes may be wanted."""
+    """Check whether nothing is missing in what was made of a mapping, for which several classes may be wanted."""
     return not isinstance(value, fdl.Config) or all(
         name in value.__arguments__ for name in target_of(value.__fn_or_cls__).required
     )
 
 
 def _most_telling(errors: list[UnfitError | OverrideError], item: Item, place: Place) -> Exception:
-    """The one error inside of the value, where there is one; otherwise one for the value, with all reasons."""
+    """Return the one error inside of the value, where there is one; otherwise one for the value, with all reasons."""
     inside = _inside(errors, place)
     if len(inside) == 1:
         return inside[0]
@@ -241,13 +241,13 @@ def _most_telling(errors: list[UnfitError | OverrideError], item: Item, place: P
 
 
 def _inside(errors: list[UnfitError | OverrideError], place: Place) -> list[UnfitError | OverrideError]:
-    """The errors inside of the value; those about unknown arguments only where there are no others."""
+    """Return the errors inside of the value; those about unknown arguments only where there are no others."""
     inside = [error for error in errors if not isinstance(error, UnfitError) or error.place.path != place.path]
     return [error for error in inside if not isinstance(error, NoArgumentError)] or inside
 
 
 def _order(hint: Any, stored: bool) -> int:
-    """A type is tried before str, which any text is. Text from a file is not a number that looks so."""
+    """Return a type is tried before str, which any text is. Text from a file is not a number that looks so."""
     kind = get_origin(bare(hint)) or bare(hint)
     if kind is str:
         return 1
@@ -255,7 +255,7 @@ def _order(hint: Any, stored: bool) -> int:
 
 
 def _looks_like(item: Item, place: Place) -> list[Any]:
-    """The value that an item has whatever the type, where it is clear: not for words and names."""
+    """Return the value that an item has whatever the type, where it is clear: not for words and names."""
     if isinstance(item, Word):
         value = word(item.source)
         return [] if isinstance(value, str) else [value]
@@ -347,14 +347,14 @@ def _typed_dict(item: Item, place: Place, hints: dict[str, Any]) -> Any:
 
 
 def _opened(item: Item, place: Place) -> Item:
-    """An item as it is when a container is wanted: a string of a file may say one, or name a file."""
+    """Return an item as it is when a container is wanted: a string of a file may say one, or name a file."""
     if file := _file(item, place):
         return file
     return parse_value(item.value) if isinstance(item, Text) else item
 
 
 def _whole(item: Item, opened: Item, place: Place) -> Any:
-    """A container that something else gives: a factory, a file, Python."""
+    """Return a container that something else gives: a factory, a file, Python."""
     if isinstance(opened, Given):
         return given(opened, place)
     if isinstance(opened, (Word, Call, Made, Configured)):
@@ -384,7 +384,7 @@ def _gather_pairs(
 
 # ---------------------------------------------------------------- what has a name
 def _file(item: Item, place: Place) -> Item | None:
-    """What is in the file that an item names: ``@path`` or ``@path:section``."""
+    """Return what is in the file that an item names: ``@path`` or ``@path:section``."""
     text = plain_text(item) if isinstance(item, (Word, Text)) else None
     if not text or not is_file(text):
         return None
@@ -402,7 +402,7 @@ def _reference(item: Item, place: Place) -> Any:
 
 
 def _unresolved(item: Item, place: Place) -> Any:
-    """Where the type is not known: what a factory of that name makes, or what it looks like."""
+    """Return where the type is not known: what a factory of that name makes, or what it looks like."""
     if isinstance(item, Call) or (isinstance(item, (Word, Text)) and str(plain_text(item)).isidentifier()):
         try:
             return _configured(item, place)

@@ -17,7 +17,7 @@ ANY = (Any, object, Unresolved)
 
 
 def alternatives(hint: Any) -> list[Any]:
-    """The types that a hint accepts, those inside of ``run.Config[...]`` too."""
+    """Return the types that a hint accepts, those inside of ``run.Config[...]`` too."""
     hint = bare(hint)
     origin = get_origin(hint)
     if origin in UNIONS:
@@ -35,7 +35,7 @@ _BUILTIN = ("builtins", "collections", "collections.abc", "typing", "abc")
 
 
 def classes_of(hint: Any, builtin: bool = False) -> list[type]:
-    """The classes whose objects a hint accepts, where they are not just any.
+    """Return the classes whose objects a hint accepts, where they are not just any.
 
     Args:
         hint: The type hint.
@@ -47,7 +47,7 @@ def classes_of(hint: Any, builtin: bool = False) -> list[type]:
 
 
 def _is_value(cls: type) -> bool:
-    """Whether objects of a class are written as values, rather than configured."""
+    """Check whether objects of a class are written as values, rather than configured."""
     return cls.__module__ in _BUILTIN or is_plain(cls)
 
 
@@ -63,13 +63,13 @@ def with_subclasses(cls: type) -> Iterator[type]:
 
 
 def union_members(hint: Any) -> Iterable[Any]:
-    """The types of a union; a type that is none by itself."""
+    """Return the types of a union; a type that is none by itself."""
     hint = bare(hint)
     return get_args(hint) if get_origin(hint) in UNIONS else [hint]
 
 
 def hint_of(target: Any, name: str) -> Any:
-    """The type that is wanted for an argument; Any where it has no hint."""
+    """Return the type that is wanted for an argument; Any where it has no hint."""
     signature = target_of(target)
     parameter = signature.parameters.get(name)
     if parameter is None or name not in signature.keywords:

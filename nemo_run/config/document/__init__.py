@@ -33,7 +33,7 @@ __all__ = ["as_given", "buildable", "check_storable", "from_document", "path_tex
 
 
 def buildable(value: Any, /, **about: Any) -> Any:  # noqa: ARG001  # what it is is for from_document
-    """What stands around a configuration that has tags, or that is neither a Config nor a Partial.
+    """Return what stands around a configuration that has tags, or that is neither a Config nor a Partial.
 
     Only Hydra calls it, and gets what it has built from the configuration.
     """
@@ -41,7 +41,7 @@ def buildable(value: Any, /, **about: Any) -> Any:  # noqa: ARG001  # what it is
 
 
 def as_given(value: Any, /) -> Any:
-    """What stands around an argument's value that is not checked when it is loaded.
+    """Return what stands around an argument's value that is not checked when it is loaded.
 
     Only Hydra calls it, and gets the value.
     """

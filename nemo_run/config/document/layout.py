@@ -47,13 +47,13 @@ class RefusedError(Exception):
         self.path: list[Any] = []
 
     def message(self) -> str:
-        """The place and what is wrong there."""
+        """Return the place and what is wrong there."""
         where = path_text(reversed(self.path))
         return f"{where}: {self.what}" if where else self.what
 
 
 def path_text(path: Iterable[Any]) -> str:
-    """Writes a path as it is typed: ``model.layers[2].size``; a key that is no name is in brackets.
+    """Write a path as it is typed: ``model.layers[2].size``; a key that is no name is in brackets.
 
     Example:
         >>> path_text(["model", "layers", 2, "size"])
@@ -71,12 +71,12 @@ def path_text(path: Iterable[Any]) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be stored: a file name that is not Unicode has characters that are none."""
+    """Check whether a text can be stored: a file name that is not Unicode has characters that are none."""
     return text.isascii() or not _SURROGATE.search(text)
 
 
 def spell_out(text: str) -> Any:
-    """Writes a string; as a call that makes it if it is nothing to write in UTF-8, or has a meaning to Hydra."""
+    """Write a string; as a call that makes it if it is nothing to write in UTF-8, or has a meaning to Hydra."""
     if text == _MISSING or not is_unicode(text):
         return {TARGET: "json.loads", ARGS: [json.dumps(text).replace("$", "\\u0024")]}
     if "${" not in text:
@@ -85,7 +85,7 @@ def spell_out(text: str) -> Any:
 
 
 def unescape(text: str) -> str:
-    """What a person means by a string in which ``${`` is escaped for Hydra."""
+    """Return what a person means by a string in which ``${`` is escaped for Hydra."""
 
     def plain(found: re.Match[str]) -> str:
         slashes = found[1]
@@ -95,7 +95,7 @@ def unescape(text: str) -> str:
 
 
 def reference_path(text: str) -> list[str | int]:
-    """The path that ``${path}`` refers to; empty if the text is something else."""
+    """Return the path that ``${path}`` refers to; empty if the text is something else."""
     if not (text.startswith("${") and text.endswith("}")):
         return []
     inner, position, path = text[2:-1], 0, []
@@ -110,7 +110,7 @@ def reference_path(text: str) -> list[str | int]:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: short, on one line, whatever its ``repr`` does."""
+    """Return a value in a message: short, on one line, whatever its ``repr`` does."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # noqa: BLE001  # any repr may fail, and the message matters more

@@ -40,7 +40,7 @@ from nemo_run.errors import ConfigError, SerializationError, UnknownFieldError
 
 
 def from_document(document: Any, *, resolve: Callable[[str], Any] = resolve_name, validate: bool = False) -> Any:
-    """Reads what :func:`to_document` has written, or a configuration written for Hydra.
+    """Read what :func:`to_document` has written, or a configuration written for Hydra.
 
     Each class and function that the document names is imported; none is called.
 
@@ -105,7 +105,7 @@ class _Decoder:
         return unescape(text) if found is _NOWHERE else self.once(found)
 
     def once(self, document: Any) -> Any:
-        """Reads something that is referred to, unless that has been done."""
+        """Read something that is referred to, unless that has been done."""
         key = id(document)
         self.shared.add(key)
         if key not in self.done:
@@ -158,7 +158,7 @@ class _Decoder:
         return self.config(document) if found is _NOWHERE else found
 
     def other_than_config(self, document: dict[str, Any]) -> Any:
-        """What is no plain configuration: a value, a reference, or a configuration with more to say of it."""
+        """Return what is no plain configuration: a value, a reference, or a configuration with more to say of it."""
         target, names = document[TARGET], document.keys() - RESERVED
         if target in BY_TARGET and not names:
             return self.value(BY_TARGET[target], document)
@@ -188,7 +188,7 @@ class _Decoder:
         raise RefusedError(f"{path!r} is neither a class, a function nor an enum member, so it is not read")
 
     def existing(self, document: dict[str, Any]) -> Any:
-        """The object that is stored as such; nowhere if this is a configuration after all."""
+        """Return the object that is stored as such; nowhere if this is a configuration after all."""
         target, names = self.symbol(document[TARGET]), document.keys() - RESERVED
         if document.get(PARTIAL):
             return functools.partial(target, *self.arguments(document), **self.fields(document, RESERVED))
@@ -259,7 +259,7 @@ class _Decoder:
     def bound(
         self, known: Target, target: Any, positional: list[Any], named: dict[str, Any], name: str
     ) -> dict[str | int, Any]:
-        """The arguments as a configuration keeps them: by name, or by position where they have none."""
+        """Return the arguments as a configuration keeps them: by name, or by position where they have none."""
         unknown = named.keys() - known.keywords
         if unknown and not known.takes_any_keyword:
             wrong = min(unknown)
@@ -278,7 +278,7 @@ class _Decoder:
 def _unchecked(
     kind: type[fdl.Buildable[Any]], target: Any, arguments: dict[str | int, Any], tags: dict[str, frozenset[Any]]
 ) -> fdl.Buildable[Any]:
-    """A configuration whose arguments were accepted when they were stored, and are not checked again."""
+    """Return a configuration whose arguments were accepted when they were stored, and are not checked again."""
     values = [value.value if isinstance(value, AsGiven) else value for value in arguments.values()]
     config = kind.__unflatten__(values, BuildableTraverserMetadata(target, tuple(arguments), tags))
     if hasattr(kind, "__accepted__"):
@@ -287,7 +287,7 @@ def _unchecked(
 
 
 def _is_marked(document: Any) -> bool:
-    """Whether it is a value that was accepted although it does not fit its type hint."""
+    """Check whether it is a value that was accepted although it does not fit its type hint."""
     if not isinstance(document, dict) or document.get(TARGET) != AS_GIVEN:
         return False
     arguments = document.get(ARGS)
@@ -299,12 +299,12 @@ def _marked(document: Any, value: Any) -> Any:
 
 
 def _is_flag(kind: type) -> bool:
-    """Whether a class has flags, and no code of its own that makes more of them."""
+    """Check whether a class has flags, and no code of its own that makes more of them."""
     return issubclass(kind, enum.Flag) and "_missing_" not in vars(kind)
 
 
 def _instance(kind: Any, fields: dict[str, Any]) -> Any:
-    """An instance with these fields, made without running any code of its class."""
+    """Return an instance with these fields, made without running any code of its class."""
     try:
         instance = object.__new__(kind)
     except TypeError as error:

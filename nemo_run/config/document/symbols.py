@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 def name_of(symbol: Any) -> str:
-    """Returns the dotted name under which a class or function is imported.
+    """Return the dotted name under which a class or function is imported.
 
     Example:
         >>> import collections
@@ -61,7 +61,7 @@ def name_in_task(symbol: Any) -> str:
 
 
 def _any_module_with(symbol: Any) -> str:
-    """The loaded module of the shortest name that has the object under its name."""
+    """Return the loaded module of the shortest name that has the object under its name."""
     name = symbol.__name__
     found = [module for module in list(sys.modules) if vars(sys.modules[module]).get(name) is symbol]
     return min(found, key=lambda module: (module.count("."), module), default="")
@@ -90,7 +90,7 @@ def _importable_qualname(symbol: Any) -> str:
 
 
 def resolve(name: str, allows: Callable[[str, str], bool] | None = None) -> Any:
-    """Imports what a dotted name refers to.
+    """Return the imports what a dotted name refers to.
 
     Args:
         name: A module, then the path in it: ``"package.module.Class.method"``.
@@ -121,7 +121,7 @@ def resolve(name: str, allows: Callable[[str, str], bool] | None = None) -> Any:
 
 
 def _import(module_name: str, wanted: str) -> types.ModuleType | None:
-    """The module; ``None`` if there is none of this name."""
+    """Return the module; ``None`` if there is none of this name."""
     loaded = sys.modules.get(module_name)
     if loaded is not None:
         return loaded
@@ -141,5 +141,5 @@ def _import(module_name: str, wanted: str) -> types.ModuleType | None:
 
 
 def type_name(kind: type) -> str:
-    """Returns the name of a type for a message: ``int``, ``torch.Tensor``."""
+    """Return the name of a type for a message: ``int``, ``torch.Tensor``."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -42,7 +42,7 @@ class ValueType:
     accepts: tuple[type | tuple[type, ...], ...]
 
     def load(self, arguments: list[Any]) -> Any:
-        """Builds the value; ``TypeError`` or ``ValueError`` if these arguments are not those of such a value."""
+        """Build the value; ``TypeError`` or ``ValueError`` if these arguments are not those of such a value."""
         for index, argument in enumerate(arguments):
             if not isinstance(argument, self.accepts[min(index, len(self.accepts) - 1)]):
                 raise TypeError(f"{self.target} does not take {argument!r} here")
@@ -58,7 +58,7 @@ def _iso(kind: Any, name: str) -> ValueType:
 
 
 def in_order(items: Iterable[Any]) -> list[Any]:
-    """The elements of a set, in an order that does not depend on hashes."""
+    """Return the elements of a set, in an order that does not depend on hashes."""
     found = list(items)
     if len({type(item) for item in found}) == 1 and isinstance(found[0], (int, float, str, bytes)):
         return sorted(found)
@@ -149,7 +149,7 @@ BY_TARGET["builtins.float"] = ValueType("builtins.float", lambda value: [repr(va
 
 
 def _foreign(name: str, argument: Callable[[Any], Any], *accepts: type) -> ValueType:
-    """A type of a package that may not be there; the package is imported only to build a value of it."""
+    """Return a type of a package that may not be there; the package is imported only to build a value of it."""
 
     def build(item: Any) -> Any:
         return resolve(name)(item)
@@ -168,7 +168,7 @@ BY_TARGET.update({entry.target: entry for entry in BY_TYPE_NAME.values()})
 
 
 def value_type(value: Any) -> ValueType | None:
-    """Returns how a value is stored; ``None`` if its type is not in the table."""
+    """Return how a value is stored; ``None`` if its type is not in the table."""
     kind = type(value)
     if kind in _ZONED and isinstance(value.tzinfo, zoneinfo.ZoneInfo):
         return _ZONED[kind]
@@ -176,6 +176,6 @@ def value_type(value: Any) -> ValueType | None:
 
 
 def is_torch_dtype(value: Any) -> bool:
-    """Whether the value is a torch data type, without importing torch."""
+    """Check whether the value is a torch data type, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.dtype)

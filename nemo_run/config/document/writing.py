@@ -46,7 +46,7 @@ _SCALARS = frozenset({int, float, bool, type(None)})
 
 
 def to_document(value: Any, *, reference: Callable[[Any], str] = name_of, mark: bool = False) -> Any:
-    """Writes a configuration, or any value that one may hold, as a plain document.
+    """Write a configuration, or any value that one may hold, as a plain document.
 
     Args:
         value: The configuration.
@@ -74,7 +74,7 @@ def to_document(value: Any, *, reference: Callable[[Any], str] = name_of, mark: 
 
 
 def check_storable(value: Any, *, reference: Callable[[Any], str] = name_of) -> None:
-    """Raises :class:`SerializationError` if :func:`to_document` would; linear in the size of the configuration."""
+    """Raise :class:`SerializationError` if :func:`to_document` would; linear in the size of the configuration."""
     to_document(value, reference=reference)
 
 
@@ -111,7 +111,7 @@ class _Encoder:
         return handler(value)
 
     def configured(self, kind: type) -> Callable[[Any], Any]:
-        """What encodes one class of configurations."""
+        """Return what encodes one class of configurations."""
         encode = functools.partial(
             self.buildable,
             partial=issubclass(kind, fdl.Partial),
@@ -157,7 +157,7 @@ class _Encoder:
         return self.pairs(value)
 
     def pairs(self, value: dict[Any, Any]) -> dict[str, Any]:
-        """A dict that JSON's object cannot be: the keys are not strings, or reserved words, or their order counts."""
+        """Return a dict that no JSON object can be: keys are not strings, or are reserved, or their order counts."""
         pairs: list[Any] = []
         key = None
         try:
@@ -189,7 +189,7 @@ class _Encoder:
         raise RefusedError(_why_not(value))
 
     def existing(self, value: Any) -> dict[str, Any]:
-        """An object by its parts: a partial, a named tuple, or an instance of a dataclass."""
+        """Return an object by its parts: a partial, a named tuple, or an instance of a dataclass."""
         if isinstance(value, functools.partial):
             node = {TARGET: self.name(value.func), PARTIAL: True, CONVERT: EXISTING}
             if value.args:
@@ -263,7 +263,7 @@ def _mark(node: dict[str, Any], config: fdl.Buildable[Any], positional: list[Any
 
 
 def _looks_like_value(target: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether a configuration of this would be read as a value."""
+    """Check whether a configuration of this would be read as a value."""
     return target in REFERENCES or (target in VALUES and not arguments)
 
 
@@ -272,7 +272,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _call(config: fdl.Buildable[Any]) -> tuple[Any, list[Any], dict[str, Any]]:
-    """What is called, with which arguments by position and by name."""
+    """Return what is called, with which arguments by position and by name."""
     target: Any = config.__fn_or_cls__
     positional, named = call_arguments(config)
     if isinstance(target, functools.partial):  # what it has bound comes first, as in a call of it
@@ -281,7 +281,7 @@ def _call(config: fdl.Buildable[Any]) -> tuple[Any, list[Any], dict[str, Any]]:
 
 
 def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """What the target is called with, by position and by name; names in the order of its signature."""
+    """Return what the target is called with, by position and by name; names in the order of its signature."""
     target = target_of(config.__fn_or_cls__)
     arguments: dict[Any, Any] = dict(ordered_arguments(config))
     _keep_defaults(target, arguments)
@@ -297,7 +297,7 @@ def call_arguments(config: fdl.Buildable[Any]) -> tuple[list[Any], dict[str, Any
 
 
 def _names_of_fields(value: Any) -> list[str]:
-    """The fields of an instance of a dataclass that can be made again from them."""
+    """Return the fields of an instance of a dataclass that can be made again from them."""
     if not dataclasses.is_dataclass(value):
         raise RefusedError(_why_not(value))
     names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
@@ -319,13 +319,13 @@ def _keep_defaults(target: Target, arguments: dict[Any, Any]) -> None:
 
 
 def own_tags(config: fdl.Buildable[Any]) -> dict[Any, set[Any]]:
-    """The tags of the arguments, but for those that the signature gives."""
+    """Return the tags of the arguments, but for those that the signature gives."""
     given = target_of(config.__fn_or_cls__).tags
     return {name: tags for name, tags in config.__argument_tags__.items() if tags and tags != set(given.get(name, ()))}
 
 
 def _link(node: Any, paths: dict[int, list[str | int] | None], path: list[str | int]) -> Any:
-    """Puts the path of a node wherever it is repeated; a node comes before its repetitions."""
+    """Put the path of a node wherever it is repeated; a node comes before its repetitions."""
     if isinstance(node, _Repeat):
         return f"${{{path_text(paths[id(node.node)] or ())}}}"
     if id(node) in paths:

@@ -130,7 +130,7 @@ def members(folder: str, above: int | None = None) -> dict[int, int]:
 
 
 def is_below(pid: int, above: int | None, alive: dict[int, list[bytes]]) -> bool:
-    """Whether a process descends from another."""
+    """Check whether a process descends from another."""
     steps = 0
     while pid in alive and steps < len(alive):  # while processes come and go, a circle may be seen
         pid, steps = int(alive[pid][1]), steps + 1
@@ -140,7 +140,7 @@ def is_below(pid: int, above: int | None, alive: dict[int, list[bytes]]) -> bool
 
 
 def environment_of(pid: int) -> list[bytes]:
-    """Environment with which a program was started."""
+    """Return the environment with which a program was started."""
     with open(f"/proc/{pid}/environ", "rb") as f:
         return f.read().split(b"\0")
 
