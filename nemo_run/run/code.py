@@ -114,7 +114,7 @@ def _folders() -> list[Path]:
 
 
 def _tops(folders: Iterable[Path]) -> dict[Path, Path | None]:
-    """Return the repository that each folder is in; None where there is none, or where git cannot tell (reported once)."""
+    """Return the repository that each folder is in; None where there is none, or git cannot tell (reported once)."""
     from nemo_run.core.packaging.repository import top_of
 
     tops: dict[Path, Path | None] = {}
