@@ -106,7 +106,7 @@ def piped(name: str) -> str | None:
 
 @functools.cache
 def _piped(name: str) -> str:
-    """Return what came through a pipe, which can be read only once. Its newline at the end tells it from a file name."""
+    """Return what came through a pipe, which is read once. The newline at its end tells it from a file name."""
     text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     return f"{text}\n"
 
