@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -76,7 +77,8 @@ def shared() -> Iterator[Path]:
 
 def python_of_everybody() -> tuple[str, str]:
     """A Python that the ordinary user can run, and the folder where it finds Ray."""
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    ray = importlib.import_module("ray")
+    packages = str(Path(str(ray.__file__)).parents[1])
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3"):
         command = f"PYTHONPATH={packages} {python} -c 'import ray'"
         if (

@@ -102,6 +102,9 @@ def submit(
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="A cluster that runs; by default the job gets one of its own.")
     ] = None,
+    address: Annotated[
+        str, typer.Option("--address", help="A cluster of somebody else, by its dashboard; $RAY_AUTH_TOKEN is for it.")
+    ] = "",
     workdir: Annotated[str, typer.Option("--workdir", help="Folder to send along.")] = "",
     runtime_env: Annotated[
         str | None, typer.Option("--runtime-env", metavar="FILE", help="YAML file with a runtime environment.")
@@ -125,7 +128,8 @@ def submit(
     from nemo_run.run.ray import RayJob
 
     entrypoint, options = (words, command or []) if words else _split(command or [])
-    job = RayJob(name, _executor(options, env), cluster_name=cluster)
+    token = os.environ.get("RAY_AUTH_TOKEN", "") if address else ""
+    job = RayJob(name, _executor(options, env), cluster_name=cluster, address=address, token=token)
     job.start(
         entrypoint,
         workdir,

@@ -67,12 +67,27 @@ class ClusterSpec:
         until_job: Submission id of the one job that the cluster is for, which is submitted once the cluster is ready.
             When that has ended, the engine itself ends the cluster, also when nobody watches, and keeps what
             :meth:`RayEngine.kept` returns.  Empty: the cluster runs until it is stopped.
+        resources: Custom resources of all nodes together, beside what Ray finds out for itself.
+        object_store_memory: Bytes that objects on all nodes together may use; 0 for a share of the memory.
     """
 
     name: str
     executor: ClusterExecutor
     pre_ray_start_commands: tuple[str, ...] = ()
     until_job: str = ""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    object_store_memory: int = 0
+
+    def refuse_sizes(self, instead: str) -> None:
+        """Raise where sizes are given that the engine has another way for.
+
+        Raises:
+            ExecutorError: They are; the message says what to use instead.
+        """
+        if self.resources or self.object_store_memory:
+            raise ExecutorError(
+                f"Ray cluster {self.name!r}: resources and object_store_memory are not for this engine; {instead}"
+            )
 
 
 @dataclass(frozen=True)
@@ -198,6 +213,7 @@ _BUILT_IN = {
     "kuberay": "nemo_run.core.execution.kuberay.ray:KubeRay",
     "lepton": "nemo_run.core.execution.lepton.ray:LeptonRay",
     "local": "nemo_run.core.execution.local.ray:LocalRay",
+    "ray_address": "nemo_run.core.execution.ray_address.ray:RayByAddress",
     "slurm": "nemo_run.core.execution.slurm.ray:RayOnSlurm",
 }
 _ENTRY_POINTS = "nemo_run.ray_engines"

@@ -42,6 +42,8 @@ _LOGS = ("gcs_server.out", "raylet.out", "raylet.err", "dashboard.log", "dashboa
 _TROUBLE = re.compile(r" [EWC] \d|ERROR|WARNING|Traceback|Error: ")
 _TRIES = 4
 _GIVES_UP = (20.0, 120.0)  # seconds after which Ray itself has given up starting, at least and at most
+_STORE_SHARE = 0.3  # of the memory, for objects; as Ray itself has it
+_LEAST_STORE = 80 << 20  # bytes; with less Ray does not start
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -67,8 +69,16 @@ class Node:
         """Start Ray on this node."""
         self.options = options
         resources = [f"--num-cpus={os.environ['SLURM_CPUS_ON_NODE']}"] if "SLURM_CPUS_ON_NODE" in os.environ else []
-        if memory := int(os.environ.get("SLURM_MEM_PER_NODE", "0")):
-            resources.append(f"--object-store-memory={max(int(memory * 0.3), 80) << 20}")
+        memory = int(os.environ.get("SLURM_MEM_PER_NODE", "0")) << 20
+        store = self.settings["object_store_memory"] // self.wanted or int(memory * _STORE_SHARE)
+        if store:
+            resources.append(f"--object-store-memory={max(store, _LEAST_STORE)}")
+        if memory:
+            resources.append(f"--memory={max(memory - store, memory // 2)}")
+        index = int(os.environ.get("SLURM_NODEID", "0"))
+        own = {name: divided(total, self.wanted)[index] for name, total in self.settings["resources"].items()}
+        if own := {name: amount for name, amount in own.items() if amount}:
+            resources.append(f"--resources={json.dumps(own)}")
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         ports = [f"--dashboard-agent-listen-port={free_port()}"]  # what has a fixed port otherwise
         self.ray = subprocess.Popen([*command, *resources, *ports, f"--temp-dir={self.temp}", *options])
@@ -244,6 +254,17 @@ def own_address() -> str:
         return socket.gethostbyname(given or socket.gethostname())
     except OSError:
         return socket.gethostbyname(socket.gethostname())
+
+
+def divided(total: float, count: int) -> list[float]:
+    """Return what each of so many nodes has of something: whole ones, where that is possible.
+
+    >>> divided(5, 2), divided(0.5, 2)
+    ([3, 2], [0.25, 0.25])
+    """
+    if total != int(total):
+        return [total / count] * count
+    return [int(total) // count + (index < int(total) % count) for index in range(count)]
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from nemo_run.core import extras
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.pauses import Pauses
+from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.ray.engine import (
     CLIENT_PORT,
     DASHBOARD_PORT,
@@ -70,6 +72,9 @@ class RayCluster:
         timeout: int = 1000,
         dryrun: bool = False,
         pre_ray_start_commands: list[str] | None = None,
+        *,
+        resources: Mapping[str, float] | None = None,
+        object_store_memory: int | str | None = None,
     ) -> None:
         """Start the cluster, unless one of that name is running.
 
@@ -78,12 +83,20 @@ class RayCluster:
             timeout: Seconds to wait.
             dryrun: Only show what would be launched.
             pre_ray_start_commands: Shell commands that each node runs before it starts Ray.
+            resources: Custom resources of all nodes together, on this machine and on Slurm.
+            object_store_memory: Memory for objects of all nodes together, in bytes or as ``"4GB"``, there too.
 
         Raises:
             ExecutorError: It cannot be started, or is not ready in time; the message says what it waited for, with the
                 end of its log. In the second case it goes on.
         """
-        spec = ClusterSpec(self.name, self.executor, tuple(pre_ray_start_commands or ()))
+        spec = ClusterSpec(
+            self.name,
+            self.executor,
+            tuple(pre_ray_start_commands or ()),
+            resources=dict(resources or {}),
+            object_store_memory=parse_size(object_store_memory) or 0,
+        )
         if dryrun:
             print(self.describe(spec))  # noqa: T201  what was asked for
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.ray_address import RayAddressExecutor
 from nemo_run.core.files import folder_name
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.ray.engine import ClusterSpec, get_engine
@@ -49,19 +50,37 @@ class RayJob:
         log_level: Least level of the messages that are logged.
         cluster_name: A cluster that runs already.
         cluster_ready_timeout: Seconds to wait for the cluster.
+        address: Address of the dashboard of a cluster that runs already, and that is not managed here; then of the
+            executor only ``env_vars`` and ``packager`` matter, and there need not be one.
+        token: With which that lets its users in.
     """
 
     name: str
-    executor: Executor
+    executor: Executor = None  # type: ignore[assignment]  # __post_init__ sees to it that there is one
     pre_ray_start_commands: list[str] | None = None
     log_level: str = "INFO"
     cluster_name: str | None = None
     cluster_ready_timeout: int | None = 1800
+    address: str = ""
+    token: str = field(default="", repr=False)
     _own: StoredRayJob | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_title(self.name)
         set_log_level(self.log_level)
+        if self.address:
+            self._use_address()
+        elif self.executor is None:
+            raise ConfigError(f"RayJob({self.name!r}): give an executor, or the address of a Ray cluster that runs")
+
+    def _use_address(self) -> None:
+        variables = self.executor.env_vars if self.executor is not None else {}
+        packager = self.executor.packager if self.executor is not None else Packager()
+        self.executor = RayAddressExecutor(
+            address=self.address, token=self.token, env_vars=dict(variables), packager=packager
+        )
+        self.executor.check()
+        self.cluster_name = self.address
 
     # starting
 

@@ -95,6 +95,7 @@ class DGXCloudRay:
 
     def describe(self, spec: ClusterSpec) -> str:
         """Return the request that creates the workload, and the scripts that it runs."""
+        spec.refuse_sizes("Ray finds out what a node has")
         with _backend(_executor(spec).connection(), spec) as backend:
             return f"{backend.describe(_plan(spec, backend))}\n\n# node.sh\n{_node_script(spec)}"
 

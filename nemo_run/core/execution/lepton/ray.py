@@ -53,6 +53,7 @@ class LeptonRay:
 
     def describe(self, spec: ClusterSpec) -> str:
         """Return the request that creates the cluster; values of secrets masked."""
+        spec.refuse_sizes("they follow from resource_shape")
         executor = _executor_of(spec)
         body = cluster_body(spec.name, executor, f"(the id of {executor.node_group})" if executor.node_group else "")
         for group in (body["spec"]["head_group_spec"], *body["spec"]["worker_group_specs"]):

@@ -24,6 +24,7 @@ from nemo_run.core.execution.local import LocalExecutor, ray_nodes
 from nemo_run.core.execution.local.backend import LocalBackend
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.pauses import Pauses
+from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.files import folder_name, make_folder, read_json, write_json
 from nemo_run.core.ray.engine import (
     DASHBOARD_PORT,
@@ -37,7 +38,7 @@ from nemo_run.core.ray.engine import (
 )
 from nemo_run.core.ray.jobs_api import JobsApi, alive_nodes
 from nemo_run.core.ray.kept import JOBS, ended_with, keep_details, keep_logs, read_kept
-from nemo_run.core.ray.node import last_words
+from nemo_run.core.ray.node import divided, last_words
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.tunnel.client import LocalTunnel
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -47,9 +48,10 @@ if TYPE_CHECKING:
 
 _RECORD = "record.json"
 _STORE_SHARE = 0.3  # of the memory, for the objects of all nodes; as Ray itself has it for one
+_LEAST_STORE = 80 << 20  # bytes; with less Ray does not start
 _SHARED = "/dev/shm"  # noqa: S108  (where Ray keeps objects)
 _NOTICED = 15.0  # seconds after which a dashboard that is silent is not just ending
-_LONGEST_TEMP = 40  # characters; sockets lie below, whose paths the system limits to 107
+_LONGEST_TEMP = 14  # characters; sockets lie up to 92 below, whose paths the system limits to 107
 
 
 class LocalRay:
@@ -201,7 +203,7 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
     settings = {
         "nodes": executor.nodes,
         "temp_dir": temporary,
-        "object_store_memory": int(_memory() * _STORE_SHARE / executor.nodes),
+        **_sizes(spec, executor),
         "until_job": spec.until_job,
     }
     argv: tuple[str, ...] = (sys.executable, "-u", "-m", ray_nodes.__name__, json.dumps(settings))
@@ -219,6 +221,17 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
     )
     (plan,) = LocalBackend().render([request])
     return plan
+
+
+def _sizes(spec: ClusterSpec, executor: LocalExecutor) -> dict[str, Any]:
+    """Return what Ray is told: what each node has of what the executor has for all of them."""
+    limit = parse_size(executor.memory)
+    store = spec.object_store_memory or int(min(limit or sys.maxsize, _memory()) * _STORE_SHARE)
+    return {
+        "object_store_memory": max(store // executor.nodes, _LEAST_STORE),
+        "memory": max(limit - store, limit // 2) // executor.nodes if limit else None,
+        "resources": {name: divided(total, executor.nodes) for name, total in spec.resources.items()},
+    }
 
 
 def _memory() -> int:

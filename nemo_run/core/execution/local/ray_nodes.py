@@ -87,6 +87,7 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
     count = settings["nodes"]
     cpus, gpus = shares(count)
     common = {"object_store_memory": settings["object_store_memory"], "temp_dir": str(temp / "ray")}
+    common |= {"memory": settings["memory"]} if settings["memory"] else {}
     head = {
         "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port(),
         "dashboard_agent_listen_port": 0,
@@ -101,6 +102,7 @@ def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterato
             own = {
                 **(head if index == 0 else {}),
                 **common, "num_cpus": cpus[index], "num_gpus": len(gpus[index]),
+                "resources": {name: own[index] for name, own in settings["resources"].items() if own[index]},
                 "runtime_env_dir_name": f"runtime_resources_{index}",  # else one node deletes what another one uses
             }  # fmt: skip
             nodes.append(start_node(cluster, own))

@@ -182,7 +182,12 @@ def _plan(spec: ClusterSpec) -> Plan:
     # A node that is lost takes neither the others along, nor is the cluster begun again without its jobs.
     executor.additional_parameters = {"no_kill": True, "no_requeue": True, **(executor.additional_parameters or {})}
     executor.srun_args = [*(executor.srun_args or []), "--no-kill", "--kill-on-bad-exit=0", "--wait=0"]
-    settings = {"until_job": spec.until_job, "patience": PATIENCE}
+    settings = {
+        "until_job": spec.until_job,
+        "patience": PATIENCE,
+        "resources": dict(spec.resources),
+        "object_store_memory": spec.object_store_memory,
+    }
     argv: tuple[str, ...] = (sys.executable, f"{directory}/{_NODE}", ATTEMPT_FOLDER, json.dumps(settings))
     if spec.pre_ray_start_commands:
         python = "python3"  # the one that those commands may put first in the path
