@@ -12,6 +12,7 @@ from nemo_run import LocalExecutor
 from nemo_run.errors import ExecutorError
 from nemo_run.run.ray import RayCluster, RayJob
 from tests.ray.clusters import processes_of, record_of
+from tests.support import eventually
 
 pytestmark = pytest.mark.needs("ray")
 
@@ -48,6 +49,14 @@ def test_sizes_are_divided_among_the_nodes(sized: RayCluster, tmp_path: Path) ->
     assert [node["half"] for node in found] == [0.25, 0.25]
     assert [round(node["object_store_memory"] / MEBIBYTE) for node in found] == [200, 200]
     assert [round(node["memory"] / MEBIBYTE) for node in found] == [3896, 3896]
+
+
+def test_a_cluster_on_which_nothing_runs_ends_by_itself() -> None:
+    cluster = RayCluster("idle", LocalExecutor())
+    cluster.start(wait_until_ready=False, idle_timeout=1)
+    eventually(lambda: cluster.status(display=False)["state"] == "stopped", "it has ended by itself", within=240)
+    assert cluster.status(display=False)["reason"] == "nothing has run on it for 1 s"
+    assert processes_of(record_of(cluster)) == {}
 
 
 def test_engines_with_another_way_for_sizes_say_so() -> None:

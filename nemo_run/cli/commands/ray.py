@@ -75,6 +75,9 @@ def start(
     pre: Pre = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds to wait.")] = 1000,
+    idle_timeout: Annotated[
+        float | None, typer.Option("--idle-timeout", min=1, help="Seconds without a job after which it ends by itself.")
+    ] = None,
     dryrun: Dryrun = False,
     json: AsJson = False,
 ) -> None:
@@ -83,7 +86,7 @@ def start(
     from nemo_run.run.ray import RayCluster
 
     cluster = RayCluster(name, _executor(options))
-    cluster.start(wait_until_ready=wait, timeout=timeout, dryrun=dryrun, pre_ray_start_commands=pre)
+    cluster.start(wait, timeout, dryrun, pre, idle_timeout=idle_timeout)
     if not dryrun:
         found = cluster.status(display=not json)
         if json:

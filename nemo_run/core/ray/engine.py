@@ -69,6 +69,7 @@ class ClusterSpec:
             :meth:`RayEngine.kept` returns.  Empty: the cluster runs until it is stopped.
         resources: Custom resources of all nodes together, beside what Ray finds out for itself.
         object_store_memory: Bytes that objects on all nodes together may use; 0 for a share of the memory.
+        idle_timeout: Seconds after which the cluster ends when nothing runs on it; 0 for never.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ClusterSpec:
     until_job: str = ""
     resources: Mapping[str, float] = field(default_factory=dict)
     object_store_memory: int = 0
+    idle_timeout: float = 0.0
 
     def refuse_sizes(self, instead: str) -> None:
         """Raise where sizes are given that the engine has another way for.
@@ -84,9 +86,10 @@ class ClusterSpec:
         Raises:
             ExecutorError: They are; the message says what to use instead.
         """
-        if self.resources or self.object_store_memory:
+        if self.resources or self.object_store_memory or self.idle_timeout:
             raise ExecutorError(
-                f"Ray cluster {self.name!r}: resources and object_store_memory are not for this engine; {instead}"
+                f"Ray cluster {self.name!r}: resources, object_store_memory and idle_timeout are not for this engine; "
+                f"{instead}"
             )
 
 

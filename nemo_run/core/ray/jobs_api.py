@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import codecs
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -114,8 +115,11 @@ class JobsApi:
 
     def list(self) -> list[dict[str, Any]]:
         """Return all jobs that were submitted, the oldest first."""
-        jobs = [job for job in self._rest.get("/api/jobs/") if job.get("submission_id")]
-        return sorted(jobs, key=lambda job: job.get("start_time") or 0)
+        return submitted(self.drivers())
+
+    def drivers(self) -> builtins.list[dict[str, Any]]:
+        """Return all that runs, or ran, on the cluster: jobs, and programs that connected to it themselves."""
+        return list(self._rest.get("/api/jobs/"))
 
     def stop(self, job: str) -> None:
         """Ask Ray to end a job; one that has ended is left as it is."""
@@ -202,6 +206,12 @@ class JobsApi:
         """Return how many nodes have joined and live."""
         nodes = self._rest.get("/nodes", {"view": "summary"})["data"]["summary"]
         return sum(node.get("raylet", {}).get("state") == "ALIVE" for node in nodes)
+
+
+def submitted(drivers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those that were submitted, the oldest first."""
+    jobs = [driver for driver in drivers if driver.get("submission_id")]
+    return sorted(jobs, key=lambda job: job.get("start_time") or 0)
 
 
 def alive_nodes(dashboard: Dashboard) -> int:

@@ -37,6 +37,33 @@ if TYPE_CHECKING:
     from typing import Any
 
 FINAL = ("STOPPED", "SUCCEEDED", "FAILED")
+
+
+class Idleness:
+    """Tells when nothing has run on a cluster for too long."""
+
+    def __init__(self, limit: float) -> None:
+        """Watch a cluster that may be idle for so many seconds; 0 for any time."""
+        self.limit = limit or float("inf")
+        self.busy = time.monotonic()
+
+    def is_over(self, drivers: list[dict[str, Any]]) -> bool:
+        """Return whether the limit is reached, when these are all programs that run or ran.
+
+        >>> Idleness(0.0).is_over([]), Idleness(1e-9).is_over([]), Idleness(1e-9).is_over([{"status": "RUNNING"}])
+        (False, True, False)
+        """
+        if any(driver["status"] not in FINAL for driver in drivers):
+            self.busy = time.monotonic()
+            return False
+        return time.monotonic() - self.busy > self.limit
+
+    @property
+    def words(self) -> str:
+        """Why the cluster ends then."""
+        return f"nothing has run on it for {self.limit:g} s"
+
+
 _POLL = 1.0  # seconds between two looks
 _LOGS = ("gcs_server.out", "raylet.out", "raylet.err", "dashboard.log", "dashboard.err")
 _TROUBLE = re.compile(r" [EWC] \d|ERROR|WARNING|Traceback|Error: ")
@@ -167,9 +194,12 @@ class Head(Node):
         """Wait until the job that the cluster is for has ended, or the cluster is to end."""
         job = self.settings["until_job"]
         give_up = time.monotonic() + self.settings["patience"]
+        idleness = Idleness(self.settings["idle_timeout"])
         while not self.has("stop"):
             self.check()
-            self.keep_jobs()
+            if idleness.is_over(self.keep_jobs()):
+                self.tell(why=idleness.words)
+                return
             alive = self.alive()
             self.tell(alive=alive, ready=self.facts["ready"] or alive >= self.wanted)
             if not self.facts["ready"]:
@@ -207,14 +237,15 @@ class Head(Node):
         except (OSError, ValueError):
             return None
 
-    def keep_jobs(self) -> None:
+    def keep_jobs(self) -> list[dict[str, Any]]:
         """Write down how the jobs are, less their environments, which may have secrets; keep their logs.
 
-        It is done all the time, as this node can be lost at any moment.
+        It is done all the time, as this node can be lost at any moment. Returns all programs that run or ran.
         """
         kept = self.folder / "jobs"
         kept.mkdir(exist_ok=True)
-        jobs = [job for job in self.ask("/api/jobs/") or [] if job.get("submission_id")]
+        drivers = self.ask("/api/jobs/")
+        jobs = [job for job in drivers or [] if job.get("submission_id")]
         for log in self.temp.glob("session_latest/logs/job-driver-*.log"):
             append(log, kept / log.name[len("job-driver-") :])
         for job in jobs:
@@ -223,6 +254,7 @@ class Head(Node):
                 job.pop("runtime_env", None)
                 write(kept / f"{name}.json", json.dumps(job))
                 self.states[name] = state
+        return [{"status": "UNKNOWN"}] if drivers is None else list(drivers)
 
     def end(self) -> None:
         """Keep what the jobs left, and end all processes."""

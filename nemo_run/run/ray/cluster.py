@@ -75,6 +75,7 @@ class RayCluster:
         *,
         resources: Mapping[str, float] | None = None,
         object_store_memory: int | str | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         """Start the cluster, unless one of that name is running.
 
@@ -85,6 +86,7 @@ class RayCluster:
             pre_ray_start_commands: Shell commands that each node runs before it starts Ray.
             resources: Custom resources of all nodes together, on this machine and on Slurm.
             object_store_memory: Memory for objects of all nodes together, in bytes or as ``"4GB"``, there too.
+            idle_timeout: Seconds after which it ends when nothing runs on it, there too; by default it never does.
 
         Raises:
             ExecutorError: It cannot be started, or is not ready in time; the message says what it waited for, with the
@@ -96,6 +98,7 @@ class RayCluster:
             tuple(pre_ray_start_commands or ()),
             resources=dict(resources or {}),
             object_store_memory=parse_size(object_store_memory) or 0,
+            idle_timeout=idle_timeout or 0.0,
         )
         if dryrun:
             print(self.describe(spec))  # noqa: T201  what was asked for

@@ -73,7 +73,7 @@ class KubeRay:
 
     def describe(self, spec: ClusterSpec) -> str:
         """Return the object in YAML."""
-        spec.refuse_sizes("give them in ray_head_start_params and ray_worker_start_params")
+        spec.refuse_sizes("give them in ray_head_start_params, ray_worker_start_params and cluster_kwargs")
         return shown(object_of(spec))
 
     def start(self, spec: ClusterSpec) -> Record:

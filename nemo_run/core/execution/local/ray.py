@@ -204,6 +204,7 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
         "nodes": executor.nodes,
         "temp_dir": temporary,
         **_sizes(spec, executor),
+        "idle_timeout": spec.idle_timeout,
         "until_job": spec.until_job,
     }
     argv: tuple[str, ...] = (sys.executable, "-u", "-m", ray_nodes.__name__, json.dumps(settings))
@@ -292,9 +293,10 @@ def _reached(record: Record) -> dict[str, Any]:
 def _why(record: Record, job: TaskStatus) -> str:
     if job.state is JobState.CANCELLED:
         return ""
+    why = _facts(record).get("why", "")
     if job.reason or job.state is not JobState.FAILED:
-        return job.reason
-    what = _facts(record).get("why") or f"the process of its nodes ended with exit code {job.exit_code}"
+        return job.reason or why
+    what = why or f"the process of its nodes ended with exit code {job.exit_code}"
     return f"{what}; see {shlex.quote(str(_attempt(record) / 'log'))}"
 
 

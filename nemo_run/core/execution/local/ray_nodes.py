@@ -22,9 +22,9 @@ from typing import Any
 from nemo_run.core.execution.local import available_cpus, available_gpus, supervisor
 from nemo_run.core.files import write_text
 from nemo_run.core.ray.engine import Dashboard
-from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi
+from nemo_run.core.ray.jobs_api import FINAL, PATIENCE, JobsApi, submitted
 from nemo_run.core.ray.kept import JOBS, Keeper, keep_logs
-from nemo_run.core.ray.node import descendants, last_words
+from nemo_run.core.ray.node import Idleness, descendants, last_words
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.errors import EngineUnreachableError
 
@@ -41,17 +41,22 @@ def main(settings: dict[str, Any]) -> int:
     """Run the nodes; the exit code."""
     folder = Path(os.environ[supervisor.MARKER])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    temp = Path(settings["temp_dir"])
+    temp, idleness = Path(settings["temp_dir"]), Idleness(settings["idle_timeout"])
     try:
         with nodes_started(settings, temp, folder) as (nodes, dashboard, gcs), JobsApi(dashboard, tries=1) as jobs:
             wait_for_nodes(jobs, nodes)
             facts = {"dashboard": dashboard.url, "gcs": gcs, "ready": True}
             tell(folder, joined=len(nodes), **facts)
-            return watch(jobs, nodes, settings["until_job"], folder, facts, Keeper(folder / JOBS, temp / LOGS))
+            keeper = Keeper(folder / JOBS, temp / LOGS)
+            code = watch(jobs, nodes, settings["until_job"], folder, facts, keeper, idleness)
     except Exception as e:  # noqa: BLE001  (whatever Ray raises is why there is no cluster)
         sys.stderr.write(f"Ray did not start, or its head died: {e}\n")
         tell(folder, ending=True, why=in_one_line(str(e)))
         return 1
+    else:
+        if idleness.is_over([]):
+            tell(folder, ending=True, why=idleness.words)
+        return code
     finally:
         keep_logs(temp / LOGS, folder / JOBS)
         shutil.rmtree(temp, ignore_errors=True)
@@ -180,8 +185,16 @@ def dead_processes(node: Any) -> set[str]:
     return {kind for kind, _ in node.dead_processes()} & _ESSENTIAL
 
 
-def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[str, Any], keeper: Keeper) -> int:
-    """Stay until the head has died, or the job has ended; the exit code. Say when another node died.
+def watch(
+    jobs: JobsApi,
+    nodes: list[Any],
+    job: str,
+    folder: Path,
+    facts: dict[str, Any],
+    keeper: Keeper,
+    idleness: Idleness,
+) -> int:
+    """Stay until the head has died, or the job has ended, or nothing runs for too long; the exit code.
 
     How each job ended is written down as soon as it is known.
     """
@@ -193,8 +206,11 @@ def watch(jobs: JobsApi, nodes: list[Any], job: str, folder: Path, facts: dict[s
         if alive != (alive := sum(not dead_processes(node) for node in nodes)):
             tell(folder, joined=alive, **facts)
         with suppress(EngineUnreachableError):
-            found = {details["submission_id"]: details for details in jobs.list()}
+            drivers = jobs.drivers()
+            found = {details["submission_id"]: details for details in submitted(drivers)}
             keeper.note(found.values())
+            if idleness.is_over(drivers):
+                return 0
             if found.get(job, {}).get("status") in FINAL:
                 return 0
             if job in found:

@@ -86,7 +86,7 @@ class RayOnSlurm:
         job, wanted = _job(record), record["nodes"]
         details: dict[str, Any] = {"job_id": handle.job, "folder": handle.folder, "host": _tunnel(record).key}
         if job.state in _END:
-            reason = (_facts(record).get("why") if job.state is JobState.FAILED else "") or job.reason
+            reason = (_facts(record).get("why") if job.state is not JobState.CANCELLED else "") or job.reason
             return ClusterStatus(_END[job.state], reason, 0, wanted, details)
         if job.state is not JobState.RUNNING:
             return ClusterStatus(ClusterState.STARTING, f"Slurm: {job.reason or job.state.name}", 0, wanted, details)
@@ -187,6 +187,7 @@ def _plan(spec: ClusterSpec) -> Plan:
         "patience": PATIENCE,
         "resources": dict(spec.resources),
         "object_store_memory": spec.object_store_memory,
+        "idle_timeout": spec.idle_timeout,
     }
     argv: tuple[str, ...] = (sys.executable, f"{directory}/{_NODE}", ATTEMPT_FOLDER, json.dumps(settings))
     if spec.pre_ray_start_commands:
