@@ -215,7 +215,9 @@ def test_a_cluster_around_a_script_leaves_other_rays_on_its_nodes_alone(
     cluster: RayCluster, shared: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """On nodes where another cluster of the same user runs, which `ray stop` would end."""
-    executor = SlurmExecutor(**{**vars_of(cluster), "nodes": 2}, setup_lines="\n".join(find_ray()))
+    executor = cluster.executor.clone()
+    assert isinstance(executor, SlurmExecutor)
+    executor.nodes, executor.setup_lines = 2, "\n".join(find_ray())
     programs = shared / "bin"
     programs.mkdir()
     (programs / "ray").write_text(f'#!/bin/sh\nexec {python_of_everybody()[0]} -m ray.scripts.scripts "$@"\n')
