@@ -16,6 +16,7 @@ from nemo_run.cli.running import run_app
 from nemo_run.core.tunnel.ssh import free_port
 from nemo_run.run.ray import RayCluster
 from tests.ray.clusters import ask, shell_waits_for
+from tests.support import eventually
 
 pytestmark = pytest.mark.needs("ray")
 
@@ -65,6 +66,37 @@ def test_a_command_is_run_on_a_cluster(
 
 def test_a_signal_that_ended_a_job_is_in_the_exit_code(cluster: RayCluster) -> None:
     assert nemorun("exec", "shared", "kill -9 $$") == 137
+
+
+def start_process(*args: str) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "nemo_run", "ray", *args]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+
+
+def test_of_two_processes_that_submit_one_name_one_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    submitters = {
+        name: start_process("submit", "dup", f"{shell_waits_for(go_on)}; echo ran {name}", "--cluster", "shared")
+        for name in ("A", "B")
+    }
+    eventually(lambda: any(process.poll() is not None for process in submitters.values()), "one is refused")
+    go_on.touch()
+    shown = {name: (*process.communicate(), process.returncode) for name, process in submitters.items()}
+    winners = [name for name, (out, _, code) in shown.items() if code == 0 and f"ran {name}" in out.splitlines()]
+    refused = [err for _, err, code in shown.values() if code]
+    assert len(winners) == 1, shown
+    assert "give this one another name" in refused[0]
+
+
+def test_of_two_processes_that_start_one_cluster_one_waits_for_the_other(nemorun_home: Path) -> None:
+    starters = [start_process("start", "both", "--no-wait", "--pre", "sleep 1000") for _ in range(2)]
+    try:
+        assert [process.wait() for process in starters] == [0, 0]
+        assert len(list(nemorun_home.glob("ray/local/both/attempts/*"))) == 1
+    finally:
+        assert nemorun("stop", "both") == 0
+        for process in starters:
+            process.communicate()
 
 
 def test_following_ends_at_once_when_it_is_interrupted(cluster: RayCluster, tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def _command(pid: int) -> str:
     return " ".join(arguments[:4])
 
 
+def test_a_cluster_that_is_just_ending_is_started_again(ending: RayCluster) -> None:
+    before = record_of(ending)
+    (gcs,) = (pid for pid, what in processes_of(before).items() if "gcs/gcs_server" in what)
+    os.kill(gcs, signal.SIGKILL)
+    ending.start(timeout=240)
+    assert record_of(ending) != before
+    job("after", "ending").start("true", "").wait()
+
+
 def test_an_end_that_was_seen_outlives_what_the_cluster_kept(
     ending: RayCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
