@@ -25,24 +25,24 @@ pytestmark = pytest.mark.needs("ray")
 
 
 @pytest.fixture(scope="module")
-def real_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Ray cluster of two nodes on this machine; the port of its dashboard."""
+def real_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
+    """A Ray cluster of two nodes on this machine; the port of its dashboard, and its token."""
     home = str(tmp_path_factory.mktemp("real-ray"))
     cluster = RayCluster("behind", run.LocalExecutor(nodes=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEMORUN_HOME", home)
         cluster.start(timeout=120)
-        port = int(cluster.status(display=False)["dashboard"].rpartition(":")[2])
-    yield port
+        status = cluster.status(display=False)
+    yield int(status["dashboard"].rpartition(":")[2]), Path(status["token_file"]).read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEMORUN_HOME", home)
         cluster.stop()
 
 
 @pytest.fixture
-def ready(lepton: Lepton, real_ray: int) -> Lepton:
+def ready(lepton: Lepton, real_ray: tuple[int, str]) -> Lepton:
     """A workspace whose clusters come up at once."""
-    lepton.ray_dashboard = real_ray
+    lepton.ray_dashboard, lepton.ray_token = real_ray
     return lepton
 
 

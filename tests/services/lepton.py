@@ -191,6 +191,8 @@ class Lepton:
         self.is_full = False
         self.ray_dashboard = 0
         """Port of the dashboard of a Ray cluster, which stands in for those of all clusters; 0: none comes up."""
+        self.ray_token = ""
+        """With which that lets its users in, as the service does."""
         self.ray_clusters: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, Job] = {}
         self.requests: list[Request] = []
@@ -341,7 +343,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in self.lepton.ray_clusters:
             self._answer(404, {"message": "no such cluster"})
             return
-        headers = [f"{key}: {value}" for key, value in self.headers.items() if key.lower() not in ("host", "origin")]
+        ours = ("authorization", "host", "origin")
+        headers = [f"{key}: {value}" for key, value in self.headers.items() if key.lower() not in ours]
+        headers.append(f"Authorization: Bearer {self.lepton.ray_token}")
         if not self.headers.get("upgrade"):
             headers = [*(line for line in headers if not line.lower().startswith("connection:")), "Connection: close"]
         head = "\r\n".join([f"{self.command} {path} HTTP/1.1", "Host: localhost", *headers, "", ""])
