@@ -11,7 +11,7 @@ from pathlib import Path
 from nemo_run.core.runners.interpreter import import_environment
 
 MARKER = "NEMO_RUN_ATTEMPT_DIR"
-"""Environment variable by which the processes of a local attempt are recognised.
+"""Environment variable by which the processes of a local attempt are recognised; empty in those that are of none.
 
 The local supervisor, which stands alone, has a copy of it.
 """
@@ -30,11 +30,10 @@ def start_detached(
         log: File to which its output is appended; readable by its owner only.
         pass_fds: File descriptors that the process inherits.
     """
-    environment = {name: value for name, value in os.environ.items() if name != MARKER}
     log.touch(mode=0o600)
     with log.open("ab") as out:
         return subprocess.Popen(
             [sys.executable, "-m", module, *args],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=pass_fds,
-            env={**environment, **import_environment()},
+            env={**os.environ, MARKER: "", **import_environment()},
         )  # fmt: skip

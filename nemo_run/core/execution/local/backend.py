@@ -157,7 +157,8 @@ class LocalBackend(Backend):
             # Only names of folders cross these pipes. The environment stays behind: spec.json has the task's own.
             self._forker = subprocess.Popen(
                 [sys.executable, "-I", "-S", supervisor.__file__],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={}, cwd="/", start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/",
+                env={supervisor.MARKER: ""}, start_new_session=True,
             )  # fmt: skip
         stdin, stdout = self._forker.stdin, self._forker.stdout
         if stdin is None or stdout is None:  # for the type checker: both were asked for

@@ -112,37 +112,34 @@ def boot_id() -> str:
 
 
 def members(folder: str, above: int | None = None) -> dict[int, int]:
-    """Living processes of an attempt, with their resident memory in bytes.
+    """Return the living processes of an attempt, with their resident memory in bytes.
 
-    They are those below the process ``above``, the supervisor, which becomes the parent of all that lose theirs; and
-    those that have the mark in their environment, should the supervisor have been killed.
+    They are those that have its mark in their environment, and what is below these; and what is below the process
+    ``above``, its supervisor, which becomes the parent of all that lose theirs. What has another mark is not of it.
     """
-    mark, page, found = f"{MARKER}={folder}".encode(), os.sysconf("SC_PAGE_SIZE"), {}
-    alive: dict[int, list[bytes]] = {}
+    page, marks, alive = os.sysconf("SC_PAGE_SIZE"), dict[int, "str | None"](), dict[int, list[bytes]]()
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # gone
-            alive[int(name)] = stat_of(name)
-    for pid, fields in alive.items():
-        with contextlib.suppress(OSError):  # gone, or of another user
-            if fields[0] not in (b"Z", b"X") and (is_below(pid, above, alive) or mark in environment_of(pid)):
-                found[pid] = int(fields[21]) * page
-    return found
+            alive[int(name)], marks[int(name)] = stat_of(name), mark_of(name)
+
+    def belongs(pid: int) -> bool:
+        for _ in alive:  # at most: while processes come and go, a circle may be seen
+            if pid == above or pid not in alive or marks[pid] is not None:
+                return pid == above or marks.get(pid) == folder
+            pid = int(alive[pid][1])
+        return False
+
+    living = ((pid, fields) for pid, fields in alive.items() if fields[0] not in (b"Z", b"X") and pid != above)
+    return {pid: int(fields[21]) * page for pid, fields in living if belongs(pid)}
 
 
-def is_below(pid: int, above: int | None, alive: dict[int, list[bytes]]) -> bool:
-    """Check whether a process descends from another."""
-    steps = 0
-    while pid in alive and steps < len(alive):  # while processes come and go, a circle may be seen
-        pid, steps = int(alive[pid][1]), steps + 1
-        if pid == above:
-            return True
-    return False
-
-
-def environment_of(pid: int) -> list[bytes]:
-    """Return the environment with which a program was started."""
-    with open(f"/proc/{pid}/environ", "rb") as f:
-        return f.read().split(b"\0")
+def mark_of(pid: str) -> str | None:
+    """Return the attempt that a process was started for; empty where it says that it is of none."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as f:  # gone, or of another user
+        for entry in f.read().split(b"\0"):
+            if entry.startswith(f"{MARKER}=".encode()):
+                return os.fsdecode(entry.partition(b"=")[2])
+    return None
 
 
 def memory_of(processes: dict[int, int]) -> int:
