@@ -176,6 +176,12 @@ class BackendContract(EngineBench):
             exp.run(check=True)
         assert (exp.result("a"), exp.result("b")) == ((3, 1), "1")
 
+    def test_a_task_can_write_to_its_folders(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = 'echo a > "$NEMO_RUN_ARTIFACTS/a" && echo b > "$NEMO_RUN_SERVICES/b" && cat "$NEMO_RUN_SERVICES/b"'
+        with self.experiment(monkeypatch) as exp:
+            exp.add(Script(inline=text, entrypoint=self.shell), name="a")
+            exp.run(check=True)
+
     @pytest.mark.parametrize("name", ["1A", "A B", "A=B", "", "A-B", "A\n"])
     def test_names_that_cannot_be_variables_are_refused(self, name: str) -> None:
         with pytest.raises(ExecutorError, match="env_vars"):

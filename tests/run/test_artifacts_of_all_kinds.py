@@ -25,6 +25,14 @@ def test_all_kinds_here(direct: bool, work: Path) -> None:
     kinds_of_artifacts.check(exp, "t", as_root=os.geteuid() == 0)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_services_can_be_announced(direct: bool, work: Path) -> None:
+    with run.Experiment("services", executor=run.LocalExecutor()) as exp:
+        exp.add(run.Script(inline='echo "{}" > "$NEMO_RUN_SERVICES/x.json"'), name="t")
+        exp.run(direct=direct, check=True)
+    assert [path.name for path in (exp.directory / "t" / "services").iterdir()] == ["x.json"]
+
+
 @pytest.mark.parametrize(
     ("links", "problem"),
     [

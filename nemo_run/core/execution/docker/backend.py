@@ -352,7 +352,7 @@ def _let_others_in(directory: Path, attempt: Path) -> None:
     """Let another user of the container read and write its job's files; on this machine, the folder above is closed."""
     for path in (directory, directory / "attempts", attempt, attempt / "log"):
         _change_mode(path, lambda mode: 0o777 if stat.S_ISDIR(mode) else 0o666)
-    for name in ("task.json", "inputs.json", "main.pkl", "artifacts", "scripts", "code"):
+    for name in ("task.json", "inputs.json", "main.pkl", "artifacts", "services", "scripts", "code"):
         for path in (directory / name, *(directory / name).rglob("*")):
             if path.exists():
                 _change_mode(path, lambda mode: mode | (0o777 if stat.S_ISDIR(mode) else 0o666))

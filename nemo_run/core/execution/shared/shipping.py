@@ -118,7 +118,7 @@ def layout_script(folder: str, files: Mapping[str, str]) -> str:
         files: Where the ``job`` archive, the ``code`` and the ``runner`` have arrived, as far as there are any.
     """
     where = word(folder)
-    lines = ["umask 077", f"mkdir -p {where}/artifacts {where}/code"]
+    lines = ["umask 077", f"mkdir -p {where}/artifacts {where}/code {where}/services"]
     if "job" in files:
         lines.append(f"tar -xzf {word(files['job'])} -C {where}")
     if "code" in files:
