@@ -209,3 +209,49 @@ def test_secrets_inside_values_go_into_a_secret(make: Any, capsys: pytest.Captur
     from_secret = {entry["name"] for entry in env if "secretKeyRef" in entry.get("valueFrom", {})}
     assert from_secret == {"DATABASE_URL", "GITHUB_PAT"}
     assert "pw-" not in str(job)
+
+
+@pytest.mark.parametrize("on_volume", [False, True])
+def test_restricted_pods_have_no_rights(
+    on_volume: bool, make: Any, kubernetes_node: KubernetesCluster, work: Path
+) -> None:
+    """The task, and what hands over its files."""
+    if on_volume:
+        kubernetes_node.make_volume(make().namespace, "work").chmod(0o777)
+    text = """cd "$NEMO_RUN_ARTIFACTS"; id -u > user; cat /proc/self/status > rights"""
+    executor = make(restricted=True, workdir_pvc="work" if on_volume else None)
+    exp = launch(executor, text)
+    assert exp.results()["t"].state is JobState.SUCCEEDED, exp.results()["t"].reason
+    files = {artifact.path: Path(artifact.file).read_text() for artifact in exp.artifacts()}
+    rights = dict(line.split(":", 1) for line in files["rights"].splitlines())
+    assert files["user"] == "1000\n"
+    assert {name: rights[name].strip().lstrip("0") for name in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")} == {
+        "CapEff": "", "CapBnd": "", "NoNewPrivs": "1", "Seccomp": "2",
+    }  # fmt: skip
+
+
+def test_what_pods_may_do_and_where_they_run(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    executor = make(restricted=True, run_as_user=1234, run_as_group=5, gpu_type="NVIDIA-H100", gpus_per_node=1)
+    [job] = job_of(executor, capsys)
+    pod = job["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100"}
+    assert pod["securityContext"] == {
+        "runAsUser": 1234, "runAsGroup": 5, "fsGroup": 5, "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+    rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert [container["securityContext"] for container in pod["containers"]] == [rights, rights]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cpu_requests": "much"}, "'much' is no amount of cpu"),
+        ({"memory_requests": "2Gi", "memory_limits": "1Gi"}, "2Gi of memory are reserved, but only 1Gi"),
+        ({"shm_size": "16 GB"}, "shm_size"),
+        ({"restricted": True, "run_as_user": 0}, "is root"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_asked(options: dict[str, Any], words: str, make: Any) -> None:
+    with pytest.raises(ExecutorError, match=words):
+        make(**options).check()

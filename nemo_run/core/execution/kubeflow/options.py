@@ -54,6 +54,11 @@ class KubeflowOptions(PodOptions):
     def check(self) -> None:
         """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
         super().check()
+        if self.restricted:
+            raise ExecutorError(
+                "KubeflowExecutor.restricted: rights of containers are the training runtime's; name one that has them "
+                "with runtime_ref=, and give run_as_user= here"
+            )
         if self.workdir_local_path and not self.workdir_pvc:
             raise ExecutorError("KubeflowExecutor.workdir_local_path needs a volume to copy to: set workdir_pvc")
         if self.workdir_local_path and not Path(self.workdir_local_path).is_dir():

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import Executor, ExecutorMacros
 from nemo_run.core.execution.pods.client import default_connection
+from nemo_run.core.execution.pods.quantities import check_amounts
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.errors import ExecutorError
@@ -53,6 +54,13 @@ class PodOptions(Executor):
         workdir_pvc: Volume claim through which code and files of any size reach the pods, and artifacts come back.
         workdir_pvc_path: Path at which it is mounted.
         data_mover_image: Image of the pod that copies to that volume and from it; by default the task's own.
+        restricted: Run all pods as the restricted Pod Security Standard wants: not as root, without any capability or
+            further rights, and with the runtime's filter of system calls.
+        run_as_user: User of all containers; by default that of the image, or 1000 where ``restricted``.
+        run_as_group: Group of all containers.
+        fs_group: Group that may write to the volumes; by default the group or user where ``restricted``.
+        gpu_type: GPU that nodes must have, as their label says it, e.g. ``"NVIDIA-H100-80GB-HBM3"``.
+        gpu_type_label: The label; by default that of NVIDIA's feature discovery.
         context: Context of the kubeconfig; by default the current one, or the cluster that this process runs in.
         kubeconfig: The kubeconfig; by default ``$KUBECONFIG`` or ``~/.kube/config``.
     """
@@ -87,6 +95,12 @@ class PodOptions(Executor):
     workdir_pvc: str | None = None
     workdir_pvc_path: str = RUN_FOLDER
     data_mover_image: str = ""
+    restricted: bool = False
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    fs_group: int | None = None
+    gpu_type: str | None = None
+    gpu_type_label: str = "nvidia.com/gpu.product"
     context: str | None = None
     kubeconfig: str | None = None
     gpu_resource_name: str = "nvidia.com/gpu"
@@ -133,6 +147,15 @@ class PodOptions(Executor):
             raise ExecutorError(f"{where}.workdir_pvc_path: {self.workdir_pvc_path!r} must begin with '/'")
         self._check_json(where)
         self._check_mounts(where)
+        self._check_amounts(where)
+        if self.restricted and self.run_as_user == 0:
+            raise ExecutorError(f"{where}.run_as_user=0 is root, which restricted=True excludes; give another user")
+
+    def _check_amounts(self, where: str) -> None:
+        requests = {"cpu": self.cpu_requests, "memory": self.memory_requests, **self.extra_resource_requests}
+        limits = {"cpu": self.cpu_limits, "memory": self.memory_limits, **self.extra_resource_limits}
+        check_amounts(where, requests, limits)
+        check_amounts(f"{where}.shm_size", {"memory": self.shm_size}, {})
 
     def _check_json(self, where: str) -> None:
         for name in _JSON_FIELDS:

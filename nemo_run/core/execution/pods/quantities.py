@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from nemo_run.core.execution.pods.client import Object
+from nemo_run.errors import ExecutorError
 
 _SUFFIXES = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(1000),
@@ -31,6 +32,17 @@ def quantity(value: object) -> Decimal | None:
     if match is None or (match[3] or "") not in _SUFFIXES:
         return None
     return Decimal(match[1]) * (Decimal(10) ** int(match[2]) if match[2] else _SUFFIXES[match[3] or ""])
+
+
+def check_amounts(where: str, requests: Mapping[str, object], limits: Mapping[str, object]) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` where an amount is none, or more is reserved than may be used."""
+    for name, amount in (*requests.items(), *limits.items()):
+        if amount and quantity(amount) is None:
+            raise ExecutorError(f"{where}: {amount!r} is no amount of {name}; write e.g. '500m' or '64Gi'")
+    for name, limit in limits.items():
+        wanted, most = quantity(requests.get(name) or "0"), quantity(limit or "0")
+        if wanted and most and wanted > most:
+            raise ExecutorError(f"{where}: {requests[name]} of {name} are reserved, but only {limit} may be used")
 
 
 def shared(resources: Mapping[str, Mapping[str, object]]) -> tuple[Object, Object]:

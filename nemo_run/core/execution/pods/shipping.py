@@ -19,7 +19,7 @@ from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, KubernetesClient, Object
 from nemo_run.core.execution.pods.objects import field_of
 from nemo_run.core.execution.pods.options import PodOptions
-from nemo_run.core.execution.pods.spec import package_placeholder, placement
+from nemo_run.core.execution.pods.spec import container_security, package_placeholder, placement
 from nemo_run.core.execution.pods.status import broken, pod_status
 from nemo_run.core.execution.pods.streams import copy_in, copy_out, execute
 from nemo_run.core.execution.shared import leftovers
@@ -90,8 +90,9 @@ def _like_the_task(executor: PodOptions) -> Object:
     """Return what a pod that copies has in common with those of the task: where it runs, as whom, on whose behalf."""
     pod = overlaid({k: v for k, v in placement(executor).items() if v}, executor.pod_spec_overrides)
     shared = {name: pod[name] for name in _SHARED_WITH_TASK if name in pod}
-    own = executor.container_kwargs.get("securityContext")
-    return {**shared, **({"containers": [{"name": _MOVER, "securityContext": own}]} if own else {})}
+    given = executor.container_kwargs.get("securityContext")
+    own = container_security(executor) | ({"securityContext": given} if given else {})
+    return {**shared, **({"containers": [{"name": _MOVER, **own}]} if own else {})}
 
 
 def contents(plan: Plan) -> dict[str, tuple[str, bytes]]:

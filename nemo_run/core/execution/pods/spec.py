@@ -32,6 +32,7 @@ INBOX = f"{RUN_FOLDER}-in"
 """Folder of a pod in which packages arrive, each in one or several pieces."""
 
 INBOX_VOLUME = "nemo-run-in"
+_ORDINARY = 1000  # a user that is not root
 LARGEST_ARTIFACTS = 5 << 20
 """Bytes of packed artifacts that a pod without a volume can hand over."""
 
@@ -288,7 +289,7 @@ def pod_spec(executor: PodOptions, request: TaskRequest, *, keeps_artifacts: boo
             *executor.volume_mounts,
         ],
     }
-    task = overlaid(task, executor.container_kwargs)
+    task = overlaid(task | container_security(executor), executor.container_kwargs)
     work = {"persistentVolumeClaim": {"claimName": executor.workdir_pvc}} if executor.workdir_pvc else {"emptyDir": {}}
     shm = {"emptyDir": {"medium": "Memory", "sizeLimit": executor.shm_size}}
     spec = {
@@ -320,14 +321,35 @@ def inbox_volumes(volumes: Sequence[Object], sources: Sequence[Object]) -> list[
 
 def placement(executor: PodOptions) -> Object:
     """Return where pods may run, and on behalf of which account."""
+    of_type = {executor.gpu_type_label: executor.gpu_type} if executor.gpu_type else {}
     return {
         "tolerations": executor.tolerations,
         "affinity": executor.affinity,
-        "nodeSelector": executor.node_selector,
+        "nodeSelector": {**executor.node_selector, **of_type},
         "imagePullSecrets": [{"name": name} for name in executor.image_pull_secrets],
         "serviceAccountName": executor.service_account,
         "priorityClassName": executor.priority_class,
+        "securityContext": pod_security(executor),
     }
+
+
+def pod_security(executor: PodOptions) -> Object:
+    """Return on whose behalf all containers of a pod run."""
+    user = executor.run_as_user if executor.run_as_user is not None or not executor.restricted else _ORDINARY
+    group = executor.run_as_group
+    shared = executor.fs_group
+    if executor.restricted and shared is None:
+        shared = group if group is not None else user
+    given = {"runAsUser": user, "runAsGroup": group, "fsGroup": shared}
+    strict = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}} if executor.restricted else {}
+    return {name: value for name, value in given.items() if value is not None} | strict
+
+
+def container_security(executor: PodOptions) -> Object:
+    """Return the rights of each container, as a part of it."""
+    if not executor.restricted:
+        return {}
+    return {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
 
 
 def _sharing(task: Object, keeper: Object) -> Iterator[Object]:
@@ -347,7 +369,8 @@ def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Obje
         "volumeMounts": list(mounts),
     }
     same = ("securityContext", "imagePullPolicy")
-    return keeper | {name: executor.container_kwargs[name] for name in same if name in executor.container_kwargs}
+    given = {name: executor.container_kwargs[name] for name in same if name in executor.container_kwargs}
+    return keeper | container_security(executor) | given
 
 
 def standard_labels(request: TaskRequest) -> dict[str, str]:
