@@ -226,12 +226,17 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, str | bytes) and hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
 
 
+def parameters_of(store: ExperimentStore, job: JobDefinition) -> Point:
+    """Return the values in the configuration of a job, by their paths; for a group, those of its first member."""
+    return dict(_leaves(store.read_task(job.tasks[0])["config"], ()))
+
+
 def _differing(store: ExperimentStore, jobs: Iterable[JobDefinition]) -> dict[str, Point]:
     """Return the parameters in which the configurations of jobs differ, by the ids of the jobs."""
     flat = {}
     for job in jobs:
         try:
-            flat[job.id] = dict(_leaves(store.read_task(job.tasks[0])["config"], ()))
+            flat[job.id] = parameters_of(store, job)
         except NemoRunError:
             flat[job.id] = {}
     paths = list(dict.fromkeys(path for leaves in flat.values() for path in leaves))

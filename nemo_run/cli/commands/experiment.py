@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nemo_run.cli.commands.arguments import AsJson, Needed, OneJob, Which
+from nemo_run.cli.commands.finding import list_, note, show, tag
 from nemo_run.cli.commands.outcomes import compare, metrics, results
 from nemo_run.cli.groups import CommandGroup
 
@@ -35,48 +35,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def create() -> typer.Typer:
     """Return the group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
-    looking = (list_, status, logs, results, metrics, compare, artifacts, diff)
+    looking = (list_, show, status, logs, results, metrics, compare, artifacts, diff, tag, note)
     for command in (*looking, attach, forward, cancel, resume, rerun, adopt, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app
-
-
-def list_(
-    title: Annotated[str | None, typer.Argument(help="Only those with this title.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Only the newest so many; 0 for all.")] = 0,
-    json: AsJson = False,
-) -> None:
-    """List experiments, the newest last."""
-    from nemo_run.cli.commands.overview import COLUMNS, overview
-    from nemo_run.cli.show import print_json
-    from nemo_run.run import catalog
-    from nemo_run.run.display import print_lines
-    from nemo_run.run.terminal import columns_of, table
-
-    launched = catalog.launched(title or "")
-    found = [overview(one) for one in launched[-limit:]]
-    if json:
-        print_json([dataclasses.asdict(entry) for entry in found])
-        return
-    if not found:
-        typer.echo(_nothing(title), err=True)
-        return
-    rows = [entry.row(time.time()) for entry in found]
-    print_lines(table(COLUMNS, rows, columns_of(sys.stdout), right=("took", "jobs")), sys.stdout)
-    if interrupted := [entry.id for entry in found if entry.state == "INTERRUPTED"]:
-        typer.echo(f"INTERRUPTED: the controller is gone; go on: nemorun experiment resume {interrupted[-1]}", err=True)
-    if len(launched) > len(found):
-        typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
-
-
-def _nothing(title: str | None) -> str:
-    from nemo_run.config.suggest import did_you_mean
-    from nemo_run.run import catalog
-
-    titles = sorted({one.path.parent.name for one in catalog.launched()})
-    if title is None or not titles:
-        return "there are no experiments yet"
-    return f"there is no experiment with the title {title!r}{did_you_mean(title, titles)}"
 
 
 def status(

@@ -8,6 +8,7 @@ from typing import Any
 
 from nemo_run.errors import NemoRunError
 from nemo_run.run.display import status_document
+from nemo_run.run.labels import read_labels
 from nemo_run.run.ownership import NOT_ASKED
 from nemo_run.run.progress import current_progress, interruption, with_reasons
 from nemo_run.run.records import Definition, JobProgress, summary
@@ -29,6 +30,7 @@ class Overview:
         directory: Its folder.
         problem: What is wrong with its files; empty if nothing is.
         received: Whether it is not this user's on this home, so that nothing was asked.
+        tags: Its tags.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Overview:
     directory: str = ""
     problem: str = ""
     received: bool = False
+    tags: tuple[str, ...] = ()
 
     def row(self, now: float) -> TableRow:
         """Return the cells of :data:`COLUMNS`, and what is wrong."""
@@ -47,7 +50,8 @@ class Overview:
         jobs = str(sum(self.jobs.values()) or "")
         created = "" if self.created is None else ago(self.created, now)
         took = "" if self.created is None or self.ended is None else duration(self.ended - self.created)
-        note = self.problem or ("" if list(self.jobs) == [self.state] else mixed)
+        said = self.problem or ("" if list(self.jobs) == [self.state] else mixed)
+        note = "; ".join(filter(None, [said, f"tags: {', '.join(self.tags)}" if self.tags else ""]))
         return TableRow((self.state or "DAMAGED", created, took, jobs, self.id), note)
 
 
@@ -71,6 +75,7 @@ def overview(store: ExperimentStore) -> Overview:
             directory=str(store.path),
             problem=problem,
             received=received,
+            tags=read_labels(store).tags,
         )
     except (NemoRunError, KeyError) as error:
         return Overview(id=store.id, directory=str(store.path), problem=str(error))
