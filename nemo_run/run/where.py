@@ -38,14 +38,14 @@ def condition(text: str) -> Condition:
         True
     """
     try:
-        return _Reader(text).read(ast.parse(text.strip(), mode="eval").body)
+        return _ConditionReader(text).read(ast.parse(text.strip(), mode="eval").body)
     except CommandLineError:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise CommandLineError(f"{text!r} is no condition; write one like: model.layers > 8 and kind == 'a'") from e
 
 
-class _Reader:
+class _ConditionReader:
     def __init__(self, text: str) -> None:
         self.text = text
 
