@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -34,25 +34,41 @@ def list_(
     json: AsJson = False,
 ) -> None:
     """List experiments, the newest last."""
-    from nemo_run.cli.commands.overview import overview
     from nemo_run.cli.commands.selection import parse_age
     from nemo_run.cli.show import print_json
     from nemo_run.run import catalog
 
     launched = catalog.launched(title or "")
-    wanted = _states(state)
-    begin = None if since is None else time.time() - parse_age(since)
-    matching = _with_jobs(launched, where) if where else launched
-    entries = (overview(one) for one in (matching if begin or wanted or tag else matching[-limit:]))
-    found = [entry for entry in entries if _fits(entry, wanted, tag or [], begin)][-limit:]
+    wanted = _Wanted(_states(state), tuple(tag or ()), None if since is None else time.time() - parse_age(since))
+    found = list(_found(_with_jobs(launched, where) if where else launched, wanted, limit))
     if json:
         print_json([dataclasses.asdict(entry) for entry in found])
     elif found:
         _print(found)
-        if not (wanted or tag or begin or where) and len(launched) > len(found):
+        if not (where or any(wanted)) and len(launched) > len(found):
             typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
     else:
         typer.echo("none of the experiments is so" if launched else _nothing(title), err=True)
+
+
+class _Wanted(NamedTuple):
+    states: set[str]
+    tags: tuple[str, ...]
+    begin: float | None
+
+    def fits(self, entry: Overview) -> bool:
+        """Whether an experiment is wanted."""
+        if self.states and (entry.state or "DAMAGED") not in self.states:
+            return False
+        return set(self.tags) <= set(entry.tags) and (self.begin is None or (entry.created or 0.0) >= self.begin)
+
+
+def _found(stores: Sequence[ExperimentStore], wanted: _Wanted, limit: int) -> Sequence[Overview]:
+    from nemo_run.cli.commands.overview import overview
+
+    if not any(wanted):  # the older ones need not be read
+        return [overview(one) for one in stores[-limit:]]
+    return [entry for one in stores if wanted.fits(entry := overview(one))][-limit:]
 
 
 def _states(given: list[str] | None) -> set[str]:
@@ -62,12 +78,6 @@ def _states(given: list[str] | None) -> set[str]:
     if unknown := [name for name in given or [] if name.upper() not in known]:
         raise typer.BadParameter(f"{unknown[0]!r} is no state; there are: {', '.join(sorted(known)).lower()}")
     return {name.upper() for name in given or []}
-
-
-def _fits(entry: Overview, states: set[str], tags: Sequence[str], begin: float | None) -> bool:
-    if states and (entry.state or "DAMAGED") not in states:
-        return False
-    return set(tags) <= set(entry.tags) and (begin is None or (entry.created or 0.0) >= begin)
 
 
 def _with_jobs(stores: Sequence[ExperimentStore], where: str) -> list[ExperimentStore]:
