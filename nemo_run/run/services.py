@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Backend
 from nemo_run.core.execution.jobs import Plan
-from nemo_run.core.tunnel.client import posix
+from nemo_run.core.tunnel.answers import posix
 from nemo_run.errors import ExperimentError
 from nemo_run.run.progress import current_progress
 from nemo_run.run.records import Definition, JobDefinition

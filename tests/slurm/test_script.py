@@ -181,9 +181,14 @@ def test_nothing_of_the_user_is_in_the_batch_script() -> None:
 def test_scripts_are_valid_bash(options: dict[str, Any]) -> None:
     requests = [request_for(job=name, **options) for name in ("a", "b")]
     for plans in (spec.render(requests), spec.render(requests[:1])):
-        text = script.batch_script(spec.batch_of(plans[0].spec))
-        subprocess.run(["bash", "-n"], input=text.encode(), check=True)
-        assert "set -x" not in text
+        batch = spec.batch_of(plans[0].spec)
+        for text in (script.batch_script(batch), script.steps_script(batch)):
+            subprocess.run(["bash", "-n"], input=text.encode(), check=True)
+            assert "set -x" not in text
+            names = re.findall(r"^ *(\w+)=|\bfor (\w+) in|^(\w+)\(\)", text, re.MULTILINE)
+            assert {name for found in names for name in found if name and not name.startswith("__nr_")} <= {
+                "head_node_ip"
+            }
 
 
 @pytest.mark.parametrize(
@@ -192,9 +197,9 @@ def test_scripts_are_valid_bash(options: dict[str, Any]) -> None:
 )
 def test_folders_cannot_inject(folder: str) -> None:
     text = script.batch_script(batch_for(tunnel=SSHTunnel(host="h", user="", job_dir=folder)))
-    line = next(line for line in text.splitlines() if line.startswith("attempt="))
+    line = next(line for line in text.splitlines() if line.startswith("__nr_attempt="))
     printed = subprocess.check_output(
-        ["bash", "-c", f'{script.complete(line, 1, "", "")}; printf %s "$attempt"'], text=True
+        ["bash", "-c", f'{script.complete(line, 1, "", "")}; printf %s "$__nr_attempt"'], text=True
     )
     assert printed == f"{folder}/title/title_1/train/attempts/1"
     chdir = next(
@@ -362,7 +367,7 @@ def test_a_pause_between_tasks_of_a_group_is_any_number(given: float, kept: floa
     assert executor.wait_time_for_group_job == kept
     assert executor.clone().to_config().wait_time_for_group_job == kept
     requests = [request_for(job=job, wait_time_for_group_job=given) for job in "ab"]
-    text = script.batch_script(spec.batch_of(spec.render(requests)[0].spec))
+    text = script.steps_script(spec.batch_of(spec.render(requests)[0].spec))
     assert re.findall(r"^sleep (.*)", text, re.MULTILINE) == ([str(kept)] if kept else [])
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_run.core.tunnel.client import Callback, LocalTunnel, PackagingJob, Tunnel, make_tunnel, posix
+from nemo_run.core.tunnel.answers import posix
+from nemo_run.core.tunnel.client import Callback, LocalTunnel, PackagingJob, Tunnel, make_tunnel
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 from nemo_run.testing import HOSTILE
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import re
+import secrets
 import shlex
+import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core import extras
 from nemo_run.core.tunnel import copying
+from nemo_run.core.tunnel.answers import Frame, anywhere, export, posix
 from nemo_run.core.tunnel.result import RunResult, as_text, run_shown
 from nemo_run.core.tunnel.ssh import Address, Connection, free_port
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DISCONNECTED = 255  # exit code of ssh where the connection failed; the command's own may be the same
 
 
@@ -99,6 +101,10 @@ class Tunnel(ConfigurableMixin, ABC):
         """Return the arguments of a local process that runs a shell command there."""
 
     @abstractmethod
+    def posix_argv(self, command: str) -> list[str]:
+        """Arguments of a local process that runs a command of a POSIX shell there, whatever the login shell is."""
+
+    @abstractmethod
     def connect(self) -> None:
         """Connect, unless it is connected.
 
@@ -173,21 +179,31 @@ class Tunnel(ConfigurableMixin, ABC):
         if echo:
             print(command)  # noqa: T201  (asked for)
         if env:
-            command = f"{_export(env)}; {command}"
-        code, out, err = self._communicate(command, show=not hide, timeout=timeout, tty=pty)
+            command = f"{export(env)}; {command}"
+        mark = secrets.token_hex(8)  # what the login shell prints before is no part of the result
+        argv = self.argv(f"echo {mark} && {command}" if hide and not pty else command, tty=pty)
+        code, out, err = self._communicate(argv, command, show=not hide, timeout=timeout, tty=pty)
+        out = out.partition(f"{mark}\n".encode())[2] if mark.encode() in out else out
         result = RunResult(command, code, as_text(out), as_text(err))
         if result.failed and not warn:
             raise CommandError(_explain(self.key, result), result)
         return result
 
     def execute(self, command: str, stdin: bytes = b"", timeout: float | None = None) -> bytes:
-        """Run a shell command with bytes on its standard input; the bytes on its standard output.
+        """Run a command of a POSIX shell with bytes on its standard input; the bytes on its standard output.
+
+        What the login shell prints before and after is no part of them.
 
         Raises:
             CommandError: Its exit code is not 0.
             TunnelError: The machine cannot be reached, or the connection was lost meanwhile.
         """
-        code, out, err = self._communicate(command, stdin=stdin, timeout=timeout)
+        frame = Frame()
+        code, out, err = self._communicate(self.posix_argv(frame.around(command)), command, stdin, timeout=timeout)
+        found = frame.answer(out)
+        if found is None and (code == 0 or frame.has_begun(out)):
+            raise TunnelError(_cut(self.key, as_text(out + err), has_begun=frame.has_begun(out)))
+        out, code = found or (out, code)
         if code != 0:
             result = RunResult(command, code, as_text(out), as_text(err))
             raise CommandError(_explain(self.key, result), result)
@@ -206,10 +222,16 @@ class Tunnel(ConfigurableMixin, ABC):
         )
 
     def _communicate(
-        self, command: str, *, stdin: bytes = b"", show: bool = False, timeout: float | None = None, tty: bool = False
+        self,
+        argv: list[str],
+        command: str,
+        stdin: bytes = b"",
+        *,
+        show: bool = False,
+        timeout: float | None = None,
+        tty: bool = False,
     ) -> tuple[int, bytes, bytes]:
         self.connect()
-        argv = self.argv(command, tty=tty)
         try:
             if tty:
                 code, out, err = subprocess.run(argv, check=False, timeout=timeout).returncode, b"", b""
@@ -247,7 +269,7 @@ class Tunnel(ConfigurableMixin, ABC):
             'if [ -d "$2" ]; then mv -f -- "$new/x" "$3"; else mv -f -- "$new/x" "$2"; fi'
         )
         self.connect()
-        copying.send(self.argv(posix(script, folder, target, inside)), source, "x")
+        copying.send(self.posix_argv(posix(script, folder, target, inside)), source, "x")
 
     def get(self, remote_path: str, local_path: str) -> None:
         """Copy a file or a folder here, as ``cp -r`` would; it is seen here when it is complete.
@@ -262,11 +284,30 @@ class Tunnel(ConfigurableMixin, ABC):
         """
         folder, name = posixpath.split(remote_path.rstrip("/"))
         target = Path(local_path).expanduser()
+        top = folder or ("/" if remote_path.startswith("/") else ".")
+        frame = Frame()
         self.connect()
-        argv = self.argv(
-            shlex.join(["tar", "-cf", "-", "-C", folder or ("/" if remote_path.startswith("/") else "."), "--", name])
-        )
-        copying.receive(argv, name, target / name if target.is_dir() else target)
+        argv = self.posix_argv(frame.begun(shlex.join(["tar", "-cf", "-", "-C", top, "--", name])))
+        copying.receive(argv, frame, name, target / name if target.is_dir() else target)
+
+    def get_all(self, folder: str, names: Sequence[str], target: Path) -> None:
+        """Copy files below a folder there into a folder here, under the same names; links are followed.
+
+        Raises:
+            TunnelError: The machine cannot be reached.
+            CommandError: One of them is not there any more, or cannot be written here.
+        """
+        frame = Frame()
+        self.connect()
+        listing = "".join(f"./{name}\0" for name in names).encode("utf-8", "surrogateescape")
+        argv = self.posix_argv(frame.begun(posix('tar -chf - -C "$1" --null -T -', folder)))
+        copying.receive_into(argv, frame, listing, target)
+
+    def read(self, command: str, take: Callable[[IO[bytes]], None]) -> bytes:
+        """Hand the output of a command of a POSIX shell to a function, whatever its exit code; return its errors."""
+        frame = Frame()
+        self.connect()
+        return copying.receive_leftovers(self.posix_argv(frame.begun(command)), frame, take)
 
     def keep_alive(self, *callbacks: Callback, interval: int = 1) -> None:
         """Keep the tunnel open until Ctrl-C.
@@ -315,6 +356,10 @@ class LocalTunnel(Tunnel):
     def argv(self, command: str, *, tty: bool = False) -> list[str]:
         """Return the arguments of a process that runs a shell command."""
         return ["/bin/sh", "-c", command]
+
+    def posix_argv(self, command: str) -> list[str]:
+        """Arguments of a process that runs a command; bash hands exported functions on, which not every shell does."""
+        return [shutil.which("bash") or "/bin/sh", "-c", command]
 
     def connect(self) -> None:
         """Do nothing: this machine is always there."""
@@ -381,6 +426,10 @@ class SSHTunnel(Tunnel):
             command = f"{self.shell} -c {shlex.quote(command)}"
         return self._connection.argv(command, tty=tty)
 
+    def posix_argv(self, command: str) -> list[str]:
+        """Arguments of a process that runs a command of a POSIX shell there, whatever the login shell is."""
+        return self.argv(anywhere(command))
+
     def connect(self) -> None:
         """Open the connection, unless it is open.
 
@@ -431,31 +480,18 @@ def make_tunnel(connection: Mapping[str, Any], job_dir: str = "") -> Tunnel:
     return SSHTunnel(job_dir=job_dir, **options)
 
 
-def posix(script: str, *args: str) -> str:
-    r"""Return the shell command that runs a POSIX shell script with arguments, whatever shell it is given to.
-
-    >>> print(posix('echo "$1"', "a b"))
-    /bin/sh -c 'echo "$1"' sh 'a b'
-    """
-    return shlex.join(["/bin/sh", "-c", script, "sh", *args])
-
-
-def _export(env: Mapping[str, str]) -> str:
-    r"""Return the shell command that sets variables. Values are quoted; a name cannot be, so it is checked.
-
-    >>> _export({"A": "x y", "_b2": ""})
-    "export A='x y' _b2=''"
-    """
-    for name in env:
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise ExecutorError(
-                f"Tunnel.run(env=...): {name!r} cannot be the name of a variable; use letters, digits and '_', "
-                "and begin with no digit"
-            )
-    return f"export {' '.join(f'{name}={shlex.quote(value)}' for name, value in env.items())}"
+def _cut(where: str, said: str, *, has_begun: bool) -> str:
+    said = said.strip()[-500:]
+    if has_begun:
+        return f"{where}: the answer was cut off{f': {said}' if said else ''}"
+    return (
+        f"{where}: the login shell ended before it ran a command: what it starts with (such as ~/.bashrc or ~/.cshrc) "
+        f"must neither exit nor exec another shell where there is no terminal{f'. It said: {said}' if said else ''}"
+    )
 
 
 def _explain(where: str, result: RunResult) -> str:
     said = (result.stderr.strip() or result.stdout.strip())[-2000:]
-    command = result.command if len(result.command) < 500 else f"{result.command[:500]} …"
+    command = re.sub(r"^/bin/\w+ -c '.*' sh (?=.)", "", result.command, flags=re.DOTALL)  # a script of ours says little
+    command = command if len(command) < 500 else f"{command[:500]} …"
     return f"{where}: exit code {result.exited} of: {command}" + (f"\n{said}" if said else "")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.core.packaging.archive import unpack
+from nemo_run.core.tunnel.answers import Frame
 from nemo_run.errors import CommandError, PackagingError
 
 _BLOCK = 1 << 16
@@ -26,7 +27,7 @@ def send(argv: Sequence[str], source: Path, name: str) -> None:
     _stream(argv, "w|", lambda tar: tar.add(source.resolve(), arcname=name))
 
 
-def receive(argv: Sequence[str], name: str, target: Path) -> None:
+def receive(argv: Sequence[str], frame: Frame, name: str, target: Path) -> None:
     """Put the file or folder ``name`` of the tar file that a process writes at ``target``, when it is complete.
 
     Nothing in it can be written anywhere else.
@@ -40,7 +41,7 @@ def receive(argv: Sequence[str], name: str, target: Path) -> None:
     except OSError as e:
         raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
     try:
-        _stream(argv, "r|", lambda tar: unpack(tar, temporary, target, foreign=True))
+        _stream(argv, "r|", lambda tar: unpack(tar, temporary, target, foreign=True), frame=frame)
         (temporary / name).replace(target)
     except OSError as e:
         raise CommandError(f"{target}: cannot be written: {e.strerror}") from e
@@ -48,7 +49,7 @@ def receive(argv: Sequence[str], name: str, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
+def receive_into(argv: Sequence[str], frame: Frame, stdin: bytes, folder: Path) -> None:
     """Unpack the tar file that a process writes, which reads ``stdin``, into a folder; nothing is written beside it.
 
     Raises:
@@ -59,17 +60,17 @@ def receive_into(argv: Sequence[str], stdin: bytes, folder: Path) -> None:
         question.seek(0)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _stream(argv, "r|", lambda tar: unpack(tar, folder, folder, foreign=True), question)
+            _stream(argv, "r|", lambda tar: unpack(tar, folder, folder, foreign=True), question, frame)
         except OSError as e:
             raise CommandError(f"{folder}: cannot be written: {e.strerror}") from e
 
 
-def receive_leftovers(argv: Sequence[str], unpack: Callable[[IO[bytes]], None]) -> bytes:
+def receive_leftovers(argv: Sequence[str], frame: Frame, unpack: Callable[[IO[bytes]], None]) -> bytes:
     """Hand the output of a process to a function, and return what it said; its exit code does not matter."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
         try:
-            if process.stdout is not None:
+            if process.stdout is not None and frame.skip(process.stdout):
                 unpack(process.stdout)
         finally:
             if process.stdout is not None:
@@ -84,11 +85,13 @@ def _stream(
     mode: Any,
     work: Callable[[tarfile.TarFile], object],
     question: int | IO[bytes] = subprocess.DEVNULL,
+    frame: Frame | None = None,
 ) -> None:
     with tempfile.TemporaryFile() as said:
         stdin, stdout = (subprocess.PIPE, said) if mode == "w|" else (question, subprocess.PIPE)
         process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=said)
-        problem = _work((process.stdin or process.stdout), mode, work)
+        is_silent = frame and process.stdout and not frame.skip(process.stdout)
+        problem = "there was no answer" if is_silent else _work((process.stdin or process.stdout), mode, work)
         code = process.wait()
         if code != 0 or problem:
             said.seek(0)

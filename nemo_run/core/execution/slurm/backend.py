@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-import shlex
 import shutil
 import threading
 import time
@@ -26,14 +25,15 @@ from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.runners.bundle import runner_bundle
-from nemo_run.core.tunnel import copying
-from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
+from nemo_run.core.tunnel.answers import posix
+from nemo_run.core.tunnel.client import Tunnel, make_tunnel
 from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
 
 _FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
 _TRANSIENT = re.compile(
-    r"timed out|contact slurm controller|connect failure|Connection refused|communication failure|temporarily unavail",
+    r"timed out|Zero Bytes were|contact slurm controller|connect failure|Connection refused|"
+    r"communication failure|temporarily unavail",
     re.IGNORECASE,
 )
 _NO_ACCOUNTS = re.compile(r"accounting storage is disabled|not found", re.IGNORECASE)
@@ -135,10 +135,9 @@ class SlurmBackend(Backend):
     def _send_missing(self, sources: Mapping[str, str]) -> None:
         if not sources:
             return
-        check = 'for f in "$@"; do [ -e "$f" ] && echo 1 || echo 0; done'
-        there = self._run(posix(check, *sources)).split()
-        for (target, source), is_there in zip(sources.items(), there, strict=True):
-            if is_there != "1":
+        there = _by_number(self._run(posix(commands.CHECK_PACKAGES, *sources)))
+        for number, (target, source) in enumerate(sources.items()):
+            if there.get(number) != "1":
                 self._run(posix(commands.PUT_PACKAGE, posixpath.dirname(target), target), Path(source).read_bytes())
             self._cluster.sent.add(target)
 
@@ -157,8 +156,9 @@ class SlurmBackend(Backend):
             lines.setdefault(base, []).append(_line(plan, attempt, after))
         answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
-            self._run(posix(commands.UNPACK, base, *folders[base]), _tar(base, entries))
-            answers[base] = _by_number(self._run(posix(commands.SUBMIT), "".join(lines[base]).encode()))
+            self._run(posix(commands.UNPACK, base, *_above(base, entries), "--", *folders[base]), _tar(base, entries))
+            submit = posix(commands.SUBMIT, program="/bin/bash")
+            answers[base] = _by_number(self._run(submit, "".join(lines[base]).encode()))
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
         numbers = {base: itertools.count() for base in answers}
@@ -182,15 +182,12 @@ class SlurmBackend(Backend):
             folder = f"{plan.spec['leader']}/attempts/{attempt}"
         answer = self._run(posix(commands.RECOVER, folder)).strip()
         if answer == "?":
-            job = self._find(folder)
-            if not job:
-                self._run(posix('echo void > "$1/void"', folder))
-            answer = job or "void"
+            answer = self._find(folder) or self._run(posix(commands.GIVE_UP, folder)).strip()
         return None if answer == "void" else str(_handle(plan, attempt, answer))
 
     def _find(self, folder: str) -> str:
-        """Return the id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
-        out = self._run(posix('squeue --me -h -t all -O "JobID:|,Command:|"'))
+        """Id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
+        out = self._slurm("squeue", "--me", "-h", "-t", "all", "--Format=JobID:|,Command:|")
         for line in out.splitlines():
             job, _, command = line.partition("|")
             if command.removesuffix("|") == f"{folder}/job.sh":
@@ -204,6 +201,10 @@ class SlurmBackend(Backend):
             if _TRANSIENT.search(str(e)):
                 raise EngineUnreachableError(str(e)) from e
             raise
+
+    def _slurm(self, *argv: str) -> str:
+        """Run a command of Slurm, without what the user's shell has set for it."""
+        return self._run(posix(commands.CALL, *argv))
 
     def reach(self, plan: Plan) -> tuple[Tunnel, str]:
         """Return the way to the cluster, and the job's folder there."""
@@ -235,7 +236,7 @@ class SlurmBackend(Backend):
         good_for = min(_LONGEST, max(_FRESH, 0.1 * (now - cluster.changed))) if self._has_asked else _FRESH
         if now - cluster.asked < good_for:
             return
-        records = queue.by_job(queue.parse_squeue(self._run(f"env SLURM_TIME_FORMAT=%s {shlex.join(queue.SQUEUE)}")))
+        records = queue.by_job(queue.parse_squeue(self._slurm(*queue.SQUEUE)))
         if any(records.get(handle.job) != cluster.records.get(handle.job) for handle in handles.values()):
             cluster.changed = now
         cluster.records, cluster.asked, self._has_asked = records, now, True
@@ -245,11 +246,11 @@ class SlurmBackend(Backend):
         if not handles:
             return {}
         ids = ",".join(dict.fromkeys(handle.job for handle in handles.values()))
-        command = f"env SLURM_TIME_FORMAT=%s {shlex.join([*queue.SACCT, '-j', ids])}"
         found: dict[str, list[queue.Record]] = {}
         problem = ""
         try:
-            found = queue.by_job(queue.parse_sacct(self._tunnel.execute(command).decode("utf-8", "surrogateescape")))
+            told = self._tunnel.execute(posix(commands.CALL, *queue.SACCT, "-j", ids))
+            found = queue.by_job(queue.parse_sacct(told.decode("utf-8", "surrogateescape")))
         except CommandError as e:
             if not _NO_ACCOUNTS.search(str(e)):
                 problem = f"sacct does not answer: {str(e).splitlines()[-1]}"
@@ -286,9 +287,9 @@ class SlurmBackend(Backend):
         if not wanted:
             return
         folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
-        out = self._tunnel.execute(posix(commands.ENDS), folders.encode()).decode().splitlines()
-        for (text, _), line in zip(wanted.items(), out, strict=False):
-            end = queue.parse_end(line)
+        lines = _by_number(self._run(posix(commands.ENDS), folders.encode()))
+        for number, text in enumerate(wanted):
+            end = queue.parse_end(lines.get(number, "-"))
             if end:
                 statuses[text] = _with_end(statuses[text], end)
 
@@ -298,7 +299,7 @@ class SlurmBackend(Backend):
         if not ids:
             return
         try:
-            self._run(shlex.join(["scancel", *ids]))
+            self._slurm("scancel", *ids)
         except CommandError as e:
             said = str(e).splitlines()[1:]
             if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
@@ -341,23 +342,19 @@ class SlurmBackend(Backend):
 
     def _fetch_left(self, source: str, folder: Path) -> dict[str, str]:
         """Fetch all files below a folder, and return what is no file or could not be read."""
-        self._tunnel.connect()
         left: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        argv = self._tunnel.argv(posix(f'cd -- "$1" && {leftovers.PACK}', source))
-        said = copying.receive_leftovers(argv, lambda archive: left.update(leftovers.unpack(archive, folder, source)))
+        pack = posix(f'cd -- "$1" && {leftovers.PACK}', source)
+        said = self._tunnel.read(pack, lambda archive: left.update(leftovers.unpack(archive, folder, source)))
         return left | leftovers.complaints(said)
 
     def _names_in(self, folder: str) -> list[str]:
-        out = self._tunnel.execute(posix('cd -- "$1" 2>/dev/null && find -L . -type f -print0', folder) + " || true")
+        out = self._tunnel.execute(posix('cd -- "$1" 2>/dev/null && find -L . -type f -print0; true', folder))
         return [name.decode("utf-8", "surrogateescape").removeprefix("./") for name in out.split(b"\0") if name]
 
     def _fetch(self, source: str, names: Sequence[str], folder: Path) -> None:
-        if not names:
-            return
-        self._tunnel.connect()
-        listing = "".join(f"./{name}\0" for name in names).encode("utf-8", "surrogateescape")
-        copying.receive_into(self._tunnel.argv(posix('tar -chf - -C "$1" --null -T -', source)), listing, folder)
+        if names:
+            self._tunnel.get_all(source, names, folder)
 
     def close(self) -> None:
         """Do nothing: the connection is shared, and closes when it has not been used for a while."""
@@ -392,14 +389,16 @@ def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]
     if folder != plan.directory:
         files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
     if plan.spec["member"] == 0:
-        batch = spec.batch_of(plan.spec)
-        texts = {f"{_attempt(plan, attempt)}/job.sh": script.batch_script(batch)}
-        for step in batch.steps:
-            texts[f"{step.folder}/attempts/{attempt}/environment.sh"] = script.environment_file(step)
-            texts[f"{step.folder}/attempts/{attempt}/task.sh"] = script.task_file(step)
-        for path_there, text in texts.items():
-            files[path_there] = script.complete(text, attempt, code, runner).encode("utf-8", "surrogateescape")
+        for pair in script.job_files(spec.batch_of(plan.spec)).items():
+            path, text = (script.complete(part, attempt, code, runner) for part in pair)
+            files[path] = text.encode("utf-8", "surrogateescape")
     return files
+
+
+def _above(base: str, files: Mapping[str, bytes]) -> list[str]:
+    """The folders below ``base`` that experiments share: the first parts of these paths, where more follow."""
+    parts = (posixpath.relpath(path, base).split("/") for path in files)
+    return list(dict.fromkeys(names[0] for names in parts if len(names) > 3 and names[0] != ".."))
 
 
 def _tar(base: str, files: Mapping[str, bytes]) -> bytes:

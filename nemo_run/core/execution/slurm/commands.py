@@ -1,18 +1,70 @@
 """Scripts for ``sh`` that run on the cluster; they take their arguments as ``$1``, ``$2`` and so on."""
 
-PUT_PACKAGE = """\
-umask 077; mkdir -p -- "$1" && new=$(mktemp -d -- "$1/.new-XXXXXX") || exit
+from nemo_run.core.execution.slurm.lines import SUM
+
+# What the user's shell sets for Slurm's commands would hide jobs, or overrule what is asked for.
+PLAIN = r"""
+for v in $(env | sed -n 's/^\(S\(LURM\|BATCH\|QUEUE\|ACCT\|CANCEL\|CONTROL\|RUN\|ALLOC\)_[A-Za-z0-9_]*\)=.*/\1/p'); do
+  case $v in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT) ;; *) unset "$v" ;; esac
+done
+"""
+
+# A command of Slurm, and its arguments.
+CALL = PLAIN + 'export SLURM_TIME_FORMAT=%s; exec "$@"'
+
+# Packages of another user in a folder that is shared are left alone: one's own have another name then.
+_OWN = r"""
+own() { if [ -e "$1" ] && [ ! -O "$1" ]; then echo "$1.$(id -u)"; else echo "$1"; fi; }
+"""
+
+# For every package a line: 1 where it is there as it was sent. What has not been used for a day is said to be new, so
+# that what cleans up by age leaves it alone.
+CHECK_PACKAGES = (
+    SUM
+    + _OWN
+    + r"""
+n=0
+for f in "$@"; do
+  f=$(own "$f") is=0
+  if [ -O "$f" ] && [ -s "$f.sum" ] && [ "$(sum "$f")" = "$(cat "$f.sum")" ]; then
+    is=1
+    [ -z "$(find "$f.sum" -mtime +0)" ] || find "$f" "$f.sum" ! -type l -exec touch -c {} +
+  fi
+  echo "$n $is"; n=$((n + 1))
+done"""
+)
+
+# Files have the time of now, not that in the archive. What is there in part is replaced.
+PUT_PACKAGE = (
+    SUM
+    + _OWN
+    + r"""
+umask 077; mkdir -p -- "$1" || exit
+if [ -O "$1" ]; then chmod --reference="$1/.." -- "$1" && chmod +t -- "$1" || exit; fi
+f=$(own "$2") && new=$(mktemp -d -- "$1/.new-XXXXXX") || exit
 trap 'rm -rf -- "$new"' EXIT
 case $2 in
-*.zip) cat > "$new/x" && mv -f -- "$new/x" "$2" ;;
-*) mkdir "$new/x" && tar -xzf - -C "$new/x" && find "$new/x" -type f -exec chmod a-w {} + &&
-   { mv -T -- "$new/x" "$2" 2>/dev/null || [ -d "$2" ]; } ;;
-esac"""
+*.zip) cat > "$new/x" ;;
+*) mkdir "$new/x" && tar -xzmf - -C "$new/x" && find "$new/x" -type f -exec chmod a-w {} + ;;
+esac || exit
+sum "$new/x" > "$new/sum"
+if [ -O "$f" ] && [ "$(sum "$f")" = "$(cat "$new/sum")" ]; then mv -f -- "$new/sum" "$f.sum"; exit; fi
+mkdir "$new/old" && { [ ! -e "$f" ] || mv -- "$f" "$new/old/"; }
+{ mv -T -- "$new/x" "$f" || [ -O "$f" ]; } && mv -f -- "$new/sum" "$f.sum"
+"""
+)
 
+# Folders between that of all jobs and that of an experiment are as the first: it may be shared by a team.
 # Folders of logs outside of the job's own are the user's, with the user's umask.
 UNPACK = """\
 base=$1; shift; mask=$(umask)
-umask 077; mkdir -p -- "$base" && tar -xpf - -C "$base" || exit
+umask 077; mkdir -p -- "$base" || exit
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+  [ -e "$base/$1" ] || ! mkdir -- "$base/$1" 2>/dev/null || chmod --reference="$base" -- "$base/$1"
+  shift
+done
+shift
+tar -xpf - -C "$base" || exit
 umask "$mask"; [ $# -eq 0 ] || mkdir -p -- "$@"
 """
 
@@ -31,12 +83,11 @@ id_in() {  # whether a file has the id of a job; it is $id then
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
 # A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.
 SUBMIT = (
-    _ID_IN
+    PLAIN
+    + _ID_IN
     + r"""
 mask=$(umask)  # jobs inherit it: it is to be the user's own
 umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
-drop=$(env | sed -n '/^SLURM_CONF=/d; s/^\(SLURM_[A-Za-z0-9_]*\)=.*/-u \1/p' | tr '\n' ' ')
-sbatch="${drop:+env $drop}sbatch --parsable"
 submit() {
   if ! true 2>/dev/null > "$folder/claimed"; then
     if id_in "$folder/job_id"; then echo "$n S $id"
@@ -45,7 +96,7 @@ submit() {
   fi
   true >| "$folder/job_id" 2>| "$folder/sbatch.err"
   umask "$mask"
-  $sbatch ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh" \
+  sbatch --parsable ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh" \
     </dev/null >| "$folder/job_id" 2>| "$folder/sbatch.err"
   code=$?
   umask 077
@@ -81,8 +132,8 @@ RECOVER = (
     _ID_IN
     + """\
 umask 077; set -C; mkdir -p -- "$1" || exit
-[ ! -e "$1/void" ] || { echo void; exit; }
-if true 2>/dev/null > "$1/claimed"; then echo void > "$1/void"; echo void; exit; fi
+if readlink -- "$1/owner"; then exit; fi
+if true 2>/dev/null > "$1/claimed"; then ln -s void "$1/owner" && echo void; exit; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do
   if id_in "$1/job_id"; then echo "$id"; exit; fi
   [ ! -e "$1/failed" ] || break
@@ -91,11 +142,15 @@ done
 echo '?'"""
 )
 
-# For every folder a line: which tasks of an array there are, or "-", and how each that has ended did.
+# A job that turns up later finds that it has come too late; or it was faster.
+GIVE_UP = 'ln -s -- void "$1/owner" 2>/dev/null; readlink -- "$1/owner"'
+
+# For every folder a line: its number, which tasks of an array there are, or "-", and how each that has ended did.
 ENDS = r"""
+n=0
 while IFS= read -r folder; do
   array=$(sed -n 's/^#SBATCH --array=//p' "$folder/job.sh" 2>/dev/null | tail -n 1)
-  printf %s "${array:--}"
+  printf '%s %s' "$n" "${array:--}"; n=$((n + 1))
   for f in "$folder/end.member" "$folder"/end.[0-9]*; do
     [ -s "$f" ] && { read -r code why < "$f"; printf ' %s' "${f##*.},$code,$(stat -c %.9Y "$f"),$why"; }
   done

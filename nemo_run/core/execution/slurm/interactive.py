@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nemo_run.core.execution.slurm.options import SlurmOptions, container_options, flag, sbatch_options
-from nemo_run.core.tunnel.client import Callback, LocalTunnel, Tunnel, posix
+from nemo_run.core.tunnel.answers import posix
+from nemo_run.core.tunnel.client import Callback, LocalTunnel, Tunnel
 from nemo_run.core.tunnel.result import RunResult
 from nemo_run.errors import CommandError, ExecutorError
 

@@ -10,7 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from nemo_run.core.execution.launcher import RANK_LOGS
-from nemo_run.core.tunnel.client import Tunnel, posix
+from nemo_run.core.tunnel.answers import posix
+from nemo_run.core.tunnel.client import Tunnel
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
 _MOST = 1 << 18  # bytes of one file in one answer

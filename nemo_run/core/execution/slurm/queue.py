@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 
 _FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
-SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", "-O", ",".join(f"{name}:|" for name in _FIELDS))
+_FORMAT = ",".join(f"{name}:|" for name in _FIELDS)
+SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", f"--Format={_FORMAT}")
 """Asks for all of one's own jobs, with every task of an array on a line of its own."""
 SACCT = ("sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode,Start,End,NodeList,Reason")
 """Asks for jobs whose ids follow after ``-j``."""

@@ -17,7 +17,7 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher
 from nemo_run.core.execution.shared.pauses import Pauses
-from nemo_run.core.execution.slurm import SlurmExecutor, spec as slurm_spec
+from nemo_run.core.execution.slurm import SlurmExecutor, commands, spec as slurm_spec
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.files import folder_name, make_folder
@@ -36,7 +36,8 @@ from nemo_run.core.ray.engine import (
 )
 from nemo_run.core.ray.jobs_api import PATIENCE, text_of
 from nemo_run.core.ray.kept import ended_with
-from nemo_run.core.tunnel.client import Tunnel, make_tunnel, posix
+from nemo_run.core.tunnel.answers import posix
+from nemo_run.core.tunnel.client import Tunnel, make_tunnel
 from nemo_run.errors import ExecutorError
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class RayOnSlurm:
         """Return a job that Slurm has, submitted for a cluster of that name from another machine."""
         plan = _plan(spec)
         tunnel = make_tunnel(plan.connection["tunnel"])
-        known = tunnel.execute(posix('squeue --me -h -t PENDING,RUNNING -O "JobID:|,Command:|"')).decode()
+        query = ("squeue", "--me", "-h", "-t", "PENDING,RUNNING", "--Format=JobID:|,Command:|")
+        known = tunnel.execute(posix(commands.CALL, *query)).decode()
         for line in known.splitlines():
             job, _, command = line.partition("|")
             folder, name = posixpath.split(command.strip().removesuffix("|"))

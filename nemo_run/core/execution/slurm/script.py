@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nemo_run.core.execution.shared.shell_words import word
+from nemo_run.core.execution.slurm import lines
 from nemo_run.core.execution.slurm.options import flag
 from nemo_run.core.masking import masked
 
@@ -144,14 +145,25 @@ def complete(text: str, attempt: int, code: str, runner: str) -> str:
     return text.replace(ATTEMPT, str(attempt)).replace("\0code\0", code).replace("\0runner\0", runner)
 
 
-def describe(batch: Batch) -> str:
-    """Return all files of a job, to be read; secrets are masked."""
-    parts = [batch_script(batch)]
+def job_files(batch: Batch) -> dict[str, str]:
+    """The files of a job by their paths; the first is the one for ``sbatch``."""
+    first = f"{batch.steps[0].folder}/attempts/{ATTEMPT}"
+    files = {f"{first}/job.sh": batch_script(batch), f"{first}/steps.sh": steps_script(batch)}
+    if batch.setup:
+        files[f"{first}/setup.sh"] = batch.setup.replace("\r\n", "\n") + "\n"
     for step in batch.steps:
-        hidden = Step(**{**vars(step), "env": masked(step.env)})
         folder = f"{step.folder}/attempts/{ATTEMPT}"
-        parts += [f"# {folder}/environment.sh\n{environment_file(hidden)}", f"# {folder}/task.sh\n{task_file(step)}"]
-    return complete("\n".join(parts), 1, "CODE", "runner.zip").rstrip("\n")
+        files |= {f"{folder}/environment.sh": environment_file(step), f"{folder}/task.sh": task_file(step)}
+    return files
+
+
+def describe(batch: Batch) -> str:
+    """All files of a job, to be read; secrets are masked."""
+    hidden = [Step(**{**vars(step), "env": masked(step.env)}) for step in batch.steps]
+    (_, first), *others = job_files(replace(batch, steps=hidden)).items()
+    return complete(
+        "\n".join([first, *(f"# {path}\n{text}" for path, text in others)]), 1, "CODE", "runner.zip"
+    ).rstrip("\n")
 
 
 def batch_script(batch: Batch) -> str:
@@ -163,51 +175,42 @@ def batch_script(batch: Batch) -> str:
             "\n".join(flag(name, value) for name, value in options.items()) for options in batch.components
         ),
         f"\n# {batch.title}\n",
-        f"attempt={_attempt(first)}",
-        *_open_log(first),
-        'exec 3>&1 >> "$log" 2>&1  # what srun itself has to say is left to the file of sbatch\n',
-        _WHY,
-        _HEAD_NODE,
+        f"__nr_attempt={_attempt(first)}",
+        lines.CLAIM,
+        _open_log(first),
+        'exec 3>&1 >> "$__nr_log" 2>&1  # what srun itself has to say is left to the file of sbatch',
+        lines.WHY,
+        lines.HEAD_NODE,
         *(f"export het_group_host_{i}={_first_host(f'SLURM_JOB_NODELIST_HET_GROUP_{i}')}" for i in _het(batch)),
         *_packages(batch),
-        batch.setup.replace("\r\n", "\n"),
-        "srun --ntasks=1 --ntasks-per-node=1 --overlap nvidia-smi" if batch.measure_memory else "",
-        *(_one(first) if len(batch.steps) == 1 else _several(batch)),
-        _RETRY.replace("RETRIES", str(batch.retries)) if batch.retries else "",
-        _END,
+        lines.RUN.replace("SIGNALS", " ".join(_signals(batch))),
+        lines.RETRY.replace("RETRIES", str(batch.retries)) if batch.retries else "",
+        lines.END,
     ]
-    return "\n".join(part for part in parts if part)
+    return _joined(parts)
 
 
-_HEAD_NODE = """\
-head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-head_node_ip=$(scontrol show node "$head_node" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
-address=$(getent ahostsv4 "${head_node_ip:=$head_node}" | awk '$1 !~ /^127\\./ {print $1; exit}')
-export head_node_ip="${address:-$head_node_ip}"
-"""
+def steps_script(batch: Batch) -> str:
+    """What a job runs when the user's own lines have been run."""
+    first, several = batch.steps[0], len(batch.steps) > 1
+    parts = [
+        f"__nr_attempt={_attempt(first)}\n__nr_log={file_name(first.log)}",
+        "__nr_srun=$(command -v srun)  # whatever PATH the task has",
+        lines.JOB + lines.WHY if several else "",
+        "srun --ntasks=1 --ntasks-per-node=1 --overlap nvidia-smi" if batch.measure_memory else "",
+        *(_several(batch) if several else [_run(first)]),
+    ]
+    return _joined(parts)
 
-_RETRY = """
-if [ "$code" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt RETRIES ] &&
-  [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then  # and not being cancelled
-  scontrol requeue "$SLURM_JOB_ID" && sleep 600  # this script is ended meanwhile
-fi"""
 
-_WHY = r"""
-said=$(stat -Lc %s "/proc/$$/fd/3")
-why() {  # a word on why a step ended with the code $1, where Slurm's state of the job may not tell
-  if [ "$1" -eq 0 ]; then return; fi
-  if [ -e "$attempt/ending" ]; then echo " group"; return; fi
-  if tail -c "+$((said + 1))" "/proc/$$/fd/3" | grep -qiE 'oom.kill|out of memory|exceeded (job )?memory limit'; then
-    echo " memory"
-  fi
-}
-"""
+def _joined(parts: Iterable[str]) -> str:
+    return "\n".join(part.strip("\n") for part in parts if part) + "\n"
 
-_END = """
-umask 077
-echo "$code$(why "$code")" > "$attempt/.end.$$" && mv -f "$attempt/.end.$$" "$attempt/end.${SLURM_ARRAY_TASK_ID:-0}"
-exit "$code"
-"""
+
+def _signals(batch: Batch) -> list[str]:
+    """Signals that the batch script passes on to the tasks: what Slurm is asked to send to it, and the usual ones."""
+    asked = re.match(r"[RB]*B[RB]*:(?:SIG)?(\w+)", str(batch.components[0].get("signal", "")))
+    return list(dict.fromkeys(["USR1", "USR2", *(asked.groups() if asked else ())]))
 
 
 def _attempt(step: Step) -> str:
@@ -222,88 +225,47 @@ def _first_host(variable: str) -> str:
     return f'$(scontrol show hostnames "${variable}" | head -n 1)'
 
 
-def _open_log(step: Step) -> list[str]:
-    """Return the lines that create the log, readable by its owner only, and link it into the attempt's folder."""
-    link = f'"$attempt/log.${{SLURM_ARRAY_TASK_ID:-0}}.${{SLURM_RESTART_COUNT:-0}}.{step.ranks}"'
-    return [
-        f"log={file_name(step.log)}",
-        f'(umask 077; : >> "$log") && ln -sfn -- "$log" {link} || exit',
-    ]
+def _open_log(step: Step) -> str:
+    """Lines that create the log, readable by its owner only, and link it into the attempt's folder."""
+    return lines.OPEN_LOG.replace("RANKS", str(step.ranks)).replace("LOG", file_name(step.log)).strip("\n")
 
 
 def _packages(batch: Batch) -> Iterable[str]:
-    """Yield the lines that give every task its copy of the packaged code, and the runner, in its own folder.
-
-    The files are hard links, and cannot be written to: a task that changes one of them replaces it.
-    """
+    """Lines that give every task its copy of the packaged code, and the runner, in its own folder."""
     if any(step.code or step.runner for step in batch.steps):
-        yield f"packages={shlex.quote(batch.packages)}"
+        yield f"__nr_packages={shlex.quote(batch.packages)}\n__nr_{lines.SUM}"
     for step in batch.steps:
-        code = f"code={shlex.quote(f'{step.folder}/code')}\n"
+        code = f"__nr_code={shlex.quote(f'{step.folder}/code')}\n"
         if step.code:
-            yield code + _COPY_CODE
+            yield code + lines.COPY_CODE
         elif step.code_link:
-            yield f'{code}[ -e "$code" ] || ln -s -- {shlex.quote(step.code_link)} "$code" || exit'
+            yield f'{code}[ -e "$__nr_code" ] || ln -s -- {shlex.quote(step.code_link)} "$__nr_code" || exit'
         elif step.cwd == f"{step.inside}/code":
-            yield f'{code}mkdir -p -m 700 -- "$code" || exit'
+            yield f'{code}mkdir -p -m 700 -- "$__nr_code" || exit'
         if step.runner:
-            yield f"runner={shlex.quote(f'{step.folder}/runner.zip')}\n" + _LINK_RUNNER
+            yield f"__nr_runner={shlex.quote(f'{step.folder}/runner.zip')}\n" + lines.LINK_RUNNER
 
 
-_COPY_CODE = """\
-if [ ! -e "$code" ]; then
-  cp -al "$packages/\0code\0" "$code.$$" 2>/dev/null ||
-    { rm -rf "$code.$$"; cp -a "$packages/\0code\0" "$code.$$"; } || exit
-  mv -T "$code.$$" "$code" 2>/dev/null || rm -rf "$code.$$"  # another task of the array was faster
-fi"""
-
-_LINK_RUNNER = """\
-[ -e "$runner" ] || ln "$packages/\0runner\0" "$runner" 2>/dev/null ||
-  cp -f "$packages/\0runner\0" "$runner" || exit"""
-
-
-def _srun(step: Step) -> str:
+def _run(step: Step) -> str:
+    """Lines that run a step with its variables."""
+    shell = "/bin/bash" if step.inside == step.folder else "/bin/sh"  # bash keeps exported functions, such as `module`
     task = f"{step.inside}/attempts/{ATTEMPT}/task.sh"
     options = ["--export=ALL", *(["--label"] if step.ranks > 1 else []), *map(word, step.options)]
     error = f" --error={file_name(step.error_log)}" if step.error_log else ""
-    return f'srun --output="${{log//%/%%}}"{error} --open-mode=append {" ".join(options)} /bin/sh {word(task)} 2>&3'
-
-
-def _one(step: Step) -> list[str]:
-    return ['. "$attempt/environment.sh" || exit', _srun(step), "code=$?"]
+    srun = f'"${{__nr_srun:-srun}}" --output="${{__nr_log//%/%%}}"{error} --open-mode=append'
+    return f'. "$__nr_attempt/environment.sh" || exit\n{srun} {" ".join(options)} {shell} {word(task)} 2>&3'
 
 
 def _several(batch: Batch) -> Iterable[str]:
     """Yield the lines that start all steps at once and wait for them."""
     folders = " ".join(_attempt(step) for step in batch.steps)
-    yield f'pids=() folders=({folders})\nrm -f "${{folders[@]/%//ending}}"'
+    yield f'__nr_pids=() __nr_folders=({folders})\nrm -f "${{__nr_folders[@]/%//ending}}"'
     for index, step in enumerate(batch.steps):
         if index and batch.pause:
             yield f"sleep {batch.pause}"
-        lines = [
-            f"attempt={_attempt(step)}",
-            *_open_log(step),
-            'exec >> "$log" 2>&1',
-            '. "$attempt/environment.sh" || exit',
-            _srun(step),
-            'code=$?; umask 077; echo "$code$(why "$code")" > "$attempt/end.member"; exit "$code"',
-        ]
-        yield "(\n" + "\n".join(f"  {line}" for line in lines) + "\n) &\npids+=($!)"
-    yield "code=0"
-    goes_on = "false" if batch.end_on == "any" else '[ "$code" -eq 0 ]'
-    yield _WAIT if batch.end_on == "never" else _MONITOR.replace("GOES_ON", goes_on)
-
-
-_WAIT = 'for pid in "${pids[@]}"; do wait "$pid"; ended=$?; [ "$code" -ne 0 ] || code=$ended; done'
-
-_MONITOR = """\
-for pid in "${pids[@]}"; do
-  wait -n; code=$?
-  GOES_ON && continue
-  touch "${folders[@]/%//ending}"
-  scancel --signal=TERM "$SLURM_JOB_ID"  # the first such end is that of the other steps
-  { sleep 30; scancel --signal=KILL "$SLURM_JOB_ID"; } &
-  wait "${pids[@]}" 2>/dev/null
-  kill $!
-  break
-done"""
+        log = 'exec >> "$__nr_log" 2>&1'
+        text = _joined([f"__nr_attempt={_attempt(step)}", _open_log(step), log, f"(\n{_run(step)}\n)", lines.STEP_END])
+        yield f"(\n{text}) &\n__nr_pids+=($!)"
+    goes_on = "false" if batch.end_on == "any" else '[ "$__nr_code" -eq 0 ]'
+    waiting = lines.WAIT if batch.end_on == "never" else lines.MONITOR.replace("GOES_ON", goes_on)
+    yield f'__nr_code=0\n{waiting.strip()}\nexit "$__nr_code"'

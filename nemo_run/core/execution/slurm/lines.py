@@ -1,0 +1,134 @@
+"""Lines of shell that job scripts are made of. Names of theirs begin with ``__nr_``: users have names of their own."""
+
+# For Slurm's commands; the id of the last task of an array is also that of the whole array.
+JOB = r"""
+__nr_job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID} __nr_job=${__nr_job:-$SLURM_JOB_ID}
+"""
+
+# A job that Slurm took although sbatch said that it did not, or took twice, may start late: only one has the attempt.
+CLAIM = (
+    JOB
+    + r"""
+__nr_id=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} __nr_task=${SLURM_ARRAY_TASK_ID:-0}
+if ! ln -s -- "$__nr_id" "$__nr_attempt/owner" 2>/dev/null; then
+  case $(readlink -- "$__nr_attempt/owner") in
+  "$__nr_id") ;;
+  '') echo "cannot write in $__nr_attempt"; exit 1 ;;
+  *) echo "this attempt was given up, or is that of another job: nothing is run"; exit 0 ;;
+  esac
+fi
+"""
+)
+
+OPEN_LOG = r"""
+__nr_log=LOG
+(umask 077; : >> "$__nr_log") &&
+  ln -sfn -- "$__nr_log" "$__nr_attempt/log.${SLURM_ARRAY_TASK_ID:-0}.${SLURM_RESTART_COUNT:-0}.RANKS" || exit
+"""
+
+WHY = r"""
+__nr_said=$(stat -Lc %s "/proc/$$/fd/3")
+__nr_why() {  # a word on why a step ended with the code $1, where Slurm's state of the job may not tell
+  if [ "$1" -eq 0 ]; then return; fi
+  if [ -e "$__nr_attempt/ending" ]; then echo " group"; return; fi
+  if tail -c "+$((__nr_said + 1))" "/proc/$$/fd/3" |
+    grep -qiE 'oom.kill|out of memory|exceeded (job )?memory limit'; then
+    echo " memory"
+  fi
+}
+"""
+
+HEAD_NODE = """\
+__nr_head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head_node_ip=$(scontrol show node "$__nr_head" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
+__nr_address=$(getent ahostsv4 "${head_node_ip:=$__nr_head}" | awk '$1 !~ /^127\\./ {print $1; exit}')
+export head_node_ip="${__nr_address:-$head_node_ip}"
+"""
+
+# What can be seen of a package without reading it: the files that it has, and how long they are.
+SUM = r"""sum() {
+  if [ -d "$1" ]; then (cd -- "$1" && find . \( -type f -o -type l \) -printf '%s %p\n' | LC_ALL=C sort | cksum)
+  else wc -c < "$1"; fi
+}"""
+
+# The files are hard links, and cannot be written to: a task that changes one of them replaces it.
+COPY_CODE = """\
+if [ ! -e "$__nr_code" ]; then
+  __nr_from=$__nr_packages/\0code\0
+  [ ! -e "$__nr_from" ] || [ -O "$__nr_from" ] || __nr_from=$__nr_from.$UID  # the folder is shared with others
+  cp -al "$__nr_from" "$__nr_code.$$" 2>/dev/null ||
+    { rm -rf "$__nr_code.$$"; cp -a "$__nr_from" "$__nr_code.$$"; } || exit
+  if [ "$(__nr_sum "$__nr_code.$$")" != "$(cat "$__nr_from.sum")" ]; then
+    echo "files of the packaged code are missing in $__nr_from: something has cleaned up there; launch it again"
+    exit 1
+  fi
+  mv -T "$__nr_code.$$" "$__nr_code" 2>/dev/null || rm -rf "$__nr_code.$$"  # another task of the array was faster
+fi"""
+
+LINK_RUNNER = """\
+if [ ! -e "$__nr_runner" ]; then
+  __nr_from=$__nr_packages/\0runner\0
+  [ ! -e "$__nr_from" ] || [ -O "$__nr_from" ] || __nr_from=$__nr_from.$UID
+  ln "$__nr_from" "$__nr_runner" 2>/dev/null || cp -f "$__nr_from" "$__nr_runner" || exit
+fi"""
+
+# What the user wants to run first has a shell of its own: its options, functions and traps are not those of the rest.
+# The script itself goes on when a signal comes that Slurm was asked to send, and passes it on to the tasks.
+RUN = r"""
+for __nr_signal in SIGNALS; do
+  trap "__nr_signalled=1; scancel --signal=$__nr_signal $__nr_job" "$__nr_signal"
+done
+(
+  [ ! -e "$__nr_attempt/setup.sh" ] || . "$__nr_attempt/setup.sh"
+  exec "$BASH" "$__nr_attempt/steps.sh"
+) &
+__nr_steps=$!
+while :; do
+  __nr_signalled=
+  wait "$__nr_steps"; __nr_code=$?
+  [ -n "$__nr_signalled" ] || break
+done
+"""
+
+# Only failures count; a job may also be put back by others, as when it is preempted.
+RETRY = r"""
+if [ "$__nr_code" -ne 0 ]; then
+  __nr_failures=$(cat "$__nr_attempt/failures.$__nr_task" 2>/dev/null || echo 0)
+  if [ "$__nr_failures" -lt RETRIES ] &&
+    [ "$(squeue -h -j "$__nr_job" -o %T)" = RUNNING ]; then  # and not being cancelled
+    (umask 077; echo "$((__nr_failures + 1))" > "$__nr_attempt/failures.$__nr_task")
+    for __nr_pause in 1 3 0; do
+      scontrol requeue "$__nr_job" && sleep 600  # this script is ended meanwhile
+      sleep "$__nr_pause"
+    done
+  fi
+fi"""
+
+END = r"""
+umask 077
+echo "$__nr_code$(__nr_why "$__nr_code")" > "$__nr_attempt/.end.$$" &&
+  mv -f "$__nr_attempt/.end.$$" "$__nr_attempt/end.$__nr_task"
+exit "$__nr_code"
+"""
+
+STEP_END = r"""__nr_code=$?
+umask 077; echo "$__nr_code$(__nr_why "$__nr_code")" > "$__nr_attempt/end.member"
+exit "$__nr_code" """.rstrip()
+
+WAIT = r"""
+for __nr_pid in "${__nr_pids[@]}"; do
+  wait "$__nr_pid"; __nr_ended=$?
+  [ "$__nr_code" -ne 0 ] || __nr_code=$__nr_ended
+done"""
+
+MONITOR = r"""
+for __nr_pid in "${__nr_pids[@]}"; do
+  wait -n; __nr_code=$?
+  GOES_ON && continue
+  touch "${__nr_folders[@]/%//ending}"
+  scancel --signal=TERM "$__nr_job"  # the first such end is that of the other steps
+  { sleep 30; scancel --signal=KILL "$__nr_job"; } &
+  wait "${__nr_pids[@]}" 2>/dev/null
+  kill $!
+  break
+done"""
