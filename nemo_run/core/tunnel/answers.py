@@ -24,7 +24,7 @@ _LONGEST_NOISE = 1 << 20
 
 
 def posix(script: str, *args: str, program: str = "/bin/sh") -> str:
-    r"""The command that runs a POSIX shell script with arguments.
+    r"""Return the command that runs a POSIX shell script with arguments.
 
     >>> print(posix('echo "$1"', "a b"))
     /bin/sh -c 'echo "$1"' sh 'a b'
@@ -33,7 +33,7 @@ def posix(script: str, *args: str, program: str = "/bin/sh") -> str:
 
 
 def anywhere(command: str) -> str:
-    r"""The command of a POSIX shell in words that mean the same to any shell.
+    r"""Return the command of a POSIX shell in words that mean the same to any shell.
 
     >>> print(anywhere("echo 'it works!'"))
     /bin/bash --norc -c 'eval "$(printf %b "$@")"' sh 'echo \0047it works\0041\0047'
@@ -73,19 +73,19 @@ class Frame:
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def begun(self, command: str) -> str:
-        """The command, with the first mark before its answer."""
+        """Return the command, with the first mark before its answer."""
         return f"printf '%s<\\n' {self.mark}; {command}"
 
     def around(self, command: str) -> str:
-        """The command, with both marks around its answer; its exit code is in the second."""
+        """Return the command, with both marks around its answer; its exit code is in the second."""
         return self.begun(f"{command}\nprintf '\\n%s>%s\\n' {self.mark} $?")
 
     def has_begun(self, said: bytes) -> bool:
-        """Whether the command was run at all."""
+        """Return whether the command was run at all."""
         return f"{self.mark}<\n".encode() in said
 
     def answer(self, said: bytes) -> tuple[bytes, int] | None:
-        r"""The answer and the exit code in all that was said; ``None`` where it was cut off.
+        r"""Return the answer and the exit code in all that was said; ``None`` where it was cut off.
 
         >>> Frame("x").answer(b"Welcome!\nx<\n7 S 12\n\nx>3\nBye!\n")
         (b'7 S 12\n', 3)

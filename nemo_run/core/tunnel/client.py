@@ -102,7 +102,7 @@ class Tunnel(ConfigurableMixin, ABC):
 
     @abstractmethod
     def posix_argv(self, command: str) -> list[str]:
-        """Arguments of a local process that runs a command of a POSIX shell there, whatever the login shell is."""
+        """Return the arguments of a local process that runs a command of a POSIX shell there, whatever the login shell is."""
 
     @abstractmethod
     def connect(self) -> None:
@@ -358,7 +358,7 @@ class LocalTunnel(Tunnel):
         return ["/bin/sh", "-c", command]
 
     def posix_argv(self, command: str) -> list[str]:
-        """Arguments of a process that runs a command; bash hands exported functions on, which not every shell does."""
+        """Return the arguments of a process that runs a command; bash hands on exported functions, as dash does not."""
         return [shutil.which("bash") or "/bin/sh", "-c", command]
 
     def connect(self) -> None:
@@ -427,7 +427,7 @@ class SSHTunnel(Tunnel):
         return self._connection.argv(command, tty=tty)
 
     def posix_argv(self, command: str) -> list[str]:
-        """Arguments of a process that runs a command of a POSIX shell there, whatever the login shell is."""
+        """Return the arguments of a process that runs a command of a POSIX shell there, whatever the login shell is."""
         return self.argv(anywhere(command))
 
     def connect(self) -> None:

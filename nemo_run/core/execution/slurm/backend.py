@@ -396,7 +396,7 @@ def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]
 
 
 def _above(base: str, files: Mapping[str, bytes]) -> list[str]:
-    """The folders below ``base`` that experiments share: the first parts of these paths, where more follow."""
+    """Return the folders below ``base`` that experiments share: the first parts of these paths, where more follow."""
     parts = (posixpath.relpath(path, base).split("/") for path in files)
     return list(dict.fromkeys(names[0] for names in parts if len(names) > 3 and names[0] != ".."))
 

@@ -146,7 +146,7 @@ def complete(text: str, attempt: int, code: str, runner: str) -> str:
 
 
 def job_files(batch: Batch) -> dict[str, str]:
-    """The files of a job by their paths; the first is the one for ``sbatch``."""
+    """Return the files of a job by their paths; the first is the one for ``sbatch``."""
     first = f"{batch.steps[0].folder}/attempts/{ATTEMPT}"
     files = {f"{first}/job.sh": batch_script(batch), f"{first}/steps.sh": steps_script(batch)}
     if batch.setup:
@@ -158,7 +158,7 @@ def job_files(batch: Batch) -> dict[str, str]:
 
 
 def describe(batch: Batch) -> str:
-    """All files of a job, to be read; secrets are masked."""
+    """Return all files of a job, to be read; secrets are masked."""
     hidden = [Step(**{**vars(step), "env": masked(step.env)}) for step in batch.steps]
     (_, first), *others = job_files(replace(batch, steps=hidden)).items()
     return complete(
@@ -191,7 +191,7 @@ def batch_script(batch: Batch) -> str:
 
 
 def steps_script(batch: Batch) -> str:
-    """What a job runs when the user's own lines have been run."""
+    """Return what a job runs when the user's own lines have been run."""
     first, several = batch.steps[0], len(batch.steps) > 1
     parts = [
         f"__nr_attempt={_attempt(first)}\n__nr_log={file_name(first.log)}",
@@ -208,7 +208,7 @@ def _joined(parts: Iterable[str]) -> str:
 
 
 def _signals(batch: Batch) -> list[str]:
-    """Signals that the batch script passes on to the tasks: what Slurm is asked to send to it, and the usual ones."""
+    """Return the signals that the batch script passes on to the tasks: the usual ones, and what Slurm is to send it."""
     asked = re.match(r"[RB]*B[RB]*:(?:SIG)?(\w+)", str(batch.components[0].get("signal", "")))
     return list(dict.fromkeys(["USR1", "USR2", *(asked.groups() if asked else ())]))
 
@@ -226,12 +226,12 @@ def _first_host(variable: str) -> str:
 
 
 def _open_log(step: Step) -> str:
-    """Lines that create the log, readable by its owner only, and link it into the attempt's folder."""
+    """Return lines that create the log, readable by its owner only, and link it into the attempt's folder."""
     return lines.OPEN_LOG.replace("RANKS", str(step.ranks)).replace("LOG", file_name(step.log)).strip("\n")
 
 
 def _packages(batch: Batch) -> Iterable[str]:
-    """Lines that give every task its copy of the packaged code, and the runner, in its own folder."""
+    """Yield lines that give every task its copy of the packaged code, and the runner, in its own folder."""
     if any(step.code or step.runner for step in batch.steps):
         yield f"__nr_packages={shlex.quote(batch.packages)}\n__nr_{lines.SUM}"
     for step in batch.steps:
@@ -247,7 +247,7 @@ def _packages(batch: Batch) -> Iterable[str]:
 
 
 def _run(step: Step) -> str:
-    """Lines that run a step with its variables."""
+    """Return lines that run a step with its variables."""
     shell = "/bin/bash" if step.inside == step.folder else "/bin/sh"  # bash keeps exported functions, such as `module`
     task = f"{step.inside}/attempts/{ATTEMPT}/task.sh"
     options = ["--export=ALL", *(["--label"] if step.ranks > 1 else []), *map(word, step.options)]
