@@ -102,7 +102,7 @@ class Tunnel(ConfigurableMixin, ABC):
 
     @abstractmethod
     def posix_argv(self, command: str) -> list[str]:
-        """Return the arguments of a local process that runs a command of a POSIX shell there, whatever the login shell is."""
+        """Return the arguments of a process that runs a command of a POSIX shell there, whatever the login shell."""
 
     @abstractmethod
     def connect(self) -> None:
@@ -427,7 +427,7 @@ class SSHTunnel(Tunnel):
         return self._connection.argv(command, tty=tty)
 
     def posix_argv(self, command: str) -> list[str]:
-        """Return the arguments of a process that runs a command of a POSIX shell there, whatever the login shell is."""
+        """Return the arguments of a process that runs a command of a POSIX shell there, whatever the login shell."""
         return self.argv(anywhere(command))
 
     def connect(self) -> None:
