@@ -63,7 +63,7 @@ def _bytes(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Frame:
+class AnswerFrame:
     """The two marks around an answer.
 
     Attributes:
@@ -87,9 +87,9 @@ class Frame:
     def answer(self, said: bytes) -> tuple[bytes, int] | None:
         r"""Return the answer and the exit code in all that was said; ``None`` where it was cut off.
 
-        >>> Frame("x").answer(b"Welcome!\nx<\n7 S 12\n\nx>3\nBye!\n")
+        >>> AnswerFrame("x").answer(b"Welcome!\nx<\n7 S 12\n\nx>3\nBye!\n")
         (b'7 S 12\n', 3)
-        >>> Frame("x").answer(b"x<\n7 S 1")
+        >>> AnswerFrame("x").answer(b"x<\n7 S 1")
         """
         _, begun, rest = said.partition(f"{self.mark}<\n".encode())
         data, ended, code = rest.rpartition(f"\n{self.mark}>".encode())

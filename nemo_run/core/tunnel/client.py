@@ -20,7 +20,7 @@ from typing import IO, Any
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core import extras
 from nemo_run.core.tunnel import copying
-from nemo_run.core.tunnel.answers import Frame, anywhere, export, posix
+from nemo_run.core.tunnel.answers import AnswerFrame, anywhere, export, posix
 from nemo_run.core.tunnel.result import RunResult, as_text, run_shown
 from nemo_run.core.tunnel.ssh import Address, Connection, free_port
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
@@ -198,7 +198,7 @@ class Tunnel(ConfigurableMixin, ABC):
             CommandError: Its exit code is not 0.
             TunnelError: The machine cannot be reached, or the connection was lost meanwhile.
         """
-        frame = Frame()
+        frame = AnswerFrame()
         code, out, err = self._communicate(self.posix_argv(frame.around(command)), command, stdin, timeout=timeout)
         found = frame.answer(out)
         if found is None and (code == 0 or frame.has_begun(out)):
@@ -285,7 +285,7 @@ class Tunnel(ConfigurableMixin, ABC):
         folder, name = posixpath.split(remote_path.rstrip("/"))
         target = Path(local_path).expanduser()
         top = folder or ("/" if remote_path.startswith("/") else ".")
-        frame = Frame()
+        frame = AnswerFrame()
         self.connect()
         argv = self.posix_argv(frame.begun(shlex.join(["tar", "-cf", "-", "-C", top, "--", name])))
         copying.receive(argv, frame, name, target / name if target.is_dir() else target)
@@ -297,7 +297,7 @@ class Tunnel(ConfigurableMixin, ABC):
             TunnelError: The machine cannot be reached.
             CommandError: One of them is not there any more, or cannot be written here.
         """
-        frame = Frame()
+        frame = AnswerFrame()
         self.connect()
         listing = "".join(f"./{name}\0" for name in names).encode("utf-8", "surrogateescape")
         argv = self.posix_argv(frame.begun(posix('tar -chf - -C "$1" --null -T -', folder)))
@@ -305,7 +305,7 @@ class Tunnel(ConfigurableMixin, ABC):
 
     def read(self, command: str, take: Callable[[IO[bytes]], None]) -> bytes:
         """Hand the output of a command of a POSIX shell to a function, whatever its exit code; return its errors."""
-        frame = Frame()
+        frame = AnswerFrame()
         self.connect()
         return copying.receive_leftovers(self.posix_argv(frame.begun(command)), frame, take)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.core.packaging.archive import unpack
-from nemo_run.core.tunnel.answers import Frame
+from nemo_run.core.tunnel.answers import AnswerFrame
 from nemo_run.errors import CommandError, PackagingError
 
 _BLOCK = 1 << 16
@@ -27,7 +27,7 @@ def send(argv: Sequence[str], source: Path, name: str) -> None:
     _stream(argv, "w|", lambda tar: tar.add(source.resolve(), arcname=name))
 
 
-def receive(argv: Sequence[str], frame: Frame, name: str, target: Path) -> None:
+def receive(argv: Sequence[str], frame: AnswerFrame, name: str, target: Path) -> None:
     """Put the file or folder ``name`` of the tar file that a process writes at ``target``, when it is complete.
 
     Nothing in it can be written anywhere else.
@@ -49,7 +49,7 @@ def receive(argv: Sequence[str], frame: Frame, name: str, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def receive_into(argv: Sequence[str], frame: Frame, stdin: bytes, folder: Path) -> None:
+def receive_into(argv: Sequence[str], frame: AnswerFrame, stdin: bytes, folder: Path) -> None:
     """Unpack the tar file that a process writes, which reads ``stdin``, into a folder; nothing is written beside it.
 
     Raises:
@@ -65,7 +65,7 @@ def receive_into(argv: Sequence[str], frame: Frame, stdin: bytes, folder: Path) 
             raise CommandError(f"{folder}: cannot be written: {e.strerror}") from e
 
 
-def receive_leftovers(argv: Sequence[str], frame: Frame, unpack: Callable[[IO[bytes]], None]) -> bytes:
+def receive_leftovers(argv: Sequence[str], frame: AnswerFrame, unpack: Callable[[IO[bytes]], None]) -> bytes:
     """Hand the output of a process to a function, and return what it said; its exit code does not matter."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
@@ -85,7 +85,7 @@ def _stream(
     mode: Any,
     work: Callable[[tarfile.TarFile], object],
     question: int | IO[bytes] = subprocess.DEVNULL,
-    frame: Frame | None = None,
+    frame: AnswerFrame | None = None,
 ) -> None:
     with tempfile.TemporaryFile() as said:
         stdin, stdout = (subprocess.PIPE, said) if mode == "w|" else (question, subprocess.PIPE)
