@@ -14,7 +14,7 @@ from nemo_run.core.inside import copy_inside, files_inside, is_folder, read_insi
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.core.runners.outcome import FOLDER
 from nemo_run.errors import ExperimentError, StoreError
-from nemo_run.run.records import Definition, TaskDefinition
+from nemo_run.run.records import Definition, TaskDefinition, check_types
 from nemo_run.run.store import ExperimentStore
 
 _BLOCK = 1 << 20
@@ -86,7 +86,9 @@ def listing(store: ExperimentStore, definition: Definition, job_id: str | None =
 
 def _listed(task: TaskDefinition, folder: Path, entry: dict[str, Any]) -> Artifact:
     """Return an artifact of a manifest. Where it is says the experiment's folder, which may have been moved."""
-    return Artifact(**{**entry, "task": task.name, "file": str(folder / entry["path"])})
+    artifact = Artifact(**{**entry, "task": task.name, "file": str(folder / entry["path"])})
+    check_types(artifact)
+    return artifact
 
 
 def copy_out(artifacts: list[Artifact], target: Path) -> list[Path]:
