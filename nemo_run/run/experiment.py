@@ -186,8 +186,11 @@ class Experiment(SweepingExperiment):
 
     @property
     def tasks(self) -> list[Any]:
-        """The configured tasks of all jobs."""
-        return [task for task, _ in self._members]
+        """The configured tasks of all jobs; for a group, the list of its tasks."""
+        return [job.tasks if isinstance(job, JobGroup) else job.task for job in self.jobs]
+
+    def _initialize_tunnels(self, extract_from_executors: bool = False) -> None:
+        """Do nothing: a tunnel connects when it is used. Programs for NeMo-Run call it."""
 
     @property
     def _members(self) -> list[tuple[Any, Executor]]:

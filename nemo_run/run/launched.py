@@ -31,9 +31,10 @@ from nemo_run.run.live import ProgressView
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
 from nemo_run.run.metrics import Metrics, job_metrics
 from nemo_run.run.progress import current_progress, goes_on, interruption, with_reasons
-from nemo_run.run.records import Definition, JobDefinition, JobProgress
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.screen import Screen
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.tasks import planned_job
 from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class LaunchedExperiment(ConfigurableMixin):
         return self.directory.name
 
     _id = id  # the name that NeMo-Run users know
+    _runner = None  # what programs for NeMo-Run give to methods of jobs
 
     @property
     def title(self) -> str:
@@ -89,6 +91,8 @@ class LaunchedExperiment(ConfigurableMixin):
 
     def progress(self, jobs: Sequence[str] | None = None) -> dict[str, JobProgress]:
         """Return how far jobs are now, by their ids: what is stored, and what the engines say."""
+        if self._definition is None:
+            return {job.id: JobProgress([TaskProgress() for _ in job.members]) for job in self._jobs}
         return current_progress(self._its_store, self._prepared, jobs)
 
     def _refresh(self) -> dict[str, JobProgress]:
@@ -103,9 +107,18 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             return_dict: Return it, as a dictionary by the ids of the jobs, and print nothing.
         """
+        if self._definition is None:
+            return self._status_before_launch(return_dict=return_dict)
         if return_dict:
             return status_document(self._its_store, self._prepared, with_reasons(self._its_store, self._refresh()))
         self._print_status(sys.stdout)
+        return None
+
+    def _status_before_launch(self, *, return_dict: bool) -> dict[str, dict[str, Any]] | None:
+        planned = Definition(self.id, self._title, time.time(), tuple(map(planned_job, self._jobs)))
+        if return_dict:
+            return status_document(ExperimentStore(self.directory), planned, self.progress())
+        print_status(planned, self.progress(), sys.stdout)
         return None
 
     def _print_status(self, stream: TextIO) -> None:

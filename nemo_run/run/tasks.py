@@ -11,6 +11,7 @@ from nemo_run.config.names import get_type_namespace
 from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
 from nemo_run.errors import ConfigError, DependencyError, InvalidJobError, InvalidNameError
+from nemo_run.run.records import JobDefinition, TaskDefinition
 from nemo_run.run.store import job_folder_name
 
 if TYPE_CHECKING:
@@ -78,6 +79,18 @@ def added_as(job: Job | JobGroup) -> dict[str, Any]:
         "end_group_on": job.end_group_on if isinstance(job, JobGroup) else "failure",
         "artifacts": job.artifacts,
     }
+
+
+def planned_job(job: Job | JobGroup) -> JobDefinition:
+    """Return what a job that was not launched yet would be."""
+    group, executors = hasattr(job, "tasks"), [executor for _, executor in job.members]
+    tasks = [
+        TaskDefinition(f"{job.id}/{index}" if group else job.id, folder_of_task(job.id, index, group=group), one.info())
+        for index, one in enumerate(executors)
+    ]
+    return JobDefinition(
+        job.id, job.name, job_folder_name(job.id), tuple(tasks), dependencies=tuple(job.dependencies), group=group
+    )
 
 
 def assign(executors: Sequence[Executor], folder: Path, job_id: str, *, group: bool) -> None:

@@ -145,6 +145,9 @@ def test_text_stays_text() -> None:
         ("net: '@task.yaml'", "leads back to itself"),
         ("net: '${on}'\non: '${net}'", "leads back to itself"),
         ("net: '${net}'", "leads back to itself"),
+        ("s: 'a${s}'", "'\\${s}' leads back to itself"),
+        ("s: '${un}b'\nun: 'c${s}'", "leads back to itself"),
+        ("s: '${oc.env:NEMORUN_TEST_NOTHING}'", "the variable 'NEMORUN_TEST_NOTHING' .* is not set"),
         ("- 1\n- 2", "which are no arguments of everything"),
         (
             "_target_: tests.cli.samples.half\nx: 1",
@@ -160,6 +163,19 @@ def test_mistakes(text: str, said: str) -> None:
     Path("task.yaml").write_text(text)
     with pytest.raises((CommandLineError, ConfigError), match=said):
         task("task.yaml")
+
+
+def test_values_and_variables_inside_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMORUN_TEST_DATA", "/da ta")
+    Path("task.yaml").write_text(
+        "i: 3\n"
+        "s: ${oc.env:NEMORUN_TEST_DATA}/${un}-${nothing}-${ls}-\\${i}\n"
+        "un: i${i}\n"
+        "ls: ['${i}${i}', '${oc.env:NEMORUN_TEST_NOTHING, x y}']\n"
+    )
+    found = task("task.yaml")
+    assert found.s == "/da ta/i3-${nothing}-${ls}-${i}"
+    assert (found.un, found.ls) == ("i3", ["33", "x y"])
 
 
 EVIL = "{_target_: tests.cli.samples.unregistered}"

@@ -261,6 +261,29 @@ def test_plugins_find_where_the_job_will_be(work: Path) -> None:
     assert (exp.directory / "one" / "notes.txt").read_text() == "by a plugin"
 
 
+def test_the_status_before_the_launch(capsys: pytest.CaptureFixture[str]) -> None:
+    with run.Experiment("early") as exp:
+        first = exp.add(bash("true"), name="first")
+        exp.add([bash("true"), bash("false")], name="group", dependencies=[first])
+        exp.status()
+        shown = exp.status(return_dict=True) or {}
+        assert [(name, entry["status"].name) for name, entry in shown.items()] == [
+            ("first", "UNSUBMITTED"), ("group", "UNSUBMITTED"),
+        ]  # fmt: skip
+        assert [job.status().name for job in exp.jobs] == ["UNSUBMITTED"] * 2
+        assert not exp.directory.exists()
+    assert "UNSUBMITTED" in capsys.readouterr().out
+
+
+def test_the_tasks_of_a_group_are_together() -> None:
+    exp = run.Experiment("nested")
+    exp.add(bash("true"), name="one")
+    exp.add([bash("true"), bash("false")], name="two")
+    exp.tasks[1][0].args = ["changed"]
+    assert [exp.tasks[0].inline, [task.inline for task in exp.tasks[1]]] == ["true", ["true", "false"]]
+    assert exp.jobs[1].members[0][0].args == ["changed"]
+
+
 def test_generators_run_to_their_end(work: Path) -> None:
     with run.Experiment("generators") as exp:
         exp.add(tasks.write_step_by_step, path="here", name="here")

@@ -2,13 +2,16 @@
 
 Reading a file imports and calls nothing. Beside what :mod:`nemo_run.config.document` describes, a file may say
 ``_factory_: name`` (or ``name(argument=value)``) with changes of what the factory makes, write an operator into a key
-(``size*=: 2``), and name other files, relative to itself: ``optimizer: "@optimizers/adam.yaml"``.
+(``size*=: 2``), and name other files, relative to itself: ``optimizer: "@optimizers/adam.yaml"``. Inside a text,
+``${path}`` stands for the value at that path of the file, and ``${oc.env:NAME}`` or ``${oc.env:NAME,default}`` for an
+environment variable.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 import reprlib
 import sys
@@ -53,6 +56,8 @@ from nemo_run.errors import CommandLineError, SerializationError
 FACTORY = "_factory_"
 SUFFIXES = (".yaml", ".yml", ".toml", ".json")
 
+_INSIDE = re.compile(r"(?<!\\)\$\{([^${}]+)\}")
+_VARIABLE = "oc.env:"
 _KEY = re.compile(r"(.+?)\s*([-+*/|&]?=)\Z")
 
 
@@ -178,7 +183,8 @@ class _Reader:
             text = str(document)
             return Switch(text, document.meant, Text(text, text, self.files))
         if isinstance(document, str):
-            return Text(document, unescape(document), self.files)
+            text = self.filled(document) if self.files and "${" in document else document
+            return Text(text, unescape(text), self.files)
         if id(document) not in self.shared or not isinstance(document, (dict, list)):
             return self.plain(document)
         if id(document) not in self.done:
@@ -189,6 +195,28 @@ class _Reader:
         if shared is None:
             raise SerializationError(f"{self.where}a reference in {reprlib.repr(document)} leads back to itself")
         return shared
+
+    def filled(self, text: str, passed: tuple[str, ...] = ()) -> str:
+        """Return a text in which values stand for references to them; other ones stay as they are."""
+
+        def value(found: re.Match[str]) -> str:
+            if found[0] in passed:
+                raise SerializationError(f"{self.where}the reference {found[0]!r} leads back to itself")
+            if found[1].startswith(_VARIABLE):
+                return self.variable(found[1].removeprefix(_VARIABLE))
+            node = self.referred(found[0])
+            if node is None or isinstance(node, (dict, list)):
+                return found[0]
+            return self.filled(str(node), (*passed, found[0]))
+
+        return _INSIDE.sub(value, text)
+
+    def variable(self, text: str) -> str:
+        name, comma, default = text.partition(",")
+        value = os.environ.get(name.strip(), default.strip() if comma else None)
+        if value is None:
+            raise SerializationError(f"{self.where}the variable {name.strip()!r} of ${{{_VARIABLE}{text}}} is not set")
+        return value
 
     def plain(self, document: Any) -> Item:
         source = reprlib.repr(document)
