@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import json
 import os
@@ -13,11 +14,11 @@ import docker
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution.base import JobState, get_backend
+from nemo_run.core.execution.base import JobState, Plan, get_backend
 from nemo_run.core.execution.docker import DockerExecutor
-from nemo_run.core.execution.docker.client import own_subnet
+from nemo_run.core.execution.docker.client import default_connection, own_subnet
 from nemo_run.errors import ExecutorError
-from tests.services.docker import IMAGE
+from tests.services.docker import IMAGE, is_podman
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("docker")
@@ -168,3 +169,60 @@ while :; do sleep 0.1; done"""
     again.resume()
     result = again.results()["t"]
     assert (result.state, result.reason) == (JobState.FAILED, "time limit of 1 s reached")
+
+
+def test_an_image_that_went_is_pulled_for_the_next_try(client: docker.DockerClient, tmp_path: Path) -> None:
+    """There is no registry here: the engine is asked, and what it says is the reason."""
+    with run.Experiment("gone", executor=make(), clean_mode=True) as exp:
+        exp.add(run.Script(inline="true"), name="t")
+        exp.run()
+    plan = json.loads((exp.directory / "t/plan.json").read_text())
+    backend = get_backend("docker", plan["connection"])
+    try:
+        for pull, words in (("missing", "could not be pulled"), ("never", "not on .* any more")):
+            spec = {**plan["spec"], "image": "localhost:1/no-such:1", "pull": pull}
+            with pytest.raises(ExecutorError, match=words):
+                backend.start(Plan(plan["engine"], "t", str(tmp_path), spec, plan["connection"]))
+    finally:
+        backend.close()
+
+
+def test_gpus_are_asked_for_by_their_ids(client: docker.DockerClient) -> None:
+    """Podman would ignore it, and so it is refused."""
+    exp = run.Experiment("gpus", executor=make(gpu_devices=["1", "GPU-5f"], keep_container=True), clean_mode=True)
+    exp.add(run.Script(inline="true"), name="t")
+    if is_podman(client):
+        with pytest.raises(ExecutorError, match="Podman ignores"):
+            exp.run()
+        return
+    exp.run()
+    [container] = client.containers.list(all=True, filters={"label": f"nemo-run.experiment={exp.id}"})
+    try:
+        [request] = container.attrs["HostConfig"]["DeviceRequests"]
+        assert request["DeviceIDs"] == ["1", "GPU-5f"]
+    finally:
+        container.remove()
+
+
+def test_the_context_is_that_of_the_docker_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for name in ("one", "two"):
+        meta = tmp_path / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+        meta.parent.mkdir(parents=True)
+        meta.write_text(json.dumps({"Name": name, "Endpoints": {"docker": {"Host": f"unix:///{name}"}}}))
+    (tmp_path / "config.json").write_text('{"currentContext": "one"}')
+    monkeypatch.setenv("DOCKER_HOST", "unix:///named")
+    assert default_connection()["host"] == "unix:///named"
+    monkeypatch.setenv("DOCKER_CONTEXT", "two")
+    assert default_connection()["host"] == "unix:///two"
+    monkeypatch.setenv("DOCKER_CONTEXT", "three")
+    with pytest.raises(ExecutorError, match="no Docker context 'three'"):
+        default_connection()
+    monkeypatch.delenv("DOCKER_CONTEXT")
+    monkeypatch.delenv("DOCKER_HOST")
+    assert default_connection()["host"] == "unix:///one"
+
+
+def test_an_engine_behind_ssh_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ExecutorError, match="on another machine"):
+        launch("true", docker_host="ssh://me@localhost")

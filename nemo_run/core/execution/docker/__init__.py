@@ -41,6 +41,8 @@ class DockerExecutor(Executor):
         nodes: Containers over which a launcher such as torchrun spans: the tasks of a group of so many.
         runtime: Runtime of the container, e.g. ``"nvidia"``.
         num_gpus: Number of GPUs; -1 for all.
+        gpu_devices: GPUs by their ids, such as ``"0"``, ``"GPU-3a23c669…"`` or ``"MIG-…"``, or by the names that the
+            Container Device Interface has for them, such as ``"nvidia.com/gpu=0"``.
         shm_size: Size of ``/dev/shm``, e.g. ``"16g"``.
         ulimits: Limits such as ``"nofile=1024:2048"`` or ``"memlock=-1"``.
         ipc_mode: IPC namespace, e.g. ``"host"``.
@@ -91,6 +93,7 @@ class DockerExecutor(Executor):
     keep_container: bool = False
     grace: float = 10.0
     docker_host: str | None = None
+    gpu_devices: list[str] = field(default_factory=list)
 
     @classmethod
     def merge(cls, executors: list[DockerExecutor], num_tasks: int) -> DockerExecutor:
@@ -131,6 +134,8 @@ class DockerExecutor(Executor):
         if self.pull not in ("missing", "always", "never"):
             raise ExecutorError(f"DockerExecutor.pull={self.pull!r}; it is 'missing', 'always' or 'never'")
         parse_size(self.memory)
+        if self.num_gpus and self.gpu_devices:
+            raise ExecutorError("DockerExecutor: give num_gpus, or which ones with gpu_devices; not both")
         for limit in self.ulimits:
             ulimit(limit)
         port_bindings(self.ports)

@@ -112,6 +112,12 @@ class DockerBackend(Backend):
                 f"job {plans[0].job_id!r}: the Docker engine at {host} is on another machine, where the files of the "
                 "job are not; use one on this machine"
             )
+        with_gpus = next((plan for plan in plans if plan.spec["options"].get("device_requests")), None)
+        if with_gpus and self._engine.is_podman():
+            raise ExecutorError(
+                f"job {with_gpus.job_id!r}: Podman ignores requests for GPUs from a client of Docker; name the devices "
+                "in additional_kwargs={'devices': ['/dev/nvidia0:/dev/nvidia0', …]}, not by num_gpus or gpu_devices"
+            )
         for image, pull in sorted({(plan.spec["image"], plan.spec["pull"]) for plan in plans}):
             self._engine.provide(image, pull)
 
@@ -127,7 +133,7 @@ class DockerBackend(Backend):
         """Start the container of an attempt."""
         spec, handle = plan.spec, self.expected_handle(plan, attempt)
         options = container.for_attempt(spec["options"], attempt)
-        self._prepare_folder(plan, attempt, self._engine.image_config(spec["image"]), options)
+        self._prepare_folder(plan, attempt, self._engine.image_config(spec["image"], spec["pull"]), options)
         options["mounts"] = [*options.get("mounts", []), *_mounts(plan)]
         if PRIVATE_NETWORK in options["labels"]:
             hosts = options["environment"]["NEMO_RUN_GROUP_HOSTS"].split(",")

@@ -37,9 +37,18 @@ _TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as un
 def default_connection(host: str | None = None) -> dict[str, str]:
     """Return how to reach the engine: the one named, or the one that the ``docker`` command would use.
 
-    That is, in this order: ``$DOCKER_HOST``, the current context of ``docker context``, the socket of this machine.
+    That is, in this order: ``$DOCKER_CONTEXT``, ``$DOCKER_HOST``, the current context of ``docker context``, the socket
+    of this machine.
+
+    Raises:
+        ExecutorError: There is no such context.
     """
-    connection = {"host": host or os.environ.get("DOCKER_HOST") or _context_host() or _DEFAULT_HOST}
+    named = os.environ.get("DOCKER_CONTEXT", "")
+    connection = {
+        "host": host
+        or (_context_host(named) if named else os.environ.get("DOCKER_HOST") or _context_host(""))
+        or _DEFAULT_HOST
+    }
     if os.environ.get("DOCKER_TLS_VERIFY"):
         connection["certificates"] = os.environ.get("DOCKER_CERT_PATH") or str(_config_folder())
     return connection
@@ -49,14 +58,20 @@ def _config_folder() -> Path:
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
-def _context_host() -> str:
-    folder = _config_folder()
+def _context_host(named: str) -> str:
+    """Return the address of a context, by default of the current one; empty where that is the default of Docker."""
+    folder, name = _config_folder(), named
     try:
-        name = os.environ.get("DOCKER_CONTEXT") or json.loads((folder / "config.json").read_bytes())["currentContext"]
+        name = named or str(json.loads((folder / "config.json").read_bytes())["currentContext"])
         meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
         return str(json.loads(meta.read_bytes())["Endpoints"]["docker"]["Host"])
-    except (OSError, ValueError, KeyError):
-        return ""
+    except (OSError, ValueError, KeyError) as e:
+        if name in ("", "default"):
+            return ""
+        raise ExecutorError(
+            f"there is no Docker context {name!r} with an engine in {folder}; see: docker context ls. Another one is "
+            "named by DOCKER_CONTEXT"
+        ) from e
 
 
 class _NobodyThereError(Exception):
@@ -85,6 +100,12 @@ class DockerClient:
             self._client.close()
             self._client = None
 
+    def is_podman(self) -> bool:
+        """Whether it is Podman that answers."""
+        with self._asking() as client:
+            parts = client.version().get("Components") or []
+        return any("Podman" in str(part.get("Name")) for part in parts)
+
     # images
 
     def provide(self, image: str, pull: str) -> None:
@@ -101,10 +122,13 @@ class DockerClient:
             elif not there:
                 raise ExecutorError(f"the image {image!r} is not on {self._host}, and pull='never': pull or build it")
 
-    def image_config(self, image: str) -> dict[str, Any]:
+    def image_config(self, image: str, pull: str = "never") -> dict[str, Any]:
         """Return what an image says of itself: its user, environment, working directory."""
         with self._asking() as client:
             found = self._find_image(client, image)
+            if found is None and pull != "never":  # it went since the launch
+                _pull(client, image)
+                found = self._find_image(client, image)
             if found is None:
                 raise ExecutorError(f"the image {image!r} is not on {self._host} any more; pull it again")
             return dict(found.attrs.get("Config") or {})
@@ -339,13 +363,14 @@ class DockerClient:
 
 
 def is_on_this_machine(host: str) -> bool:
-    """Check whether an engine sees the files of this machine, as far as its address tells.
+    """Whether an engine sees the files of this machine, as far as its address tells.
 
-    >>> is_on_this_machine("unix:///var/run/docker.sock"), is_on_this_machine("tcp://10.0.0.1:2376")
-    (True, False)
+    >>> [is_on_this_machine(host) for host in ("unix:///var/run/docker.sock", "tcp://10.0.0.1:2376", "ssh://localhost")]
+    [True, False, False]
     """
     url = urlsplit(host)
-    return url.scheme in ("unix", "http+unix") or url.hostname in ("localhost", "127.0.0.1", "::1")
+    local = url.hostname in ("localhost", "127.0.0.1", "::1")
+    return url.scheme in ("unix", "http+unix") or (local and url.scheme in ("tcp", "http", "https"))
 
 
 def why_not_usable() -> str:

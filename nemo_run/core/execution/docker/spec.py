@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -134,13 +134,12 @@ def absolute_volume(volume: str, cwd: str) -> str:
 def limits(executor: DockerExecutor) -> dict[str, Any]:
     """Return what the task may use of the machine."""
     memory = parse_size(executor.memory)
-    gpus = executor.num_gpus
     return {
         "mem_limit": memory,
         "memswap_limit": memory,  # with swap on top of it, it would be no limit
         "nano_cpus": int(executor.cpus * 1_000_000_000) if executor.cpus else None,
         "pids_limit": executor.pids,
-        "device_requests": [{"count": gpus, "capabilities": [["gpu"]]}] if gpus else None,
+        "device_requests": gpu_requests(executor.num_gpus, executor.gpu_devices),
         "ulimits": [ulimit(text) for text in executor.ulimits],
         "shm_size": executor.shm_size,
         "ipc_mode": executor.ipc_mode,
@@ -149,6 +148,23 @@ def limits(executor: DockerExecutor) -> dict[str, Any]:
         "healthcheck": executor.healthcheck,
         "user": executor.user,
     }
+
+
+def gpu_requests(count: int | None, devices: Sequence[str]) -> list[dict[str, Any]]:
+    """Return which GPUs are wanted, as the SDK takes it.
+
+    >>> gpu_requests(None, ["0", "GPU-5f"])
+    [{'device_ids': ['0', 'GPU-5f'], 'capabilities': [['gpu']]}]
+    >>> gpu_requests(None, ["nvidia.com/gpu=0"])
+    [{'driver': 'cdi', 'device_ids': ['nvidia.com/gpu=0']}]
+    """
+    by_name = [device for device in devices if "=" in device]
+    by_id = [device for device in devices if "=" not in device]
+    wanted: list[dict[str, Any]] = []
+    wanted += [{"driver": "cdi", "device_ids": by_name}] if by_name else []
+    wanted += [{"device_ids": by_id, "capabilities": [["gpu"]]}] if by_id else []
+    wanted += [{"count": count, "capabilities": [["gpu"]]}] if count else []
+    return wanted
 
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -232,8 +248,12 @@ def _limits(options: Mapping[str, Any]) -> Iterator[str]:
     if options.get("nano_cpus"):
         yield from ["--cpus", f"{options['nano_cpus'] / 1e9:g}"]
     for request in options.get("device_requests", []):
+        ids = request.get("device_ids") or []
+        if request.get("driver") == "cdi":
+            yield from (word for name in ids for word in ("--device", name))
+            continue
         count = request.get("count", request.get("Count"))
-        yield from ["--gpus", "all" if count == -1 else str(count)]
+        yield from ["--gpus", f"device={','.join(ids)}" if ids else "all" if count == -1 else str(count)]
     for limit in options.get("ulimits", []):
         yield from ["--ulimit", f"{limit.get('name')}={limit.get('soft')}:{limit.get('hard')}"]
 
