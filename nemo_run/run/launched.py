@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import (
-    ExecutorError,
-    ExperimentBusyError,
     ExperimentError,
     JobTimeoutError,
-    NemoRunError,
     StoreError,
 )
 from nemo_run.run import results
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.display import print_status, status_document
-from nemo_run.run.interrupting import Interruption, without_traceback
+from nemo_run.run.interrupting import without_traceback
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.live import ProgressView
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
@@ -36,10 +31,6 @@ from nemo_run.run.screen import Screen
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.tasks import planned_job
 from nemo_run.run.terminal import say
-
-if TYPE_CHECKING:
-    from nemo_run.run.controller import Controller
-    from nemo_run.run.ledger import Observer
 
 _CANCEL_POLL = 0.1  # seconds between two looks at whether the controller has cancelled what it was asked to
 
@@ -228,7 +219,7 @@ class LaunchedExperiment(ConfigurableMixin):
         on_progress: Callable[[dict[str, JobProgress]], None] | None = None,
         timeout: float | None = None,
     ) -> dict[str, JobProgress]:
-        """Wait until jobs have ended, or until no process is there that could go on with them; their progress.
+        """Wait until jobs have ended, or no process could go on with them, and return their progress.
 
         Args:
             jobs: Ids of the jobs; all by default.
@@ -238,7 +229,9 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._its_store.is_left_to_engines() and self._its_store.is_ours:
-            self._spawn()  # its jobs' ends are to be noted, and what they leave is to be collected
+            from nemo_run.run.driving import hand_over
+
+            hand_over(self._its_store)  # its jobs' ends are to be noted, and what they leave is to be collected
         while True:
             driven = self._its_store.is_driven()
             progress = self.progress(jobs)
@@ -278,6 +271,8 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             job_ids: Ids of the jobs; all by default.
         """
+        from nemo_run.run import driving
+
         store, definition = self._its_store, self._prepared
         store.must_be_ours("cancelled")
         open_jobs = list(job_ids) if job_ids is not None else [job.id for job in definition.jobs]
@@ -288,8 +283,7 @@ class LaunchedExperiment(ConfigurableMixin):
             if store.is_driven():
                 time.sleep(_CANCEL_POLL)
             else:
-                with contextlib.suppress(ExperimentBusyError):  # another controller has come up: it obeys
-                    _controller(store).finish_cancelled()
+                driving.finish_cancelled(store)
             open_jobs = self._not_ended(open_jobs)
         self._refresh()
 
@@ -354,13 +348,18 @@ class LaunchedExperiment(ConfigurableMixin):
         Args:
             tail_logs: Show the logs of all jobs as they grow; otherwise a table of their states.
         """
-        definition = self._prepared
-        if self._its_store.is_received:
-            self._its_store.must_be_ours("attached to")
+        from nemo_run.run.driving import following
+
+        store, definition = self._its_store, self._prepared
+        if store.is_received:
+            store.must_be_ours("attached to")
         jobs = tuple(job.id for job in definition.jobs) if tail_logs else ()
         screen = Screen()
         try:
-            with ProgressView(definition, live=not jobs, screen=screen) as view, self._following(jobs, screen):
+            with (
+                ProgressView(definition, live=not jobs, screen=screen) as view,
+                following(store, definition, jobs, screen),
+            ):
                 self.wait(on_progress=view.update_all)
         except KeyboardInterrupt as stop:
             self._interrupted = True
@@ -385,6 +384,7 @@ class LaunchedExperiment(ConfigurableMixin):
         self._go_on(detach, tail_logs)
 
     # --- driving -----------------------------------------------------------------------------------------------
+    # What drives is imported here, as an experiment that is only looked at needs none of it.
 
     def _go_on(self, detach: bool, tail_logs: bool) -> None:
         if detach:
@@ -393,93 +393,28 @@ class LaunchedExperiment(ConfigurableMixin):
             self._drive(tail_logs)
         self._refresh()
 
-    def _detach(self) -> None:
-        """Submit what can be submitted now; a controller of its own does the rest, if there is a rest.
-
-        Raises:
-            ExecutorError: An engine refused a task.
-        """
-        from nemo_run.run.detached import spawn
-
-        store = self._its_store
-        refused = _controller(store).start(functools.partial(spawn, store))
-        self._detached = True
-        if not self._quiet:
-            self._tell_submitted()
-        if refused:
-            raise ExecutorError(
-                f"experiment {store.id!r}: {len(refused)} of its tasks could not be submitted, beginning with: "
-                f"{refused[0]}; see the others: nemorun experiment status {store.id}"
-            ) from refused[0]
-
-    def _tell_submitted(self) -> None:
-        """Print the engine's id of every task that was submitted."""
-        for job in self._prepared.jobs:
-            tasks = zip(job.tasks, self._its_store.read_progress(job).tasks, strict=True)
-            for task, progress in tasks:
-                if progress.handle:
-                    say(f"submitted {task.name}: {progress.handle}", sys.stderr)
-
-    def _spawn(self) -> None:
-        """Let a controller of its own go on with the experiment, unless there is one."""
-        from nemo_run.run.detached import spawn
-
-        try:
-            spawn(self._its_store)
-        except ExperimentError:
-            if not self._its_store.is_driven():  # by another one that was faster
-                raise
-
     def _collect(self) -> None:
         """Note how jobs ended that were left to their engines, and collect what they left, once all have ended."""
+        from nemo_run.run import driving
+
         if all(job.state.is_final for job in self.progress().values()):
-            with contextlib.suppress(ExperimentBusyError):
-                _controller(self._its_store).run()
+            driving.collect(self._its_store)
+
+    def _detach(self) -> None:
+        from nemo_run.run import driving
+
+        refused = driving.submit(self._its_store)
+        self._detached = True
+        if not self._quiet:
+            driving.tell_submitted(self._its_store, self._prepared)
+        driving.check_submitted(self._its_store, refused)
 
     def _drive(self, tail_logs: bool) -> None:
-        """Drive the experiment until all jobs have ended or the user interrupts."""
-        store, definition = self._its_store, self._prepared
-        tailed = tuple(job.id for job in definition.jobs if tail_logs or job.tail_logs)
-        screen = Screen()
-        with ProgressView(definition, live=not tailed, screen=screen) as view:
-            observer = None if self._quiet else view.update
-            with self._following(tailed, screen):
-                try:
-                    _controller(store, observer).run()
-                except KeyboardInterrupt as stop:
-                    view.stop_drawing()
-                    self._interrupted = True
-                    Interruption(store, definition).handle()
-                    without_traceback(stop)
-                    raise
+        from nemo_run.run import driving
 
-    @contextlib.contextmanager
-    def _following(self, jobs: tuple[str, ...], screen: Screen) -> Iterator[None]:
-        if not jobs:
-            yield
-            return
-        stop = threading.Event()
-        follower = LogFollower(self._its_store, self._prepared, LogRequest(jobs, follow=True), screen=screen)
-
-        def show() -> None:
-            try:
-                follower.show(stop)
-            except BrokenPipeError:  # their reader is gone
-                pass
-            except NemoRunError as e:
-                say(str(e), sys.stderr)
-
-        thread = threading.Thread(target=show, name="nemo-run logs", daemon=True)
-        thread.start()
+        tailed = tuple(job.id for job in self._prepared.jobs if tail_logs or job.tail_logs)
         try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _controller(store: ExperimentStore, observer: Observer | None = None) -> Controller:
-    """Return a controller; it is imported here, as an experiment that is only looked at needs none."""
-    from nemo_run.run.controller import Controller
-
-    return Controller(store, observer)
+            driving.drive(self._its_store, self._prepared, tailed, quiet=self._quiet)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
