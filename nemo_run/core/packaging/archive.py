@@ -147,7 +147,7 @@ def _whole(entry: Entry) -> bytes:
 
 def read_archive(path: str | os.PathLike[str]) -> Iterator[Entry]:
     """Yield the entries of any tar archive; hard links become files, names lose a leading ``./``."""
-    with _opened(Path(path)) as tar:
+    with opened(Path(path)) as tar:
         for member in tar:
             name = posixpath.normpath(member.name)
             if member.issym():
@@ -339,7 +339,7 @@ def extract(archive: str | os.PathLike[str], dest: str | os.PathLike[str]) -> Pa
     source, target = Path(archive), Path(dest)
     with made_whole(target) as folder:
         if folder is not None:
-            with _opened(source) as tar:
+            with opened(source) as tar:
                 unpack(tar, folder, source)
     return target
 
@@ -370,7 +370,12 @@ def _has_content(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+def opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar archive.
+
+    Raises:
+        PackagingError: It is none, or a damaged one.
+    """
     import gzip
     import tarfile
 
