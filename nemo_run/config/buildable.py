@@ -19,6 +19,7 @@ from nemo_run.config.changes import ArgumentHistory, user_location
 from nemo_run.config.checking import bind, check_argument, check_complete, name_of, target_of_node, unknown
 from nemo_run.config.convert import dataclasses_to_configs
 from nemo_run.config.equality import equal
+from nemo_run.config.masking import is_secret_argument, unveiled
 from nemo_run.config.strictness import AsGiven
 from nemo_run.config.target import target_of
 from nemo_run.errors import ConfigError, UnsetArgumentError
@@ -180,6 +181,10 @@ class _Checked(fdl.Buildable[T]):
         return super().__eq__(other) if same is None else same
 
     __hash__ = None  # type: ignore[assignment]  # it can change
+
+    def __repr__(self) -> str:
+        values = {k: v for k, v in self.__arguments__.items() if not isinstance(v, str) or is_secret_argument(k)}
+        return unveiled(super().__repr__(), values)
 
     # ---------------------------------------------------------------- the whole configuration
     def clone(self) -> Self:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nemo_run.config.home import RUNDIR_NAME, SCRIPTS_DIR
+from nemo_run.config.masking import unveiled
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.errors import ScriptError
 
@@ -71,6 +72,10 @@ class Script(ConfigurableMixin):
         self.metadata = _given(self.metadata, {})
         self._check_source()
         self._check_entrypoint()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{part.name}={getattr(self, part.name)!r}" for part in fields(self))
+        return unveiled(f"{type(self).__qualname__}({shown})", vars(self))
 
     def _check_source(self) -> None:
         if not self.path and not self.inline:

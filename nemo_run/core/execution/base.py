@@ -11,10 +11,11 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nemo_run.config.masking import unveiled
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution import registry
 from nemo_run.core.execution.jobs import (
@@ -211,6 +212,15 @@ class Executor(ConfigurableMixin):
     experiment_dir: str = field(init=False, default="")
     retry_delay: float = 1.0
     timeout: float | str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # that of a dataclass shows all
+            cls.__repr__ = Executor.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.repr}
+        return unveiled(f"{type(self).__qualname__}({', '.join(f'{k}={v!r}' for k, v in values.items())})", values)
 
     def connection(self) -> dict[str, Any]:
         """Return how the engine is reached, as JSON values without secrets: executors with the same share a backend."""

@@ -178,11 +178,14 @@ class Tunnel(ConfigurableMixin, ABC):
             raise ExecutorError(f"{type(self).__name__}.run() has no option {', '.join(sorted(unknown))}")
         if echo:
             print(command)  # noqa: T201  (asked for)
-        if env:
-            command = f"{export(env)}; {command}"
+        given = export(env).encode() if env else b""
+        whole = command
+        if given:  # their values may be secrets: a list of processes shows them only where the terminal is its input
+            whole = f"{given.decode()}; {command}" if pty else f'eval "$(cat)"; {command}'
         mark = secrets.token_hex(8)  # what the login shell prints before is no part of the result
-        argv = self.argv(f"echo {mark} && {command}" if hide and not pty else command, tty=pty)
-        code, out, err = self._communicate(argv, command, show=not hide, timeout=timeout, tty=pty)
+        argv = self.argv(f"echo {mark} && {whole}" if hide and not pty else whole, tty=pty)
+        stdin = b"" if pty else given
+        code, out, err = self._communicate(argv, command, stdin=stdin, show=not hide, timeout=timeout, tty=pty)
         out = out.partition(f"{mark}\n".encode())[2] if mark.encode() in out else out
         result = RunResult(command, code, as_text(out), as_text(err))
         if result.failed and not warn:
@@ -236,7 +239,7 @@ class Tunnel(ConfigurableMixin, ABC):
             if tty:
                 code, out, err = subprocess.run(argv, check=False, timeout=timeout).returncode, b"", b""
             elif show:
-                code, out, err = run_shown(argv, timeout)
+                code, out, err = run_shown(argv, timeout, stdin)
             else:
                 done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=timeout)
                 code, out, err = done.returncode, done.stdout, done.stderr

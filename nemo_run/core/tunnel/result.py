@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from typing import IO, Any
@@ -52,10 +53,13 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def run_shown(argv: list[str], timeout: float | None) -> tuple[int, bytes, bytes]:
+def run_shown(argv: list[str], timeout: float | None, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
     """Run a process and show what it writes while it does."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    with tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        process = subprocess.Popen(argv, stdin=given, stdout=pipe, stderr=pipe)
     kept: list[bytearray] = [bytearray(), bytearray()]
 
     def copy(source: IO[bytes], shown: Any, keep: bytearray) -> None:

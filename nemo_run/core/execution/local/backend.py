@@ -31,7 +31,7 @@ from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.relocation import moved, moved_paths
 from nemo_run.core.execution.shared.units import parse_duration, parse_size
 from nemo_run.core.files import is_locked
-from nemo_run.core.masking import masked
+from nemo_run.core.masking import masked, masked_arguments
 from nemo_run.core.packaging.archive import extract
 from nemo_run.errors import ExecutorError, StoreError
 
@@ -106,7 +106,7 @@ class LocalBackend(Backend):
         env = [f"{name}={shlex.quote(value)}" for name, value in masked(spec["env"]).items()]
         lines = [f"cd {shlex.quote(spec['cwd'])}"] if spec["cwd"] else []
         argv = _argv(plan, attempt_folder(plan, 1))
-        return "\n".join([*lines, " ".join([*env, *map(shlex.quote, argv)])])
+        return "\n".join([*lines, " ".join([*env, *map(shlex.quote, masked_arguments(argv))])])
 
     # submitting
 

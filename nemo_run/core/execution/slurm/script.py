@@ -17,7 +17,7 @@ from typing import Any
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.execution.slurm import lines
 from nemo_run.core.execution.slurm.options import flag
-from nemo_run.core.masking import masked
+from nemo_run.core.masking import masked, masked_arguments
 
 ATTEMPT = "\0\0"
 """Stands for the number of the attempt."""
@@ -159,7 +159,9 @@ def job_files(batch: Batch) -> dict[str, str]:
 
 def describe(batch: Batch) -> str:
     """Return all files of a job, to be read; secrets are masked."""
-    hidden = [Step(**{**vars(step), "env": masked(step.env)}) for step in batch.steps]
+    hidden = [
+        Step(**{**vars(step), "env": masked(step.env), "argv": masked_arguments(step.argv)}) for step in batch.steps
+    ]
     (_, first), *others = job_files(replace(batch, steps=hidden)).items()
     return complete(
         "\n".join([first, *(f"# {path}\n{text}" for path, text in others)]), 1, "CODE", "runner.zip"
