@@ -60,7 +60,8 @@ def test_a_job_on_a_cluster_of_somebody_else(
 def test_a_wrong_token_is_refused_in_the_words_of_ray(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    address = cluster.status(display=False)["dashboard"]
     monkeypatch.setenv("NEMORUN_HOME", str(tmp_path / "another-home"))
-    job = RayJob("there", address=cluster.status(display=False)["dashboard"], token="wrong")
+    job = RayJob("there", address=address, token="wrong")
     with pytest.raises(ExecutorError, match="token"):
         job.start("true", "")

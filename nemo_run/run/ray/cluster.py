@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import threading
@@ -304,6 +305,7 @@ class RayCluster:
         address = address or f"http://127.0.0.1:{port}"  # an engine of another package may give none
         port = urlsplit(address).port or port
         self._forwards[port] = stack
+        atexit.register(self._close_forward, port)
         logger.info("port %d of the Ray cluster %r is here: %s", target_port, self.name, address)
         if wait:
             with contextlib.suppress(KeyboardInterrupt):

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ LOGS = "ray/session_latest/logs"
 """Where Ray writes its logs, below the folder for temporary files."""
 
 _POLL = 1.0
+_LONGEST_TMPDIR = 60  # characters; the path of a socket has 107 at most
 _ESSENTIAL = {"gcs_server", "raylet", "dashboard"}
 
 
@@ -76,6 +78,8 @@ def in_one_line(text: str) -> str:
 def nodes_started(settings: dict[str, Any], temp: Path, folder: Path) -> Iterator[tuple[list[Any], Dashboard, str]]:
     """Yield the nodes of a new cluster, its dashboard, and the address for ``ray.init()``."""
     temp.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if len(tempfile.gettempdir()) > _LONGEST_TMPDIR:
+        os.environ["TMPDIR"] = "/tmp"  # noqa: S108  (Ray's processes have sockets there)
     os.environ.update(
         RAY_TMPDIR=str(temp),  # where the address is written that ray.init() looks for: not where other Rays do
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # has every node on 127.0.0.1; then nothing listens on other addresses
