@@ -76,7 +76,7 @@ class ClusterSpec:
     executor: ClusterExecutor
     pre_ray_start_commands: tuple[str, ...] = ()
     until_job: str = ""
-    resources: Mapping[str, float] = field(default_factory=dict)
+    resources: Mapping[str, int] = field(default_factory=dict)
     object_store_memory: int = 0
     idle_timeout: float = 0.0
 

@@ -288,15 +288,13 @@ def own_address() -> str:
         return socket.gethostbyname(socket.gethostname())
 
 
-def divided(total: float, count: int) -> list[float]:
-    """Return what each of so many nodes has of something: whole ones, where that is possible.
+def divided(total: int, count: int) -> list[int]:
+    """Return what each of so many nodes has of something that Ray counts in whole ones.
 
-    >>> divided(5, 2), divided(0.5, 2)
-    ([3, 2], [0.25, 0.25])
+    >>> divided(5, 2)
+    [3, 2]
     """
-    if total != int(total):
-        return [total / count] * count
-    return [int(total) // count + (index < int(total) % count) for index in range(count)]
+    return [total // count + (index < total % count) for index in range(count)]
 
 
 def free_port() -> int:

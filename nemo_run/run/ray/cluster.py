@@ -74,7 +74,7 @@ class RayCluster:
         dryrun: bool = False,
         pre_ray_start_commands: list[str] | None = None,
         *,
-        resources: Mapping[str, float] | None = None,
+        resources: Mapping[str, int] | None = None,
         object_store_memory: int | str | None = None,
         idle_timeout: float | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class RayCluster:
             self.name,
             self.executor,
             tuple(pre_ray_start_commands or ()),
-            resources=dict(resources or {}),
+            resources=_whole(resources or {}),
             object_store_memory=parse_size(object_store_memory) or 0,
             idle_timeout=idle_timeout or 0.0,
         )
@@ -330,6 +330,13 @@ class RayCluster:
         if (record := engine.find(ClusterSpec(self.name, self.executor))) is not None:
             engine.stop(record)
         logger.info("the Ray cluster %r does not run any more", self.name)
+
+
+def _whole(resources: Mapping[str, int]) -> dict[str, int]:
+    for name, amount in resources.items():
+        if not isinstance(amount, int) or amount < 0:
+            raise ExecutorError(f"resources[{name!r}]={amount!r}: Ray counts in whole numbers what its nodes have")
+    return dict(resources)
 
 
 def status_document(name: str, engine: str, status: ClusterStatus) -> dict[str, Any]:
