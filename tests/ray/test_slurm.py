@@ -239,25 +239,6 @@ def test_a_cluster_around_a_script_leaves_other_rays_on_its_nodes_alone(
     job(cluster, "still-there").start("true", "").wait()
 
 
-CONNECT = """
-import sys
-import nemo_run as run
-from nemo_run.run.ray import RayCluster
-tunnel = run.SSHTunnel(host="cluster", user=sys.argv[1], job_dir=sys.argv[2])
-cluster = RayCluster("rays", run.SlurmExecutor(tunnel=tunnel, packager=run.Packager()))
-import ray
-ray.init(address=cluster.address)
-print("nodes:", len(ray.nodes()), "answer:", ray.get(ray.remote(lambda: 42).remote()))
-"""
-
-
-def test_a_script_here_connects_to_the_cluster_there(cluster: RayCluster, shared: Path) -> None:
-    env = {**os.environ, "RAY_IGNORE_VERSION_MISMATCH": "1"}  # there it is another Python
-    arguments = [sys.executable, "-c", CONNECT, USER, f"{shared}/it's here"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=env)
-    assert f"nodes: {NODES} answer: 42" in done.stdout, done.stderr
-
-
 def test_a_cluster_that_does_not_come_up_says_why(cluster: RayCluster) -> None:
     late = RayCluster("late-there", cluster.executor)
     with pytest.raises(ExecutorError, match=r"did not come up: failed(.|\n)*No module named(.|\n)*ray"):
