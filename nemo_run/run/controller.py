@@ -16,6 +16,7 @@ from nemo_run.run.collecting import Collector
 from nemo_run.run.ending import Endings
 from nemo_run.run.engines import Engines
 from nemo_run.run.ledger import Ledger, Observer
+from nemo_run.run.notifying import FILE, notify
 from nemo_run.run.phases import DrivenTask, Phase
 from nemo_run.run.records import JobProgress
 from nemo_run.run.recovering import Recovery
@@ -89,6 +90,7 @@ class Controller:
                     break
                 self._look()
             self._ledger.write_summary()
+            notify(self._store, self._ledger.definition, self._ledger.progress)
             return self._ledger.progress
 
     def finish_cancelled(self) -> None:
@@ -120,7 +122,9 @@ class Controller:
         if ledger.graph.is_over:
             ledger.write_summary()
             return True
-        if all(ledger.graph.has_ended(job.id) or self._engines.carry(job) for job in ledger.jobs.values()):
+        if not (self._store.path / FILE).exists() and all(
+            ledger.graph.has_ended(job.id) or self._engines.carry(job) for job in ledger.jobs.values()
+        ):
             self._store.leave_to_engines()
             return True
         return False

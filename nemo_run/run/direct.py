@@ -22,6 +22,7 @@ from nemo_run.errors import ExecutorError, NemoRunError
 from nemo_run.run import artifacts, results
 from nemo_run.run.collecting import left_note
 from nemo_run.run.inputs import write_inputs
+from nemo_run.run.notifying import notify
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
     Definition,
@@ -109,6 +110,7 @@ def run_direct(
             done[job.id] = _run_job(store, definition, job, work[job.id], done, errors)
             store.write_progress(job, done[job.id])
         store.write_summary(summary(definition, done))
+        notify(store, definition, done)
     if errors and raises:
         raise errors[0]
 

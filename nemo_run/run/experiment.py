@@ -26,6 +26,7 @@ from nemo_run.errors import (
 from nemo_run.run import catalog
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
+from nemo_run.run.notifying import Notification, read_notifications, write_notifications
 from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
@@ -92,6 +93,7 @@ class Experiment(SweepingExperiment):
             logging.getLogger("nemo_run").setLevel(log_level)
         self._jobs: list[Job | JobGroup] = jobs or []
         self._sweeps: list[Sweep] = []
+        self._notifications: list[Notification] = []
         self._base_dir = base_dir
         self._quiet = clean_mode
         self._enable_goodbye_message = enable_goodbye_message
@@ -324,8 +326,9 @@ class Experiment(SweepingExperiment):
 
     def _prepare(self, backends: Backends, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
-        self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel, backends)
         write_sweeps(self._its_store, self._sweeps)
+        write_notifications(self._its_store, self._notifications)
+        self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel, backends)
 
     def _preflight(self, backends: Backends) -> None:
         try:
@@ -436,6 +439,7 @@ class Experiment(SweepingExperiment):
         for job in self.jobs:
             fresh.add(**added_as(job))
         self._sweeps = read_sweeps(self._its_store)
+        self._notifications = read_notifications(self._its_store)
         self._jobs, self._planned = fresh._jobs, fresh._planned
         for job in self._jobs:
             job.experiment = self

@@ -33,10 +33,10 @@ class Ledger:
         """
         self._store = store
         self._observer = observer
-        self._definition = store.read_definition()
-        self.jobs = {job.id: DrivenJob(job, store.own_progress(job)) for job in self._definition.jobs}
-        self.graph = Graph(self._definition.jobs)
-        self.schedule = Schedule(self.jobs.values(), self._definition.max_parallel)
+        self.definition = store.read_definition()
+        self.jobs = {job.id: DrivenJob(job, store.own_progress(job)) for job in self.definition.jobs}
+        self.graph = Graph(self.definition.jobs)
+        self.schedule = Schedule(self.jobs.values(), self.definition.max_parallel)
 
     @property
     def progress(self) -> dict[str, JobProgress]:
@@ -61,7 +61,7 @@ class Ledger:
 
     def write_summary(self) -> None:
         """Store how the experiment ended."""
-        self._store.write_summary(summary(self._definition, self.progress))
+        self._store.write_summary(summary(self.definition, self.progress))
 
     def write_inputs(self, task: DrivenTask) -> None:
         """Write what a task takes from other jobs beside it; they have ended."""

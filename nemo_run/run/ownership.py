@@ -34,7 +34,7 @@ DEFINITION = "experiment.json"
 _MARK = "mark.json"
 _LENGTH = 32  # bytes of the key
 _BLOCK = 1 << 20
-_OF_EXPERIMENT = ("environment.json", "provenance.json", "code", "packages")
+_OF_EXPERIMENT = ("environment.json", "provenance.json", "code", "packages", "notify.json")
 _OF_TASK = ("plan.json", "task.json", "main.pkl", "scripts", "configs")
 
 

@@ -19,6 +19,7 @@ from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.shared.relocation import moved
 from nemo_run.errors import ExperimentError
 from nemo_run.run import catalog, code
+from nemo_run.run.notifying import read_notifications, write_notifications
 from nemo_run.run.provenance import collect
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import read_sweeps, write_sweeps
@@ -53,6 +54,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
                 _copy_task(old, new, task.directory, places, backends)
         new.write_provenance({**collect(), "code": provenance.get("code", []), "rerun_of": old.id})
         write_sweeps(new, read_sweeps(old))
+        write_notifications(new, read_notifications(old))
         new.write_definition(dataclasses.replace(definition, id=new.id, created=time.time()))
     except BaseException:
         new.delete()

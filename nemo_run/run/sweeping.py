@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.errors import JobNotFoundError, SweepError
 from nemo_run.run.inputs import output
 from nemo_run.run.launched import LaunchedExperiment
+from nemo_run.run.notifying import Notification, notification
 from nemo_run.run.space import Sampler
 from nemo_run.run.sweep import Direction, Sweep, Trial, plan_sweep, trials_of
 
@@ -19,6 +20,7 @@ class SweepingExperiment(LaunchedExperiment):
     """Adds one task with many values, compares what came out, and passes outputs on."""
 
     _sweeps: list[Sweep]
+    _notifications: list[Notification]
 
     def add(self, task: Any, **options: Any) -> str:
         """Add a job."""
@@ -75,6 +77,25 @@ class SweepingExperiment(LaunchedExperiment):
             found.points[self.add(changed, name=title, **options)] = point
         self._sweeps.append(found)
         return found
+
+    def notify(self, to: str | Sequence[str], when: str = "end") -> None:
+        """Tell somebody when the experiment has ended, whoever drives it then.
+
+        Args:
+            to: An address that gets a POST request with JSON (``text``, ``id``, ``title``, ``state``, ``jobs``), as the
+                webhooks of chat services take; or a command as a list, which has that JSON on its standard input.
+            when: ``"end"``, or ``"failure"`` for an end that is no success.
+
+        Raises:
+            ExperimentError: It is neither, or the address is not encrypted: ``http://`` is for this machine only.
+
+        Example:
+            >>> import nemo_run as run
+            >>> exp = run.Experiment("example")
+            >>> exp.notify("https://chat.example/hooks/x7", when="failure")
+            >>> exp.notify(["mail", "-s", "it has ended", "me@example.org"])
+        """
+        self._notifications.append(notification(to, when))
 
     def output(self, job_id: str, *path: str | int) -> Any:
         """Return what stands for the output of a job, as an argument of another task of this experiment.
