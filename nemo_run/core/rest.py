@@ -313,6 +313,7 @@ class RestClient:
         if self._fresh_token is None:
             return {}
         if not self._token:
+            check_private(self.base_url, self._service)
             self._token = self._fresh_token()
         return {"Authorization": f"Bearer {self._token}"}
 
@@ -431,6 +432,18 @@ def _secrets(body: Any) -> Iterator[str]:
 def _is_name_of_secret(name: str) -> bool:
     """Check whether what has this name is a secret, and not only where one is found."""
     return is_secret(name) and not name.lower().endswith(("name", "ref"))
+
+
+def check_private(url: str, service: str) -> None:
+    """Check that nobody on the way can read what is sent to a URL, before a credential is.
+
+    Raises:
+        ExecutorError: It is not encrypted, and leads to another machine.
+    """
+    if urlsplit(url).scheme != "https" and not is_loopback(url):
+        raise ExecutorError(
+            f"{service} at {url!r:.200}: a credential would be readable by others on the way, so none is sent; use https://"
+        )
 
 
 def is_loopback(url: str) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.files import write_json
-from nemo_run.core.rest import Pieces, RestClient
+from nemo_run.core.rest import Pieces, RestClient, check_private
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
 T = TypeVar("T")
@@ -120,6 +120,7 @@ class DGXCloudClient:
         return token
 
     def _fresh_token(self) -> None:
+        check_private(self._base_url, "DGX Cloud")
         body = {
             "grantType": "client_credentials",
             "clientId": self._client_id,

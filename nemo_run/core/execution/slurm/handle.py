@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from nemo_run.errors import ExecutorError
+
 _SCHEME = "slurm://"
+_HANDLE = re.compile(r"slurm://(?P<job>\d+(?:[_+]\d+)*)(?P<folder>/.*?)?(?:#(?P<member>\d+))?", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,12 @@ class Handle:
 
     @classmethod
     def parse(cls, text: str) -> Handle:
-        """Return the handle that :meth:`__str__` wrote."""
-        rest, _, member = text.removeprefix(_SCHEME).partition("#")
-        job, slash, folder = rest.partition("/")
-        return cls(job, slash + folder, int(member) if member else None)
+        """Return the handle that :meth:`__str__` wrote.
+
+        Raises:
+            ExecutorError: It is none. What is in it becomes part of commands for the cluster.
+        """
+        found = _HANDLE.fullmatch(text)
+        if not found:
+            raise ExecutorError(f"{text!r:.200} is no handle of a Slurm job")
+        return cls(found["job"], found["folder"] or "", int(found["member"]) if found["member"] else None)
