@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nemo_run.core.execution.backends import Backends
@@ -93,16 +93,20 @@ class LogRequest:
 class _Stream:
     """The log of one attempt, on its way to the screen."""
 
-    def __init__(self, reader: LogReader, prefix: str, regex: str | None, write: Write) -> None:
+    def __init__(self, reader: LogReader, prefix: Callable[[int], str], regex: str | None, write: Write) -> None:
         self._reader = reader
-        self._filter = LineFilter(prefix, regex)
+        self._prefix, self._regex = prefix, regex
+        self._filters: dict[int, LineFilter] = {}  # the tasks of an array write into one log
         self._write = write
 
     def pump(self) -> bool:
         """Show the next piece; whether there was one."""
         data = self._reader.read()
         if data:
-            lines = self._filter.feed(data)
+            source = getattr(self._reader, "source", 0)
+            if source not in self._filters:
+                self._filters[source] = LineFilter(self._prefix(source), self._regex)
+            lines = self._filters[source].feed(data)
             if lines:
                 self._write(lines)
         return bool(data)
@@ -111,9 +115,9 @@ class _Stream:
         """Show what is left."""
         while self.pump():
             pass
-        rest = self._filter.flush()
-        if rest:
-            self._write(rest)
+        for one in self._filters.values():
+            if rest := one.flush():
+                self._write(rest)
         if isinstance(self._write, Writer):
             self._write.close()
         self._reader.close()
@@ -197,7 +201,6 @@ class LogFollower:
         request = self._request
         definition = job.tasks[index]
         rank = request.rank or 0
-        label = f"{definition.name}/{rank} " if self._write else self._screen.prefix(definition.name, rank)
         try:
             reader = self._store.kept_log(definition, handle, request.rank, request.tail)
             if reader is None:
@@ -210,6 +213,11 @@ class LogFollower:
             if len(self._jobs) == 1:
                 raise
             reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
+
+        def label(source: int) -> str:
+            number = rank or source
+            return f"{definition.name}/{number} " if self._write else self._screen.prefix(definition.name, number)
+
         return _Stream(reader, label, request.regex, self._write or self._screen.writer())
 
 

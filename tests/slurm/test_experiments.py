@@ -168,8 +168,8 @@ def test_array(executor: SlurmExecutor, capfdbinary: pytest.CaptureFixture[bytes
     result = launch(experiment)["array"]
     assert (result.state, result.exit_code) == (run.JobState.FAILED, 1)
     assert "1 of the 50 tasks of the array failed: 7" in result.reason
-    lines = re.findall(rb"task (\d+)\n", log_of(experiment, "array", capfdbinary))
-    assert sorted(map(int, lines)) == list(range(50))
+    lines = re.findall(rb"array/(\d+) task (\d+)\n", log_of(experiment, "array", capfdbinary))
+    assert sorted((int(label), int(task)) for label, task in lines) == [(i, i) for i in range(50)]
     assert log_of(experiment, "array", capfdbinary, rank=33).endswith(b"task 33\n")
 
 

@@ -274,6 +274,57 @@ def test_exported_functions_reach_the_task(
     assert log_of(experiment, "t", capfdbinary) == b"t/0 loaded cuda\n"
 
 
-def test_a_refused_cancel_is_no_end_of_the_others(executor: SlurmExecutor, cluster: SlurmCluster) -> None:
-    backend = SlurmBackend(executor.tunnel.connection())
-    backend.cancel(["slurm://999999/nowhere", "slurm://999998/nowhere"])
+def test_a_scancel_that_fails_ends_nothing_else(
+    executor: SlurmExecutor, here: LocalTunnel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    failing = tmp_path / "bin" / "scancel"
+    failing.write_text(
+        f'#!/bin/bash\n[ -e {tmp_path}/failed ] && exec {shutil.which("scancel")} "$@"\n'
+        f"touch {tmp_path}/failed\necho 'scancel: error: Kill job error: Unexpected message received' >&2\nexit 1\n"
+    )
+    failing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    executor.tunnel = here
+    experiment = run.Experiment("scancel", executor=executor, clean_mode=True)
+    experiment.add(script("sleep 300"), name="long")
+    experiment.add(script("sleep 5"), name="other", artifacts=["*.nothing"])  # so that a controller stays
+    with experiment:
+        experiment.run(detach=True)
+        eventually(lambda: experiment.progress()["long"].state is run.JobState.RUNNING)
+        experiment.cancel("long")
+        eventually(lambda: all(job.state.is_final for job in experiment.progress().values()))
+    assert (tmp_path / "failed").exists()
+    assert {name: job.state.name for name, job in experiment.progress().items()} == {
+        "long": "CANCELLED",
+        "other": "SUCCEEDED",
+    }
+
+
+def test_a_folder_that_nodes_do_not_see_is_told_of(executor: SlurmExecutor) -> None:
+    executor.additional_parameters = {"hold": True}
+    experiment = run.Experiment("unseen", executor=executor, clean_mode=True)
+    experiment.add(script("true"), name="t")
+    base = Path(executor.tunnel.job_dir)
+    with experiment:
+        experiment.run(detach=True)
+        (job,) = [str(one["handle"]).split("/")[2] for one in experiment.status(return_dict=True).values()]
+        base.rename(base.with_name("away"))
+        subprocess.run(["scontrol", "release", job], check=True)
+        query = ["squeue", "-h", "-t", "all", "-j", job, "-o", "%T"]
+        eventually(lambda: "FAILED" in subprocess.check_output(query, text=True))
+        base.with_name("away").rename(base)
+        result = eventually(lambda: (r := experiment.results()["t"]).state.is_final and r)
+    assert result.state is run.JobState.FAILED
+    assert "nodes that do not see" in result.reason
+
+
+def test_a_long_log_arrives_as_it_is(executor: SlurmExecutor) -> None:
+    experiment = run.Experiment("long", executor=executor, clean_mode=True)
+    experiment.add(script("seq -f 'line %.0f of a log that is longer than one answer' 400000"), name="t")
+    launch(experiment)
+    (handle,) = [str(one["handle"]) for one in experiment.status(return_dict=True).values()]
+    reader = SlurmBackend(executor.tunnel.connection()).open_log(handle)
+    lines = b"".join(iter(reader.read, b"")).splitlines()
+    assert len(lines) == 400000
+    assert lines[-1] == b"line 400000 of a log that is longer than one answer"

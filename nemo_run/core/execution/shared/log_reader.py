@@ -15,10 +15,13 @@ _LONGEST_LINE = 1 << 20  # bytes for whose end is waited
 
 
 class LogReader(Protocol):
-    """A log, read from where the last read ended."""
+    """A log, read from where the last read ended.
+
+    One that joins the logs of the tasks of an array has an attribute ``source``: which of them wrote the last piece.
+    """
 
     def read(self) -> bytes:
-        """Return the next piece, at most a few hundred kilobytes; empty where there is nothing new now."""
+        """Return the next piece, at most a few megabytes; empty where there is nothing new now."""
         ...
 
     def close(self) -> None:

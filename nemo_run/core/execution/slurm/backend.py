@@ -255,9 +255,9 @@ class SlurmBackend(Backend):
             if not _NO_ACCOUNTS.search(str(e)):
                 problem = f"sacct does not answer: {str(e).splitlines()[-1]}"
         statuses = {text: queue.job_status(found.get(handle.job, [])) for text, handle in handles.items()}
-        # What the controller does not know any more has ended: accounts that say otherwise lag behind.
+        # What squeue does not show may still run; how a job ended is told by what it left, or by sacct a little later.
         return {
-            text: status if status.state.is_final else self._unknown(handles[text], problem)
+            text: self._unknown(handles[text], problem) if status.state is JobState.UNKNOWN else status
             for text, status in statuses.items()
         }
 
@@ -277,11 +277,8 @@ class SlurmBackend(Backend):
         wanted = {
             text: handles[text]
             for text, status in statuses.items()
-            if status.state is JobState.UNKNOWN
-            or (
-                status.state.is_final
-                and (handles[text].member is not None or handles[text].job not in self._cluster.records)
-            )
+            if handles[text].job not in self._cluster.records
+            or (status.state.is_final and handles[text].member is not None)
             or (status.state is JobState.FAILED and not status.reason)
         }
         if not wanted:
@@ -289,9 +286,13 @@ class SlurmBackend(Backend):
         folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
         lines = _by_number(self._run(posix(commands.ENDS), folders.encode()))
         for number, text in enumerate(wanted):
-            end = queue.parse_end(lines.get(number, "-"))
+            line, status = lines.get(number, "-"), statuses[text]
+            end = queue.parse_end(line)
             if end:
-                statuses[text] = _with_end(statuses[text], end)
+                statuses[text] = _with_end(status, end)
+            elif line == "unseen" and status.state is JobState.FAILED and not status.reason:
+                reason = f"its script did not begin: nodes that do not see {handles[text].folder} cannot run it"
+                statuses[text] = replace(status, reason=f"{reason}; set job_dir to a folder that all nodes share")
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
@@ -303,7 +304,7 @@ class SlurmBackend(Backend):
         except CommandError as e:
             said = str(e).splitlines()[1:]
             if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
-                raise
+                raise EngineUnreachableError(str(e)) from e  # it is told again; nothing else waits for it
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
             self._cluster.changed = time.monotonic()

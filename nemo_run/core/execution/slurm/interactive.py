@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from nemo_run.core.execution.slurm.options import SlurmOptions, container_options, flag, sbatch_options
 from nemo_run.core.tunnel.answers import posix
-from nemo_run.core.tunnel.client import Callback, LocalTunnel, Tunnel
+from nemo_run.core.tunnel.client import Callback, LocalTunnel, SSHTunnel, Tunnel
 from nemo_run.core.tunnel.result import RunResult
 from nemo_run.errors import CommandError, ExecutorError
 
@@ -46,7 +46,7 @@ class InteractiveSlurm(SlurmOptions):
     @property
     def slurm(self) -> Tunnel:
         """The way to the cluster."""
-        return self.local if self.local_is_slurm else self.tunnel
+        return self.tunnel if isinstance(self.tunnel, SSHTunnel) else self.local
 
     def alloc(self, job_name: str = "interactive") -> RunResult:
         """Allocate nodes and work on them in this terminal, by ``salloc``."""

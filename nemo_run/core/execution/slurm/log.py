@@ -14,7 +14,7 @@ from nemo_run.core.tunnel.answers import posix
 from nemo_run.core.tunnel.client import Tunnel
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
-_MOST = 1 << 18  # bytes of one file in one answer
+_MOST, _MOST_OF_ALL = 1 << 22, 1 << 25  # bytes of one file in one answer, and of all files
 _SOON, _LATE = 0.3, 2.0  # seconds between two commands: while logs grow, and when they have not for a while
 _ALL = "log.*"
 _OF_LAUNCHER = f"node.{{}}.{{}}/{RANK_LOGS}/*/attempt_*/{{}}/stdout.log"  # node, processes of a node, which of them
@@ -24,6 +24,7 @@ _LABEL = re.compile(rb"^ *(\d+): ?", re.MULTILINE)
 # Four lines for every log: its number, its folder, what matches its files, and the offsets known, as "name:offset".
 # A name that is not known begins at 0, or, with "*:n", with its last n lines.
 _READ = r"""
+left=ALL
 while IFS= read -r id && IFS= read -r folder && IFS= read -r pattern && IFS= read -r known; do
   for f in "$folder"/$pattern; do
     [ -e "$f" ] || continue
@@ -38,10 +39,12 @@ while IFS= read -r id && IFS= read -r folder && IFS= read -r pattern && IFS= rea
     fi
     count=$((size - at))
     [ "$count" -le MOST ] || count=MOST
-    printf '%s %s %s %s\n' "$id" "$at" "$count" "$name"
+    [ "$count" -le "$left" ] || count=$left
+    [ "$count" -le 0 ] || left=$((left - count))
+    printf '%s %s %s %s %s\n' "$id" "$at" "$count" "$((size - at - count))" "$name"
     [ "$count" -le 0 ] || tail -c "+$((at + 1))" -- "$f" | head -c "$count"
   done
-done""".replace("MOST", str(_MOST))
+done""".replace("MOST", str(_MOST)).replace("ALL", str(_MOST_OF_ALL))
 
 
 @dataclass(eq=False)
@@ -54,17 +57,18 @@ class SlurmLog:
     tail: int | None
     pattern: str = _ALL
     offsets: dict[str, int] = field(default_factory=dict)
-    ready: deque[bytes] = field(default_factory=deque)
+    ready: deque[tuple[int, bytes]] = field(default_factory=deque)
     rests: dict[str, bytes] = field(default_factory=dict)
     answer: int = 0  # number of the last answer that was found to have nothing more
     more: bool = True
-    checked: bool = False
+    source: int = 0
 
     def read(self) -> bytes:
         """Return the next piece; empty where there is nothing new now."""
         while True:
             if self.ready:
-                return self.ready.popleft()
+                self.source, piece = self.ready.popleft()
+                return piece
             if not self.more and self.feed.answers > self.answer:
                 self.answer = self.feed.answers
                 return b""
@@ -75,10 +79,10 @@ class SlurmLog:
         """Let go of the log."""
         self.feed.drop(self)
 
-    def take(self, name: str, at: int, data: bytes) -> None:
-        """Take over a piece of one of its files."""
+    def take(self, name: str, at: int, data: bytes, rest: int) -> None:
+        """Take over a piece of one of its files, which has so many more bytes."""
         self.offsets[name] = at + len(data)
-        self.more = self.more or len(data) == _MOST
+        self.more = self.more or rest > 0
         if data:
             self._add(name, data)
 
@@ -86,7 +90,7 @@ class SlurmLog:
         element, ranks = _labels(name)
         if ranks <= 1:
             if self.rank in (None, element) or self.pattern != _ALL:
-                self.ready.append(data)
+                self.ready.append((element, data))
             return
         data = self.rests.pop(name, b"") + data  # labels are at the beginning of lines: only whole ones are passed on
         end = data.rfind(b"\n") + 1
@@ -102,7 +106,7 @@ class SlurmLog:
                 if (match := _LABEL.match(line)) and int(match[1]) == self.rank
             )
         if lines:
-            self.ready.append(lines)
+            self.ready.append((self.rank or 0, lines))
 
 
 class Feed:
@@ -115,6 +119,7 @@ class Feed:
         self._asked = float("-inf")
         self._grew = time.monotonic()
         self.answers = 0
+        self._has_more = False  # the last answer was full
 
     def open(self, folder: str, rank: int | None, tail: int | None) -> SlurmLog:
         """Return a log to read.
@@ -163,7 +168,7 @@ class Feed:
         with self._lock:
             quiet = time.monotonic() - self._grew
             pause = self._asked + min(_LATE, max(_SOON, 0.1 * quiet)) - time.monotonic()
-            if pause > 0:
+            if pause > 0 and not self._has_more:
                 time.sleep(pause)
             self._asked = time.monotonic()
             logs = dict(enumerate(self._open))
@@ -178,6 +183,7 @@ class Feed:
                     log.more = True
                 return False
             self.answers += 1
+            self._has_more = False
             if self._hand_out(logs, answer):
                 self._grew = time.monotonic()
             return True
@@ -186,10 +192,11 @@ class Feed:
         position, any_data = 0, False
         while position < len(answer):
             end = answer.index(b"\n", position)
-            number, at, count, name = answer[position:end].split(b" ", 3)
+            number, at, count, rest, name = answer[position:end].split(b" ", 4)
             data = answer[end + 1 : end + 1 + max(int(count), 0)]
             position = end + 1 + len(data)
-            logs[int(number)].take(name.decode("utf-8", "surrogateescape"), int(at), data)
+            logs[int(number)].take(name.decode("utf-8", "surrogateescape"), int(at), data, int(rest))
+            self._has_more = self._has_more or int(rest) > 0
             any_data = any_data or bool(data)
         return any_data
 
