@@ -119,8 +119,8 @@ def test_forgotten_jobs(jobs: Jobs, forgetful: SlurmCluster) -> None:
 
 def test_what_a_job_left_outweighs_accounts(jobs: Jobs, forgetful: SlurmCluster) -> None:
     """A controller that starts without its memory has what ran entered as failed, whatever became of it."""
-    jobs.start("good", "sleep 2")
-    eventually(lambda: jobs.statuses()["good"].state is JobState.RUNNING)
+    jobs.start("good", f"touch '{jobs.folder}/begun'; sleep 2")
+    eventually((jobs.folder / "begun").exists)  # srun needs the controller until then
     forgetful.kill("slurmctld")
     eventually((jobs.folder / "e" / "good" / "attempts" / "1" / "end.0").exists)
     forgetful.start_controller("-c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_a_space_is_connected_to_until_it_ends(
         DevSpace.connect(f"{USER}@cluster", str(folder))
     thread.join()
     assert "open https://vscode.dev/tunnel/space/" in capfd.readouterr().out
-    assert "ended with exit code" in str(problem[0])
+    assert re.search("ended with exit code|was lost", str(problem[0]))  # the other closes its connection
 
 
 def test_no_editor_and_no_space(laptop: SlurmExecutor) -> None:

@@ -279,7 +279,7 @@ class SlurmBackend(Backend):
             for text, status in statuses.items()
             if handles[text].job not in self._cluster.records
             or (status.state.is_final and handles[text].member is not None)
-            or (status.state is JobState.FAILED and not status.reason)
+            or (status.state is JobState.FAILED and status.reason in queue.NOT_BEGUN)
         }
         if not wanted:
             return
@@ -290,9 +290,9 @@ class SlurmBackend(Backend):
             end = queue.parse_end(line)
             if end:
                 statuses[text] = _with_end(status, end)
-            elif line == "unseen" and status.state is JobState.FAILED and not status.reason:
-                reason = f"its script did not begin: nodes that do not see {handles[text].folder} cannot run it"
-                statuses[text] = replace(status, reason=f"{reason}; set job_dir to a folder that all nodes share")
+            elif line == "unseen" and status.state is JobState.FAILED and status.reason in queue.NOT_BEGUN:
+                said = f"{status.reason or 'its script did not begin'}; nodes that do not see {handles[text].folder}"
+                statuses[text] = replace(status, reason=f"{said} run nothing: job_dir is to be a folder that all share")
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""

@@ -14,7 +14,7 @@ from nemo_run.core.tunnel.answers import posix
 from nemo_run.core.tunnel.client import Tunnel
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
-_MOST, _MOST_OF_ALL = 1 << 22, 1 << 25  # bytes of one file in one answer, and of all files
+_MOST, _MOST_OF_ALL = 1 << 24, 1 << 25  # bytes of one file in one answer, and of all files
 _SOON, _LATE = 0.3, 2.0  # seconds between two commands: while logs grow, and when they have not for a while
 _ALL = "log.*"
 _OF_LAUNCHER = f"node.{{}}.{{}}/{RANK_LOGS}/*/attempt_*/{{}}/stdout.log"  # node, processes of a node, which of them

@@ -40,6 +40,8 @@ _REASONS = {
     "AssocGrpGRES": "waits: your account uses as many devices as it may",
     "JobLaunchFailure": "it could not be started on its node, or the node failed",
 }
+NOT_BEGUN = ("", _REASONS["JobLaunchFailure"])
+"""What is said of jobs of which Slurm knows no more than that they failed."""
 _NEVER = "DependencyNeverSatisfied"
 _BY = "by user "
 _NO_REASON = {"", "None", "NonZeroExitCode"}
