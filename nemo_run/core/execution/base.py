@@ -158,7 +158,7 @@ class Backend(ABC):
         """
         raise ExecutorError(
             f"job {plan.job_id!r}: the {self.name} engine has no way to the services of its tasks; "
-            "local tasks and those of Slurm have one"
+            "tasks on this machine, on Docker, Slurm and Kubernetes have one"
         )
 
     def environment(self, plan: Plan) -> dict[str, str]:

@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
@@ -37,6 +37,9 @@ from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.tunnel.client import Tunnel
 
 _SCHEME = "docker://"
 _OOM_LAG = 0.5  # seconds by which an engine may hear of a kill for lack of memory later than of the end
@@ -249,6 +252,17 @@ class DockerBackend(Backend):
         cancel = _folder(handle).cancel_request()
         if cancel and cancel["kill_at"] <= time.time():
             self._engine.kill(entry["Id"], signal.SIGKILL)
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """Return the way to the container of a task, and the task's folder on this machine."""
+        from nemo_run.core.execution.docker.reach import ContainerTunnel, address_of
+
+        for name, entry in self._engine.containers().items():
+            mounted = any(mount.get("Source") == plan.directory for mount in entry.get("Mounts") or [])
+            if mounted and entry["State"] not in (*_NOT_STARTED, *_ENDED):
+                found = self._engine.inspect(name) or {}
+                return ContainerTunnel(job_dir="", address=address_of(found)), plan.directory
+        return ContainerTunnel(job_dir=""), plan.directory
 
     # logs and files
 

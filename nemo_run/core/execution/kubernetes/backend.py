@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
@@ -28,7 +28,7 @@ from nemo_run.core.execution.pods.client import (
     Object,
     context_namespace,
 )
-from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, RANK, fill, placeholders_of
+from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL, RANK, fill, placeholders_of
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.pods.spec import (
     KEEPER,
@@ -45,6 +45,9 @@ from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.files import write_text
 from nemo_run.core.masking import holds_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError
+
+if TYPE_CHECKING:
+    from nemo_run.core.tunnel.client import Tunnel
 
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
@@ -300,6 +303,19 @@ class KubernetesBackend(PodBackend[PodHandle]):
             self._client.delete(*_JOB, this.namespace, f"{this.name}-{rank}")
 
     # files
+
+    def reach(self, plan: Plan) -> tuple[Tunnel, str]:
+        """Return the way to the first pod of a task that runs, and the task's folder there."""
+        from nemo_run.core.execution.pods.reach import PodTunnel
+
+        name, namespace = plan.spec["name"], plan.spec["namespace"]
+        host, folder = "", plan.spec["folder"]
+        for pod in self._client.pods(namespace, f"{MANAGED_BY}={MANAGER},{ATTEMPT_LABEL},{NODE_LABEL}=0"):
+            base, _, attempt = pod["metadata"]["labels"][ATTEMPT_LABEL].rpartition("-")
+            if base == name and pod_status(pod, TASK).state is JobState.RUNNING:
+                host, folder = pod["metadata"]["name"], fill(folder, placeholders_of(plan, int(attempt), 0))
+        way = PodTunnel(job_dir="", host=host, user="", client=self._client, namespace=namespace, container=TASK)
+        return way, folder
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Unpack the artifacts that were kept, or copy them from the volume."""
