@@ -11,7 +11,7 @@ from typing import Any
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.files import parse_json, write_text
-from nemo_run.core.masking import masked
+from nemo_run.core.masking import MASK, holds_secret, is_secret
 from nemo_run.errors import ExperimentBusyError, ReceivedExperimentError, StoreError
 from nemo_run.run.ownership import DEFINITION, content_of, digest
 from nemo_run.run.records import Definition, JobProgress, TaskProgress
@@ -145,8 +145,14 @@ def _text(value: Any, indent: int | None = None) -> str:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _masked(one) for name, one in masked(value).items()}
+        return {name: _masked_entry(name, one) for name, one in value.items()}
     return [_masked(one) for one in value] if isinstance(value, list) else value
+
+
+def _masked_entry(name: str, value: Any) -> Any:
+    """Return a value of JSON by its name; one that is a secret as a whole, masked."""
+    is_masked = holds_secret(name, value) if isinstance(value, str) else is_secret(name)
+    return MASK if is_masked else _masked(value)
 
 
 # --- doing ---------------------------------------------------------------------------------------------------------
