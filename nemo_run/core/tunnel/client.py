@@ -14,6 +14,7 @@ from typing import Any
 from nemo_run.core import extras
 from nemo_run.core.tunnel.answers import anywhere
 from nemo_run.core.tunnel.base import Callback as Callback, PackagingJob as PackagingJob, Tunnel as Tunnel
+from nemo_run.core.tunnel.result import RunResult as RunResult
 from nemo_run.core.tunnel.ssh import Address, Connection, free_port
 
 
