@@ -102,6 +102,13 @@ def test_options_of_sbatch(options: dict[str, Any], expected: str) -> None:
     assert expected in flags(batch_for(**options))
 
 
+@pytest.mark.parametrize("name", ["container_mounts", "container_env", "srun_args", "dependencies"])
+def test_a_text_is_no_list(name: str) -> None:
+    with pytest.raises(ExecutorError, match=f"{name}='12' must be a list"):
+        request_for(**{name: "12"})
+    assert "--mounts" not in " ".join(batch_for(**{name: None}).steps[0].options)
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [

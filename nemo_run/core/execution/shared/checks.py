@@ -37,6 +37,12 @@ def check_length(where: str, name: str, value: str) -> None:
         )
 
 
+def check_is_list(where: str, value: object) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` for a text in place of a list, whose letters would be taken."""
+    if isinstance(value, str):
+        raise ExecutorError(f"{where}={value!r} must be a list, such as [{value!r}]")
+
+
 def check_image(where: str, image: object) -> None:
     """Raise :class:`~nemo_run.errors.ExecutorError` where a value is not the name of an image."""
     if not isinstance(image, str) or not re.fullmatch(r"[A-Za-z0-9]\S*", image):

@@ -72,7 +72,7 @@ class InteractiveSlurm(SlurmOptions):
             **kwargs: For :meth:`Tunnel.run`.
         """
         options = self._interactive_options(job_name)
-        options += container_options(self, [*(env_vars or {})], self.container_mounts)
+        options += container_options(self, [*(env_vars or {})], self.container_mounts or [])
         options += [f"--{name}={value}" for name, value in (arg_dict or {}).items()]
         return self.slurm.run(f"{shlex.join(['srun', *options, *(flags or [])])} {cmd}", env=env_vars, **kwargs)
 
@@ -115,7 +115,7 @@ class InteractiveSlurm(SlurmOptions):
             env["PYTHONPATH"] = ":".join(filter(None, [inside, env.get("PYTHONPATH", "")]))
         where = {"chdir": folder}
         if self.container_image:
-            mounts = ",".join([*self.container_mounts, f"{folder}:{inside}"])
+            mounts = ",".join([*(self.container_mounts or []), f"{folder}:{inside}"])
             where = {"container-mounts": mounts, "container-workdir": inside, "container-env": ",".join(env)}
         command = posix(_EDITOR, space_name(space.name))
         result = self.srun(command, job_name=job_name, env_vars=env, arg_dict=where, hide=False, warn=True)

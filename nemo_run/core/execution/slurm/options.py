@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import Executor, ExecutorMacros
+from nemo_run.core.execution.shared.checks import check_is_list
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
@@ -80,7 +81,7 @@ class ResourceRequest:
     container_image: str | None = None
     gpus_per_node: int | None = None
     gpus_per_task: int | None = None
-    container_mounts: list[str] = field(default_factory=list)
+    container_mounts: list[str] | None = field(default_factory=list)
     container_env: list[str] | None = None
     env_vars: dict[str, str] = field(default_factory=dict)
     srun_args: list[str] | None = None
@@ -158,7 +159,7 @@ class SlurmOptions(Executor):
     array: str | None = _option()
     open_mode: str = _option("append")
     container_image: str | None = None
-    container_mounts: list[str] = field(default_factory=list)
+    container_mounts: list[str] | None = field(default_factory=list)
     container_env: list[str] | None = None
     additional_parameters: dict[str, Any] | None = None
     srun_args: list[str] | None = None
@@ -242,7 +243,9 @@ class SlurmOptions(Executor):
             raise ExecutorError(
                 f"SlurmExecutor.dependency_type={self.dependency_type!r}; it is one of {', '.join(_DEPENDENCY_TYPES)}"
             )
-        for mount in self.container_mounts:
+        for name in ("container_mounts", "container_env", "srun_args", "dependencies"):
+            check_is_list(f"SlurmExecutor.{name}", getattr(self, name))
+        for mount in self.container_mounts or []:
             if not isinstance(mount, str) or not mount or any(c in mount for c in ",\n\0"):
                 raise ExecutorError(f"SlurmExecutor.container_mounts: {mount!r} is not of the form 'source:target'")
         self.parse_deps()

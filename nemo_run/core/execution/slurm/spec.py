@@ -217,7 +217,7 @@ def _srun_options(executor: SlurmOptions, folder: str, env: Mapping[str, str], t
     if members > 1:
         options += ["--overlap", f"--nodes={executor.nodes}", f"--ntasks={executor.nodes * tasks}"]
         options.append(f"--ntasks-per-node={tasks}")
-    mounts = [mount.replace(_RUN_DIR_ON_HOST, folder, 1) for mount in executor.container_mounts]
+    mounts = [mount.replace(_RUN_DIR_ON_HOST, folder, 1) for mount in executor.container_mounts or []]
     options += container_options(executor, list(env), [*mounts, f"{folder}:{RUN_DIR}"])
     return [*options, *(executor.srun_args or [])]
 
