@@ -102,6 +102,13 @@ def test_options_of_sbatch(options: dict[str, Any], expected: str) -> None:
     assert expected in flags(batch_for(**options))
 
 
+def test_a_template_for_ray_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    request_for()
+    assert not caplog.messages
+    request_for(ray_template="mine.sub.j2")
+    assert "ray_template='mine.sub.j2' is not used" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["container_mounts", "container_env", "srun_args", "dependencies"])
 def test_a_text_is_no_list(name: str) -> None:
     with pytest.raises(ExecutorError, match=f"{name}='12' must be a list"):

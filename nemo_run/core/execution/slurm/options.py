@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from dataclasses import dataclass, field, fields
@@ -16,6 +17,9 @@ from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.core.tunnel.client import LocalTunnel, SSHTunnel
 from nemo_run.errors import ExecutorError
 
+logger = logging.getLogger(__name__)
+
+_RAY_TEMPLATE = "ray.sub.j2"
 _DEPENDENCY_TYPES = ("after", "afterany", "afternotok", "afterok", "aftercorr")
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./~-][A-Za-z0-9_@+=:,./~%-]*\Z")
 
@@ -123,7 +127,7 @@ class SlurmOptions(Executor):
         monitor_group_job_wait_time: Accepted for compatibility; the end of a task is noticed at once.
         setup_lines: Lines of shell to run first, on the first node.
         het_group_indices: Component of every task of a heterogeneous job group.
-        ray_template: Accepted for compatibility.
+        ray_template: Accepted for compatibility; another one than the default is warned about, and not used.
         poll_estimated_start_time: Accepted for compatibility; the status always has it.
     """
 
@@ -177,7 +181,7 @@ class SlurmOptions(Executor):
     het_group_indices: list[int] | None = None
     segment: int | None = _option()
     network: str | None = _option()
-    ray_template: str = "ray.sub.j2"
+    ray_template: str = _RAY_TEMPLATE
     poll_estimated_start_time: bool = True
     job_name: str = field(init=False, default="nemo-job")
     stderr_to_stdout: bool = field(init=False, default=True)
@@ -249,6 +253,12 @@ class SlurmOptions(Executor):
             if not isinstance(mount, str) or not mount or any(c in mount for c in ",\n\0"):
                 raise ExecutorError(f"SlurmExecutor.container_mounts: {mount!r} is not of the form 'source:target'")
         self.parse_deps()
+        if self.ray_template != _RAY_TEMPLATE:
+            logger.warning(
+                "SlurmExecutor.ray_template=%r is not used: Ray clusters start in one way; for a script of your own "
+                "around the task, give launcher=run.SlurmTemplate(template_path=...)",
+                self.ray_template,
+            )
 
     def parse_deps(self) -> list[str]:
         """Ids of the Slurm jobs in :attr:`dependencies`."""
