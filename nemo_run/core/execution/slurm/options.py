@@ -247,11 +247,7 @@ class SlurmOptions(Executor):
             raise ExecutorError(
                 f"SlurmExecutor.dependency_type={self.dependency_type!r}; it is one of {', '.join(_DEPENDENCY_TYPES)}"
             )
-        for name in ("container_mounts", "container_env", "srun_args", "dependencies"):
-            check_is_list(f"SlurmExecutor.{name}", getattr(self, name))
-        for mount in self.container_mounts or []:
-            if not isinstance(mount, str) or not mount or any(c in mount for c in ",\n\0"):
-                raise ExecutorError(f"SlurmExecutor.container_mounts: {mount!r} is not of the form 'source:target'")
+        self._check_lists()
         self.parse_deps()
         if self.ray_template != _RAY_TEMPLATE:
             logger.warning(
@@ -259,6 +255,13 @@ class SlurmOptions(Executor):
                 "around the task, give launcher=run.SlurmTemplate(template_path=...)",
                 self.ray_template,
             )
+
+    def _check_lists(self) -> None:
+        for name in ("container_mounts", "container_env", "srun_args", "dependencies"):
+            check_is_list(f"SlurmExecutor.{name}", getattr(self, name))
+        for mount in self.container_mounts or []:
+            if not isinstance(mount, str) or not mount or any(c in mount for c in ",\n\0"):
+                raise ExecutorError(f"SlurmExecutor.container_mounts: {mount!r} is not of the form 'source:target'")
 
     def parse_deps(self) -> list[str]:
         """Ids of the Slurm jobs in :attr:`dependencies`."""

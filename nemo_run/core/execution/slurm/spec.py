@@ -46,8 +46,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
         sets = [_options(leader, executors[index], steps[0], index) for index in firsts]
     else:
         sets = [_options(leader, first, steps[0])]
-    if dependencies := first.parse_deps():
-        sets[0]["dependency"] = f"{first.dependency_type}:{':'.join(dependencies)}"
+    sets[0].update(_dependency(first))
     batch = script.Batch(
         title=f"Job {leader.group or leader.job_id!r} of experiment {leader.experiment_id!r}, made by NeMo-Run",
         components=sets,
@@ -70,7 +69,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "env": dict(request.command.env),
             "code_archive": request.code_archive,
             "dependency_type": first.dependency_type,
-            "dependencies": dependencies,
+            "dependencies": first.parse_deps(),
             "cwd": _on_cluster(step.cwd, step),
             "log_folders": _log_folders([step.log, step.error_log, *_files_of(sets)], step.folder),
         }
@@ -263,6 +262,12 @@ def _is_question(value: str) -> bool:
         return False
     depths = list(itertools.accumulate({"(": 1, ")": -1}.get(c, 0) for c in value[1:]))
     return min(depths[:-1]) > 0 and depths[-1] == 0
+
+
+def _dependency(executor: SlurmOptions) -> dict[str, str]:
+    """Return the option of sbatch that makes a job wait for those that its executor names."""
+    ids = executor.parse_deps()
+    return {"dependency": f"{executor.dependency_type}:{':'.join(ids)}"} if ids else {}
 
 
 def _job_name(request: TaskRequest, executor: SlurmOptions, component: int | None) -> str:
