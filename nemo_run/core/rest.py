@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core import extras
 from nemo_run.core.masking import MASK, is_secret
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -29,6 +30,8 @@ _TOO_MANY = 429
 _CONFLICT = 409
 _LONGEST_PAUSE = 30.0
 _LONGEST_WORDS = 1000
+_LARGEST = 64 << 20  # bytes of an answer that is not read piece by piece
+_OF_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class RestClient:
@@ -122,7 +125,7 @@ class RestClient:
             return None
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # of a nesting without end
             raise ExecutorError(
                 f"{self._service} answered {_what(response)} with something that is not JSON: "
                 f"{response.text[:200]!r}; see that the address is that of its API"
@@ -293,12 +296,33 @@ class RestClient:
                 headers=self._authorization(),
                 timeout=timeout or self._timeout,
             )
-            response = client.send(request, stream=stream)
-            if stream and not response.is_success:
-                response.read()
+            response = client.send(request, stream=True)
+            if not (stream and response.is_success):
+                response = self._whole(httpx, response)
             if response.status_code != 401 or not had_token:
                 return response
             self._token, had_token = "", False
+
+    def _whole(self, sdk: Any, response: httpx.Response) -> httpx.Response:
+        """Read an answer to its end, which comes before a limit.
+
+        Raises:
+            ExecutorError: It does not: something else answers in place of the service.
+        """
+        content = bytearray()
+        with contextlib.closing(response):
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) > _LARGEST:
+                    raise ExecutorError(
+                        f"{self._service} answered {_what(response)} with more than {_LARGEST >> 20} MiB, which was "
+                        "given up; see that the address is that of its API"
+                    )
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_TRANSFER]
+        whole: httpx.Response = sdk.Response(
+            response.status_code, headers=headers, content=bytes(content), request=response.request
+        )
+        return whole
 
     def _opened(self, httpx: Any) -> httpx.Client:
         """Return the connections, which are made when they are first needed."""
@@ -331,7 +355,7 @@ class RestClient:
         words = response.text
         for secret in {*_secrets(body), self._token} - {""}:
             words = words.replace(json.dumps(secret)[1:-1], MASK).replace(secret, MASK)
-        words = " ".join(words.split())[:_LONGEST_WORDS]
+        words = escaped(" ".join(words.split())[:_LONGEST_WORDS])
         text = f"{self._service} refused {_what(response)}: {response.status_code} {words}".rstrip()
         hint = self._hint if response.status_code in (401, 403, 404) else ""
         return f"{text}; {hint}" if hint else text

@@ -31,6 +31,7 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, rank_logs
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import folder_there, mark_in, service_name
 from nemo_run.core.execution.shared.shipping import Package, job_packages, shared_packages
@@ -43,6 +44,7 @@ from nemo_run.errors import ExecutorError
 _SCHEME = "dgxcloud://"
 
 
+@door("DGX Cloud")
 class DGXCloudBackend(Backend):
     """Runs attempts as workloads. What ended is in the attempts' folders, what has not the service knows."""
 

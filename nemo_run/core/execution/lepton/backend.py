@@ -27,6 +27,7 @@ from nemo_run.core.execution.lepton.shipping import MountTransfer
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.log_reader import LogReader, merged
 from nemo_run.core.execution.shared.service_names import folder_there, mark_in
 from nemo_run.core.execution.shared.shipping import job_packages
@@ -54,6 +55,7 @@ class _Answer:
     jobs: dict[str, dict[str, Any]]
 
 
+@door("Lepton")
 class LeptonBackend(Backend):
     """Runs attempts as jobs of a Lepton workspace. What ended is in the attempts' folders, what has not is there."""
 
