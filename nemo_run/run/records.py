@@ -244,6 +244,19 @@ def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[st
     }
 
 
+def is_summary(document: dict[str, Any]) -> bool:
+    """Check whether a document is what :func:`summary` returns, each value of its type."""
+    state, counts, ended = document.get("state"), document.get("counts"), document.get("ended")
+    return (
+        isinstance(state, str)
+        and state in JobState.__members__
+        and isinstance(counts, dict)
+        and all(name in JobState.__members__ and type(count) is int for name, count in counts.items())
+        and isinstance(ended, _NUMBER)
+        and 0 <= ended < _LATEST
+    )
+
+
 def overall(states: Iterable[JobState]) -> JobState:
     """Return the state of an experiment whose jobs have these states."""
     found = set(states)

@@ -54,7 +54,15 @@ from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run import received
 from nemo_run.run.ownership import DEFINITION, Ownership
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress, check_types
+from nemo_run.run.records import (
+    Definition,
+    JobDefinition,
+    JobProgress,
+    TaskDefinition,
+    TaskProgress,
+    check_types,
+    is_summary,
+)
 
 IN_PROCESS = "direct://"  # what handles of tasks begin with that ran in the launching process
 _OWN_FOLDERS = ("cancel", "code", "packages")
@@ -370,8 +378,16 @@ class ExperimentStore:
         write_json(self.path / "summary.json", summary)
 
     def read_summary(self) -> dict[str, Any] | None:
-        """Return how the experiment ended; ``None`` while it has not."""
-        return read_object(f"{self.path}/summary.json")
+        """Return how the experiment ended; ``None`` while it has not.
+
+        Raises:
+            StoreError: The file is damaged.
+        """
+        path = f"{self.path}/summary.json"
+        found = read_object(path)
+        if found and not is_summary(found):
+            raise StoreError(f"{path}: the file is damaged: a value is not what it should be")
+        return found
 
     def drop_summary(self) -> None:
         """Forget how it ended, because it goes on."""

@@ -153,6 +153,20 @@ def test_the_state_last_stored_is_shown_with_a_note(received: Received) -> None:
     assert "received: not asked" in received.nemorun("experiment", "list").stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("summary.json", "counts", "x"), ("summary.json", "state", []), ("summary.json", "ended", 1e308),
+     ("summary.json", "counts", {"x": 1}), ("job/artifacts.json", "sha256", {}), ("job/artifacts.json", "size", "x")],
+)  # fmt: skip
+def test_a_value_of_another_type_is_told_in_one_line(name: str, field: str, value: object, received: Received) -> None:
+    received.edit(name, lambda doc: (doc[0] if isinstance(doc, list) else doc).update({field: value}))
+    looks = (["list"], ["list", "--json"]) if name == "summary.json" else (["artifacts", "got"],)
+    for words in looks:
+        done = received.nemorun("experiment", *words)
+        assert "Traceback" not in done.stderr, words
+        assert name in done.stdout + done.stderr, words
+
+
 def test_acting_is_refused_and_says_how_to_adopt(received: Received) -> None:
     received.is_running("local", {}, f"local://{received.folder}/job/attempts/1")
     before = {path: path.stat().st_mtime_ns for path in received.folder.rglob("*")}
