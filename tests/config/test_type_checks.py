@@ -404,7 +404,7 @@ def test_checks_do_not_depend_on_assertions():
         "from nemo_run.errors import NemoRunError\n"
         "def f(a: int): ...\n"
         "attempts = [lambda: Config(f, a='x'), lambda: Config(f, b=1), lambda: Config(f).build(),"
-        " lambda: Script(), lambda: Script(path='a', inline='b'), lambda: Script(inline='a', m=True),"
+        " lambda: Script(), lambda: Script(path='a', m=True),"
         " lambda: Script(inline='a', env={'a b': '1'}), lambda: Script(path='a', args='b')]\n"
         "for attempt in attempts:\n"
         "    try:\n"
