@@ -104,9 +104,17 @@ class RayCluster:
         if dryrun:
             print(self.describe(spec))  # noqa: T201  what was asked for
             return
+        began = time.time()
         stored = self.launch(spec)
-        if wait_until_ready:
+        if not wait_until_ready:
+            return
+        try:
             self.wait_until_ready(stored, timeout)
+        except ExecutorError:
+            if stored.created >= began or not self._engine.status(stored.record).state.is_final:
+                raise
+            logger.info("the Ray cluster %r, which ran already, has just ended", self.name)
+            self.wait_until_ready(self.launch(spec), timeout)
 
     def describe(self, spec: ClusterSpec) -> str:
         """Return what would be launched."""
