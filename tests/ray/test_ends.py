@@ -91,6 +91,7 @@ def test_a_cluster_that_is_just_ending_is_started_again(ending: RayCluster) -> N
     before = record_of(ending)
     (gcs,) = (pid for pid, what in processes_of(before).items() if "gcs/gcs_server" in what)
     os.kill(gcs, signal.SIGKILL)
+    eventually(lambda: ending.status(display=False)["state"] != "ready", "it is noticed")
     ending.start(timeout=240)
     assert record_of(ending) != before
     job("after", "ending").start("true", "").wait()
