@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nemo_run.config.escaping import escaped
 from nemo_run.errors import CommandLineError
 from nemo_run.run.terminal import in_terminal, plain_table
 
@@ -32,6 +33,7 @@ def print_warning(message: str) -> None:
 
 
 def _print_note(kind: str, style: str, message: str) -> None:
+    message = escaped(message)
     if not in_terminal(sys.stderr):
         typer.echo(f"{kind}: {message}", err=True)
         return
@@ -58,6 +60,8 @@ def confirm(question: str, *, yes: bool) -> bool:
 def print_json(document: Any) -> None:
     """Print a document for programs; what the output cannot encode is written as JSON's own escapes."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
+    if escaped(text) != text:
+        text = json.dumps(document, indent=2)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -100,7 +104,7 @@ def _drawn_table(
         justify = "right" if columns[i] in right else "left"
         table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=i == 0)  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*(Text(row[i], styles.get(row[i], "")) for i in keep))
+        table.add_row(*(Text(escaped(row[i]), styles.get(row[i], "")) for i in keep))
     return table
 
 

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.config.document import path_text
+from nemo_run.config.escaping import escaped
 from nemo_run.config.outline import Branch, Leaf, Step, brief, outline
 from nemo_run.config.parts import Change, Part
 
@@ -65,7 +66,7 @@ class ConfigDiff:
         if not self.changes and self.trim:
             return "no differences"
         lines = itertools.chain.from_iterable(map(_lines, self.changes)) if self.trim else _tree_lines(self.root, ())
-        return "\n".join(_coloured(line) if colour else line for line in lines)
+        return "\n".join(_coloured(line) if colour else line for line in map(escaped, lines))
 
     def to_graphviz(self) -> graphviz.Graph:
         """Draw the differences, with the configurations that they are in; needs the package ``graphviz``."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
@@ -208,6 +209,6 @@ def in_colours(lines: Sequence[TableLine]) -> Text:
     text = Text(overflow="crop", no_wrap=True)
     for number, line in enumerate(lines):
         text.append("\n" if number else "")
-        text.append(line.text[: len(line.state)], STATE_STYLES.get(line.state))
-        text.append(line.text[len(line.state) :])
+        text.append(escaped(line.text[: len(line.state)]), STATE_STYLES.get(line.state))
+        text.append(escaped(line.text[len(line.state) :]))
     return text

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.errors import NemoRunError
@@ -29,7 +30,7 @@ class LineFilter:
     """
 
     def __init__(self, prefix: str = "", regex: str | None = None) -> None:
-        self._prefix = prefix.encode("utf-8", "surrogateescape")
+        self._prefix = escaped(prefix).encode("utf-8", "surrogateescape")
         self._pattern = re.compile(regex.encode()) if regex else None
         self._rest = b""
         self._inside = False  # the line that comes next has begun already

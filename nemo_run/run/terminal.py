@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from nemo_run.config.escaping import escaped
+
 _LEAST = 20  # columns that a name gets, however narrow the terminal is
 
 
@@ -37,9 +39,9 @@ def say(text: str, stream: TextIO) -> None:
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """Return the text with what the stream cannot encode as escapes."""
+    """Return the text with what the stream cannot encode, and what would act on a terminal, as escapes."""
     encoding = stream.encoding or "utf-8"  # none where the text stays in memory
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return escaped(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def duration(seconds: float) -> str:
@@ -184,7 +186,7 @@ def _with_note(line: TableLine, note: str, room: int | None) -> list[TableLine]:
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as aligned text; columns that are empty throughout are left out."""
-    lines = [columns, *([cell.replace("\n", " ") for cell in row] for row in rows)]
+    lines = [columns, *([escaped(cell.replace("\n", " ")) for cell in row] for row in rows)]
     kept = [cells for i, cells in enumerate(zip(*lines, strict=True)) if i == 0 or not rows or any(cells[1:])]
     return "\n".join("  ".join(line).rstrip() for line in zip(*map(_aligned, kept), strict=True))
 

@@ -15,6 +15,7 @@ from nemo_run.cli.commands.finding import list_, note, show, tag
 from nemo_run.cli.commands.outcomes import compare, metrics, results
 from nemo_run.cli.commands.sharing import export, import_
 from nemo_run.cli.groups import CommandGroup
+from nemo_run.config.escaping import escaped
 
 if TYPE_CHECKING:
     from nemo_run.run.experiment import Experiment
@@ -114,7 +115,7 @@ def cancel(
     before = experiment.progress(names)
     experiment.cancel_jobs(names)
     for name, progress in experiment.progress(names).items():
-        typer.echo(f"{name}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
+        typer.echo(f"{escaped(name)}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
 
 
 def artifacts(
