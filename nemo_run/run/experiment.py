@@ -401,8 +401,8 @@ class Experiment(SweepingExperiment):
             self.raise_for_failure()
 
     def _check_launch(self, max_parallel: int | None) -> None:
-        if max_parallel is not None and max_parallel < 1:
-            raise ExperimentError(f"max_parallel={max_parallel}, but at least one task must be able to run")
+        if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
+            raise ExperimentError(f"max_parallel={max_parallel!r}, but it must be a number of tasks, at least 1")
         if self._title in ancestors():
             raise NestedLaunchError(
                 f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches "

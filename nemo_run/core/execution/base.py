@@ -29,6 +29,7 @@ from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
 from nemo_run.core.execution.shared.checks import check_variables
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.units import parse_duration
+from nemo_run.core.execution.shared.values import check_values
 from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
@@ -232,14 +233,10 @@ class Executor(ConfigurableMixin):
 
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense, before anything starts."""
-        where = type(self).__name__
-        check_variables(f"{where}.env_vars", self.env_vars)
+        check_values(self)
+        check_variables(f"{type(self).__name__}.env_vars", self.env_vars)
         make_launcher(self.launcher)
-        if self.retries < 0:
-            raise ExecutorError(f"{where}.retries must not be negative, but is {self.retries}")
-        if not 0 <= self.retry_delay < float("inf"):  # what is no number is neither
-            raise ExecutorError(f"{where}.retry_delay must be a number of seconds, but is {self.retry_delay}")
-        parse_duration(f"{where}.timeout", self.timeout)
+        parse_duration(f"{type(self).__name__}.timeout", self.timeout)
 
     def info(self) -> str:
         """Return the name of the kind of executor, as it is shown in a status."""

@@ -56,7 +56,7 @@ class LocalExecutor(Executor):
         parse_size(self.memory)
         if not 0 <= self.grace < math.inf:
             raise ExecutorError(f"LocalExecutor.grace must be a number of seconds, 0 or more, but is {self.grace!r}")
-        if self.working_dir and not Path(self.working_dir).expanduser().is_dir():
+        if self.working_dir and not os.path.isdir(Path(self.working_dir).expanduser()):  # noqa: PTH112  (never raises)
             raise ExecutorError(f"LocalExecutor.working_dir: there is no folder {self.working_dir!r}; create it first")
         for kind, count, there in (("cpus", self.cpus, available_cpus()), ("gpus", self.gpus, available_gpus())):
             if count is not None and not 0 <= count <= len(there):

@@ -20,10 +20,10 @@ def parse_size(value: float | str | None) -> int | None:
     match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(i?B)?\s*", str(value), re.IGNORECASE)
     try:
         size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         size = 0
-    if size <= 0:
-        raise ExecutorError(f"memory={value!r} is not a size; give bytes, or '500M', '2GB'")
+    if not 0 < size < 1 << 63:
+        raise ExecutorError(f"memory={str(value)[:40]!r} is not a size; give bytes, or '500M', '2GB'")
     return size
 
 

@@ -34,6 +34,7 @@ class StandaloneSkypilot(SkypilotOptions):
         twice = sorted(set(self.file_mounts or {}) & set(self.storage_mounts or {}))
         if twice:
             raise ExecutorError(f"{where}: {twice[0]!r} is in file_mounts and in storage_mounts")
+        check_json(f"{where}.cluster_config_overrides", self.cluster_config_overrides)
         check_json(f"{where}: its options", task_config(self, "check"))
 
     def to_resources(self) -> Any:
