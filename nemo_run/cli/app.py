@@ -14,6 +14,8 @@ from nemo_run.cli import registry
 from nemo_run.cli.context import RunContext
 from nemo_run.cli.groups import CommandGroup
 from nemo_run.cli.running import app_options
+from nemo_run.cli.show import print_warning
+from nemo_run.errors import NemoRunError
 
 
 def nemorun(args: list[str]) -> Any:
@@ -99,8 +101,16 @@ class CommandsOfOthers(CommandGroup):
         """Return the command of a name; for one that is not loaded, something to show. None if there is none."""
         found = super().get_command(ctx, cmd_name)
         if found is None and cmd_name in self.list_commands(ctx):
-            return TyperGroup(name=cmd_name, help="Commands of a package or the workspace.")
+            return TyperGroup(name=cmd_name, help=_about(cmd_name))
         return found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Help that has the commands of the workspace file, too; one that cannot be loaded is told, and passed over."""
+        try:
+            registry.load_workspace()
+        except NemoRunError as error:
+            print_warning(str(error))
+        super().format_help(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is meant; it is loaded now."""
@@ -117,6 +127,14 @@ class CommandsOfOthers(CommandGroup):
         found = registry.known_entrypoints().get(name)
         if found is not None:
             self.add_command(typer.main.get_command(_app_of(name, found)), name)
+
+
+def _about(name: str) -> str:
+    """What is known of commands of others without loading a package."""
+    found = registry.known_entrypoints().get(name)
+    if isinstance(found, dict):
+        return f"Your commands: {', '.join(sorted(found))}."
+    return found.summary if found is not None else "Commands of a package."
 
 
 def _app_of(name: str, found: Any) -> typer.Typer:

@@ -96,7 +96,7 @@ def add_command(
             typer.Option(
                 "--yaml",
                 metavar="FILE",
-                help="File with arguments, in YAML, TOML or JSON; - is standard input. Of several, the last one wins.",
+                help="File with arguments, in YAML, TOML or JSON; - is standard input. Several are merged in order.",
             ),
         ] = None,
         direct: Annotated[Flag, typer.Option("--direct/--no-direct", help="Run in this process.")] = None,
@@ -220,7 +220,7 @@ class EntrypointCommand(core.TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the options, then arguments and factories."""
-        from nemo_run.cli.help import help_text
+        from nemo_run.cli.help import help_text, run_help
 
         super().format_help(ctx, formatter)
         if self.entrypoint is None:
@@ -229,3 +229,5 @@ class EntrypointCommand(core.TyperCommand):
             self.entrypoint.help()
         else:
             formatter.write(f"\n{help_text(self.entrypoint.fn)}")
+        if self.entrypoint.enable_executor:
+            formatter.write(f"\n{run_help()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -392,13 +393,25 @@ class RunContext:
             return True
         import typer
 
-        return typer.confirm("Continue?")
+        return typer.confirm(f"Run it {_where(self.executor)}?")
 
     def _interact(self, task: Partial[Any], run_task: Callable[[], None]) -> None:
         from nemo_run.cli.show import interact
 
         names = {"task": task, "run_task": run_task}
         interact("`task` is the configuration: look at it, change it. `run_task()` runs it.", names)
+
+
+def _where(executor: Executor | None) -> str:
+    """Where something is run, on how many nodes, and for how long at most."""
+    if executor is None:
+        return "in this process"
+    parts = [f"on {executor.info()}"]
+    with contextlib.suppress(NotImplementedError):
+        parts += [f"{executor.nnodes()} nodes"] if executor.nnodes() > 1 else []
+    limit = getattr(executor, "time", None) or getattr(executor, "timeout", None)
+    parts += [f"for {limit} at most"] if limit else []
+    return ", ".join(parts)
 
 
 def _somebody_is_there() -> bool:

@@ -100,6 +100,22 @@ def help_text(entity: Callable[..., Any], with_docs: bool = True, namespace: str
     return "\n\n".join(_plain(title, rows) for title, rows in sections.items() if rows)
 
 
+def run_help() -> str:
+    """What can be said of where it runs: the factories for ``run.executor=`` and ``run.plugins=``."""
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.run.plugin import ExperimentPlugin
+
+    hints = {"run.executor": Executor, "run.plugins": list[ExperimentPlugin] | ExperimentPlugin}
+    rows = [
+        (row.argument, row.call, row.doc)
+        for name, hint in hints.items()
+        for entry in making.factories_for(Place(name, hint))
+        for row in _factory_row(name, entry, set())
+    ]
+    rows = rows or [("run.executor", "NAME", "Register one: @run.cli.factory. All there are: nemorun executors")]
+    return _plain("Where it runs", [*rows, ("run.executor.ARGUMENT", "VALUE", "Change one argument of it.")])
+
+
 Sections = dict[str, list[tuple[str, ...]]]
 
 

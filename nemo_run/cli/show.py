@@ -141,6 +141,16 @@ def print_diff(found: ConfigDiff) -> None:
     typer.echo(found.to_text(colour=in_terminal(sys.stdout) and "NO_COLOR" not in os.environ))
 
 
+def print_differences(found: ConfigDiff) -> None:
+    """Print differences for programs; values are texts, as Python writes them."""
+    print_json(
+        [
+            {"kind": change.kind, "path": change.path, "old": repr(change.old), "new": repr(change.new)}
+            for change in found.changes
+        ]
+    )
+
+
 def interact(banner: str, names: dict[str, Any]) -> None:
     """Let a person work with some names: in IPython where it is installed.
 

@@ -35,13 +35,14 @@ def diff(
     old: File,
     new: File,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if there are differences.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show what is different between two files. Nothing that they name is imported."""
-    from nemo_run.cli.show import print_diff
+    from nemo_run.cli.show import print_diff, print_differences
     from nemo_run.config.diff import diff as compare
 
     found = compare(_document(new), _document(old))
-    print_diff(found)
+    (print_differences if json else print_diff)(found)
     if exit_code and found:
         raise typer.Exit(1)
 

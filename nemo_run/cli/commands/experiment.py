@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_run.cli.commands import completing
 from nemo_run.cli.commands.arguments import AsJson, Needed, OneJob, Which
 from nemo_run.cli.commands.finding import list_, note, show, tag
 from nemo_run.cli.commands.outcomes import compare, metrics, results
@@ -145,15 +146,20 @@ def artifacts(
 
 
 def diff(
-    old: Annotated[str, typer.Argument(help="Id of an experiment, its beginning, or a title: its newest one.")],
-    new: Annotated[str, typer.Argument(help="The same of another one.")],
+    old: Needed,
+    new: Annotated[str, typer.Argument(help="The same of another one.", autocompletion=completing.experiments)],
+    json: AsJson = False,
 ) -> None:
     """Show what is different between two experiments: configuration, code and environment."""
     from nemo_run.cli.commands.selection import find_experiment
-    from nemo_run.cli.show import print_diff
+    from nemo_run.cli.show import print_diff, print_differences
     from nemo_run.run.compare import compare
 
-    print_diff(compare(find_experiment(new), find_experiment(old)))
+    found = compare(find_experiment(new), find_experiment(old))
+    if json:
+        print_differences(found)
+    else:
+        print_diff(found)
 
 
 def attach(which: Which = None, tail_logs: TailLogs = True) -> None:

@@ -14,7 +14,7 @@ from nemo_run.errors import ExecutorError
 
 _AT_LEAST = {
     "nodes": 1, "num_nodes": 1, "ntasks_per_node": 1, "nprocs_per_node": 1,
-    "idle_minutes_to_autostop": -1,  # never
+    "idle_minutes_to_autostop": -1, "num_gpus": -1, "pids": -1,  # never; all of them; as many as it likes
     "wait_time_for_group_job": -math.inf,  # is 0
 }  # fmt: skip
 _LEFT_OUT = ("account",)  # texts for which existing code also writes None
