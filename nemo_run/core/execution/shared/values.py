@@ -79,7 +79,7 @@ def _out_of_range(name: str, value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f" must be a finite number, but is {value}"
     if value < _AT_LEAST.get(name, 0):
-        return f" must be {_AT_LEAST.get(name, 0)} or more, but is {_shown(name, value)}"
+        return f" must be at least {_AT_LEAST.get(name, 0)}, but is {_shown(name, value)}"
     return " must be a number that fits into 64 bits" if value > _LARGEST else ""
 
 
