@@ -154,7 +154,7 @@ def test_a_stored_retry_waits_no_longer_than_retries_do(work: Path) -> None:
 
 @pytest.mark.parametrize("delay", [math.nan, math.inf, -1.0])
 def test_a_delay_that_never_ends_is_refused(delay: float) -> None:
-    with pytest.raises(ExecutorError, match="retry_delay must be a number of seconds"):
+    with pytest.raises(ExecutorError, match="retry_delay must be"):
         run.LocalExecutor(retries=1, retry_delay=delay).check()
 
 
