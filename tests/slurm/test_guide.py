@@ -45,7 +45,7 @@ def test_the_guide(login: Sshd, jobs_folder: Path, tmp_path: Path) -> None:
         "model.txt 10 ",
         "head is ",
         "sweep/3 part 3",
-        "clean SUCCEEDED",
+        "SUCCEEDED clean",
         "open http://localhost:",
     ):
         assert line in printed, printed

@@ -21,7 +21,7 @@ class LogReader(Protocol):
     """
 
     def read(self) -> bytes:
-        """Return the next piece, at most a few megabytes; empty where there is nothing new now."""
+        """Return the next piece, at most a megabyte; empty where there is nothing new now."""
         ...
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from nemo_run.core.tunnel.client import Tunnel
 from nemo_run.errors import CommandError, ExecutorError, TunnelError
 
 _MOST, _MOST_OF_ALL = 1 << 24, 1 << 25  # bytes of one file in one answer, and of all files
+_PIECE = 1 << 20  # bytes that are handed on at once
 _SOON, _LATE = 0.3, 2.0  # seconds between two commands: while logs grow, and when they have not for a while
 _ALL = "log.*"
 _OF_LAUNCHER = f"node.{{}}.{{}}/{RANK_LOGS}/*/attempt_*/{{}}/stdout.log"  # node, processes of a node, which of them
@@ -90,7 +91,7 @@ class SlurmLog:
         element, ranks = _labels(name)
         if ranks <= 1:
             if self.rank in (None, element) or self.pattern != _ALL:
-                self.ready.append((element, data))
+                self._put(element, data)
             return
         data = self.rests.pop(name, b"") + data  # labels are at the beginning of lines: only whole ones are passed on
         end = data.rfind(b"\n") + 1
@@ -106,7 +107,10 @@ class SlurmLog:
                 if (match := _LABEL.match(line)) and int(match[1]) == self.rank
             )
         if lines:
-            self.ready.append((self.rank or 0, lines))
+            self._put(self.rank or 0, lines)
+
+    def _put(self, source: int, data: bytes) -> None:
+        self.ready.extend((source, data[start : start + _PIECE]) for start in range(0, len(data), _PIECE))
 
 
 class Feed:
