@@ -19,7 +19,7 @@ from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.shared.checks import check_length
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
-from nemo_run.core.masking import MASK, is_secret, masked
+from nemo_run.core.masking import MASK, is_masked, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.errors import ExecutorError, SerializationError
@@ -212,7 +212,7 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
 
 
 def _check_values(name: str, env: Mapping[str, str]) -> None:
-    lost = [key for key, value in env.items() if value == MASK]
+    lost = [key for key, value in env.items() if is_masked(key, value)]
     if lost:
         raise ExecutorError(f"task {name!r}: {', '.join(lost)} stands for a secret that was not stored; give it again")
     for key, value in env.items():
