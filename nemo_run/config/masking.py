@@ -35,7 +35,19 @@ def holds_secret(name: str, value: str) -> bool:
 
 def masked(values: Mapping[str, str]) -> dict[str, str]:
     """Return the mapping with the values of secret-looking names masked."""
-    return {name: MASK if holds_secret(name, value) else value for name, value in values.items()}
+    return {
+        name: MASK if is_secret(name) else _without_password(value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def is_masked(name: str, value: str) -> bool:
+    """Check whether a value stands for a secret that is not there.
+
+    >>> is_masked("A_TOKEN", "****"), is_masked("URL", "postgres://****@db"), is_masked("PLAIN", "****")
+    (True, True, False)
+    """
+    return (value == MASK and is_secret(name)) or f"://{MASK}@" in value
 
 
 def masked_arguments(argv: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.config.home import USE_WITH_RAY_CLUSTER_KEY, get_nemorun_home
+from nemo_run.config.masking import is_masked
 from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
@@ -19,7 +20,7 @@ from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.shared.checks import check_length
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
-from nemo_run.core.masking import MASK, is_masked, is_secret, masked
+from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.errors import ExecutorError, SerializationError
