@@ -125,7 +125,7 @@ def test_live_table(columns: int, jobs: int, work: Path, terminal: Open) -> None
 SCRIPT = """
     import nemo_run as run
     bar = "while :; do for i in 10 50 99; do printf '%3d%% [=====     ] {long}\\\\r' $i; sleep 0.05; done; done"
-    with run.Experiment("interrupted", executor=run.LocalExecutor(grace=0.5)) as exp:
+    with run.Experiment("interrupted", id="interrupted_20260102_030405", executor=run.LocalExecutor(grace=0.5)) as exp:
         first = exp.add(run.Script(inline=bar), name="{name}", tail_logs={tail})
         exp.add(run.Script(inline="true"), name="after", dependencies=[first])
         exp.run()
