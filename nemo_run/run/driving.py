@@ -35,7 +35,8 @@ def drive(store: ExperimentStore, definition: Definition, tailed: tuple[str, ...
             Controller(store, None if quiet else view.update).run()
         except KeyboardInterrupt as stop:
             view.stop_drawing()
-            Interruption(store, definition).handle()
+            with screen.held():
+                Interruption(store, definition).handle()
             without_traceback(stop)
             raise
 

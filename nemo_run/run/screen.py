@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from nemo_run.run.terminal import columns_of, cut_middle, in_terminal, say
@@ -53,6 +54,13 @@ class Screen:
                 self._write(_ERASE)
                 self._bar = False
             say(text, stream)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody else write for a while: a question is not drawn over."""
+        with self._lock:
+            yield
+            self._bar = False
 
     def prefix(self, task: str, rank: int) -> str:
         """Return what the lines of a task begin with; in a terminal, its name takes a third of the room at most."""
