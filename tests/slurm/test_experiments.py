@@ -307,10 +307,11 @@ def test_signal_and_memory(executor: SlurmExecutor, cluster: SlurmCluster) -> No
 def test_a_node_that_dies(executor: SlurmExecutor, cluster: SlurmCluster) -> None:
     executor.additional_parameters = {"no-requeue": True, "nodelist": "node4"}
     experiment = run.Experiment("node", executor=executor, clean_mode=True)
-    experiment.add(script("sleep 300"), name="a")
+    begun = Path(executor.tunnel.job_dir).parent / "begun"
+    experiment.add(script('touch "$BEGUN"; exec sleep 300', env={"BEGUN": str(begun)}), name="a")
     with experiment:
         experiment.run(detach=True)
-        eventually(lambda: experiment.progress()["a"].state is run.JobState.RUNNING)
+        eventually(begun.exists)  # what is started while the node is killed could still tell of an end
         cluster.kill_node("node4")
         try:
             result = eventually(lambda: (r := experiment.results()["a"]).state.is_final and r, within=90)
