@@ -50,6 +50,7 @@ def _package(name: str) -> Callable[[], bool]:
     return lambda: importlib.util.find_spec(name) is not None
 
 
+_SHELLS = ("tcsh", "zsh", "fish")
 _AS_ROOT = "run the tests as root, with CI=true for what they need to be installed"
 _ENVIRONMENT = "CI=true makes an environment for it"
 THINGS: dict[str, Thing] = {
@@ -59,6 +60,7 @@ THINGS: dict[str, Thing] = {
     "pods": Thing(pods.available, "run the tests as root, where unshare(1) may make namespaces"),
     "git": Thing(lambda: _answers("git", "--version"), "apt-get install git"),
     "rsync": Thing(lambda: installed(("rsync",), ("rsync",)), "apt-get install rsync"),
+    **{name: Thing(functools.partial(installed, (name,), (name,)), f"apt-get install {name}") for name in _SHELLS},
     "ray": Thing(_package("ray"), "pip install '.[ray]'"),
     "leptonai": Thing(leptonai.available, _ENVIRONMENT),
     "compat": Thing(compat.available, _ENVIRONMENT),

@@ -8,6 +8,7 @@
         environment.json       environment of the launching process, for tasks that inherit it
         controller.lock        locked while a controller drives the experiment
         controller.json        who that is, or was
+        left.json              that the engines bring all jobs to their ends without one
         summary.json           how it ended
         mark.json              that this user launched it, with the digests of what was launched (Ownership)
         cancel/<job>           requests to cancel
@@ -340,22 +341,28 @@ class ExperimentStore:
                     f"experiment {self.id!r} is driven by process {who.get('pid', '?')} on {who.get('host', '?')}; "
                     f"follow it: nemorun experiment attach {self.id}"
                 )
-            self._write_controller()
+            write_json(self.path / "controller.json", self._this_process())
+            self._left.unlink(missing_ok=True)
             yield fd
         finally:
             os.close(fd)
 
-    def _write_controller(self, **more: Any) -> None:
-        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        write_json(self.path / "controller.json", who | more)
+    @staticmethod
+    def _this_process() -> dict[str, Any]:
+        return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+
+    @property
+    def _left(self) -> Path:
+        return self.path / "left.json"
 
     def leave_to_engines(self) -> None:
         """Note that the engines bring every job to its end without a controller."""
-        self._write_controller(left_to_engines=True)
+        write_json(self._left, self._this_process())
+        (self.path / "controller.json").unlink(missing_ok=True)  # who left is no controller that could be told anything
 
     def is_left_to_engines(self) -> bool:
         """Check whether the engines bring every job to its end without a controller, and none drives the experiment."""
-        return self.controller().get("left_to_engines") is True and not self.is_driven()
+        return self._left.exists() and not self.is_driven()
 
     def goes_on(self) -> bool:
         """Check whether the jobs that have not ended go on: by a controller, or by their engines alone."""
