@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-PROCESSES = 6  # tests of engines wait more than they compute
+PROCESSES = 4  # tests of engines wait more than they compute
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--timeout=1200"]  # what hangs fails after 20 minutes
 SOME_FAILED = 1  # pytest's exit code
 

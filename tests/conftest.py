@@ -136,8 +136,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def group_of(test: str) -> str | None:
     """Return the group of a test, which it shares services with; all that start Ray look for each other's processes."""
     folders = test.partition("::")[0].split("/")
-    if folders[-2:] == ["skypilot", "test_inside.py"]:  # each of them is a process with services of its own
-        return None
     return "ray" if folders[-1] == "test_ray.py" else next((name for name in folders if name in TOGETHER), None)
 
 
@@ -145,7 +143,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes longest first, so that no process has it left at the end."""
 
     def place(item: pytest.Item) -> int:
-        group = group_of(item.nodeid) or ("skypilot" if "skypilot" in item.path.parts else "")
+        group = group_of(item.nodeid)
         return _LONGEST_FIRST.index(group) if group in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
     items.sort(key=place)

@@ -129,7 +129,7 @@ def test_the_body_for_a_command_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_nodes": 0}, "num_nodes must be 1 or more"),
+        ({"num_nodes": 0}, "num_nodes must be at least 1"),
         ({"workdir_local_path": "."}, "needs a volume"),
         ({"workdir_local_path": "/no/such", "workdir_pvc": "w"}, "there is no folder '/no/such'"),
         ({"volume_mounts": [{"name": "a", "mountPath": "/a"}]}, "there is no volume 'a'"),

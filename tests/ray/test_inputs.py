@@ -36,7 +36,7 @@ class NoRay(Executor):
         ({"name": ""}, {}, "cannot be the title"),
         ({"log_level": "LOUD"}, {}, "log_level='LOUD'"),
         ({"executor": NoRay()}, {}, "no Ray clusters on the engine 'no such engine'"),
-        ({"executor": LocalExecutor(nodes=0)}, {}, "nodes=0"),
+        ({"executor": LocalExecutor(nodes=0)}, {}, "nodes must be at least 1"),
         ({"executor": LocalExecutor(env_vars={"a b": ""})}, {}, "'a b' is not a name"),
         ({}, {"command": " "}, "command=' '"),
         ({}, {"workdir": "/no/such/folder"}, "no folder '/no/such/folder'"),

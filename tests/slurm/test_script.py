@@ -111,7 +111,7 @@ def test_a_template_for_ray_is_warned_about(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize("name", ["container_mounts", "container_env", "srun_args", "dependencies"])
 def test_a_text_is_no_list(name: str) -> None:
-    with pytest.raises(ExecutorError, match=f"{name}='12' must be a list"):
+    with pytest.raises(ExecutorError, match=rf"{name} must be list\[str\]"):
         request_for(**{name: "12"})
     assert "--mounts" not in " ".join(batch_for(**{name: None}).steps[0].options)
 

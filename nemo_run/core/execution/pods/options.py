@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import Executor, ExecutorMacros
 from nemo_run.core.execution.pods.client import default_connection
-from nemo_run.core.execution.pods.quantities import check_amounts
+from nemo_run.core.execution.pods.quantities import check_amount, check_amounts
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.errors import ExecutorError
@@ -155,7 +155,7 @@ class PodOptions(Executor):
         requests = {"cpu": self.cpu_requests, "memory": self.memory_requests, **self.extra_resource_requests}
         limits = {"cpu": self.cpu_limits, "memory": self.memory_limits, **self.extra_resource_limits}
         check_amounts(where, requests, limits)
-        check_amounts(f"{where}.shm_size", {"memory": self.shm_size}, {})
+        check_amount(f"{where}.shm_size", "memory", self.shm_size)
 
     def _check_json(self, where: str) -> None:
         for name in _JSON_FIELDS:

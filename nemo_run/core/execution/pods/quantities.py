@@ -34,11 +34,18 @@ def quantity(value: object) -> Decimal | None:
     return Decimal(match[1]) * (Decimal(10) ** int(match[2]) if match[2] else _SUFFIXES[match[3] or ""])
 
 
+def check_amount(where: str, name: str, amount: object) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` where an amount that is given is none."""
+    if amount and quantity(amount) is None:
+        raise ExecutorError(f"{where}: {amount!r} is no amount of {name}; write e.g. '500m' or '64Gi'")
+
+
 def check_amounts(where: str, requests: Mapping[str, object], limits: Mapping[str, object]) -> None:
     """Raise :class:`~nemo_run.errors.ExecutorError` where an amount is none, or more is reserved than may be used."""
-    for name, amount in (*requests.items(), *limits.items()):
-        if amount and quantity(amount) is None:
-            raise ExecutorError(f"{where}: {amount!r} is no amount of {name}; write e.g. '500m' or '64Gi'")
+    for kind, amounts in (("requests", requests), ("limits", limits)):
+        for name, amount in amounts.items():
+            field = f"{name}_{kind}" if name in ("cpu", "memory") else f"extra_resource_{kind}[{name!r}]"
+            check_amount(f"{where}.{field}", name, amount)
     for name, limit in limits.items():
         wanted, most = quantity(requests.get(name) or "0"), quantity(limit or "0")
         if wanted and most and wanted > most:
