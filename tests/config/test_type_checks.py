@@ -64,7 +64,8 @@ def test_a_value_that_does_not_fit(hint, value, message):
         Config(function_with(hint), arg=value)
     text = str(caught.value)
     assert text.startswith("function.arg")
-    assert message in text
+    # Of equal unions, Python may give the one that was written first in this process, whatever its order.
+    assert message in text or message.replace("int | str", "str | int") in text
     assert "validate=False" in text
 
 

@@ -341,7 +341,6 @@ def test_what_a_node_starts_again_on_a_volume_does_not_run_again(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cpu_requests": "many"}, "quantities must match"),
         ({"namespace": "no-such-namespace"}, "no-such-namespace"),
         ({"context": "alice"}, 'User "alice" cannot create resource "jobs"'),
         ({"pod_labels": {"a": "b c"}}, "a valid label"),

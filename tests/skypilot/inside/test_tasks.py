@@ -150,7 +150,6 @@ def test_resources_are_skypilots_own() -> None:
         ({"network_tier": "golden"}, "golden"),
         ({"cpus": "many"}, "many"),
         ({"ports": ("99999999",)}, "99999999"),
-        ({"infra": "k8s", "use_spot": "perhaps"}, "perhaps"),
         ({"cluster_config_overrides": {"kubernetes": {"provision_timeout": "soon"}}}, "soon"),
         ({"file_mounts": {"/data": "no/such/file-7"}}, "no/such/file-7"),
     ],
