@@ -74,6 +74,7 @@ THINGS: dict[str, Thing] = {
     "sshd": Thing(sshd.available, "apt-get install openssh-server openssh-client"),
     "torch": Thing(_package("torch"), "pip install '.[launchers]'"),
     "nvidia-resiliency-ext": Thing(_package("nvidia_resiliency_ext"), "pip install '.[launchers]'"),
+    "numpy": Thing(_package("numpy"), "pip install numpy"),
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
     "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
 }
@@ -83,7 +84,7 @@ TOGETHER = {
 }  # fmt: skip
 """Folders whose tests run in one process each, where several processes share the work: they share services."""
 _LONGEST_FIRST = ("skypilot", "slurm", "kubernetes", "dgxcloud", "kuberay", "docker", "ray", "hardening", "benchmarks")
-_NO_ENGINES = {"dot", "git", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
+_NO_ENGINES = {"dot", "git", "numpy", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()

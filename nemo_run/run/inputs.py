@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nemo_run.config.script import Script
-from nemo_run.core import values
 from nemo_run.core.files import write_json
 from nemo_run.core.runners.outputs import FILE, output_of
 from nemo_run.run.records import JobDefinition, TaskDefinition
-from nemo_run.run.results import job_value
+from nemo_run.run.results import job_document
 from nemo_run.run.store import ExperimentStore
 
 
@@ -44,5 +43,5 @@ def write_inputs(store: ExperimentStore, task: TaskDefinition, jobs: Iterable[Jo
     """
     if not (jobs := list(jobs)):
         return
-    found = {job.id: values.encode(job_value(store, job)) for job in jobs}
+    found = {job.id: job_document(store, job) for job in jobs}
     write_json(store.path / task.directory / FILE, found)

@@ -87,12 +87,54 @@ def job_value(store: ExperimentStore, job: JobDefinition, *, unpickle: bool = Fa
     return found if job.group else found[0]
 
 
+def job_document(store: ExperimentStore, job: JobDefinition) -> Any:
+    """Return what stands for a job's value in JSON, as its task has left it; nothing of it is built.
+
+    Raises:
+        ResultError: It was too large or could not be stored, or is a pickle.
+        StoreError: Its file is damaged.
+    """
+    found = [_task_document(store, task) for task in job.tasks]
+    return found if job.group else found[0]
+
+
+def _task_document(store: ExperimentStore, task: TaskDefinition) -> Any:
+    paths = _files_of(store, task)
+    if "json" in paths:
+        return _plain_part(store, task, paths["json"])
+    if paths:
+        items = [[int(number), _plain_part(store, task, paths[number])] for number in sorted(paths, key=int)]
+        return {"$": "dict", "items": items}
+    return None
+
+
 _OpenPickle = Callable[[ExperimentStore, str, Path, str], Any]
 
 
-def _task_value(store: ExperimentStore, task: TaskDefinition, open_pickle: _OpenPickle) -> Any:
+def _plain_part(store: ExperimentStore, task: TaskDefinition, path: Path) -> Any:
+    document = _document(task, path)
+    if document.get("is_pickled"):
+        _refused(store, task.name, path, str(document.get("type")))
+    return document.get("value")
+
+
+def _files_of(store: ExperimentStore, task: TaskDefinition) -> dict[str, Path]:
+    """Return the files with the values of a task: ``json`` for the one of it, or one for each index of an array."""
     folder = artifacts.folder_of(store, task) / FOLDER
-    paths = {path.name.split(".")[1]: path for path in folder.glob("value*.json")} if folder.is_dir() else {}
+    return {path.name.split(".")[1]: path for path in folder.glob("value*.json")} if folder.is_dir() else {}
+
+
+def _document(task: TaskDefinition, path: Path) -> dict[str, Any]:
+    document = _read_json(path.parent, path.name)
+    if not isinstance(document, dict):
+        raise StoreError(f"{path}: the file is damaged: it is no JSON object")
+    if problem := document.get("problem"):
+        raise ResultError(f"task {task.name!r}: {problem}")
+    return document
+
+
+def _task_value(store: ExperimentStore, task: TaskDefinition, open_pickle: _OpenPickle) -> Any:
+    paths = _files_of(store, task)
     if "json" in paths:
         return _value(store, task, paths["json"], open_pickle)
     if paths:  # of an array
@@ -104,11 +146,7 @@ def _task_value(store: ExperimentStore, task: TaskDefinition, open_pickle: _Open
 def _value(store: ExperimentStore, task: TaskDefinition, path: Path, open_pickle: _OpenPickle) -> Any:
     from nemo_run.core import values
 
-    document = _read_json(path.parent, path.name)
-    if not isinstance(document, dict):
-        raise StoreError(f"{path}: the file is damaged: it is no JSON object")
-    if problem := document.get("problem"):
-        raise ResultError(f"task {task.name!r}: {problem}")
+    document = _document(task, path)
     if document.get("is_pickled"):
         return open_pickle(store, task.name, path.with_suffix(".pkl"), str(document.get("type")))
     try:

@@ -21,7 +21,9 @@ def launched(**options: object) -> run.Experiment:
     return run.Experiment.from_id(exp.id)
 
 
-@pytest.mark.parametrize("kind", ["none", "plain", "dataclass", "array"])
+@pytest.mark.parametrize(
+    "kind", ["none", "plain", "dataclass", pytest.param("array", marks=pytest.mark.needs("numpy"))]
+)
 def test_a_value_comes_back_equal(work: Path, kind: str) -> None:
     expected = tasks.gives(kind)
     exp = launched(kind=kind)

@@ -27,7 +27,7 @@ PACK = "LC_ALL=C tar -cf - ."
 """Words for ``sh`` that write an archive of the current folder; it is whole, but for what the error output names."""
 
 _MARK = "nemo-run left out:"
-PACK_ALL = f'l=$(mktemp); {PACK} 2>"$l"; echo; echo "{_MARK}"; cat "$l"; rm -f "$l"'
+PACK_ALL = f'exec 3>&1; l=$({PACK} 2>&1 >&3); exec 3>&-; echo; echo "{_MARK}"; printf "%s\\n" "$l"'
 """Words for ``sh`` that write such an archive, and behind it what it lacks; see :func:`unpack_all`."""
 
 _KINDS = {
