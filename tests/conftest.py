@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ THINGS: dict[str, Thing] = {
     "torch": Thing(_package("torch"), "pip install '.[launchers]'"),
     "nvidia-resiliency-ext": Thing(_package("nvidia_resiliency_ext"), "pip install '.[launchers]'"),
     "numpy": Thing(_package("numpy"), "pip install numpy"),
+    "Python 3.11": Thing(lambda: sys.version_info >= (3, 11), "run the tests on a later Python"),
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
     "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
 }
@@ -84,7 +86,7 @@ TOGETHER = {
 }  # fmt: skip
 """Folders whose tests run in one process each, where several processes share the work: they share services."""
 _LONGEST_FIRST = ("skypilot", "slurm", "kubernetes", "dgxcloud", "kuberay", "docker", "ray", "hardening", "benchmarks")
-_NO_ENGINES = {"dot", "git", "numpy", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
+_NO_ENGINES = {"dot", "git", "numpy", "Python 3.11", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()

@@ -113,7 +113,7 @@ class SweepingExperiment(LaunchedExperiment):
             >>> import nemo_run as run
             >>> exp = run.Experiment("example")
             >>> made = exp.add(dict, size=3, name="make")
-            >>> exp.add(run.Partial(print, exp.output(made, "size")), name="show")
+            >>> exp.add(run.Partial(dict, size=exp.output(made, "size")), name="show")
             'show'
         """
         if job_id not in (known := [job.id for job in self._jobs]):

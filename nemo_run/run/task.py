@@ -60,8 +60,9 @@ def direct_run_fn(task: Partial[Any] | Script, dryrun: bool = False) -> None:
 
     Example:
         >>> import nemo_run as run
-        >>> direct_run_fn(run.Partial(print, "hello"))
-        hello
+        >>> from pprint import pprint
+        >>> direct_run_fn(run.Partial(pprint, "hello"))
+        'hello'
     """
     from nemo_run.run.api import run
 
