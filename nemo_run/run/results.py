@@ -83,8 +83,7 @@ def job_value(store: ExperimentStore, job: JobDefinition, *, unpickle: bool = Fa
         StoreError: Its file is damaged.
     """
     open_pickle = _unpickled if unpickle else _refused
-    found = [_task_value(store, task, open_pickle) for task in job.tasks]
-    return found if job.group else found[0]
+    return _of_job(store, job, lambda task, path: _value(store, task, path, open_pickle), dict)
 
 
 def job_document(store: ExperimentStore, job: JobDefinition) -> Any:
@@ -94,34 +93,33 @@ def job_document(store: ExperimentStore, job: JobDefinition) -> Any:
         ResultError: It was too large or could not be stored, or is a pickle.
         StoreError: Its file is damaged.
     """
-    found = [_task_document(store, task) for task in job.tasks]
+
+    def of_array(parts: dict[int, Any]) -> dict[str, Any]:
+        return {"$": "dict", "items": [[number, part] for number, part in parts.items()]}
+
+    return _of_job(store, job, lambda task, path: _plain(store, task, path), of_array)
+
+
+def _of_job(
+    store: ExperimentStore,
+    job: JobDefinition,
+    read: Callable[[TaskDefinition, Path], Any],
+    of_array: Callable[[dict[int, Any]], Any],
+) -> Any:
+    """Read the file of every task of a job: of an array, one for each index; ``None`` where a task left none."""
+    found = []
+    for task in job.tasks:
+        folder = artifacts.folder_of(store, task) / FOLDER
+        paths = {path.name.split(".")[1]: path for path in folder.glob("value*.json")} if folder.is_dir() else {}
+        if "json" in paths:
+            found.append(read(task, paths["json"]))
+        else:
+            parts = {int(number): read(task, paths[number]) for number in sorted(paths, key=int)}
+            found.append(of_array(parts) if parts else None)
     return found if job.group else found[0]
 
 
-def _task_document(store: ExperimentStore, task: TaskDefinition) -> Any:
-    paths = _files_of(store, task)
-    if "json" in paths:
-        return _plain_part(store, task, paths["json"])
-    if paths:
-        items = [[int(number), _plain_part(store, task, paths[number])] for number in sorted(paths, key=int)]
-        return {"$": "dict", "items": items}
-    return None
-
-
 _OpenPickle = Callable[[ExperimentStore, str, Path, str], Any]
-
-
-def _plain_part(store: ExperimentStore, task: TaskDefinition, path: Path) -> Any:
-    document = _document(task, path)
-    if document.get("is_pickled"):
-        _refused(store, task.name, path, str(document.get("type")))
-    return document.get("value")
-
-
-def _files_of(store: ExperimentStore, task: TaskDefinition) -> dict[str, Path]:
-    """Return the files with the values of a task: ``json`` for the one of it, or one for each index of an array."""
-    folder = artifacts.folder_of(store, task) / FOLDER
-    return {path.name.split(".")[1]: path for path in folder.glob("value*.json")} if folder.is_dir() else {}
 
 
 def _document(task: TaskDefinition, path: Path) -> dict[str, Any]:
@@ -131,16 +129,6 @@ def _document(task: TaskDefinition, path: Path) -> dict[str, Any]:
     if problem := document.get("problem"):
         raise ResultError(f"task {task.name!r}: {problem}")
     return document
-
-
-def _task_value(store: ExperimentStore, task: TaskDefinition, open_pickle: _OpenPickle) -> Any:
-    paths = _files_of(store, task)
-    if "json" in paths:
-        return _value(store, task, paths["json"], open_pickle)
-    if paths:  # of an array
-        order = sorted(paths, key=int)
-        return {int(number): _value(store, task, paths[number], open_pickle) for number in order}
-    return None
 
 
 def _value(store: ExperimentStore, task: TaskDefinition, path: Path, open_pickle: _OpenPickle) -> Any:
@@ -153,6 +141,13 @@ def _value(store: ExperimentStore, task: TaskDefinition, path: Path, open_pickle
         return values.decode(document.get("value"), may_import=store.is_ours)
     except SerializationError as e:
         raise StoreError(f"{path}: {e}") from e
+
+
+def _plain(store: ExperimentStore, task: TaskDefinition, path: Path) -> Any:
+    document = _document(task, path)
+    if document.get("is_pickled"):
+        _refused(store, task.name, path, str(document.get("type")))
+    return document.get("value")
 
 
 def _refused(_store: ExperimentStore, task: str, _path: Path, kind: str) -> Any:
@@ -189,7 +184,7 @@ def _shown_value(store: ExperimentStore, job: JobDefinition) -> dict[str, Any]:
     from nemo_run.core import values
 
     try:
-        value = job_value(store, job)
-        return {"value": values.encode(value), "shown": repr(value)}
+        document = job_document(store, job)
+        return {"value": document, "shown": repr(values.decode(document, may_import=store.is_ours))}
     except (ResultError, StoreError, SerializationError) as e:
         return {"problem": str(e)}

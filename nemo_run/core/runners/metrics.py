@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import SupportsFloat
 
+from nemo_run.core.runners.outcome import own_rank
+
 _PATIENCE = 1.0  # seconds that a line may wait in memory
 _MOST_LINES = 1000  # that wait in memory
 
@@ -72,7 +74,7 @@ def log_metrics(metrics: Mapping[str, SupportsFloat], step: int | None = None, *
     """
     path = os.environ.get("NEMO_RUN_METRICS")
     numbers = {str(name): _number(name, value) for name, value in metrics.items()}
-    rank = next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID") if os.environ.get(name, "").isdigit()), 0)
+    rank = own_rank()
     if not path or (rank and not every_rank):
         return
     if rank:

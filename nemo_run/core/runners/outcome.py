@@ -55,7 +55,8 @@ def _say(text: str) -> None:
     sys.stderr.write(f"nemo-run: {text}\n")
 
 
-def _rank() -> int:
+def own_rank() -> int:
+    """Return the rank of this process in its task."""
     for name in ("RANK", "SLURM_PROCID"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
@@ -85,7 +86,7 @@ def _write(folder: Path, name: str, content: str | bytes) -> None:
 
 def _write_value(folder: Path, value: Any) -> None:
     """Write what rank 0 returned; an earlier attempt's value does not stay."""
-    if _rank() != 0:
+    if own_rank() != 0:
         return
     name = f"value{_number()}"
     for kind in ("json", "pkl"):
@@ -138,7 +139,7 @@ def _pickled(value: Any, why: str) -> tuple[bytes, str]:
 def _write_exception(folder: Path, error: BaseException) -> None:
     import traceback
 
-    rank = _rank()
+    rank = own_rank()
     own = own_part(error.__traceback__)
     frames = traceback.extract_tb(own)[-_MOST_FRAMES:]
     document = {
