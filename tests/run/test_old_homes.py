@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.cli.commands.overview import overview
+from nemo_run.run.overview import overview
 from nemo_run.errors import ForeignExperimentError, StoreError
 from nemo_run.run import catalog, housekeeping
 from tests.support import bash

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.cli.commands.overview import overview
+from nemo_run.run.overview import overview
 from nemo_run.core import files
 from nemo_run.errors import ExperimentBusyError, InvalidNameError, StoreError
 from nemo_run.run import catalog

@@ -14,7 +14,7 @@ import typer
 from nemo_run.cli.commands.arguments import AsJson, Needed, Which
 
 if TYPE_CHECKING:
-    from nemo_run.cli.commands.overview import Overview
+    from nemo_run.run.overview import Overview
     from nemo_run.run.store import ExperimentStore
 
 
@@ -64,7 +64,7 @@ class _Wanted(NamedTuple):
 
 
 def _found(stores: Sequence[ExperimentStore], wanted: _Wanted, limit: int) -> Sequence[Overview]:
-    from nemo_run.cli.commands.overview import overview
+    from nemo_run.run.overview import overview
 
     if not any(wanted):  # the older ones need not be read
         return [overview(one) for one in stores[-limit:]]
@@ -96,7 +96,7 @@ def _with_jobs(stores: Sequence[ExperimentStore], where: str) -> list[Experiment
 
 
 def _print(found: Sequence[Overview]) -> None:
-    from nemo_run.cli.commands.overview import COLUMNS
+    from nemo_run.run.overview import COLUMNS
     from nemo_run.run.display import print_lines
     from nemo_run.run.terminal import columns_of, table
 
@@ -158,7 +158,7 @@ def show(which: Which = None, json: AsJson = False) -> None:
 
 
 def _known(store: ExperimentStore) -> dict[str, Any]:
-    from nemo_run.cli.commands.overview import overview
+    from nemo_run.run.overview import overview
     from nemo_run.run.artifacts import listing
 
     definition, provenance, line = store.read_definition(), store.read_provenance(), overview(store)
