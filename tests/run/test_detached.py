@@ -14,11 +14,11 @@ import pytest
 
 import nemo_run as run
 from nemo_run.cli.app import nemorun
-from nemo_run.run.overview import overview
 from nemo_run.cli.running import run_app
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import ExecutorError, ExperimentError
+from nemo_run.run.overview import overview
 from tests.support import attempts, bash, eventually, states
 
 LAUNCH = """

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 import nemo_run as run
-from nemo_run.run.overview import overview
 from nemo_run.errors import ForeignExperimentError, StoreError
 from nemo_run.run import catalog, housekeeping
+from nemo_run.run.overview import overview
 from tests.support import bash
 
 LOCAL = "nightly_1796052993458614160"

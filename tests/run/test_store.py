@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.run.overview import overview
 from nemo_run.core import files
 from nemo_run.errors import ExperimentBusyError, InvalidNameError, StoreError
 from nemo_run.run import catalog
+from nemo_run.run.overview import overview
 from nemo_run.run.records import Definition, JobProgress
 from nemo_run.run.store import ExperimentStore
 from tests.support import attempts, bash, eventually, states

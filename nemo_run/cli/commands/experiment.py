@@ -51,11 +51,11 @@ def status(
     every: Annotated[bool, typer.Option("--all", "-a", help="Every job, also where there are many.")] = False,
 ) -> None:
     """Show the state of an experiment's jobs; of many, of those that failed or run."""
-    from nemo_run.run.overview import experiment_document
     from nemo_run.cli.commands.selection import find_experiment
     from nemo_run.cli.show import print_json
     from nemo_run.core.execution.jobs import JobState
     from nemo_run.run.display import print_status
+    from nemo_run.run.overview import experiment_document
     from nemo_run.run.progress import current_progress, interruption
 
     store = find_experiment(which)

@@ -96,8 +96,8 @@ def _with_jobs(stores: Sequence[ExperimentStore], where: str) -> list[Experiment
 
 
 def _print(found: Sequence[Overview]) -> None:
-    from nemo_run.run.overview import COLUMNS
     from nemo_run.run.display import print_lines
+    from nemo_run.run.overview import COLUMNS
     from nemo_run.run.terminal import columns_of, table
 
     rows = [entry.row(time.time()) for entry in found]
@@ -158,8 +158,8 @@ def show(which: Which = None, json: AsJson = False) -> None:
 
 
 def _known(store: ExperimentStore) -> dict[str, Any]:
-    from nemo_run.run.overview import overview
     from nemo_run.run.artifacts import listing
+    from nemo_run.run.overview import overview
 
     definition, provenance, line = store.read_definition(), store.read_provenance(), overview(store)
     names = ("user", "host", "cwd", "argv", "python", "executable", "nemo_run", "rerun_of")
