@@ -26,7 +26,7 @@ import pytest
 pytest.register_assert_rewrite("nemo_run.testing", "tests.kubernetes.contract")
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import compat, docker, installed, kubernetes, leptonai, nemo_run_original, skypilot, slurm, sshd  # noqa: E402
+from tests.services import compat, docker, installed, kubernetes, leptonai, nemo_run_original, s3, skypilot, slurm, sshd  # noqa: E402
 
 
 def _answers(*command: str) -> bool:
@@ -66,6 +66,7 @@ THINGS: dict[str, Thing] = {
     "leptonai": Thing(leptonai.available, _ENVIRONMENT),
     "compat": Thing(compat.available, _ENVIRONMENT),
     "NeMo-Run 0.11.1": Thing(nemo_run_original.available, _ENVIRONMENT),
+    "s3": Thing(s3.available, _ENVIRONMENT),
     "kubernetes api": Thing(kubernetes.available, _AS_ROOT),
     "kubernetes node": Thing(kubernetes.node_available, _AS_ROOT),
     "kubernetes for SkyPilot": Thing(skypilot.can_see_kubernetes, _AS_ROOT),

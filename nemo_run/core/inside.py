@@ -57,7 +57,11 @@ def copy_inside(source: int, top: Path, name: str | Path) -> None:
                 shutil.copyfileobj(original, copy, _BLOCK)
             copy.flush()
             os.utime(copy.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
-        os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            os.unlink(temporary, dir_fd=folder)
+            raise
 
 
 def copy_linked(path: Path, root: Path, top: Path, name: str | Path) -> None:

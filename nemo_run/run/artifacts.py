@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from nemo_run.core.execution.shared.leftovers import gathered
 from nemo_run.core.files import folder_name, read_json, write_json
 from nemo_run.core.inside import copy_inside, files_inside, is_folder, read_inside
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.core.runners.outcome import FOLDER
+from nemo_run.core.storage import Put, address_of, opened
 from nemo_run.errors import ExperimentError, StoreError
 from nemo_run.run.records import Definition, TaskDefinition, check_types
 from nemo_run.run.store import ExperimentStore
 
 _BLOCK = 1 << 20
+_PATIENCE = 3  # files that a storage refuses, one after the other, before the rest is not tried
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Artifact:
         sha256: Digest of its content, in hexadecimal.
         modified: When it was written last, in seconds since the epoch.
         file: Where it is.
+        copy: Address of its copy in the storage of ``artifacts_to``; empty where there is none.
     """
 
     task: str
@@ -39,6 +43,7 @@ class Artifact:
     sha256: str
     modified: float
     file: str
+    copy: str = ""
 
 
 def folder_of(store: ExperimentStore, task: TaskDefinition) -> Path:
@@ -61,12 +66,47 @@ def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path]
         fetch: Brings into a folder what the task left elsewhere.
     """
     folder = folder_of(store, task)
+    with gathered() as left:
+        try:
+            fetch(folder)
+        finally:  # some of it may be there
+            found = list(_scan(task, folder))
+            if found:
+                write_json(_manifest(store, task), [asdict(artifact) for artifact in found])
+            if found and task.artifacts_to:
+                copies, refused = copied_elsewhere(found, address_of(task.artifacts_to, store.id))
+                write_json(_manifest(store, task), [asdict(artifact) for artifact in copies])
+                left.update(refused)
+
+
+def copied_elsewhere(found: list[Artifact], address: str) -> tuple[list[Artifact], dict[str, str]]:
+    """Copy artifacts to a storage; return them with the addresses of their copies, and why others have none.
+
+    After a few that could not be copied, one after the other, the rest is not tried.
+    """
+    put = opened(address)
+    copies: list[Artifact] = []
+    refused: dict[str, str] = {}
+    failures = 0
+    for artifact in found:
+        name = address_of(folder_name(artifact.task) if leads_out(artifact.task) else artifact.task, artifact.path)
+        why = _copy(put, artifact, name) if failures < _PATIENCE else "as the others"
+        failures = failures + 1 if why else 0
+        if why:
+            refused[artifact.path] = f"not copied to {address}: {why}"
+        copies.append(artifact if why else replace(artifact, copy=address_of(address, name)))
+    return copies, refused
+
+
+def _copy(put: Put, artifact: Artifact, name: str) -> str:
+    """Copy an artifact; return why it was not copied, empty if it was."""
     try:
-        fetch(folder)
-    finally:  # some of it may be there
-        entries = [asdict(artifact) for artifact in _scan(task, folder)]
-        if entries:
-            write_json(_manifest(store, task), entries)
+        with read_inside(*_place(artifact)) as file:
+            put(file, name)
+    except Exception as e:  # noqa: BLE001  (storages raise errors of many packages)
+        words = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+        return " ".join(words.split())[:200] or type(e).__name__
+    return ""
 
 
 def listing(store: ExperimentStore, definition: Definition, job_id: str | None = None) -> list[Artifact]:

@@ -71,8 +71,9 @@ class DrivenJob:
         """Whether it runs, and nothing is left for a controller to do when it ends."""
         return all(
             task.phase is Phase.RUNNING
-            and not (task.definition.retries or task.definition.artifacts or task.definition.timeout)
+            and not (known.retries or known.artifacts or known.artifacts_to or known.timeout)
             for task in self.tasks
+            for known in (task.definition,)
         )
 
 

@@ -23,6 +23,7 @@ from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
+from nemo_run.core.storage import absolute
 from nemo_run.errors import ExecutorError, SerializationError
 from nemo_run.run import code
 from nemo_run.run.inputs import jobs_read_by
@@ -131,8 +132,10 @@ def _prepare_job(
         )
         retries = 0 if backend.can.retries_itself else executor.retries
         limit = 0.0 if backend.can.limits_time else parse_duration("timeout", executor.timeout) or 0.0
-        patterns = tuple(job.artifacts)
-        definition = TaskDefinition(name, where, executor.info(), retries, executor.retry_delay, patterns, limit)
+        definition = TaskDefinition(
+            name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts), limit,
+            absolute(executor.artifacts_to) if executor.artifacts_to else "",
+        )  # fmt: skip
         tasks.append(definition)
         requests.append(request)
     for definition, plan in zip(tasks, _render(requests, backends), strict=True):

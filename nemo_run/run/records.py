@@ -56,6 +56,7 @@ class TaskDefinition:
         retry_delay: Seconds before the first retry.
         artifacts: Patterns of files below its working directory to collect when it has ended.
         timeout: Seconds that one try may run; 0 for any time.
+        artifacts_to: Where copies of its artifacts go; empty for nowhere.
     """
 
     name: str
@@ -65,6 +66,7 @@ class TaskDefinition:
     retry_delay: float = 1.0
     artifacts: tuple[str, ...] = ()
     timeout: float = 0.0
+    artifacts_to: str = ""
 
 
 @dataclass(frozen=True)

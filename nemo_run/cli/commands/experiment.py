@@ -138,6 +138,8 @@ def artifacts(
     elif found:
         rows = [(one.task, one.path, str(one.size), one.sha256) for one in found]
         print_table(("job", "file", "bytes", "sha256"), rows, right=("bytes",))
+        for top in dict.fromkeys(one.copy.removesuffix(f"/{one.task}/{one.path}") for one in found if one.copy):
+            typer.echo(f"copies are in {top}", err=True)
     else:
         typer.echo("no task left files in $NEMO_RUN_ARTIFACTS", err=True)
     if copy_to is not None:

@@ -33,6 +33,7 @@ from nemo_run.core.execution.shared.values import check_values
 from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
+from nemo_run.core.storage import check_storage
 from nemo_run.errors import ExecutorError, ExecutorNotFoundError, UnknownExecutorError
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ class Executor(ConfigurableMixin):
         retry_delay: Seconds before the first retry; it doubles with every further one, up to a minute.
         timeout: How long one try may run, in seconds or as ``"90m"``, ``"02:00:00"``; then it is ended as a
             cancelled one is, and has failed for its time limit.
+        artifacts_to: Where its artifacts are copied, too: a folder, or ``"s3://bucket/path"``, ``"gs://…"``.
         experiment_id: Set by the experiment.
         job_dir: Set by the experiment.
         experiment_dir: Set by the experiment.
@@ -213,6 +215,7 @@ class Executor(ConfigurableMixin):
     experiment_dir: str = field(init=False, default="")
     retry_delay: float = 1.0
     timeout: float | str | None = None
+    artifacts_to: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -237,6 +240,7 @@ class Executor(ConfigurableMixin):
         check_variables(f"{type(self).__name__}.env_vars", self.env_vars)
         make_launcher(self.launcher)
         parse_duration(f"{type(self).__name__}.timeout", self.timeout)
+        check_storage(f"{type(self).__name__}.artifacts_to", self.artifacts_to or "")
 
     def info(self) -> str:
         """Return the name of the kind of executor, as it is shown in a status."""
