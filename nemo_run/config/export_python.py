@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import fiddle as fdl
 
@@ -94,7 +94,7 @@ class _Group:
         self.width = len(self.start) + inner + len(self.end) + len(self.tail)
 
 
-_Expression = str | _Group
+_Expression: TypeAlias = "str | _Group"
 
 
 def _width(expression: _Expression) -> int:

@@ -260,7 +260,7 @@ class RestClient:
         try:
             response = self._ask(httpx, method, path, **options)
         except httpx.TransportError as e:
-            not_sent = isinstance(e, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            not_sent = isinstance(e, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
             return _Failure(self._unreachable(e), nothing_done=not_sent)
         if response.is_success or response.status_code in absent:
             return response

@@ -152,7 +152,7 @@ def _bytes(value: bytes | bytearray) -> Any:
 def _array(value: Any, _: _Inner) -> Any:
     """Return what stands for an array or scalar of NumPy; ``None`` for anything else."""
     numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.ndarray | numpy.generic) or value.dtype.hasobject:
+    if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)) or value.dtype.hasobject:
         return None
     file = io.BytesIO()
     numpy.save(file, value, allow_pickle=False)

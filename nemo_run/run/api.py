@@ -78,7 +78,7 @@ def _check_is_task(task: Any) -> None:
     from nemo_run.config.script import Script
     from nemo_run.errors import InvalidJobError
 
-    if not isinstance(task, Script | fdl.Buildable):
+    if not isinstance(task, (Script, fdl.Buildable)):
         raise InvalidJobError(
             f"run.run() needs a run.Partial or a run.Script, not {task!r}; wrap it: run.Partial(function, ...)"
         )

@@ -197,7 +197,7 @@ def _take_in_end(progress: TaskProgress, document: dict[str, Any]) -> None:
     state, ended = document.get("final_state"), document.get("last_updated")
     if isinstance(state, str) and (known := _state(state)).is_final:
         progress.state = known
-        progress.ended = float(ended) if isinstance(ended, int | float) else None
+        progress.ended = float(ended) if isinstance(ended, (int, float)) else None
         codes = _exit_codes(document.get("roles"))
         progress.exit_code = next((code for code in sorted(c for c in codes if type(c) is int) if code), None)
         if known is JobState.SUCCEEDED and codes:

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from nemo_run.errors import SweepError
 
@@ -64,7 +64,7 @@ class Integers:
         return source.randint(self.low, self.high)
 
 
-Space = Choice | Uniform | Integers
+Space: TypeAlias = "Choice | Uniform | Integers"
 
 
 def choice(*values: Any) -> Choice:
@@ -116,9 +116,9 @@ def spaces_of(given: Mapping[str, Any]) -> dict[str, Space]:
 
 
 def _space(value: Any) -> Space:
-    if isinstance(value, Choice | Uniform | Integers):
+    if isinstance(value, (Choice, Uniform, Integers)):
         return value
-    return choice(*value) if isinstance(value, list | tuple) else choice(value)
+    return choice(*value) if isinstance(value, (list, tuple)) else choice(value)
 
 
 def points(spaces: Mapping[str, Space], sampler: Sampler, trials: int | None, seed: int) -> Iterator[Point]:

@@ -223,7 +223,7 @@ def _numbers(store: ExperimentStore, job: JobDefinition) -> dict[str, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, str | bytes) and hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
+    return not isinstance(value, (str, bytes)) and hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
 
 
 def parameters_of(store: ExperimentStore, job: JobDefinition) -> Point:

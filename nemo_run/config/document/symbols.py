@@ -55,7 +55,7 @@ def name_in_task(symbol: Any) -> str:
     Raises:
         SerializationError: It has no such name, as a lambda.
     """
-    if getattr(symbol, "__module__", None) == "__main__" and isinstance(symbol, type | types.FunctionType):
+    if getattr(symbol, "__module__", None) == "__main__" and isinstance(symbol, (type, types.FunctionType)):
         return f"__main__.{_importable_qualname(symbol)}"
     return name_of(symbol)
 

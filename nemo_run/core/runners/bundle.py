@@ -29,12 +29,15 @@ _MAIN = f"""\
 import os
 import sys
 
-if sys.version_info < (3, 10):
-    sys.exit("this task needs Python 3.10 or newer, but runs on Python %d.%d (%s): use another image or environment"
+if sys.version_info < (3, 9):
+    sys.exit("this task needs Python 3.9 or newer, but runs on Python %d.%d (%s): name another one with python= of "
+             "its executor, or use another image or environment"
              % (sys.version_info[0], sys.version_info[1], sys.executable))
 if __name__ == "__main__":
     sys.path.insert(1, os.getcwd())
     sys.path.append(os.path.join(sys.path[0], "dependencies"))
+    from nemo_run.core.runners import older_python
+    older_python.complete()
     from {RUNNER} import main
     main()
 """

@@ -63,7 +63,7 @@ def _mistake(name: str, value: Any, check: Callable[[Any], Any]) -> str:
 
 
 def _may_be_text(name: str, value: Any) -> bool:
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return bool(_NUMBER_IN_TEXT.search(name)) and not isinstance(value, bool)
     return isinstance(value, PurePath) or (value is None and name in _LEFT_OUT)
 
@@ -74,7 +74,7 @@ def _out_of_range(name: str, value: Any) -> str:
             return " must not have a null byte"
         too_long = _NUMBER_IN_TEXT.search(name) and _TOO_LONG.search(value)
         return " must not have a number of more than 18 digits" if too_long else ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return ""
     if isinstance(value, float) and not math.isfinite(value):
         return f" must be a finite number, but is {value}"

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from nemo_run.core.execution.launcher import RANK_LOGS
 from nemo_run.core.execution.shared.attempt_files import open_log
@@ -23,7 +24,7 @@ _PATIENCE = 30.0  # seconds in which the rest of a log comes, once its job has e
 _FIRST = 3.0  # seconds in which the part of a log that is there begins to come
 _RETRY = 1.0  # seconds between two questions whether a job has a log yet
 
-Stream = Callable[[], Iterator[str | None] | None]
+Stream: TypeAlias = "Callable[[], Iterator[str | None] | None]"
 """Gives what SkyPilot says of a job while it runs, as it comes; ``None`` where it has no log yet."""
 
 

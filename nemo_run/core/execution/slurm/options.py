@@ -189,7 +189,7 @@ class SlurmOptions(Executor):
     run_as_group: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.wait_time_for_group_job, int | float) and self.wait_time_for_group_job < 0:
+        if isinstance(self.wait_time_for_group_job, (int, float)) and self.wait_time_for_group_job < 0:
             self.wait_time_for_group_job = 0
 
     def info(self) -> str:
