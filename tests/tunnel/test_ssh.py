@@ -187,3 +187,20 @@ def test_a_forward_of_a_process_that_is_gone_is_forgotten(server: Sshd, ssh: SSH
 def test_started_command_ends_with_its_input(ssh: SSHTunnel) -> None:
     process = ssh.start("cat; echo end")
     assert process.communicate(b"data")[0] == b"dataend\n"
+
+
+def test_closing_ends_nothing_that_others_run_over_the_connection(server: Sshd, ssh: SSHTunnel, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    server_process = ssh.run("echo $PPID").stdout.strip()
+    with subprocess.Popen(ssh.argv(f"echo begun; cat {go}; echo ended"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        ssh.cleanup()
+        assert not ssh.is_connected
+        assert ssh.run("echo meanwhile").stdout == "meanwhile\n"  # over a new connection
+        go.write_text("word\n")
+        assert process.stdout.read() == "word\nended\n"
+    assert process.returncode == 0
+    assert ssh.run("echo $PPID").stdout.strip() != server_process
+    eventually(lambda: not Path("/proc", server_process).exists(), "the old connection is closed")

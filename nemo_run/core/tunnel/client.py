@@ -139,7 +139,7 @@ class SSHTunnel(Tunnel):
         return self._connection.forward(port, host, local_port)
 
     def cleanup(self) -> None:
-        """Close the connection, for all who use it; it is opened again when it is needed."""
+        """Close the connection once what others run over it has ended; it is opened again when it is needed."""
         self._connection.close()
 
     def connection(self) -> dict[str, Any]:

@@ -121,8 +121,8 @@ class Connection:
             self._control("forward", "-L", forward)
 
     def close(self) -> None:
-        """Close the connection, for all who use it."""
-        self._control("exit")
+        """Close the connection when the commands that run over it have ended; who comes now opens another one."""
+        self._control("stop")
 
     @contextlib.contextmanager
     def forward(self, port: int, host: str = "localhost", local_port: int | None = None) -> Iterator[int]:
