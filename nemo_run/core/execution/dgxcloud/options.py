@@ -29,7 +29,7 @@ class DGXCloudOptions(Executor):
         client_secret: Its secret. Kept in ``credentials`` in the NeMo-Run home, readable by its owner only, and nowhere
             else; empty: ``$DGXCLOUD_CLIENT_SECRET``, or what was kept.
         project_name: The project; empty for the first one.
-        container_image: The image; it needs ``/bin/sh`` and, for functions and Python scripts, Python 3.10 or newer.
+        container_image: The image; it needs ``/bin/sh`` and, for functions and Python scripts, Python 3.9 or newer.
         pvc_nemo_run_dir: Folder on one of ``pvcs`` in which jobs run.
         launched_from_cluster: The volume is mounted on this machine, too, at the same path.
         nodes: Number of nodes.

@@ -24,7 +24,7 @@ from nemo_run.errors import ExecutorError
 class DockerExecutor(Executor):
     """Runs each task in a container of its own, on the Docker engine of this machine or on Podman.
 
-    The image needs a shell, or for functions and Python scripts just Python 3.10 or newer. The job's folder is
+    The image needs a shell, or for functions and Python scripts just Python 3.9 or newer. The job's folder is
     ``/nemo_run`` there; the packaged code is in ``/nemo_run/code``, where the task runs.
 
     Example:

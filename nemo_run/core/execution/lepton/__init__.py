@@ -25,7 +25,7 @@ from nemo_run.errors import ExecutorError
 class LeptonExecutor(LeptonOptions):
     """Runs each task as a job on DGX Cloud Lepton.
 
-    The image needs ``sh``, ``tar`` and ``base64``, and for functions Python 3.10 or newer. The workspace is the one of
+    The image needs ``sh``, ``tar`` and ``base64``, and for functions Python 3.9 or newer. The workspace is the one of
     ``LEPTON_WORKSPACE_ID`` and ``LEPTON_WORKSPACE_TOKEN``, or of ``lep login``.
 
     Example:

@@ -460,7 +460,7 @@ def _end(folder: Path) -> TaskStatus | None:
 def _is_end(end: Mapping[str, Any]) -> bool:
     times = (end["started"], end["ended"])
     return (
-        isinstance(end["exit_code"], (int, None))
+        isinstance(end["exit_code"], (int, type(None)))
         and isinstance(end["reason"], str)
-        and all(isinstance(when, (int, float, None)) for when in times)
+        and all(isinstance(when, (int, float, type(None))) for when in times)
     )

@@ -29,7 +29,7 @@ class PodOptions(Executor):
     """The options of the pods of a task.
 
     Attributes:
-        image: The image. It needs ``sh`` and ``tar``, and for functions and Python scripts Python 3.10 or newer.
+        image: The image. It needs ``sh`` and ``tar``, and for functions and Python scripts Python 3.9 or newer.
         num_nodes: Pods over which one task spans.
         nprocs_per_node: Processes that a launcher such as torchrun starts in each pod; by default one for each GPU.
         gpus_per_node: GPUs of each pod.

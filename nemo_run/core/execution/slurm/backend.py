@@ -19,7 +19,7 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.shared.small_tar import tar_of
-from nemo_run.core.execution.slurm import commands, queue, script, spec
+from nemo_run.core.execution.slurm import commands, interpreters, queue, script, spec
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
@@ -110,7 +110,15 @@ class SlurmBackend(Backend):
                 f"job {plans[0].job_id!r}: {self._tunnel.key} has no Slurm commands (sbatch, squeue, scancel); give "
                 "SlurmExecutor a tunnel= to a login node of the cluster, or pre_command='module load slurm'"
             ) from e
+        self._check_pythons(plans)
         self._send_packages(plans)
+
+    def _check_pythons(self, plans: Sequence[Plan]) -> None:
+        pythons = interpreters.asked_for(plans)
+        if pythons:
+            answers = _by_number(self._run(posix(commands.PYTHONS, *pythons)))
+            versions = {python: answers.get(number, "-").strip("-") for number, python in enumerate(pythons)}
+            interpreters.check(plans, versions, self._tunnel.key)
 
     def _send_packages(self, plans: Sequence[Plan]) -> dict[str, tuple[str, str]]:
         """See to it that the cluster has what the plans share; the names of their code and runner, by job."""

@@ -68,6 +68,14 @@ tar -xpf - -C "$base" || exit
 umask "$mask"; [ $# -eq 0 ] || mkdir -p -- "$@"
 """
 
+# Of every Python a line: its version, as far as it is known here.
+PYTHONS = r"""
+n=0
+for python in "$@"; do
+  said=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null 2>/dev/null)
+  echo "$n ${said:--}"; n=$((n + 1))
+done"""
+
 # What sbatch says is kept as it is; a site's own sbatch may say more than the id, which comes last.
 _ID_IN = r"""
 id_in() {  # whether a file has the id of a job; it is $id then

@@ -129,6 +129,9 @@ class SlurmOptions(Executor):
         het_group_indices: Component of every task of a heterogeneous job group.
         ray_template: Accepted for compatibility; another one than the default is warned about, and not used.
         poll_estimated_start_time: Accepted for compatibility; the status always has it.
+        python: Python of function tasks, and of scripts that ask for ``python``, on the nodes or in the container, such
+            as ``"python3.11"`` or ``"/opt/python/bin/python3"``; by default the one that launches where this machine
+            is the cluster, else ``python3``.
     """
 
     engine: ClassVar[str] = "slurm"
@@ -183,6 +186,7 @@ class SlurmOptions(Executor):
     network: str | None = _option()
     ray_template: str = _RAY_TEMPLATE
     poll_estimated_start_time: bool = True
+    python: str | None = None
     job_name: str = field(init=False, default="nemo-job")
     stderr_to_stdout: bool = field(init=False, default=True)
     resource_group: list[ResourceRequest] = field(init=False, default_factory=list)
@@ -249,6 +253,8 @@ class SlurmOptions(Executor):
                 f"SlurmExecutor.dependency_type={self.dependency_type!r}; it is one of {', '.join(_DEPENDENCY_TYPES)}"
             )
         self._check_lists()
+        if self.python is not None and (not self.python or any(ord(c) < 32 for c in self.python)):
+            raise ExecutorError(f"SlurmExecutor.python={self.python!r}; name a program, such as 'python3.11'")
         self.parse_deps()
         if self.ray_template != _RAY_TEMPLATE:
             logger.warning(

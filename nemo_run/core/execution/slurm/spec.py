@@ -16,7 +16,7 @@ from typing import Any
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher, Layout, SlurmRay
-from nemo_run.core.execution.shared.shipping import run_by_bundle
+from nemo_run.core.execution.shared.shipping import needs_runner, run_by_bundle
 from nemo_run.core.execution.slurm import script
 from nemo_run.core.execution.slurm.options import SlurmJobDetails, SlurmOptions, container_options, sbatch_options
 from nemo_run.core.tunnel.client import LocalTunnel
@@ -68,6 +68,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "members": len(requests),
             "env": dict(request.command.env),
             "code_archive": request.code_archive,
+            "python": _known_python(request, executor),
             "dependency_type": first.dependency_type,
             "dependencies": first.parse_deps(),
             "cwd": _on_cluster(step.cwd, step),
@@ -77,6 +78,18 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             spec["batch"] = {**vars(batch), "steps": [vars(step) for step in steps]}  # asdict() is slow
         plans.append(Plan("slurm", request.job_id, request.directory, spec, executor.connection()))
     return plans
+
+
+def _known_python(request: TaskRequest, executor: SlurmOptions) -> str:
+    """Return the Python of a function task, where that of the login node tells of it; empty where it does not.
+
+    A container has its own, and what the user runs first, or has in PATH, may bring another one.
+    """
+    if not needs_runner(request.command) or executor.container_image or executor.setup_lines:
+        return ""
+    if "PATH" in request.command.env:
+        return ""
+    return executor.python or ("" if isinstance(executor.tunnel, LocalTunnel) else "python3")
 
 
 def batch_of(spec: Mapping[str, Any]) -> script.Batch:
@@ -133,8 +146,9 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
     base = request.cwd if here and not has_code else code
     bundled = run_by_bundle(request.command, f"{inside}/runner.zip")
     launcher = executor.get_launcher()
-    command = _Names(request.directory, inside, "" if here else "python3").apply(bundled, executor)
-    command = launcher.wrap(command, _layout(executor, inside, sys.executable if here else "python3"))
+    python = executor.python or (sys.executable if here else "python3")
+    command = _Names(request.directory, inside, python).apply(bundled, executor)
+    command = launcher.wrap(command, _layout(executor, inside, python))
     env = _variables(command, executor, code if has_code else "")
     tasks = 1 if launcher.one_per_node else executor.ntasks_per_node
     details = _details(request, executor, folder)
@@ -193,7 +207,7 @@ class _Names:
     def apply(self, command: Command, executor: SlurmOptions) -> Command:
         """Return the command, with the job's folder, the Python and the macros of the cluster."""
         argv = [self._word(arg, executor) for arg in command.argv]
-        if self.python and argv[0] == sys.executable:
+        if argv[0] == sys.executable:
             argv[0] = self.python
         env = {name: self._word(value, executor) for name, value in command.env.items()}
         return replace(command, argv=tuple(argv), env=env)
