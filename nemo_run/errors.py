@@ -22,6 +22,7 @@ what they expect.
     │   ├── LauncherError           no such launcher or template (also a ValueError, KeyError, FileNotFoundError)
     │   ├── EngineUnreachableError  an engine does not answer; jobs there may go on (also a ConnectionError)
     │   │   └── TunnelError         another machine cannot be reached
+    │   ├── EngineFullError         an engine takes no more jobs now; it is asked again
     │   ├── ArtifactsLeftOutError   some of a task's artifacts could not be collected; the others were
     │   ├── MissingExtraError       a package is not installed; names the command (also an ImportError)
     │   └── CommandError            a command ended with an exit code other than 0
@@ -145,6 +146,10 @@ class ArtifactsLeftOutError(ExecutorError):
         named = [f"{name!r} ({why})" for name, why in sorted(left.items())]
         more = f", and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
         super().__init__(f"these artifacts were left out: {', '.join(named[:_MOST_NAMED])}{more}; all others are there")
+
+
+class EngineFullError(ExecutorError):
+    """An engine takes no more jobs now, as a user may have so many only; the job was not submitted."""
 
 
 class TunnelError(EngineUnreachableError):

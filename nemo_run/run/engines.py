@@ -10,10 +10,13 @@ from pathlib import Path
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Backend, Submission
 from nemo_run.core.execution.jobs import Plan, TaskStatus
-from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
+from nemo_run.errors import EngineFullError, EngineUnreachableError, ExecutorError, NemoRunError
 from nemo_run.run.outages import Outages
 from nemo_run.run.phases import DrivenJob, DrivenTask
 from nemo_run.run.store import ExperimentStore
+
+_FULL = 5.0  # seconds between two tries to submit more to an engine that took no more, at most
+_FEW = 16  # tasks that are tried then
 
 
 class Engines:
@@ -24,6 +27,7 @@ class Engines:
         self._plans: dict[DrivenTask, Plan] = {}
         self._backends = Backends()
         self._outages = Outages()
+        self._full = Outages(longest=_FULL)
 
     def close(self) -> None:
         """Close all connections; what was submitted goes on."""
@@ -54,6 +58,12 @@ class Engines:
         backend = self._try_backend(task)
         return self._outages.reason(backend) if backend and self._outages.lasts(backend) else ""
 
+    def hindrance(self, task: DrivenTask) -> str:
+        """Return why the task is not to be submitted now: its engine does not answer, or takes no more jobs."""
+        backend = self._try_backend(task)
+        full = self._full.reason(backend) if backend and self._full.lasts(backend) else ""
+        return full or self.outage(task)
+
     def queue(self, tasks: Iterable[DrivenTask]) -> str | None:
         """Return the queue that all these tasks belong in; ``None`` where they have none that holds jobs back."""
         queues: set[str | None] = set()
@@ -71,7 +81,9 @@ class Engines:
     def takes_with(self, batch: Sequence[DrivenTask], task: DrivenTask) -> bool:
         """Check whether one engine takes a task together with these."""
         backend = self._try_backend(batch[0])
-        return backend is not None and len(batch) < backend.at_once and backend is self._try_backend(task)
+        if backend is None or backend is not self._try_backend(task):
+            return False
+        return len(batch) < min(backend.at_once, _FEW if self._full.reason(backend) else backend.at_once)
 
     # launching
 
@@ -100,7 +112,18 @@ class Engines:
         unreachable = next((answer for answer in answers if isinstance(answer, EngineUnreachableError)), None)
         if unreachable:
             self._outages.began(self._backend(tasks[0]), unreachable)
+        self._note_whether_full(tasks[0], answers)
         return answers
+
+    def _note_whether_full(self, task: DrivenTask, answers: Sequence[str | NemoRunError]) -> None:
+        full = next((answer for answer in answers if isinstance(answer, EngineFullError)), None)
+        backend = self._try_backend(task)
+        if full and backend:
+            if any(isinstance(answer, str) for answer in answers):
+                self._full.ended(backend)
+            self._full.began(backend, full)
+        elif backend:
+            self._full.ended(backend)
 
     def _submit(self, tasks: Sequence[DrivenTask], after: Sequence[Sequence[str]]) -> Sequence[str | NemoRunError]:
         submissions = [

@@ -125,6 +125,11 @@ class DrivenTask:
         task = self.progress
         task.state, task.handle, task.reason = JobState.UNSUBMITTED, "", ""
 
+    def put_back(self) -> None:
+        """Go back before the attempt's begin: the engine did not take it, and the same attempt is submitted later."""
+        self.forget_attempt()
+        self.progress.attempt -= 1
+
     def end(self, status: TaskStatus, now: float) -> None:
         """Take in how the attempt ended."""
         self.progress.update(status)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
-from nemo_run.errors import EngineUnreachableError, NemoRunError
+from nemo_run.errors import EngineFullError, EngineUnreachableError, NemoRunError
 from nemo_run.run import outages
 from nemo_run.run.ending import Endings
 from nemo_run.run.engines import Engines
@@ -43,7 +43,7 @@ class Submitter:
         schedule = self._ledger.schedule
         batch: list[DrivenTask] = []
         while task := schedule.pop():
-            if reason := self._engines.outage(task):
+            if reason := self._engines.hindrance(task):
                 held_back.append(task)
                 self._ledger.note(task, reason)
             elif batch and not self._engines.takes_with(batch, task):
@@ -65,10 +65,12 @@ class Submitter:
         for task, answer in answers.items():
             if isinstance(answer, str):
                 self._ledger.submitted(task, answer)
+            elif isinstance(answer, EngineFullError):
+                self._put_back(task, answer)
             elif isinstance(answer, EngineUnreachableError):
                 self._ledger.schedule.move(task, Phase.UNSURE)
         for task, answer in answers.items():
-            if isinstance(answer, NemoRunError):
+            if isinstance(answer, NemoRunError) and not isinstance(answer, EngineFullError):
                 self._not_submitted(task, answer)
         self.hand_over(batch)
 
@@ -82,6 +84,12 @@ class Submitter:
                 except NemoRunError as e:
                     lacking[task] = e
         return lacking
+
+    def _put_back(self, task: DrivenTask, error: EngineFullError) -> None:
+        """Let a task wait for its turn that its engine did not take now."""
+        task.put_back()
+        self._ledger.schedule.move(task, Phase.READY)
+        self._ledger.note(task, outages.reason(error))
 
     def _not_submitted(self, task: DrivenTask, error: NemoRunError) -> None:
         if task.phase is Phase.UNSURE:

@@ -41,10 +41,11 @@ class SlurmCluster:
     Args:
         nodes: Number of nodes.
         accounting: Keep accounts of jobs, for ``sacct``.
+        enforced: What of the accounts is enforced, such as ``"limits"``.
     """
 
-    def __init__(self, nodes: int = NODES, *, accounting: bool = True) -> None:
-        self.nodes, self.accounting = nodes, accounting
+    def __init__(self, nodes: int = NODES, *, accounting: bool = True, enforced: str = "") -> None:
+        self.nodes, self.accounting, self.enforced = nodes, accounting, enforced
         self.folder = Path(tempfile.mkdtemp(prefix="nr-slurm-"))
         self.folder.chmod(0o755)
         self.configuration = self.folder / "slurm.conf"
@@ -71,7 +72,8 @@ class SlurmCluster:
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={bookkeeper_port}
-AccountingStoragePass={self.folder}/munge.socket"""
+AccountingStoragePass={self.folder}/munge.socket
+{f"AccountingStorageEnforce={self.enforced}" if self.enforced else ""}"""
         self.configuration.write_text(f"""
 ClusterName=test
 SlurmctldHost={socket.gethostname()}(127.0.0.1)

@@ -95,7 +95,8 @@ class Backend(ABC):
         """Start attempts.
 
         Returns:
-            For each its handle, or why there is none. After an ``EngineUnreachableError`` it may have started.
+            For each its handle, or why there is none. After an ``EngineUnreachableError`` it may have started;
+            after an ``EngineFullError`` it did not, and is to be submitted later.
         """
 
     @abstractmethod

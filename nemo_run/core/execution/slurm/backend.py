@@ -27,7 +27,7 @@ from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.core.tunnel.answers import posix
 from nemo_run.core.tunnel.client import Tunnel, make_tunnel
-from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError
+from nemo_run.errors import CommandError, EngineFullError, EngineUnreachableError, ExecutorError
 
 _FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
@@ -179,6 +179,8 @@ class SlurmBackend(Backend):
         kind, _, rest = answer.partition(" ")
         if kind == "S":
             return str(_handle(plan, attempt, rest))
+        if kind == "W":
+            return EngineFullError(queue.why_full(rest))
         if kind != "E" or _TRANSIENT.search(rest):  # Slurm may have taken the job all the same
             return EngineUnreachableError(f"{self._tunnel.key}: {rest or 'sbatch gave no answer'}")
         return ExecutorError(f"job {plan.job_id!r}: {self._tunnel.key}: {rest}")

@@ -89,14 +89,21 @@ id_in() {  # whether a file has the id of a job; it is $id then
 """
 
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
-# A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts.
+# A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts. Where a
+# user may have so many jobs only, one loop keeps them in order, and stops when there are too many: W says that.
 SUBMIT = (
     PLAIN
     + _ID_IN
     + r"""
 mask=$(umask)  # jobs inherit it: it is to be the user's own
 umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
+full=
+is_full() {  # whether sbatch said that the user has too many jobs, some of which will end
+  grep -qE '(Assoc|QOS)[A-Za-z]*Submit' "$folder/sbatch.err" || return
+  grep -qE '(Assoc|QOS)Grp[A-Za-z]*Submit' "$folder/sbatch.err" || [ -n "$(squeue --me -h -o %i)" ]
+}
 submit() {
+  if [ -n "$full" ]; then echo "$n W $full"; return; fi
   if ! true 2>/dev/null > "$folder/claimed"; then
     if id_in "$folder/job_id"; then echo "$n S $id"
     else echo "$n E it was submitted before"; fi
@@ -109,6 +116,9 @@ submit() {
   code=$?
   umask 077
   if [ "$code" -eq 0 ] && id_in "$folder/job_id"; then echo "$n S $id"
+  elif is_full; then
+    full=$(tr '\n' ' ' < "$folder/sbatch.err")
+    rm -f "$folder/claimed" "$folder/job_id" && echo "$n W $full"
   else
     echo failed >| "$folder/failed"
     [ "$code" -ne 0 ] || echo "sbatch gave no id of a job: $(cat "$folder/job_id")" >> "$folder/sbatch.err"
@@ -117,6 +127,7 @@ submit() {
 }
 join() {
   if id_in "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S $id"
+  elif ! [ -e "$leader/claimed" ]; then echo "$n W as the first task of its group does"
   else echo "$n E the first task of its group was not submitted"; fi
 }
 all=$(cat; echo .)  # else it would lose empty lines at its end
@@ -130,8 +141,16 @@ share() {  # the leaders, or the other members of groups, whose number modulo $2
 $all
 END
 }
-for i in 0 1 2 3; do share "$i" 4 leaders & done
-wait
+is_limited() {
+  { timeout 5 sacctmgr -nP show assoc where "user=$(id -un)" format=MaxSubmitJobs,GrpSubmitJobs
+    timeout 5 sacctmgr -nP show qos format=MaxSubmitJobsPerUser,MaxSubmitJobsPerAccount,GrpSubmit
+  } 2>/dev/null | grep -q '[0-9]'
+}
+if [ "$(echo "$all" | grep -c .)" -le 32 ] || is_limited; then share 0 1 leaders
+else
+  for i in 0 1 2 3; do share "$i" 4 leaders & done
+  wait
+fi
 share 0 1 members
 true"""
 )

@@ -235,6 +235,19 @@ def _status(record: Record) -> TaskStatus:
     return TaskStatus(JobState.PENDING, None, _why_pending(record))
 
 
+def why_full(said: str) -> str:
+    """Return why a job waits that sbatch did not take for now.
+
+    >>> why_full("sbatch: error: AssocMaxSubmitJobLimit sbatch: error: Batch job submission failed")
+    'waits to be submitted: you may have so many jobs only (AssocMaxSubmitJobLimit)'
+    """
+    limit = re.search(r"(?:Assoc|QOS)(Grp)?\w*Submit\w*", said)
+    if limit is None:
+        return f"waits to be submitted: {said.strip()}"
+    who = "your account" if limit[1] else "you"
+    return f"waits to be submitted: {who} may have so many jobs only ({limit[0]})"
+
+
 def _words(reason: str) -> str:
     return _REASONS.get(reason.partition(",")[0].strip("()"), reason)
 
