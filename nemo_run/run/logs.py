@@ -254,7 +254,8 @@ def last_lines(
             task, handle = job.tasks[index], progress[index].handle
             reader = store.kept_log(task, handle, None, count)
             if reader is None:
-                reader = backends.of(store.read_plan(task)).open_log(handle, tail=count)
+                backend = backends.of(store.read_plan(task))
+                reader = backend.open_log(handle, rank=backend.rank_that_failed(handle), tail=count)
             data = b""
             while piece := reader.read():
                 data = (data + piece)[-_LONGEST_LINE:]

@@ -356,6 +356,31 @@ def test_cancel_pending_and_running(executor: SlurmExecutor) -> None:
     assert {result.state for result in experiment.results().values()} == {run.JobState.CANCELLED}
 
 
+def test_a_failed_array_shows_the_log_of_the_task_that_failed(executor: SlurmExecutor) -> None:
+    executor.array = "1-6"
+    experiment = run.Experiment("fails", executor=executor, clean_mode=True)
+    text = 'for i in $(seq 20); do echo "task $SLURM_ARRAY_TASK_ID $i"; done; [ "$SLURM_ARRAY_TASK_ID" -ne 3 ]'
+    experiment.add(script(text), name="array")
+    result = launch(experiment)["array"]
+    assert result.log_tail == tuple(f"task 3 {i}" for i in range(11, 21))
+
+
+def test_files_that_are_gone_from_the_cluster_are_said_to_be_gone(
+    executor: SlurmExecutor, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    experiment = run.Experiment("gone", executor=executor, clean_mode=True)
+    for name in ("log", "all"):
+        experiment.add(script("echo hello"), name=name)
+    launch(experiment)
+    (job,) = Path(executor.tunnel.job_dir).glob("gone/*/log")
+    for log in job.glob("log-*"):
+        log.unlink()
+    assert log_of(experiment, "log", capfdbinary).endswith(f"(gone from the cluster: {log})\n".encode())
+    shutil.rmtree(job.parent / "all")
+    said = log_of(experiment, "all", capfdbinary)
+    assert f"(gone from the cluster: {job.parent}/all/attempts/1)\n".encode() in said
+
+
 def test_logs_survive_a_lost_connection(
     executor: SlurmExecutor, login: Sshd, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -145,6 +145,10 @@ class Backend(ABC):
         """Return the ranks that have a log of their own, beside the log of the attempt as a whole."""
         return []
 
+    def rank_that_failed(self, handle: str) -> int | None:
+        """Return the rank whose log tells why an attempt failed; ``None`` where that is the log as a whole."""
+        return None
+
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
         """Bring into ``folder`` what an ended attempt left in ``$NEMO_RUN_ARTIFACTS``, if it is not there already.
 

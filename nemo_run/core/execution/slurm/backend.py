@@ -303,6 +303,9 @@ class SlurmBackend(Backend):
             elif line == "unseen" and status.state is JobState.FAILED and status.reason in queue.NOT_BEGUN:
                 said = f"{status.reason or 'its script did not begin'}; nodes that do not see {handles[text].folder}"
                 statuses[text] = replace(status, reason=f"{said} run nothing: job_dir is to be a folder that all share")
+            elif line == "gone" and status.state is JobState.FAILED:
+                gone = f"its files are gone from the cluster: {handles[text].folder}"
+                statuses[text] = replace(status, reason="; ".join(filter(None, [status.reason, gone])))
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
@@ -329,6 +332,13 @@ class SlurmBackend(Backend):
     def ranks(self, handle: str) -> list[int]:
         """Return the ranks that have a log of their own."""
         return self._feed.ranks(Handle.parse(handle).folder)
+
+    def rank_that_failed(self, handle: str) -> int | None:
+        """Return the first task of an array that failed, or left no end; ``None`` where it is no array."""
+        folder = Handle.parse(handle).folder
+        line = _by_number(self._run(posix(commands.ENDS), f"{folder}\n".encode())).get(0, "-")
+        task = queue.failed_task(line)
+        return task if task in self.ranks(handle) else None
 
     def open_log(self, handle: str, rank: int | None = None, tail: int | None = None) -> SlurmLog:
         """Return the log of an attempt, or of one rank of it; for an array, of one task of it."""

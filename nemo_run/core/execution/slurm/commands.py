@@ -173,10 +173,11 @@ echo '?'"""
 GIVE_UP = 'ln -s -- void "$1/owner" 2>/dev/null; readlink -- "$1/owner"'
 
 # For every folder a line: its number, which tasks of an array there are, or "-", and how each that has ended did; or
-# "unseen" where no node has begun the script.
+# "unseen" where no node has begun the script, or "gone" where the folder is.
 ENDS = r"""
 n=0
 while IFS= read -r folder; do
+  if ! [ -d "$folder" ]; then echo "$n gone"; n=$((n + 1)); continue; fi
   if [ -e "$folder/job.sh" ] && ! [ -L "$folder/owner" ]; then echo "$n unseen"; n=$((n + 1)); continue; fi
   array=$(sed -n 's/^#SBATCH --array=//p' "$folder/job.sh" 2>/dev/null | tail -n 1)
   printf '%s %s' "$n" "${array:--}"; n=$((n + 1))

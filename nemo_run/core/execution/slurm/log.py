@@ -23,12 +23,14 @@ _RANK_OF_LAUNCHER = re.compile(rf"node\.(\d+)\.(\d+)/{RANK_LOGS}/.*/(\d+)/stdout
 _LABEL = re.compile(rb"^ *(\d+): ?", re.MULTILINE)
 
 # Four lines for every log: its number, its folder, what matches its files, and the offsets known, as "name:offset".
-# A name that is not known begins at 0, or, with "*:n", with its last n lines.
+# A name that is not known begins at 0, or, with "*:n", with its last n lines. An answer with an absolute path in place of
+# a name says that this folder or file is gone.
 _READ = r"""
 left=ALL
 while IFS= read -r id && IFS= read -r folder && IFS= read -r pattern && IFS= read -r known; do
+  [ -d "$folder" ] || printf '%s 0 0 0 %s\n' "$id" "$folder"
   for f in "$folder"/$pattern; do
-    [ -e "$f" ] || continue
+    [ -e "$f" ] || { [ ! -L "$f" ] || printf '%s 0 0 0 %s\n' "$id" "$(readlink -- "$f")"; continue; }
     name=${f#"$folder"/} at='' lines=''
     for k in $known; do
       case $k in "$name":*) at=${k##*:} ;; '*':*) lines=${k##*:} ;; esac
@@ -60,6 +62,7 @@ class SlurmLog:
     offsets: dict[str, int] = field(default_factory=dict)
     ready: deque[tuple[int, bytes]] = field(default_factory=deque)
     rests: dict[str, bytes] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     answer: int = 0  # number of the last answer that was found to have nothing more
     more: bool = True
     source: int = 0
@@ -82,6 +85,11 @@ class SlurmLog:
 
     def take(self, name: str, at: int, data: bytes, rest: int) -> None:
         """Take over a piece of one of its files, which has so many more bytes."""
+        if name.startswith("/"):
+            if name not in self.gone:
+                self.gone.add(name)
+                self.ready.append((0, f"(gone from the cluster: {name})\n".encode("utf-8", "surrogateescape")))
+            return
         self.offsets[name] = at + len(data)
         self.more = self.more or rest > 0
         if data:

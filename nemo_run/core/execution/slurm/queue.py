@@ -152,6 +152,19 @@ def parse_end(line: str) -> End | None:
     return End(first.code, when, _together([f"_{name}" for name in failed], status, len(tasks)))
 
 
+def failed_task(line: str) -> int | None:
+    """Return the first task of an array that failed, or else left no end, in a line of the answer to ``commands.ENDS``.
+
+    >>> failed_task("1-3 1,0,100, 2,4,101, 3,5,102,"), failed_task("1-2 1,0,100,"), failed_task("- 0,3,100,")
+    (2, 2, None)
+    """
+    array, *texts = line.split(" ")
+    ends = dict(map(_end_of_one, texts))
+    tasks = sorted(map(int, _tasks_of_array(array)))
+    failed = [task for task in tasks if (end := ends.get(str(task))) and end.code]
+    return next(iter([*failed, *(task for task in tasks if not ends.get(str(task)))]), None)
+
+
 def _end_of_one(text: str) -> tuple[str, End | None]:
     number, code, when, why = [*text.split(","), "", "", ""][:4]
     if not code.isdigit():
