@@ -23,8 +23,8 @@ _RANK_OF_LAUNCHER = re.compile(rf"node\.(\d+)\.(\d+)/{RANK_LOGS}/.*/(\d+)/stdout
 _LABEL = re.compile(rb"^ *(\d+): ?", re.MULTILINE)
 
 # Four lines for every log: its number, its folder, what matches its files, and the offsets known, as "name:offset".
-# A name that is not known begins at 0, or, with "*:n", with its last n lines. An answer with an absolute path in place of
-# a name says that this folder or file is gone.
+# A name that is not known begins at 0, or, with "*:n", with its last n lines. A path in place of a name
+# in an answer says that this folder or file is gone.
 _READ = r"""
 left=ALL
 while IFS= read -r id && IFS= read -r folder && IFS= read -r pattern && IFS= read -r known; do
