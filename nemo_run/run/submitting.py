@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.errors import EngineFullError, EngineUnreachableError, NemoRunError
@@ -61,7 +61,11 @@ class Submitter:
         lacking = self._write_inputs(batch)
         able = [(task, handles) for task, handles in zip(batch, after, strict=True) if task not in lacking]
         submitted = self._engines.submit([task for task, _ in able], [handles for _, handles in able]) if able else []
-        answers = {**lacking, **dict(zip((task for task, _ in able), submitted, strict=True))}
+        self._take(lacking | dict(zip((task for task, _ in able), submitted, strict=True)))
+        self.hand_over(batch)
+
+    def _take(self, answers: Mapping[DrivenTask, str | NemoRunError]) -> None:
+        """Take in what engines answer; those that were submitted first, as the end of others may cancel them."""
         for task, answer in answers.items():
             if isinstance(answer, str):
                 self._ledger.submitted(task, answer)
@@ -72,7 +76,6 @@ class Submitter:
         for task, answer in answers.items():
             if isinstance(answer, NemoRunError) and not isinstance(answer, EngineFullError):
                 self._not_submitted(task, answer)
-        self.hand_over(batch)
 
     def _write_inputs(self, batch: Sequence[DrivenTask]) -> dict[DrivenTask, str | NemoRunError]:
         """Write what tasks take from other jobs; why that is not possible, for those where it is not."""

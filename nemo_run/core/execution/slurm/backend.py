@@ -300,12 +300,8 @@ class SlurmBackend(Backend):
             end = queue.parse_end(line)
             if end:
                 statuses[text] = _with_end(status, end)
-            elif line == "unseen" and status.state is JobState.FAILED and status.reason in queue.NOT_BEGUN:
-                said = f"{status.reason or 'its script did not begin'}; nodes that do not see {handles[text].folder}"
-                statuses[text] = replace(status, reason=f"{said} run nothing: job_dir is to be a folder that all share")
-            elif line == "gone" and status.state is JobState.FAILED:
-                gone = f"its files are gone from the cluster: {handles[text].folder}"
-                statuses[text] = replace(status, reason="; ".join(filter(None, [status.reason, gone])))
+            elif status.state is JobState.FAILED:
+                statuses[text] = queue.without_end(status, line, handles[text].folder)
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 
@@ -150,6 +150,25 @@ def parse_end(line: str) -> End | None:
     first = ends[failed[0]]
     status = TaskStatus(JobState.FAILED, reason=first.reason)
     return End(first.code, when, _together([f"_{name}" for name in failed], status, len(tasks)))
+
+
+def without_end(status: TaskStatus, line: str, folder: str) -> TaskStatus:
+    """Return the status of a failed attempt that noted no end, with what its files tell all the same.
+
+    Args:
+        status: What Slurm says.
+        line: The answer to ``commands.ENDS``.
+        folder: Folder of the attempt.
+    """
+    reason = status.reason
+    if line == "gone":
+        reason = "; ".join(filter(None, [reason, f"its files are gone from the cluster: {folder}"]))
+    elif line == "unseen" and reason in NOT_BEGUN:
+        reason = (
+            f"{reason or 'its script did not begin'}; nodes that do not see {folder} run nothing: job_dir is to be a "
+            "folder that all share"
+        )
+    return replace(status, reason=reason)
 
 
 def failed_task(line: str) -> int | None:
