@@ -22,6 +22,10 @@ from typing import Any
 
 import pytest
 
+# Tests start hundreds of interpreters: none of them is to compile again what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Before any engine's tests import them.
 pytest.register_assert_rewrite("nemo_run.testing", "tests.kubernetes.contract")
 

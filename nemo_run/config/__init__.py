@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nemo_run.config.quick_fiddle import defer_libcst
+from nemo_run.config.quick_fiddle import lighten_fiddle
 from nemo_run.lazy_names import lazy_names
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ _MODULE_OF = {
 }
 
 
-defer_libcst()  # before anything here imports fiddle
+lighten_fiddle()  # before anything here imports fiddle
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

@@ -142,9 +142,11 @@ def _git_record(store: ExperimentStore, root: Path, version: CodeVersion, number
 
 
 def _loaded_files() -> list[str]:
-    """Return the Python files that are loaded."""
+    """Return the Python files that are loaded, less those of the installation, which may lie in a project's folder."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    return [os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")]  # noqa: PTH100
+    found = [os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")]  # noqa: PTH100
+    installed = tuple(f"{folder}/" for folder in _installation())
+    return [file for file in found if not file.startswith(installed)]
 
 
 def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Fiddle is imported without libcst, and libcst is there when it is used."""
+"""Fiddle is imported without libcst and absl.logging, and these are there when they are used."""
 
 from __future__ import annotations
 
@@ -80,3 +80,36 @@ def test_where_fiddle_was_there_first(tmp_path: Path) -> None:
         "import fiddle\nimport libcst\n" + BEGIN + "print(loaded(), run.autoconvert(lambda: complex(1, 2))().build())"
     )
     assert python(code, tmp_path) == "True (1+2j)\n"
+
+
+def test_logging_of_absl_is_not_loaded(tmp_path: Path) -> None:
+    assert python(f"{BEGIN}print('absl.flags' in sys.modules)", tmp_path) == "False\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from absl import logging",
+        "import absl.logging; logging = absl.logging",
+        "import absl.logging as logging",
+        "from absl import app, logging",
+        "from fiddle._src.reraised_exception import logging",
+    ],
+)
+def test_others_get_the_real_logging_of_absl(use: str, tmp_path: Path) -> None:
+    code = f"{use}\nlogging.set_verbosity(logging.WARNING)\nprint(logging.get_verbosity(), 'absl.flags' in sys.modules)"
+    assert python(f"{BEGIN}{code}", tmp_path) == "-1 True\n"
+
+
+def test_an_error_that_fiddle_cannot_explain_is_still_reported(tmp_path: Path) -> None:
+    code = """
+import fiddle as fdl
+class Refuses(Exception):
+    def __init_subclass__(cls): raise TypeError("no subclasses")
+def fail(): raise Refuses("as it was")
+try:
+    fdl.build(fdl.Config(fail))
+except Refuses as error:
+    print(error, 'absl.flags' in sys.modules)
+"""
+    assert python(f"{BEGIN}{code}", tmp_path) == "as it was True\n"

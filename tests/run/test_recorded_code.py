@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
+import venv
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,10 @@ def commit(project: Path) -> None:
     git(project, "commit", "-qm", "1")
 
 
-def launch(project: Path, **env: str) -> str:
+def launch(project: Path, python: str = sys.executable, **env: str) -> str:
     home = project.parent / "home"
     done = subprocess.run(
-        [sys.executable, "launch.py"], cwd=project, env={**os.environ, "NEMORUN_HOME": str(home), **env},
+        [python, "launch.py"], cwd=project, env={**os.environ, "NEMORUN_HOME": str(home), **env},
         capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -101,3 +103,17 @@ def test_untracked_files_have_a_limit_in_total_and_the_note_says_what_was_left_o
     (patch,) = (project.parent / "home").rglob("*.patch")
     assert patch.stat().st_size < 8 << 20
     assert b"small = True" in patch.read_bytes()
+
+
+def test_what_is_installed_inside_of_the_project_is_no_code_of_it(project):
+    venv.create(project / ".venv", symlinks=True)
+    (site,) = (project / ".venv").glob("lib/python*/site-packages")
+    (site / "near.pth").write_text("\n".join(path for path in sys.path if Path(path).is_dir()))
+    (site / "library").mkdir()
+    (site / "library/__init__.py").touch()
+    (project / "beside.py").write_text("import library")
+    launch(project, python=str(project / ".venv/bin/python"))
+    (entry,) = recorded(project)
+    (archive,) = (project.parent / "home").rglob(entry["archive"])
+    with tarfile.open(archive) as kept:
+        assert sorted(kept.getnames()) == ["beside.py", "launch.py", "pkg/__init__.py", "pkg/tasks.py"]
