@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 import traceback
@@ -16,12 +17,14 @@ from nemo_run.config.script import Script
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.shared.leftovers import fetch_here
+from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import make_folder
 from nemo_run.core.runners.outputs import FILE, VARIABLE
 from nemo_run.errors import ExecutorError, NemoRunError
 from nemo_run.run import artifacts, results
 from nemo_run.run.collecting import left_note
 from nemo_run.run.inputs import write_inputs
+from nemo_run.run.limit import TimeLimitReached, limited
 from nemo_run.run.notifying import notify
 from nemo_run.run.prepare import own_interpreter, task_environment, write_inline
 from nemo_run.run.records import (
@@ -143,7 +146,7 @@ def _run_member(
     begin, folder = time.time(), store.folder(where.directory)
     own = {"NEMO_RUN_ATTEMPT": "1", VARIABLE: str(folder / FILE)}
     with _environment({**task_environment(folder, where.name, executor), **own}):
-        code, reason, raised = run_task(task, folder, make_folder(folder / "attempts" / "1") / "log")
+        code, reason, raised = _run_limited(task, folder, executor)
     ended = time.time()
     if raised is not None:
         errors.append(raised)
@@ -160,6 +163,16 @@ def _run_member(
         state, 1, f"{IN_PROCESS}{where.name}", exit_code=code, reason=reason, started=begin, ended=ended, tries=1,
         node="this process",
     )  # fmt: skip
+
+
+def _run_limited(task: Any, folder: Path, executor: Executor) -> Ended:
+    limit = parse_duration("timeout", executor.timeout)
+    try:
+        with limited(limit):
+            return run_task(task, folder, make_folder(folder / "attempts" / "1") / "log")
+    except TimeLimitReached:
+        reason = f"time limit of {limit:g} s reached"
+        return Ended(128 + signal.SIGTERM, reason, TimeoutError(reason))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.run.screen import write_out
 
+_GRACE = 10.0  # seconds between the request to end and the kill
 _PAUSE = 0.05  # seconds between two looks at a log with nothing new
 
 
@@ -75,9 +76,11 @@ def run_shown(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, path
         _show_until_end(reader, process)
     finally:
         reader.close()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        process.terminate()  # it may run yet if this was interrupted
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        process.kill()
+        process.wait()
     return process.returncode
 
 

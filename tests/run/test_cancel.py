@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +194,34 @@ def test_a_try_over_its_time_limit_is_ended_gently_and_tried_again(work: Path) -
         exp.run()
     assert states(exp) == {"a": "SUCCEEDED", "b": "SUCCEEDED"}
     assert attempts(work) == ["began", "cleaned", "began", "after"]
+
+
+def _forget_errors() -> None:
+    while True:
+        try:
+            time.sleep(600)
+        except Exception:  # noqa: BLE001, PERF203
+            continue
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        run.Partial(_forget_errors),
+        bash("trap 'echo cleaned > cleaned; exit 0' TERM; sleep 600 & wait"),
+    ],
+    ids=["a function", "a script"],
+)
+def test_a_try_in_this_process_has_its_time_limit(task: run.Partial | run.Script, work: Path) -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with run.Experiment("limited", executor=run.LocalExecutor(timeout=0.5)) as exp:
+        exp.add(task, name="a")
+        exp.add(bash("true"), name="b", dependencies=["a"])
+        with pytest.raises(TimeoutError, match=r"time limit of 0\.5 s reached"):
+            exp.run(direct=True)
+    assert states(exp) == {"a": "FAILED", "b": "CANCELLED"}
+    assert exp.results()["a"].reason == "time limit of 0.5 s reached"
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 @pytest.mark.parametrize("value", [0, -1, "soon", "1w", float("nan")])
