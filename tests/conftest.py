@@ -30,7 +30,19 @@ sys.dont_write_bytecode = False
 pytest.register_assert_rewrite("nemo_run.testing", "tests.kubernetes.contract")
 
 from tests.dgxcloud import pods  # noqa: E402
-from tests.services import compat, docker, installed, kubernetes, leptonai, nemo_run_original, s3, skypilot, slurm, sshd  # noqa: E402
+from tests.services import (  # noqa: E402
+    compat,
+    docker,
+    installed,
+    kubernetes,
+    leptonai,
+    nemo_run_original,
+    registry,
+    s3,
+    skypilot,
+    slurm,
+    sshd,
+)
 
 
 def _answers(*command: str) -> bool:
@@ -70,6 +82,8 @@ THINGS: dict[str, Thing] = {
     "leptonai": Thing(leptonai.available, _ENVIRONMENT),
     "compat": Thing(compat.available, _ENVIRONMENT),
     "NeMo-Run 0.11.1": Thing(nemo_run_original.available, _ENVIRONMENT),
+    "docker registry": Thing(registry.available, "apt-get install docker-registry"),
+    "uv": Thing(_package("uv"), "pip install uv"),
     "s3": Thing(s3.available, _ENVIRONMENT),
     "kubernetes api": Thing(kubernetes.available, _AS_ROOT),
     "kubernetes node": Thing(kubernetes.node_available, _AS_ROOT),

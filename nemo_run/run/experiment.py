@@ -27,7 +27,7 @@ from nemo_run.run import catalog
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.notifying import Notification, read_notifications, write_notifications
-from nemo_run.run.prepare import ancestors, preflight, prepare_experiment
+from nemo_run.run.prepare import ancestors, build_images, preflight, prepare_experiment
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import Sweep, read_sweeps, write_sweeps
@@ -332,6 +332,7 @@ class Experiment(SweepingExperiment):
 
     def _preflight(self, backends: Backends) -> None:
         try:
+            build_images(self._jobs, backends)
             preflight(self._its_store, self._prepared, backends)
         except BaseException:
             self._discard()

@@ -11,7 +11,7 @@ from types import FrameType
 from nemo_run.errors import ExecutorError
 
 
-class TimeLimitReached(BaseException):  # noqa: N818  (no error of a task, which would handle it)
+class TimeLimitReached(BaseException):
     """The time is over; raised in the middle of what runs."""
 
 

@@ -16,10 +16,11 @@ from nemo_run.config.masking import is_masked
 from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
-from nemo_run.core.execution.jobs import Command, Plan
+from nemo_run.core.execution.jobs import Command, Plan, backend_key
 from nemo_run.core.execution.shared.checks import check_length
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
+from nemo_run.core.images import images_of, named
 from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER
 from nemo_run.core.runners.interpreter import import_environment
@@ -105,7 +106,8 @@ def _prepare_job(
     directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
     end_group_on = job.end_group_on if isinstance(job, JobGroup) else "failure"
     tasks, requests = [], []
-    for index, (task, executor) in enumerate(job.members):
+    for index, (task, given) in enumerate(job.members):
+        executor = named(given)
         name = f"{job.id}/{index}" if group else job.id
         where = folder_of_task(job.id, index, group=group)
         folder = store.folder(where)
@@ -162,6 +164,22 @@ def _render(requests: Sequence[TaskRequest], backends: Backends) -> list[Plan]:
     if backend.can.runs_groups and all((r.executor.engine, r.executor.connection()) == where for r in requests):
         return backend.render(requests)
     return [plan for request in requests for plan in backends.of_executor(request.executor).render([request])]
+
+
+def build_images(jobs: Sequence[Job | JobGroup], backends: Backends) -> None:
+    """Build the images of executors, each once: on their own Docker engine, or on that of this machine.
+
+    Raises:
+        ExecutorError: One cannot be built or pushed; the message says why.
+    """
+    wanted = ((executor, image) for job in jobs for _, executor in job.members for image in images_of(executor))
+    built = set()
+    for executor, image in wanted:
+        connection = executor.connection() if executor.engine == "docker" else {}
+        key = (backend_key("docker", connection), image.name)
+        if key not in built:
+            backends.of_engine("docker", connection).provide_image(image)
+        built.add(key)
 
 
 def preflight(store: ExperimentStore, definition: Definition, backends: Backends) -> None:

@@ -200,7 +200,7 @@ def _forget_errors() -> None:
     while True:
         try:
             time.sleep(600)
-        except Exception:  # noqa: BLE001, PERF203
+        except Exception:  # noqa: BLE001
             continue
 
 

@@ -166,7 +166,7 @@ def add_root(tar: tarfile.TarFile) -> None:
     for target, source in binaries.items():
         if source:
             _add_file(tar, os.path.realpath(source), target)
-    for shared in sorted(_shared_libraries([source or target for target, source in binaries.items()])):
+    for shared in sorted(shared_libraries([source or target for target, source in binaries.items()])):
         _add_file(tar, os.path.realpath(shared), shared)
 
 
@@ -188,7 +188,7 @@ def _modules(library: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in files if not name.endswith((".pyc", ".a")))
 
 
-def _shared_libraries(binaries: list[str]) -> set[str]:
+def shared_libraries(binaries: list[str]) -> set[str]:
     output = subprocess.run(
         ["ldd", *map(os.path.realpath, binaries)], capture_output=True, text=True, check=False
     ).stdout

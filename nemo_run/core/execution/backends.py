@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from nemo_run.core.execution.base import Backend, Executor, get_backend
 from nemo_run.core.execution.jobs import Plan, backend_key
@@ -29,9 +29,17 @@ class Backends:
         Raises:
             ExecutorError: There is no such engine here.
         """
-        key = plan.backend_key
+        return self.of_engine(plan.engine, plan.connection)
+
+    def of_engine(self, engine: str, connection: Mapping[str, Any]) -> Backend:
+        """Return the backend of an engine that is reached in this way.
+
+        Raises:
+            ExecutorError: There is no such engine here.
+        """
+        key = backend_key(engine, connection)
         if key not in self._made:
-            self._made[key] = get_backend(plan.engine, plan.connection)
+            self._made[key] = get_backend(engine, connection)
         return self._made[key]
 
     def of_executor(self, executor: Executor) -> Backend:

@@ -31,6 +31,7 @@ from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.execution.shared.values import check_values
 from nemo_run.core.execution.submission import Submission as Submission, one_by_one as one_by_one
+from nemo_run.core.images import Image
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.storage import check_storage
@@ -175,6 +176,10 @@ class Backend(ABC):
     def relocated(self, plan: Plan, roots: Mapping[str, str]) -> Plan:
         """Return the plan with folders of code on this machine replaced by others; itself where it uses none. Pure."""
         return plan
+
+    def provide_image(self, image: Image) -> None:
+        """Build an image, unless there is one with this content, and push it where it asks for that."""
+        raise ExecutorError(f"the {self.name} engine builds no images")
 
     def close(self) -> None:  # noqa: B027
         """Close connections and end helper processes; submitted attempts go on."""

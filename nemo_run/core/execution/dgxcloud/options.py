@@ -11,6 +11,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.checks import check_at_least, check_image, check_json
 from nemo_run.core.execution.shared.service_names import folder_there
+from nemo_run.core.images import Image
 from nemo_run.errors import ExecutorError
 
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.,+@=/-]*\Z")
@@ -46,7 +47,7 @@ class DGXCloudOptions(Executor):
     client_id: str
     client_secret: str = field(repr=False)
     project_name: str
-    container_image: str
+    container_image: str | Image
     pvc_nemo_run_dir: str
     launched_from_cluster: bool = False
     nodes: int = 1

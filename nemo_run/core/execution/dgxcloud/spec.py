@@ -80,7 +80,7 @@ def job_spec(options: DGXCloudOptions, request: TaskRequest, folder: str) -> dic
 def workload_spec(options: DGXCloudOptions) -> dict[str, Any]:
     """Return the ``spec`` of a workload, less its command and variables; ``custom_spec`` has the last word."""
     spec: dict[str, Any] = {
-        "image": options.container_image,
+        "image": str(options.container_image),
         "compute": {"gpuDevicesRequest": options.gpus_per_node, "largeShmRequest": True},
         "storage": {"pvc": options.pvcs},
         "backoffLimit": 0,  # tries are counted by the experiment, which tells them apart

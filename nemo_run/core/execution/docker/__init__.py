@@ -15,6 +15,7 @@ from nemo_run.core.execution.docker.client import default_connection
 from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, OURS, port_bindings, ulimit
 from nemo_run.core.execution.shared.checks import check_image, check_json
 from nemo_run.core.execution.shared.units import parse_size
+from nemo_run.core.images import Image
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.errors import ExecutorError
@@ -36,7 +37,7 @@ class DockerExecutor(Executor):
         1
 
     Attributes:
-        container_image: The image.
+        container_image: The image; an :class:`~nemo_run.Image` is built before the launch.
         ntasks_per_node: Processes that a launcher such as torchrun starts in the container.
         nodes: Containers over which a launcher such as torchrun spans: the tasks of a group of so many.
         runtime: Runtime of the container, e.g. ``"nvidia"``.
@@ -66,7 +67,7 @@ class DockerExecutor(Executor):
 
     engine: ClassVar[str] = "docker"
 
-    container_image: str
+    container_image: str | Image
     ntasks_per_node: int = 1
     runtime: str | None = None
     num_gpus: int | None = None
@@ -130,7 +131,7 @@ class DockerExecutor(Executor):
     def check(self) -> None:
         """Raise :class:`~nemo_run.errors.ExecutorError` where the options make no sense."""
         super().check()
-        check_image("DockerExecutor.container_image", self.container_image)
+        check_image("DockerExecutor.container_image", self.container_image, pulled=self.pull == "always")
         if self.pull not in ("missing", "always", "never"):
             raise ExecutorError(f"DockerExecutor.pull={self.pull!r}; it is 'missing', 'always' or 'never'")
         parse_size(self.memory)

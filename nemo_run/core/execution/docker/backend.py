@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
-from nemo_run.core.execution.docker import DockerExecutor, ownership, spec as container
+from nemo_run.core.execution.docker import DockerExecutor, building, ownership, spec as container
 from nemo_run.core.execution.docker.client import (
     LABEL,
     PRIVATE_NETWORK,
@@ -34,6 +34,7 @@ from nemo_run.core.execution.shared.attempt_files import (
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.units import seconds
+from nemo_run.core.images import Image
 from nemo_run.core.packaging.archive import extract
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.errors import EngineUnreachableError, ExecutorError
@@ -83,7 +84,7 @@ class DockerBackend(Backend):
             options["labels"][_KEEP] = "1"
         spec = {
             "experiment": request.experiment_id,
-            "image": executor.container_image,
+            "image": str(executor.container_image),
             "pull": executor.pull,
             "options": options,
             "env": dict(request.command.env),
@@ -123,6 +124,11 @@ class DockerBackend(Backend):
             )
         for image, pull in sorted({(plan.spec["image"], plan.spec["pull"]) for plan in plans}):
             self._engine.provide(image, pull)
+
+    def provide_image(self, image: Image) -> None:
+        """Build an image, unless there is one with this content, and push it where it asks for that."""
+        with self._engine.asking() as client:
+            building.provide(client, image)
 
     def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Return the name of the attempt's container, and its folder."""

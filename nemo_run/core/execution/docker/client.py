@@ -102,7 +102,7 @@ class DockerClient:
 
     def is_podman(self) -> bool:
         """Whether it is Podman that answers."""
-        with self._asking() as client:
+        with self.asking() as client:
             parts = client.version().get("Components") or []
         return any("Podman" in str(part.get("Name")) for part in parts)
 
@@ -115,7 +115,7 @@ class DockerClient:
             image: Its name.
             pull: ``"missing"``, ``"always"`` or ``"never"``.
         """
-        with self._asking() as client:
+        with self.asking() as client:
             there = self._find_image(client, image) is not None
             if pull == "always" or (not there and pull == "missing"):
                 _pull(client, image)
@@ -124,7 +124,7 @@ class DockerClient:
 
     def image_config(self, image: str, pull: str = "never") -> dict[str, Any]:
         """Return what an image says of itself: its user, environment, working directory."""
-        with self._asking() as client:
+        with self.asking() as client:
             found = self._find_image(client, image)
             if found is None and pull != "never":  # it went since the launch
                 _pull(client, image)
@@ -146,7 +146,7 @@ class DockerClient:
 
     def run(self, name: str, image: str, options: Mapping[str, Any]) -> None:
         """Create a container and start it, or take the one of this name; nothing is left where that fails."""
-        with self._asking() as client:
+        with self.asking() as client:
             container = self._create(client, name, image, options)
             try:
                 _check_working_dir(container, image, options)
@@ -162,7 +162,7 @@ class DockerClient:
         Raises:
             ExecutorError: It failed.
         """
-        with self._asking() as client:
+        with self.asking() as client:
             container = client.containers.create(image, **options)
             try:
                 container.start()
@@ -188,7 +188,7 @@ class DockerClient:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """Return all containers of ours by their names, as the engine lists them. One query."""
-        with self._asking() as client:
+        with self.asking() as client:
             listed = client.api.containers(all=True, filters={"label": LABEL})
         return {entry["Names"][0].lstrip("/"): entry for entry in listed if entry["Names"]}
 
@@ -196,7 +196,7 @@ class DockerClient:
         """Return all about one container; ``None`` where there is none of this name."""
         import docker
 
-        with self._asking() as client:
+        with self.asking() as client:
             try:
                 return dict(client.api.inspect_container(name))
             except docker.errors.NotFound:
@@ -204,14 +204,14 @@ class DockerClient:
 
     def output(self, name: str, lines: int) -> bytes:
         """Return the last lines that a container wrote to the engine."""
-        with self._asking() as client:
+        with self.asking() as client:
             return bytes(client.api.logs(name, tail=lines))
 
     def kill(self, name: str, number: int) -> None:
         """Send a signal to a container; one that does not run is left as it is."""
         import docker
 
-        with self._asking() as client:
+        with self.asking() as client:
             try:
                 client.api.kill(name, signal=number)
             except docker.errors.APIError as e:
@@ -222,7 +222,7 @@ class DockerClient:
         """Remove a container, whether it runs or not, and what was made for it alone."""
         import docker
 
-        with self._asking() as client:
+        with self.asking() as client:
             try:
                 container = client.containers.get(name)
                 container.remove(force=True, v=True)
@@ -243,7 +243,7 @@ class DockerClient:
 
         if not is_made_for_us(name):
             return
-        with self._asking() as client:
+        with self.asking() as client:
             if client.networks.list(names=[f"^{name}$"]):
                 return
             try:
@@ -269,7 +269,7 @@ class DockerClient:
         Raises:
             EngineUnreachableError: Other processes take all addresses before they are used here.
         """
-        with self._asking() as client:
+        with self.asking() as client:
             problem = ""
             for _ in range(_TRIES):
                 if found := client.networks.list(names=[f"^{name}$"]):
@@ -309,7 +309,8 @@ class DockerClient:
     # error messages
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[SdkClient]:
+    def asking(self) -> Iterator[SdkClient]:
+        """Yield the connection; what goes wrong with it becomes an error that says what to do."""
         docker = sdk()
         from requests.exceptions import RequestException
 

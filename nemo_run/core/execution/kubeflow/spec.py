@@ -71,7 +71,7 @@ def described(executor: KubeflowOptions, metadata: Object, container: Object, po
     own = {
         "numNodes": executor.num_nodes,
         "numProcPerNode": executor.nproc_per_node(),
-        **({"image": executor.image} if executor.image else {}),
+        **({"image": str(executor.image)} if executor.image else {}),
         **given,
     }
     of_pods = {"labels": executor.pod_labels, "annotations": executor.pod_annotations}

@@ -11,6 +11,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.checks import check_at_least, check_image, check_json
 from nemo_run.core.execution.shared.service_names import folder_there
+from nemo_run.core.images import Image
 from nemo_run.errors import ExecutorError
 
 RESERVED = (
@@ -53,7 +54,7 @@ class LeptonOptions(Executor):
         mover_resource_shape: What those jobs get.
     """
 
-    container_image: str
+    container_image: str | Image
     nemo_run_dir: str
     launched_from_cluster: bool = False
     nodes: int = 1

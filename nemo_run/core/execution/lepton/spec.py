@@ -127,7 +127,7 @@ def lepton_spec(options: LeptonOptions) -> dict[str, Any]:
     """Return the ``spec`` of a job, less its command, variables and node group; ``custom_spec`` has the last word."""
     spec: dict[str, Any] = {
         "resource_shape": options.resource_shape,
-        "container": {"image": options.container_image},
+        "container": {"image": str(options.container_image)},
         "shared_memory_size": options.shared_memory_size,
         "completions": options.nodes,
         "parallelism": options.nodes,

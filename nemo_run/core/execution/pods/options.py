@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,6 +10,8 @@ from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import Executor, ExecutorMacros
 from nemo_run.core.execution.pods.client import default_connection
 from nemo_run.core.execution.pods.quantities import check_amount, check_amounts
+from nemo_run.core.execution.shared.checks import check_image
+from nemo_run.core.images import Image
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 from nemo_run.errors import ExecutorError
@@ -70,7 +71,7 @@ class PodOptions(Executor):
     """Whether a pod may be started again within an attempt."""
 
     namespace: str | None = None
-    image: str = ""
+    image: str | Image = ""
     num_nodes: int = 1
     nprocs_per_node: int | None = None
     gpus_per_node: int | None = None
@@ -138,8 +139,8 @@ class PodOptions(Executor):
         """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
         super().check()
         where = type(self).__name__
-        if (self.image or self.needs_image) and not re.fullmatch(r"[A-Za-z0-9]\S*", self.image):
-            raise ExecutorError(f"{where}.image: {self.image!r} is not the name of an image")
+        if self.image or self.needs_image:
+            check_image(f"{where}.image", self.image)
         for name in ("num_nodes", "nprocs_per_node"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ExecutorError(f"{where}.{name} must be 1 or more, but is {getattr(self, name)}")

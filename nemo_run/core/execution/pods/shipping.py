@@ -75,7 +75,7 @@ class VolumeClaim:
         """Return the volume that an executor names; ``None`` if it names none."""
         if not executor.workdir_pvc:
             return None
-        image = executor.data_mover_image or executor.image
+        image = executor.data_mover_image or str(executor.image)
         secrets = tuple(executor.image_pull_secrets)
         return cls(namespace, executor.workdir_pvc, executor.workdir_pvc_path, image, secrets, _like_the_task(executor))
 

@@ -277,7 +277,7 @@ def pod_spec(executor: PodOptions, request: TaskRequest, *, keeps_artifacts: boo
     mounts = [{"name": "nemo-run", "mountPath": mount_path}]
     task = {
         "name": TASK,
-        "image": executor.image,
+        "image": str(executor.image),
         "command": ["/bin/sh", "-c", literal(script), "sh"],
         "args": [literal(word) for word in command.argv],
         "env": [*variables(environment(executor, request, command), NAME), *executor.env_list],
@@ -364,7 +364,7 @@ def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Obje
     script = _KEEP.format(folder=shlex.quote(folder), pack=pack)
     keeper: Object = {
         "name": KEEPER,
-        "image": executor.image,
+        "image": str(executor.image),
         "command": ["/bin/sh", "-c", literal(script)],
         "volumeMounts": list(mounts),
     }

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from nemo_run.core.images import Image
 from nemo_run.errors import ExecutorError
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -43,9 +44,19 @@ def check_is_list(where: str, value: object) -> None:
         raise ExecutorError(f"{where}={value!r} must be a list, such as [{value!r}]")
 
 
-def check_image(where: str, image: object) -> None:
-    """Raise :class:`~nemo_run.errors.ExecutorError` where a value is not the name of an image."""
-    if not isinstance(image, str) or not re.fullmatch(r"[A-Za-z0-9]\S*", image):
+def check_image(where: str, image: object, *, pulled: bool = True) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` where a value is not the name of an image, or one to be built.
+
+    Args:
+        where: The field.
+        image: Its value.
+        pulled: The engine gets it from a registry.
+    """
+    if isinstance(image, Image):
+        image.check(where)
+        if pulled and not image.push_to:
+            raise ExecutorError(f"{where}: name a repository from which the image can be pulled, with push_to=")
+    elif not isinstance(image, str) or not re.fullmatch(r"[A-Za-z0-9]\S*", image):
         raise ExecutorError(f"{where}: {image!r} is not the name of an image")
 
 

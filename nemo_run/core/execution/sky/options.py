@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import Executor, ExecutorMacros, TaskRequest
+from nemo_run.core.execution.shared.checks import check_image
+from nemo_run.core.images import Image
 from nemo_run.core.packaging.base import Packager
 from nemo_run.core.packaging.git import GitArchivePackager
 
@@ -59,7 +61,7 @@ class SkypilotOptions(Executor):
     NODE_RANK_VAR: ClassVar[str] = "SKYPILOT_NODE_RANK"
     HET_GROUP_HOST_VAR: ClassVar[str] = "het_group_host"
 
-    container_image: str | None = None
+    container_image: str | Image | None = None
     cloud: str | list[str] | None = None
     region: str | list[str] | None = None
     zone: str | list[str] | None = None
@@ -91,6 +93,12 @@ class SkypilotOptions(Executor):
     def workdir(self) -> str:
         """Folder, in that of the job, for files of this machine."""
         return str(Path(self.job_dir, "workdir"))
+
+    def check(self) -> None:
+        """Check the options; raise :class:`~nemo_run.errors.ExecutorError` if they are invalid."""
+        super().check()
+        if self.container_image is not None:
+            check_image(f"{type(self).__name__}.container_image", self.container_image)
 
     def nnodes(self) -> int:
         """Return the number of nodes."""

@@ -48,7 +48,7 @@ def resources_config(options: SkypilotOptions) -> dict[str, Any]:
     single = {name: value for name, value in values.items() if name not in lists}
     others = {
         "accelerators": _accelerators(options),
-        "image_id": options.container_image and image_id(options.container_image),
+        "image_id": options.container_image and image_id(str(options.container_image)),
         "ports": list(map(str, options.ports or ())),
         "_cluster_config_overrides": options.cluster_config_overrides,
         "any_of": _choices(lists),
