@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nemo_run.config.escaping import escaped
 from nemo_run.core.execution.jobs import JobState
+from nemo_run.run.mapping import lines_of_maps
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.terminal import (
@@ -69,6 +70,7 @@ def status_document(
             "ended": state.ended,
             "node": state.tasks[0].node,
             "dependencies": list(job.dependencies),
+            "mapped": job.mapped,
         }
     return result
 
@@ -184,7 +186,8 @@ def print_status(
     room = columns_of(stream)
     lines += table_of_jobs(definition, progress, room, shown)
     summary = summary_of_jobs(definition, progress, len(shown))
-    lines += [TableLine(part) for part in textwrap.wrap(summary, room or len(summary) + 1)]
+    for text in (*map(printable, lines_of_maps(definition, progress)), summary):
+        lines += [TableLine(part) for part in textwrap.wrap(text, room or len(text) + 1)]
     if len(shown) < len(definition.jobs):
         lines.append(TableLine(f"see all of them: nemorun experiment status {printable(definition.id)} --all"))
     if hint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from nemo_run.run.store import ExperimentStore
 
 _FULL = 5.0  # seconds between two tries to submit more to an engine that took no more, at most
 _FEW = 16  # tasks that are tried then
+_PLANS = 2000  # that are kept in memory
 
 
 class Engines:
@@ -24,7 +26,8 @@ class Engines:
 
     def __init__(self, store: ExperimentStore) -> None:
         self._store = store
-        self._plans: dict[DrivenTask, Plan] = {}
+        self._plans: OrderedDict[DrivenTask, Plan] = OrderedDict()
+        self._keys: dict[DrivenTask, str] = {}
         self._backends = Backends()
         self._outages = Outages()
         self._full = Outages(longest=_FULL)
@@ -34,12 +37,19 @@ class Engines:
         self._backends.close()
 
     def _plan(self, task: DrivenTask) -> Plan:
+        """Return the plan of a task; of thousands, only the last ones are kept."""
         if task not in self._plans:
-            self._plans[task] = self._store.read_plan(task.definition)
+            self._plans[task] = plan = self._store.read_plan(task.definition)
+            self._keys[task] = plan.backend_key
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
         return self._plans[task]
 
+    def _key(self, task: DrivenTask) -> str:
+        return self._keys.get(task) or self._plan(task).backend_key
+
     def _backend(self, task: DrivenTask) -> Backend:
-        return self._backends.of(self._plan(task))
+        return self._backends.made.get(self._key(task)) or self._backends.of(self._plan(task))
 
     def _try_backend(self, task: DrivenTask) -> Backend | None:
         """Return the backend of a task; ``None`` where its plan is damaged or names no engine: submitting tells so."""
@@ -49,7 +59,10 @@ class Engines:
             return None
 
     def _by_backend(self, tasks: Iterable[DrivenTask]) -> list[tuple[Backend, list[DrivenTask]]]:
-        return self._backends.group((self._plan(task), task) for task in tasks)
+        groups: dict[Backend, list[DrivenTask]] = {}
+        for task in tasks:
+            groups.setdefault(self._backend(task), []).append(task)
+        return list(groups.items())
 
     # what they can do
 
@@ -69,7 +82,7 @@ class Engines:
         queues: set[str | None] = set()
         for task in tasks:
             backend = self._try_backend(task)
-            queues.add(self._plan(task).backend_key if backend and backend.can.holds_dependencies else None)
+            queues.add(self._key(task) if backend and backend.can.holds_dependencies else None)
         return queues.pop() if len(queues) == 1 else None
 
     def carry(self, job: DrivenJob) -> bool:
@@ -140,6 +153,8 @@ class Engines:
         """
         plan = self._plan(task)
         backend = self._backends.of(plan)
+        if task.progress.handle and not backend.expected_handle(plan, task.progress.attempt):
+            return task.progress.handle  # it is stored after the submission only
         try:
             handle = backend.recover(plan, task.progress.attempt)
         except ExecutorError as e:

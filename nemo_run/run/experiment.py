@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -16,10 +15,8 @@ from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.local import LocalExecutor
 from nemo_run.errors import (
-    DependencyError,
     ExperimentError,
     InvalidJobError,
-    InvalidNameError,
     NemoRunError,
     NestedLaunchError,
 )
@@ -32,7 +29,17 @@ from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import Sweep, read_sweeps, write_sweeps
 from nemo_run.run.sweeping import SweepingExperiment
-from nemo_run.run.tasks import added_as, as_group, as_task, assign, check_members, default_name, executors_for
+from nemo_run.run.tasks import (
+    added_as,
+    as_group,
+    as_task,
+    assign,
+    check_dependencies,
+    check_members,
+    default_name,
+    executors_for,
+    new_job_id,
+)
 from nemo_run.run.terminal import say
 
 if TYPE_CHECKING:
@@ -92,6 +99,7 @@ class Experiment(SweepingExperiment):
         if not _reconstruct:
             logging.getLogger("nemo_run").setLevel(log_level)
         self._jobs: list[Job | JobGroup] = jobs or []
+        self._ids: set[str] = set()
         self._sweeps: list[Sweep] = []
         self._notifications: list[Notification] = []
         self._base_dir = base_dir
@@ -245,9 +253,9 @@ class Experiment(SweepingExperiment):
         tasks = as_group(task, arguments, name) if isinstance(task, list) else [as_task(task, arguments)]
         if end_group_on not in ("failure", "any", "never"):
             raise InvalidJobError(f"end_group_on={end_group_on!r}; it is 'failure', 'any' or 'never'")
-        job_id = self._new_job_id(name or default_name(tasks[0]))
+        job_id = new_job_id(name or default_name(tasks[0]), self._known_ids())
         dependencies = list(dict.fromkeys([*(dependencies or []), *jobs_read_by(tasks)]))
-        self._check_dependencies(job_id, dependencies)
+        check_dependencies(job_id, dependencies, self._known_ids())
         executors = executors_for(executor or self.executor, len(tasks), job_id)
         assign(executors, self.directory, job_id, group=isinstance(task, list))
         members = list(zip(tasks, executors, strict=True))
@@ -267,24 +275,14 @@ class Experiment(SweepingExperiment):
         else:
             job = Job(task=tasks[0], executor=executors[0], **common)
         job.experiment = self
+        self._known_ids().add(job_id)
         self._jobs.append(job)
         return job_id
 
-    def _new_job_id(self, name: str) -> str:
-        if any(ord(c) < 32 or ord(c) == 127 for c in name):
-            raise InvalidNameError(f"{name!r} cannot be the name of a job: it has control characters")
-        taken = {job.id for job in self._jobs}
-        numbered = (f"{name}_{number}" for number in itertools.count(len(self._jobs)))
-        return next(one for one in itertools.chain([name], numbered) if one not in taken)
-
-    def _check_dependencies(self, job_id: str, dependencies: Sequence[str]) -> None:
-        known = {job.id for job in self._jobs} if dependencies else set()
-        for dependency in dependencies:
-            if dependency not in known:
-                raise DependencyError(
-                    f"job {job_id!r} depends on {dependency!r}, but no such job was added before it; "
-                    f"there are: {', '.join(sorted(known)) or 'none'}"
-                )
+    def _known_ids(self) -> set[str]:
+        if len(self._ids) != len(self._jobs):
+            self._ids = {job.id for job in self._jobs}
+        return self._ids
 
     def _set_up_plugins(self, plugins: list[ExperimentPlugin] | None, members: list[tuple[Any, Executor]]) -> None:
         for plugin in plugins or []:
@@ -314,13 +312,17 @@ class Experiment(SweepingExperiment):
 
     def _show_plans(self, backends: Backends, *, log: bool, keep: bool) -> None:
         store = self._its_store
+        shown: set[str] = set()
         for job in self._prepared.jobs:
+            is_alike = job.mapped in shown
+            shown |= {job.mapped} - {""}
             after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
             for task in job.tasks:
                 plan = store.read_plan(task)
                 description = backends.of(plan).describe(plan)
                 if log:
-                    print(f"\n# {task.name} on {task.executor}{after}\n{description}")
+                    text = f"# as the first of {job.mapped!r}, with its own configuration" if is_alike else description
+                    print(f"\n# {task.name} on {task.executor}{after}\n{text}")
                 if keep:
                     store.write_description(task, description)
 
@@ -438,7 +440,7 @@ class Experiment(SweepingExperiment):
         self._its_store.must_be_ours("reset")
         fresh = Experiment(self._title, executor=self.executor, base_dir=self._base_dir, _reconstruct=True)
         for job in self.jobs:
-            fresh.add(**added_as(job))
+            fresh._add_mapped(getattr(job, "mapped", ""), **added_as(job))
         self._sweeps = read_sweeps(self._its_store)
         self._notifications = read_notifications(self._its_store)
         self._jobs, self._planned = fresh._jobs, fresh._planned

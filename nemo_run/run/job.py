@@ -160,6 +160,7 @@ class Job(_Common):
         dependencies: Ids of the jobs that must have succeeded before.
         name: The name it was given.
         artifacts: Patterns of files to collect from its working directory when it has ended.
+        mapped: Name of the map or sweep that it is one of.
     """
 
     _TASKS: ClassVar[str] = "task"
@@ -175,6 +176,7 @@ class Job(_Common):
     dependencies: list[str] = field(default_factory=list)
     name: str = ""
     artifacts: list[str] = field(default_factory=list)
+    mapped: str = ""
 
     def take_in(self, tasks: Sequence[TaskProgress]) -> None:
         """Take in how far the job is."""

@@ -131,6 +131,7 @@ def _prepare_job(
             member=index,
             members=len(job.members),
             end_group_on=end_group_on,
+            mapped="" if isinstance(job, JobGroup) else job.mapped,
         )
         retries = 0 if backend.can.retries_itself else executor.retries
         limit = 0.0 if backend.can.limits_time else parse_duration("timeout", executor.timeout) or 0.0
@@ -153,6 +154,7 @@ def _prepare_job(
         tail_logs=job.tail_logs,
         waits_for=job.members[0][1].waits_for,
         inputs=tuple(jobs_read_by(task for task, _ in job.members)),
+        mapped="" if isinstance(job, JobGroup) else job.mapped,
     )
 
 

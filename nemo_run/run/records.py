@@ -76,6 +76,7 @@ class JobDefinition:
     Attributes:
         waits_for: What it waits for in its dependencies: ``"success"``, ``"failure"``, ``"end"`` or ``"start"``.
         inputs: Ids of the jobs that it takes the outputs of.
+        mapped: Name of the map or sweep that it is one of; empty where it is none.
     """
 
     id: str
@@ -88,6 +89,7 @@ class JobDefinition:
     tail_logs: bool = False
     waits_for: str = "success"
     inputs: tuple[str, ...] = ()
+    mapped: str = ""
 
     def may_start(self, dependency: JobState) -> bool | None:
         """Check whether the state of a dependency lets this job start; ``None`` where that is not decided yet."""

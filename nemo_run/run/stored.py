@@ -92,6 +92,7 @@ def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobO
             job = StoredJobGroup(end_group_on=entry.end_group_on, **common)
         else:
             common |= {"task": _UNLOADED, "executor": _UNLOADED, "handle": _UNKNOWN, "state": _UNKNOWN}
+            common["mapped"] = entry.mapped
             job = StoredJob(**common)
         job.store, job.definition, job.experiment = store, entry, experiment
         jobs.append(job)

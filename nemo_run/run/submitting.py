@@ -13,6 +13,8 @@ from nemo_run.run.engines import Engines
 from nemo_run.run.ledger import Ledger
 from nemo_run.run.phases import BUSY, DrivenJob, DrivenTask, Phase
 
+_MOST_HELD = 200  # dependencies of a job that an engine is given to hold it back; with more, it is held back here
+
 
 class Submitter:
     """Submits what may start. What is going to be submitted is stored before."""
@@ -111,6 +113,8 @@ class Submitter:
         for name in self._ledger.graph.dependants(task.job.id for task in submitted):
             job = self._ledger.jobs[name]
             if job.is_cancelled or job.has_begun or job.definition.inputs:  # they are known here, at the end of others
+                continue
+            if len(job.definition.dependencies) > _MOST_HELD:
                 continue
             if self._ledger.graph.can_be_held(name, self._engines.queue(job.tasks), self._queue_now):
                 self._ledger.hold(job)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nemo_run.errors import JobNotFoundError, SweepError
+from nemo_run.errors import InvalidJobError, JobNotFoundError, SweepError
 from nemo_run.run.inputs import output
+from nemo_run.run.job import Job
 from nemo_run.run.launched import LaunchedExperiment
+from nemo_run.run.mapping import Mapped, mapped_name, mapped_tasks
 from nemo_run.run.notifying import Notification, notification
 from nemo_run.run.space import Sampler
 from nemo_run.run.sweep import Direction, Sweep, Trial, plan_sweep, trials_of
+from nemo_run.run.tasks import as_task, default_name
 
 if TYPE_CHECKING:
-    from nemo_run.config import Partial
+    from nemo_run.config import Partial, Script
+    from nemo_run.core.execution.base import Executor
+    from nemo_run.run.plugin import ExperimentPlugin
 
 
 class SweepingExperiment(LaunchedExperiment):
@@ -73,10 +78,77 @@ class SweepingExperiment(LaunchedExperiment):
         label = name or getattr(task.__fn_or_cls__, "__name__", "sweep")
         found = Sweep(label, objective, direction)
         planned = plan_sweep(task, space, name=label, sampler=sampler, trials=trials, seed=seed)
+        mapped = self._name_of_map(label)
         for title, point, changed in planned:
-            found.points[self.add(changed, name=title, **options)] = point
+            found.points[self._add_mapped(mapped, changed, name=title, **options)] = point
         self._sweeps.append(found)
         return found
+
+    def map(
+        self,
+        task: Partial[Any] | Callable[..., Any] | Sequence[Partial[Any] | Script],
+        *items: Iterable[Any],
+        name: str = "",
+        executor: Executor | None = None,
+        plugins: list[ExperimentPlugin] | None = None,
+        tail_logs: bool = False,
+        dependencies: list[str] | None = None,
+        artifacts: Sequence[str] = (),
+        **arguments: Any,
+    ) -> Mapped:
+        """Add a job for every item, each with its own configuration, state, log, artifacts and result.
+
+        An engine that has arrays of jobs is given one: on Slurm, thousands of tasks are one job array.
+
+        Args:
+            task: A function, or a Partial whose parameters without a value take the items; or a list of tasks.
+            *items: The items; of several iterables, which are equally long, each fills one parameter.
+            name: Name of all of them together; the jobs are ``name-0``, ``name-1`` and so on.
+            executor: Where they run.
+            plugins: As for :meth:`add`.
+            tail_logs: As for :meth:`add`.
+            dependencies: As for :meth:`add`.
+            artifacts: As for :meth:`add`.
+            **arguments: Arguments of a plain function that are the same for every item.
+
+        Returns:
+            The jobs; another task takes ``mapped.outputs`` as an argument.
+
+        Raises:
+            InvalidJobError: There are no items, or no parameters for them.
+
+        Example:
+            >>> import nemo_run as run
+            >>> exp = run.Experiment("example")
+            >>> mapped = exp.map(abs, [-1, 2])
+            >>> exp.add(run.Partial(max, mapped.outputs), name="largest")
+            'largest'
+            >>> mapped.jobs
+            ['abs-0', 'abs-1']
+        """
+        tasks = mapped_tasks(task, items, arguments)
+        first = task[0] if isinstance(task, Sequence) and task else task
+        label = name or default_name(as_task(first, {})) if first else name
+        found = Mapped(self._name_of_map(label))
+        for number, one in enumerate(tasks):
+            job = self._add_mapped(
+                found.name, one, name=f"{label}-{number}", executor=executor, plugins=plugins, tail_logs=tail_logs,
+                dependencies=dependencies, artifacts=artifacts,
+            )  # fmt: skip
+            found.jobs.append(job)
+        if not found.jobs:
+            raise InvalidJobError("exp.map() got no items: there is nothing to run")
+        return found
+
+    def _name_of_map(self, wanted: str) -> str:
+        return mapped_name(wanted, (job.mapped for job in self._jobs if isinstance(job, Job)))
+
+    def _add_mapped(self, mapped: str, task: Any, **options: Any) -> str:
+        job_id = self.add(task, **options)
+        added = self._jobs[-1]
+        if isinstance(added, Job):
+            added.mapped = mapped
+        return job_id
 
     def notify(self, to: str | Sequence[str], when: str = "end") -> None:
         """Tell somebody when the experiment has ended, whoever drives it then.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,24 @@ def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
 def default_name(task: Any) -> str:
     """Return the name of a task that was given none."""
     return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
+
+
+def new_job_id(name: str, taken: Collection[str]) -> str:
+    """Return the id of a job with this name: with a number, where there is one already."""
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise InvalidNameError(f"{name!r} cannot be the name of a job: it has control characters")
+    numbered = (f"{name}_{number}" for number in itertools.count(len(taken)))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
+
+
+def check_dependencies(job_id: str, dependencies: Iterable[str], known: Collection[str]) -> None:
+    """Check that a job depends on jobs only that were added before it."""
+    for dependency in dependencies:
+        if dependency not in known:
+            raise DependencyError(
+                f"job {job_id!r} depends on {dependency!r}, but no such job was added before it; "
+                f"there are: {', '.join(sorted(known)) or 'none'}"
+            )
 
 
 def check_members(members: Iterable[tuple[Any, Executor]], job_id: str) -> None:

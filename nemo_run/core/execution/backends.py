@@ -23,6 +23,11 @@ class Backends:
     def __init__(self) -> None:
         self._made: dict[str, Backend] = {}
 
+    @property
+    def made(self) -> Mapping[str, Backend]:
+        """Those that there are already, by the keys of their plans."""
+        return self._made
+
     def of(self, plan: Plan) -> Backend:
         """Return the backend for a plan.
 

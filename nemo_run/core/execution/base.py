@@ -409,6 +409,7 @@ class TaskRequest:
         member: Which member it is.
         members: How many members the group has.
         end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
+        mapped: What it is one of many of, which differ in their configuration only; empty where it is none.
     """
 
     experiment_id: str
@@ -424,3 +425,4 @@ class TaskRequest:
     member: int = 0
     members: int = 1
     end_group_on: str = "failure"
+    mapped: str = ""

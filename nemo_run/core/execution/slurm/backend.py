@@ -19,7 +19,7 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.shared.small_tar import tar_of
-from nemo_run.core.execution.slurm import commands, interpreters, queue, script, spec
+from nemo_run.core.execution.slurm import arrays, commands, interpreters, queue, script, spec
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
@@ -52,6 +52,8 @@ class _Cluster:
         ended: Jobs that have ended, which are not asked for any more.
         sent: Packages that are there.
         feed: The logs that are read.
+        largest_array: How many elements an array may have; ``None`` where it was not asked.
+        found: What :meth:`SlurmBackend._find` found in squeue, and when.
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -62,6 +64,8 @@ class _Cluster:
     ended: dict[str, TaskStatus] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
     feed: Feed | None = None
+    largest_array: int | None = None
+    found: tuple[float, dict[str, str]] = (float("-inf"), {})
 
 
 class SlurmBackend(Backend):
@@ -71,7 +75,7 @@ class SlurmBackend(Backend):
     can: ClassVar[Capabilities] = Capabilities(
         holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True
     )
-    at_once: ClassVar[int] = 1 << 20
+    at_once: ClassVar[int] = 1000
 
     def __init__(self, tunnel: Mapping[str, Any]) -> None:
         self._tunnel: Tunnel = make_tunnel(tunnel)
@@ -95,7 +99,10 @@ class SlurmBackend(Backend):
         """Return the batch script and the files that it needs; values of secrets masked."""
         if plan.spec["member"]:
             return f"# runs in the job of the first task of its group, in {plan.spec['leader']}"
-        return script.describe(spec.batch_of(plan.spec))
+        batch = spec.batch_of(plan.spec)
+        shared = f"# submitted with others as an element of the job array {batch.array!r}, where there are several\n"
+        text = script.describe(batch)
+        return text.replace("\n#SBATCH", f"\n{shared}#SBATCH", 1) if batch.array else text
 
     # submitting
 
@@ -151,17 +158,18 @@ class SlurmBackend(Backend):
 
     def submit(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
         """Hand attempts to Slurm, in one command."""
-        attempts = [(item.plan, item.attempt, item.after) for item in submissions]
-        plans = [plan for plan, _, _ in attempts]
-        names = self._send_packages(plans)
+        names = self._send_packages([item.plan for item in submissions])
         files: dict[str, dict[str, bytes]] = {}
         folders: dict[str, dict[str, None]] = {}
         lines: dict[str, list[str]] = {}
-        for plan, attempt, after in attempts:
-            base = plan.spec["base"]
-            files.setdefault(base, {}).update(_files(plan, attempt, *names[plan.job_id]))
-            folders.setdefault(base, {}).update(dict.fromkeys(plan.spec.get("log_folders", ())))
-            lines.setdefault(base, []).append(_line(plan, attempt, after))
+        parts = arrays.elements(submissions, self._largest_array(submissions))
+        for position, item in enumerate(submissions):
+            base = item.plan.spec["base"]
+            files.setdefault(base, {}).update(_files(item.plan, item.attempt, *names[item.plan.job_id]))
+            folders.setdefault(base, {}).update(dict.fromkeys(item.plan.spec.get("log_folders", ())))
+            lines.setdefault(base, []).append(_line(item, parts.get(position)))
+        for path, content in arrays.files(submissions, parts).items():
+            next(of for of in files.values() if f"{posixpath.dirname(path)}/job.sh" in of)[path] = content
         answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
             self._run(posix(commands.UNPACK, base, *_above(base, entries), "--", *folders[base]), _tar(base, entries))
@@ -171,9 +179,22 @@ class SlurmBackend(Backend):
             self._cluster.asked = float("-inf")
         numbers = {base: itertools.count() for base in answers}
         return [
-            self._answer(plan, attempt, answers[plan.spec["base"]].get(next(numbers[plan.spec["base"]]), ""))
-            for plan, attempt, _ in attempts
+            self._answer(item.plan, item.attempt, answers[base].get(next(numbers[base]), ""))
+            for item in submissions
+            for base in [item.plan.spec["base"]]
         ]
+
+    def _largest_array(self, submissions: Sequence[Submission]) -> int:
+        """Return how many elements an array may have on the cluster; 1 where none is to be submitted."""
+        if sum(1 for item in submissions if item.plan.spec.get("batch", {}).get("array")) < 2:
+            return 1
+        with self._cluster.lock:
+            if self._cluster.largest_array is None:
+                try:
+                    self._cluster.largest_array = arrays.largest_array(self._slurm("scontrol", "show", "config"))
+                except CommandError:
+                    self._cluster.largest_array = arrays.USUAL_SIZE
+            return self._cluster.largest_array
 
     def _answer(self, plan: Plan, attempt: int, answer: str) -> str | ExecutorError:
         kind, _, rest = answer.partition(" ")
@@ -197,12 +218,15 @@ class SlurmBackend(Backend):
 
     def _find(self, folder: str) -> str:
         """Id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
-        out = self._slurm("squeue", "--me", "-h", "-t", "all", "--Format=JobID:|,Command:|")
-        for line in out.splitlines():
-            job, _, command = line.partition("|")
-            if command.removesuffix("|") == f"{folder}/job.sh":
-                return job
-        return ""
+        asked, found = self._cluster.found
+        if time.monotonic() - asked > _FRESH:  # what is missed now comes too late, and finds that out by itself
+            out = self._slurm("squeue", "--me", "-h", "-t", "all", "--Format=ArrayJobID:|,Command:|")
+            lines = (line.partition("|") for line in out.splitlines())
+            found = {command.removesuffix("|"): job for job, _, command in lines}
+            self._cluster.found = time.monotonic(), found
+        index, _, leader = self._run(posix(commands.ELEMENT, folder)).strip("\n").partition(" ")
+        job = found.get(f"{leader}/array.sh" if index else f"{folder}/job.sh", "")
+        return f"{job}_{index}" if job and index else job
 
     def _run(self, command: str, stdin: bytes = b"") -> str:
         try:
@@ -255,7 +279,7 @@ class SlurmBackend(Backend):
         """Status of jobs that squeue does not know any more."""
         if not handles:
             return {}
-        ids = ",".join(dict.fromkeys(handle.job for handle in handles.values()))
+        ids = ",".join(dict.fromkeys(handle.job.partition("_")[0] for handle in handles.values()))
         found: dict[str, list[queue.Record]] = {}
         problem = ""
         try:
@@ -309,7 +333,7 @@ class SlurmBackend(Backend):
         if not ids:
             return
         try:
-            self._slurm("scancel", *ids)
+            self._slurm("scancel", *arrays.compact(ids))
         except CommandError as e:
             said = str(e).splitlines()[1:]
             if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
@@ -388,10 +412,12 @@ def _handle(plan: Plan, attempt: int, job: str) -> Handle:
     return Handle(job, _attempt(plan, attempt), plan.spec["member"] if plan.spec["members"] > 1 else None)
 
 
-def _line(plan: Plan, attempt: int, after: Sequence[str]) -> str:
-    ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in after)])
+def _line(item: Submission, element: arrays.Element | None) -> str:
+    plan = item.plan
+    ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in item.after)])
     dependency = f"{plan.spec['dependency_type']}:{':'.join(ids)}" if ids else ""
-    return f"{_attempt(plan, attempt)}\n{plan.spec['leader']}/attempts/{attempt}\n{dependency}\n"
+    leader = element.leader if element else f"{plan.spec['leader']}/attempts/{item.attempt}"
+    return f"{_attempt(plan, item.attempt)}\n{leader}\n{dependency}\n"
 
 
 def _by_number(text: str) -> dict[int, str]:

@@ -88,34 +88,47 @@ id_in() {  # whether a file has the id of a job; it is $id then
 }
 """
 
+# An element of an array has a file that says which it is, and whose attempt was submitted for all: the leader's.
+_PART_OF = r"""
+part_of() {  # $part, such as _4 or nothing, and $at, where the id of its job is
+  at=$1 part=
+  [ ! -s "$1/element" ] || { IFS=' ' read -r part at < "$1/element"; part=_$part; }
+}
+"""
+
 # For every attempt three lines: its folder, that of the attempt that leads its group, and what it waits for.
 # A few loops share the attempts; they start no program but sbatch, and no shell: there may be many attempts. Where a
 # user may have so many jobs only, one loop keeps them in order, and stops when there are too many: W says that.
 SUBMIT = (
     PLAIN
     + _ID_IN
+    + _PART_OF
     + r"""
 mask=$(umask)  # jobs inherit it: it is to be the user's own
 umask 077; set -C  # with >, a file that is there already is an error: so an attempt is claimed
 full=
-is_full() {  # whether sbatch said that the user has too many jobs, some of which will end
+is_full() {  # whether sbatch said that these are too many jobs for the user, some of which will end
   grep -qE '(Assoc|QOS)[A-Za-z]*Submit' "$folder/sbatch.err" || return
+  [ -z "$part" ] || return 0  # fewer of them may do
   grep -qE '(Assoc|QOS)Grp[A-Za-z]*Submit' "$folder/sbatch.err" || [ -n "$(squeue --me -h -o %i)" ]
 }
 submit() {
+  part_of "$folder"
   if [ -n "$full" ]; then echo "$n W $full"; return; fi
   if ! true 2>/dev/null > "$folder/claimed"; then
-    if id_in "$folder/job_id"; then echo "$n S $id"
+    if id_in "$folder/job_id"; then echo "$n S $id$part"
     else echo "$n E it was submitted before"; fi
     return
   fi
   true >| "$folder/job_id" 2>| "$folder/sbatch.err"
   umask "$mask"
-  sbatch --parsable ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$folder/job.sh" \
+  script=$folder/job.sh
+  [ -z "$part" ] || script=$folder/array.sh
+  sbatch --parsable ${dependency:+"--dependency=$dependency" --kill-on-invalid-dep=yes} "$script" \
     </dev/null >| "$folder/job_id" 2>| "$folder/sbatch.err"
   code=$?
   umask 077
-  if [ "$code" -eq 0 ] && id_in "$folder/job_id"; then echo "$n S $id"
+  if [ "$code" -eq 0 ] && id_in "$folder/job_id"; then echo "$n S $id$part"
   elif is_full; then
     full=$(tr '\n' ' ' < "$folder/sbatch.err")
     rm -f "$folder/claimed" "$folder/job_id" && echo "$n W $full"
@@ -126,8 +139,12 @@ submit() {
   fi
 }
 join() {
-  if id_in "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S $id"
-  elif ! [ -e "$leader/claimed" ]; then echo "$n W as the first task of its group does"
+  part_of "$folder"
+  said=
+  [ -z "$part" ] || [ ! -s "$leader/sbatch.err" ] || said=$(tr '\n' ' ' < "$leader/sbatch.err")
+  if id_in "$leader/job_id"; then echo "$id" >| "$folder/job_id"; echo "$n S $id$part"
+  elif ! [ -e "$leader/claimed" ]; then echo "$n W ${said:-as the first task of its group does}"
+  elif [ -n "$said" ]; then echo "$n E $said"
   else echo "$n E the first task of its group was not submitted"; fi
 }
 all=$(cat; echo .)  # else it would lose empty lines at its end
@@ -157,17 +174,21 @@ true"""
 
 RECOVER = (
     _ID_IN
+    + _PART_OF
     + """\
 umask 077; set -C; mkdir -p -- "$1" || exit
 if readlink -- "$1/owner"; then exit; fi
-if true 2>/dev/null > "$1/claimed"; then ln -s void "$1/owner" && echo void; exit; fi
+part_of "$1"
+if true 2>/dev/null > "$at/claimed"; then echo failed > "$at/failed"; ln -s void "$1/owner" && echo void; exit; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do
-  if id_in "$1/job_id"; then echo "$id"; exit; fi
-  [ ! -e "$1/failed" ] || break
+  if id_in "$at/job_id"; then echo "$id$part"; exit; fi
+  [ ! -e "$at/failed" ] || break
   sleep 0.5
 done
 echo '?'"""
 )
+
+ELEMENT = '[ ! -e "$1/element" ] || cat "$1/element"'
 
 # A job that turns up later finds that it has come too late; or it was faster.
 GIVE_UP = 'ln -s -- void "$1/owner" 2>/dev/null; readlink -- "$1/owner"'

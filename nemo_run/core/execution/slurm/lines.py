@@ -5,11 +5,29 @@ JOB = r"""
 __nr_job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID} __nr_job=${__nr_job:-$SLURM_JOB_ID}
 """
 
-# A job that Slurm took although sbatch said that it did not, or took twice, may start late: only one has the attempt.
-CLAIM = (
+IDS = (
     JOB
-    + r"""
+    + """\
 __nr_id=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} __nr_task=${SLURM_ARRAY_TASK_ID:-0}
+"""
+)
+
+# An element of an array of tasks, each of which is a job of its own for whoever looks at it, and for itself.
+ELEMENT = r"""
+if [ "${1-}" = element ]; then
+  __nr_id=$__nr_job __nr_task=0
+  unset "${!SLURM_ARRAY_@}"
+  cd -- FOLDER && exec OUTPUT || exit
+fi
+"""
+
+# Every line of the list is the folder of an attempt.
+ARRAY = r"""
+__nr_attempt=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" LIST) && exec "$BASH" "$__nr_attempt/job.sh" element
+"""
+
+# A job that Slurm took although sbatch said that it did not, or took twice, may start late: only one has the attempt.
+CLAIM = r"""
 if ! ln -s -- "$__nr_id" "$__nr_attempt/owner" 2>/dev/null; then
   case $(readlink -- "$__nr_attempt/owner") in
   "$__nr_id") ;;
@@ -18,7 +36,6 @@ if ! ln -s -- "$__nr_id" "$__nr_attempt/owner" 2>/dev/null; then
   esac
 fi
 """
-)
 
 OPEN_LOG = r"""
 __nr_log=LOG

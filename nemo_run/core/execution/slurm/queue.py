@@ -316,8 +316,10 @@ def _nodes(text: str) -> str:
 
 
 def by_job(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Return the records of every job."""
+    """Return the records of every job, and of every task of an array by its own id, such as ``7_1``."""
     jobs: dict[str, list[Record]] = {}
     for record in records:
         jobs.setdefault(record.job, []).append(record)
+        if "_" in record.name:
+            jobs.setdefault(record.name, []).append(record)
     return jobs

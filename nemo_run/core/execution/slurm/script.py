@@ -82,6 +82,7 @@ class Batch:
         end_on: With several steps: what ends the others: the ``"failure"`` of one, ``"any"`` end, or ``"never"``.
         pause: With several steps: seconds between the starts of two.
         measure_memory: Log the memory of the GPUs first.
+        array: Name of the job array that it may be an element of; empty where it is none.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Batch:
     end_on: str = "failure"
     pause: float = 0
     measure_memory: bool = False
+    array: str = ""
 
 
 # --- file names -----------------------------------------------------------------------------------------------------
@@ -178,6 +180,8 @@ def batch_script(batch: Batch) -> str:
         ),
         f"\n# {batch.title}\n",
         f"__nr_attempt={_attempt(first)}",
+        lines.IDS,
+        *_element(batch),
         lines.CLAIM,
         _open_log(first),
         'exec 3>&1 >> "$__nr_log" 2>&1  # what srun itself has to say is left to the file of sbatch',
@@ -213,6 +217,33 @@ def _signals(batch: Batch) -> list[str]:
     """Return the signals that the batch script passes on to the tasks: the usual ones, and what Slurm is to send it."""
     asked = re.match(r"[RB]*B[RB]*:(?:SIG)?(\w+)", str(batch.components[0].get("signal", "")))
     return list(dict.fromkeys(["USR1", "USR2", *(asked.groups() if asked else ())]))
+
+
+def _element(batch: Batch) -> Iterable[str]:
+    """Yield lines that make an element of an array as if it had been submitted by itself."""
+    if batch.array:
+        options = batch.components[0]
+        error = f"2>> {file_name(str(options['error']))}" if "error" in options else "2>&1"
+        output = f">> {file_name(str(options['output']))} {error}"
+        yield lines.ELEMENT.replace("FOLDER", shlex.quote(str(options["chdir"]))).replace("OUTPUT", output)
+
+
+def array_script(batch: Batch, folder: str, size: int) -> str:
+    """Return the script of an array of jobs with the options of one of them.
+
+    Args:
+        batch: One of them.
+        folder: Folder of the script, and of the list of what its elements run.
+        size: How many there are.
+    """
+    own = {"job_name": batch.array, "output": f"{folder}/array.out", "chdir": folder, "array": f"0-{size - 1}"}
+    options = {**{name: value for name, value in batch.components[0].items() if name != "error"}, **own}
+    parts = [
+        "#!/bin/bash",
+        "\n".join(flag(name, value) for name, value in options.items()),
+        lines.ARRAY.replace("LIST", shlex.quote(f"{folder}/array")),
+    ]
+    return _joined(parts)
 
 
 def _attempt(step: Step) -> str:

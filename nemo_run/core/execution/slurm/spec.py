@@ -47,6 +47,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
     else:
         sets = [_options(leader, first, steps[0])]
     sets[0].update(_dependency(first))
+    array = _array_name(leader, first, sets)
     batch = script.Batch(
         title=f"Job {leader.group or leader.job_id!r} of experiment {leader.experiment_id!r}, made by NeMo-Run",
         components=sets,
@@ -57,6 +58,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
         end_on=leader.end_group_on if first.monitor_group_job else "never",
         pause=max(first.wait_time_for_group_job, 0),
         measure_memory=first.memory_measure,
+        array=array,
     )
     plans = []
     for index, (request, executor, step) in enumerate(zip(requests, executors, steps, strict=True)):
@@ -293,6 +295,13 @@ def _job_name(request: TaskRequest, executor: SlurmOptions, component: int | Non
             prefix = f"{executor.account}-{executor.account.split('_')[-1]}." if executor.account else ""
         name = f"{prefix}{request.group}-0" if request.group else f"{prefix}{request.job_id}"
     return name if component is None else f"{name.removesuffix('-0')}-{component}"
+
+
+def _array_name(request: TaskRequest, executor: SlurmOptions, sets: list[dict[str, Any]]) -> str:
+    """Slurm's name of the job array that a task may be an element of; empty where it cannot be one."""
+    if not request.mapped or request.members > 1 or "array" in sets[0]:
+        return ""
+    return _job_name(replace(request, job_id=request.mapped), executor, None)
 
 
 def _options(

@@ -1,0 +1,111 @@
+"""Attempts of tasks that differ in their configuration only, as elements of job arrays. Pure.
+
+An element has its own folder, script and handle, ``slurm://123_4/…``, as a job that was submitted by itself has them:
+only its submission is shared.  The attempt of the first element is that which is submitted; it leads the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from nemo_run.core.execution.slurm import script, spec
+from nemo_run.core.execution.submission import Submission
+
+USUAL_SIZE = 1001
+"""Slurm's default of ``MaxArraySize``."""
+_OF_ONE = ("job_name", "output", "error", "chdir")  # options in which elements may differ
+
+
+@dataclass(frozen=True)
+class Element:
+    """An attempt's place in an array.
+
+    Attributes:
+        index: Its number.
+        leader: Folder of the attempt that is submitted for all.
+        size: How many elements there are.
+    """
+
+    index: int
+    leader: str
+    size: int
+
+
+def attempt_folder(submission: Submission) -> str:
+    """Return the folder of an attempt on the cluster."""
+    return f"{submission.plan.spec['folder']}/attempts/{submission.attempt}"
+
+
+def largest_array(configuration: str) -> int:
+    """Return how many elements an array may have, from what ``scontrol show config`` says.
+
+    >>> largest_array("MaxArraySize            = 1001"), largest_array("")
+    (1001, 1001)
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", configuration, re.MULTILINE)
+    return int(found[1]) if found else USUAL_SIZE
+
+
+def elements(submissions: Sequence[Submission], largest: int) -> dict[int, Element]:
+    """Return which of these are submitted as elements of arrays, by their positions."""
+    alike: dict[str, list[int]] = {}
+    for position, submission in enumerate(submissions):
+        if key := _key(submission):
+            alike.setdefault(key, []).append(position)
+    found: dict[int, Element] = {}
+    for positions in alike.values():
+        for start in range(0, len(positions), max(largest, 1)):
+            part = positions[start : start + max(largest, 1)]
+            if len(part) > 1:
+                leader = attempt_folder(submissions[part[0]])
+                found |= {position: Element(index, leader, len(part)) for index, position in enumerate(part)}
+    return found
+
+
+def _key(submission: Submission) -> str:
+    """Return what is equal for attempts that may share an array; empty for one that is submitted by itself."""
+    plan = submission.plan.spec
+    batch = plan.get("batch", {})
+    if not batch.get("array"):
+        return ""
+    options = {name: value for name, value in batch["components"][0].items() if name not in _OF_ONE}
+    return json.dumps([plan["base"], batch["array"], options, list(submission.after)], sort_keys=True)
+
+
+def files(submissions: Sequence[Submission], found: Mapping[int, Element]) -> dict[str, bytes]:
+    """Return the files of arrays by their paths on the cluster, beside those of their elements."""
+    result: dict[str, bytes] = {}
+    lists: dict[str, list[str]] = {}
+    for position, element in found.items():
+        folder = attempt_folder(submissions[position])
+        lists.setdefault(element.leader, []).append(folder)
+        result[f"{folder}/element"] = f"{element.index} {element.leader}\n".encode()
+        if element.index == 0:
+            batch = spec.batch_of(submissions[position].plan.spec)
+            result[f"{folder}/array.sh"] = script.array_script(batch, folder, element.size).encode()
+    return result | {f"{leader}/array": "".join(f"{one}\n" for one in them).encode() for leader, them in lists.items()}
+
+
+def compact(jobs: Iterable[str]) -> list[str]:
+    """Return ids of jobs as Slurm's commands take them, elements of an array together.
+
+    >>> compact(["7", "8_0", "8_2", "8_1", "8_5", "9_3"])
+    ['7', '8_[0-2,5]', '9_[3]']
+    """
+    found: dict[str, set[int]] = {}
+    for job in jobs:
+        array, _, index = job.partition("_")
+        found.setdefault(array, set()).update([int(index)] if index.isdigit() else [])
+    return [f"{array}_[{_ranges(indices)}]" if indices else array for array, indices in found.items()]
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    runs = []
+    for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0]):
+        part = [number for _, number in run]
+        runs.append(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}")
+    return ",".join(runs)
