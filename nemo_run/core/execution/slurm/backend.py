@@ -31,6 +31,7 @@ from nemo_run.errors import CommandError, EngineFullError, EngineUnreachableErro
 
 _FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
+_DROPPED = "cancelled before it began"
 _TRANSIENT = re.compile(
     r"timed out|Zero Bytes were|contact slurm controller|connect failure|Connection refused|"
     r"communication failure|temporarily unavail",
@@ -324,8 +325,16 @@ class SlurmBackend(Backend):
             end = queue.parse_end(line)
             if end:
                 statuses[text] = _with_end(status, end)
+            elif line == "unseen" and self._is_dropped(wanted[text]):
+                statuses[text] = TaskStatus(JobState.CANCELLED, reason=_DROPPED, ended=time.time())
             elif status.state is JobState.FAILED:
                 statuses[text] = queue.without_end(status, line, handles[text].folder)
+
+
+    def _is_dropped(self, handle: Handle) -> bool:
+        """Whether an element is missing where its array is known: Slurm forgets those that are cancelled early."""
+        array, is_element, _ = handle.job.partition("_")
+        return bool(is_element) and array in self._cluster.records and handle.job not in self._cluster.records
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
