@@ -121,8 +121,8 @@ class SweepingExperiment(LaunchedExperiment):
             >>> import nemo_run as run
             >>> exp = run.Experiment("example")
             >>> mapped = exp.map(abs, [-1, 2])
-            >>> exp.add(run.Partial(max, mapped.outputs), name="largest")
-            'largest'
+            >>> exp.add(run.Partial(sorted, mapped.outputs), name="sorted")
+            'sorted'
             >>> mapped.jobs
             ['abs-0', 'abs-1']
         """

@@ -74,7 +74,7 @@ def test_estimated_start() -> None:
 )
 def test_arrays_are_taken_together(states: list[str], state: JobState) -> None:
     records = squeue(*(f"7_{i}|{name}|256|100|200|node{i}|None" for i, name in enumerate(states)))
-    assert list(queue.by_job(records)) == ["7"]  # no task of an array
+    assert list(queue.by_job(records)) == ["7", "7_0", "7_1"]
     assert queue.job_status(records).state is state
 
 

@@ -321,15 +321,15 @@ class SlurmBackend(Backend):
         folders = "".join(f"{handle.folder}\n" for handle in wanted.values())
         lines = _by_number(self._run(posix(commands.ENDS), folders.encode()))
         for number, text in enumerate(wanted):
-            line, status = lines.get(number, "-"), statuses[text]
-            end = queue.parse_end(line)
-            if end:
-                statuses[text] = _with_end(status, end)
-            elif line == "unseen" and self._is_dropped(wanted[text]):
-                statuses[text] = TaskStatus(JobState.CANCELLED, reason=_DROPPED, ended=time.time())
-            elif status.state is JobState.FAILED:
-                statuses[text] = queue.without_end(status, line, handles[text].folder)
+            statuses[text] = self._ended_as(wanted[text], statuses[text], lines.get(number, "-"))
 
+    def _ended_as(self, handle: Handle, status: TaskStatus, line: str) -> TaskStatus:
+        """Return the status of an attempt with what it left: a line of the answer to :data:`commands.ENDS`."""
+        if end := queue.parse_end(line):
+            return _with_end(status, end)
+        if line == "unseen" and self._is_dropped(handle):
+            return TaskStatus(JobState.CANCELLED, reason=_DROPPED, ended=time.time())
+        return queue.without_end(status, line, handle.folder) if status.state is JobState.FAILED else status
 
     def _is_dropped(self, handle: Handle) -> bool:
         """Whether an element is missing where its array is known: Slurm forgets those that are cancelled early."""
