@@ -77,7 +77,7 @@ def _key(submission: Submission) -> str:
 
 
 def files(submissions: Sequence[Submission], found: Mapping[int, Element]) -> dict[str, bytes]:
-    """Return the files of arrays by their paths on the cluster, beside those of their elements."""
+    """Return the files of arrays, and of what may be in one, by their paths on the cluster."""
     result: dict[str, bytes] = {}
     lists: dict[str, list[str]] = {}
     for position, element in found.items():
@@ -87,6 +87,9 @@ def files(submissions: Sequence[Submission], found: Mapping[int, Element]) -> di
         if element.index == 0:
             batch = spec.batch_of(submissions[position].plan.spec)
             result[f"{folder}/array.sh"] = script.array_script(batch, folder, element.size).encode()
+    for position, submission in enumerate(submissions):
+        if position not in found and _key(submission):  # it may have been one of an array that was refused
+            result[f"{attempt_folder(submission)}/element"] = b""
     return result | {f"{leader}/array": "".join(f"{one}\n" for one in them).encode() for leader, them in lists.items()}
 
 

@@ -53,7 +53,8 @@ class _Cluster:
         ended: Jobs that have ended, which are not asked for any more.
         sent: Packages that are there.
         feed: The logs that are read.
-        largest_array: How many elements an array may have; ``None`` where it was not asked.
+        largest_array: How many elements an array may have; 0 where it was not asked.
+        array_size: How many are tried; fewer where the user may not have so many jobs.
         found: What :meth:`SlurmBackend._find` found in squeue, and when.
     """
 
@@ -65,7 +66,8 @@ class _Cluster:
     ended: dict[str, TaskStatus] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
     feed: Feed | None = None
-    largest_array: int | None = None
+    largest_array: int = 0
+    array_size: int = 0
     found: tuple[float, dict[str, str]] = (float("-inf"), {})
 
 
@@ -179,23 +181,34 @@ class SlurmBackend(Backend):
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
         numbers = {base: itertools.count() for base in answers}
-        return [
+        found = [
             self._answer(item.plan, item.attempt, answers[base].get(next(numbers[base]), ""))
             for item in submissions
             for base in [item.plan.spec["base"]]
         ]
+        self._note_size(parts, found)
+        return found
 
     def _largest_array(self, submissions: Sequence[Submission]) -> int:
         """Return how many elements an array may have on the cluster; 1 where none is to be submitted."""
         if sum(1 for item in submissions if item.plan.spec.get("batch", {}).get("array")) < 2:
             return 1
         with self._cluster.lock:
-            if self._cluster.largest_array is None:
+            if not self._cluster.largest_array:
                 try:
                     self._cluster.largest_array = arrays.largest_array(self._slurm("scontrol", "show", "config"))
                 except CommandError:
                     self._cluster.largest_array = arrays.USUAL_SIZE
-            return self._cluster.largest_array
+                self._cluster.array_size = self._cluster.largest_array
+            return self._cluster.array_size
+
+    def _note_size(self, parts: Mapping[int, arrays.Element], answers: Sequence[str | ExecutorError]) -> None:
+        """Note whether arrays were too large for what the user may submit, so that the next ones are smaller."""
+        for position, element in parts.items():
+            if element.index == 0:
+                is_full = isinstance(answers[position], EngineFullError)
+                wanted = element.size // 4 if is_full else self._cluster.array_size * 2
+                self._cluster.array_size = max(1, min(wanted, self._cluster.largest_array))
 
     def _answer(self, plan: Plan, attempt: int, answer: str) -> str | ExecutorError:
         kind, _, rest = answer.partition(" ")
