@@ -111,3 +111,11 @@ def test_what_can_never_be_submitted_is_a_failure(three_jobs: SlurmExecutor) -> 
     assert result.state is run.JobState.FAILED
     assert "AssocMaxSubmitJobLimit" in result.reason
     assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
+
+
+def test_an_array_over_the_limit_is_submitted_in_smaller_ones(three_jobs: SlurmExecutor, jobs_folder: Path) -> None:
+    with run.Experiment("arrays", executor=three_jobs) as experiment:
+        found = experiment.map([script(f"echo {number} >> {jobs_folder}/ran") for number in range(7)], name="task")
+        experiment.run()
+    assert {experiment.results()[name].state.name for name in found.jobs} == {"SUCCEEDED"}
+    assert sorted((jobs_folder / "ran").read_text().split()) == list("0123456")
