@@ -120,7 +120,7 @@ class SweepingExperiment(LaunchedExperiment):
         Example:
             >>> import nemo_run as run
             >>> exp = run.Experiment("example")
-            >>> mapped = exp.map(abs, [-1, 2])
+            >>> mapped = exp.map(abs, [-1, 2], name="abs")
             >>> exp.add(run.Partial(sorted, mapped.outputs), name="sorted")
             'sorted'
             >>> mapped.jobs
