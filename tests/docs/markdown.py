@@ -2,10 +2,8 @@
 
 A comment stands right before its block and is invisible to the reader::
 
-    <!-- file: train.py -->            keep the block as this file and do not run it: a later block will
-    <!-- before:                       run these lines first, e.g. to define names that the text takes as given
-    CODE
-    -->
+    <!-- file: train.py -->            keep the block as this file, and do not run it: a later block will. The paragraph
+                                       before or after the block names the file, too
     <!-- output -->                    the lines of this ``text`` block are printed by the block before; ``...`` stands
                                        for any text within a line
     <!-- not run here: WHY -->         nothing is run
@@ -17,9 +15,11 @@ A page whose blocks need something that not every machine has says so in a comme
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _FENCED = re.compile(
     r"(?:^<!--\s*(?P<comment>(?:(?!-->).)*?)\s*-->\n+)?"
@@ -38,7 +38,7 @@ class Block:
     code: str
     line: int
     file: str | None = None
-    before: str = ""
+    beside: str = field(default="", compare=False)  # the text before and after
     is_output: bool = False
     not_run: str | None = None
 
@@ -52,10 +52,18 @@ def blocks(text: str) -> Iterator[Block]:
             code=match["code"],
             line=text.count("\n", 0, match.start("code")) + 1,
             file=_after("file:", comment),
-            before=_after("before:", comment) or "",
+            beside=f"{_paragraph_before(text, match.start())}\n{_paragraph_after(text, match.end())}",
             is_output=comment == "output",
             not_run=_after("not run here:", comment),
         )
+
+
+def _paragraph_before(text: str, position: int) -> str:
+    return text[:position].rstrip("\n").rpartition("\n\n")[2]
+
+
+def _paragraph_after(text: str, position: int) -> str:
+    return text[position:].lstrip("\n").partition("\n\n")[0]
 
 
 def needs(text: str) -> list[str]:
@@ -77,6 +85,24 @@ def prints(expected: str, printed: str) -> bool:
 
 def _pattern(line: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in line.rstrip().split("...")))
+
+
+def unbound(code: str) -> set[str]:
+    """Return the names that a piece of Python uses and nothing in it defines or imports."""
+    bound, used = {*dir(builtins), "__name__", "__file__"}, set()
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Import(names) | ast.ImportFrom(_, names):
+                bound |= {(name.asname or name.name).partition(".")[0] for name in names}
+            case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name) | ast.arg(name):
+                bound.add(name)
+            case ast.ExceptHandler(_, str(name)):
+                bound.add(name)
+            case ast.Name(name, ast.Load()):
+                used.add(name)
+            case ast.Name(name):
+                bound.add(name)
+    return used - bound
 
 
 def _after(keyword: str, comment: str) -> str | None:

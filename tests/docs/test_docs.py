@@ -36,7 +36,15 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
             assert markdown.prints(block.code, printed), f"{name}: the block before printed\n{printed}"
         elif block.not_run is None and block.language not in SHOWN_ONLY:
             run = {"python": reader.python, "bash": reader.bash}[block.language]
-            printed = run(f"{block.before}\n{block.code}", f"{name}.py")
+            printed = run(block.code, f"{name}.py")
+
+
+@pages
+def test_a_reader_has_all_that_an_example_uses(page: Path) -> None:
+    """Also where it is not run here: every name is defined or imported in it, every file is named beside it."""
+    for block in markdown.blocks(page.read_text(encoding="utf-8")):
+        assert block.file is None or f"`{block.file}`" in block.beside, f"line {block.line}: {block.file}"
+        assert block.language != "python" or markdown.unbound(block.code) == set(), f"line {block.line}"
 
 
 @pages
@@ -62,9 +70,6 @@ def test_the_reader_of_markdown() -> None:
             "```",
             "words <!-- other -->",
             "",
-            "<!-- before:",
-            "y = 1",
-            "-->",
             "```bash",
             "z",
             "```",
@@ -77,11 +82,13 @@ def test_the_reader_of_markdown() -> None:
             "<!-- needs: a thing, ray -->",
         )
     )
-    assert list(markdown.blocks(text)) == [
+    found = list(markdown.blocks(text))
+    assert found[0].beside == "[a](b.md)\nwords <!-- other -->"
+    assert found == [
         markdown.Block("python", "[1](2)\n", 4, file="x.py"),
-        markdown.Block("bash", "z\n", 12, before="y = 1"),
-        markdown.Block("text", "", 16, is_output=True),
-        markdown.Block("bash", "", 19, not_run="why"),
+        markdown.Block("bash", "z\n", 9),
+        markdown.Block("text", "", 13, is_output=True),
+        markdown.Block("bash", "", 16, not_run="why"),
     ]
     assert markdown.links(text) == ["b.md"]
     assert markdown.needs(text) == ["a thing", "ray"]

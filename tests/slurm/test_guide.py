@@ -1,4 +1,4 @@
-"""The blocks of the guide that need a cluster, one after the other in one session, as a reader would run them."""
+"""The blocks of the guide that need a cluster, one after the other, as a reader would run them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ def test_the_guide(login: Sshd, jobs_folder: Path, tmp_path: Path) -> None:
     blocks = list(markdown.blocks(GUIDE.read_text(encoding="utf-8")))
     project = tmp_path / "project"
     project.mkdir()
-    for block in blocks:
-        if block.file:
-            (project / block.file).write_text(block.code)
-    for git in (["init", "-q"], ["add", "-A"], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
-        subprocess.run(["git", *git], cwd=project, check=True)
-
-    code = "\n".join(block.code for block in blocks if block.not_run == "tests/slurm runs it on a cluster")
     here = {
         "login.example.com": "cluster",
         'user="me"': f'user="{USER}"',
         "/scratch/me/runs": f"{jobs_folder}/runs",
         FIRST: f"{FIRST}wait_time_for_group_job=0, ",  # thirty seconds by default
     }
-    for name, real in here.items():
-        assert code.count(name) == 1
-        code = code.replace(name, real)
-    reader = Reader(project, environment={**login.client_environment(), "NEMORUN_HOME": str(tmp_path / "home")})
-    printed = reader.python(code, "session.py")
+    for block in blocks:
+        if block.file:
+            code = block.code
+            for name, real in here.items():
+                assert block.file != "cluster.py" or code.count(name) == 1
+                code = code.replace(name, real)
+            (project / block.file).write_text(code)
+    for git in (["init", "-q"], ["add", "-A"], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m"]):
+        subprocess.run(["git", *git], cwd=project, check=True)
+
+    environment = {**login.client_environment(), "NEMORUN_HOME": str(tmp_path / "home")}
+    reader = Reader(project, environment=environment)
+    scripts = [block for block in blocks if block.not_run == "tests/slurm runs it on a cluster"]
+    printed = "".join(reader.python(block.code, f"line_{block.line}.py") for block in scripts)
     for line in (
         "train/5 rank 5 trains 1000 steps",
         "model.txt 10 ",
