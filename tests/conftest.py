@@ -75,6 +75,7 @@ THINGS: dict[str, Thing] = {
     "dockerd": Thing(docker.can_be_started, _AS_ROOT),
     "dot": Thing(lambda: _answers("dot", "-V"), "apt-get install graphviz"),
     "pods": Thing(pods.available, "run the tests as root, where unshare(1) may make namespaces"),
+    "mounts": Thing(lambda: _answers("unshare", "-m", "true"), "run the tests where unshare(1) may make namespaces"),
     "git": Thing(lambda: _answers("git", "--version"), "apt-get install git"),
     "rsync": Thing(lambda: installed(("rsync",), ("rsync",)), "apt-get install rsync"),
     **{name: Thing(functools.partial(installed, (name,), (name,)), f"apt-get install {name}") for name in _SHELLS},
@@ -94,6 +95,9 @@ THINGS: dict[str, Thing] = {
     "sshd": Thing(sshd.available, "apt-get install openssh-server openssh-client"),
     "torch": Thing(_package("torch"), "pip install '.[launchers]'"),
     "nvidia-resiliency-ext": Thing(_package("nvidia_resiliency_ext"), "pip install '.[launchers]'"),
+    "mypy": Thing(_package("mypy"), "pip install '.[dev]'"),
+    "pyright": Thing(_package("pyright"), "pip install '.[dev]'"),
+    "notebooks": Thing(lambda: _package("nbclient")() and _package("ipykernel")(), "pip install '.[test]'"),
     "numpy": Thing(_package("numpy"), "pip install numpy"),
     "Python 3.11": Thing(lambda: sys.version_info >= (3, 11), "run the tests on a later Python"),
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
@@ -105,7 +109,18 @@ TOGETHER = {
 }  # fmt: skip
 """Folders whose tests run in one process each, where several processes share the work: they share services."""
 _LONGEST_FIRST = ("skypilot", "slurm", "kubernetes", "dgxcloud", "kuberay", "docker", "ray", "hardening", "benchmarks")
-_NO_ENGINES = {"dot", "git", "numpy", "Python 3.11", "nvidia-resiliency-ext", "root", "torch", "unprivileged user"}
+_NO_ENGINES = {
+    "dot",
+    "git",
+    "mypy",
+    "numpy",
+    "pyright",
+    "Python 3.11",
+    "nvidia-resiliency-ext",
+    "root",
+    "torch",
+    "unprivileged user",
+}
 _CI_MAY_LACK = {"unprivileged user"}  # it runs as root
 _LACKS = "the machine lacks"
 _hidden_skips = pytest.StashKey[list[str]]()

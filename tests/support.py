@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from nemo_run.config.script import Script
-from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local import supervisor, system
 from nemo_run.run.experiment import Experiment
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def own_processes(root: Path) -> dict[int, str]:
         with contextlib.suppress(OSError):
             environment = Path("/proc", name, "environ").read_bytes()
             arguments = Path("/proc", name, "cmdline").read_bytes()
-            if supervisor.start_time(int(name)) is not None and (
+            if system.start_time(int(name)) is not None and (
                 any(entry.startswith(mark) for entry in environment.split(b"\0")) or path in arguments
             ):
                 found[int(name)] = arguments.replace(b"\0", b" ").decode(errors="replace")[:200]
@@ -56,7 +56,7 @@ def own_processes(root: Path) -> dict[int, str]:
         with contextlib.suppress(OSError, ValueError):
             owner = json.loads(claim.read_bytes())
             start = owner.get("start") if isinstance(owner, dict) else None
-            if start is not None and start == supervisor.start_time(owner["pid"]):
+            if start is not None and start == system.start_time(owner["pid"]):
                 found[owner["pid"]] = f"supervisor of {claim.parent}"
     return {pid: what for pid, what in found.items() if pid != os.getpid()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar, cast, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar, cast, get_origin, overload
 
 import fiddle as fdl
 from fiddle._src.casting import register_supported_cast  # there is no public name for it
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+
+    class _Buildable(fdl.Buildable[T], Any, Generic[T]):
+        """Fits where its object is wanted, as in ``def train(model: Model = small())``."""
+else:
+    _Buildable = fdl.Buildable
 
 _NOT_GIVEN: Any = object()
 
@@ -61,13 +68,26 @@ def _unless_argument(method: F) -> F:
     return cast("F", _UnlessArgument(method))
 
 
-class _Checked(fdl.Buildable[T]):
+class _Checked(_Buildable[T]):
     """What ``Config`` and ``Partial`` have in common."""
 
     __module__ = "nemo_run.config"
     __validate__ = True
     __accepted__: frozenset[str | int] = frozenset()  # arguments whose values do not fit, and are not checked again
 
+    @overload
+    def __init__(
+        self: _Checked[dict[str, Any]],
+        fn_or_cls: type[dict[Any, Any]],
+        *args: Any,
+        bind_args: bool = True,
+        validate: bool = ...,
+        **kwargs: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, fn_or_cls: Callable[..., T], *args: Any, bind_args: bool = True, validate: bool = ..., **kwargs: Any
+    ) -> None: ...
     def __init__(
         self,
         fn_or_cls: fdl.Buildable[T] | Callable[..., T] | type[T],
@@ -329,6 +349,12 @@ class Config(_Checked[T], fdl.Config[T], Generic[T]):
 
     __module__ = "nemo_run.config"
 
+    if TYPE_CHECKING:
+
+        def build(self) -> T:
+            """Make the object, nested configurations first."""
+            ...
+
     def __build__(self, /, *args: Any, **kwargs: Any) -> T:
         try:
             built: T = super().__build__(*args, **kwargs)
@@ -351,6 +377,12 @@ class Partial(_Checked[T], fdl.Partial[T], Generic[T]):
     """
 
     __module__ = "nemo_run.config"
+
+    if TYPE_CHECKING:
+
+        def build(self) -> Callable[..., T]:
+            """Make the callable, nested configurations first."""
+            ...
 
 
 kinds.register(Config, Partial)

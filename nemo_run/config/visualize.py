@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def visualize(config: Any, *, max_depth: int | None = None, max_str_length: int 
         >>> "complex" in visualize(run.Config(complex, real=1)).source
         True
     """
-    return _drawn(_Boxes(max_depth, max_str_length or 40).of(config))
+    return _drawn(_Boxes(max_depth, max_str_length or 40).of(config), lambda: repr_svg(config))
 
 
 def save_config_img(config: Any, path_str: str) -> None:
@@ -82,7 +83,7 @@ def repr_svg(config: Any) -> str:
 
 def draw_diff(root: Part, *, trim: bool) -> graphviz.Graph:
     """Draw the differences between two configurations, with ``trim`` without what is the same."""
-    return _drawn(_diff_boxes(root, trim))
+    return _drawn(_diff_boxes(root, trim), lambda: _text_svg([_HINT]))
 
 
 # ---------------------------------------------------------------- boxes
@@ -168,13 +169,29 @@ def _part_text(part: Part) -> str:
 
 
 # ---------------------------------------------------------------- drawing
-def _drawn(root: _Box) -> graphviz.Graph:
+@functools.cache
+def _drawing_class() -> type[graphviz.Graph]:
     import graphviz
 
+    class Drawing(graphviz.Graph):  # type: ignore[misc, unused-ignore]
+        """A drawing that a notebook shows in lines where Graphviz is not there."""
+
+        in_lines: Callable[[], str]
+
+        def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **kwargs: Any) -> Any:
+            if shutil.which(self.engine) is None:
+                return {"image/svg+xml": self.in_lines()}
+            return super()._repr_mimebundle_(include, exclude, **kwargs)
+
+    return Drawing
+
+
+def _drawn(root: _Box, in_lines: Callable[[], str]) -> graphviz.Graph:
     font = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}
-    graph = graphviz.Graph(
+    graph = _drawing_class()(
         graph_attr={"rankdir": "LR"}, node_attr={"shape": "plain", **font}, edge_attr={"color": "#6b7280"}
     )
+    graph.in_lines = in_lines
     names: dict[int, str] = {}
     todo = [root]
     while todo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     import fiddle as fdl
@@ -13,6 +13,34 @@ if TYPE_CHECKING:
     from nemo_run.run.plugin import ExperimentPlugin
 
 
+@overload
+def run(
+    fn_or_script: fdl.Buildable[Any] | Script,
+    executor: Executor | None = ...,
+    plugins: ExperimentPlugin | list[ExperimentPlugin] | None = ...,
+    name: str = ...,
+    dryrun: Literal[False] = ...,
+    direct: bool = ...,
+    detach: bool = ...,
+    tail_logs: bool = ...,
+    log_level: str = ...,
+    *,
+    check: bool = ...,
+) -> JobResult: ...
+@overload
+def run(
+    fn_or_script: fdl.Buildable[Any] | Script,
+    executor: Executor | None = ...,
+    plugins: ExperimentPlugin | list[ExperimentPlugin] | None = ...,
+    name: str = ...,
+    dryrun: bool = ...,
+    direct: bool = ...,
+    detach: bool = ...,
+    tail_logs: bool = ...,
+    log_level: str = ...,
+    *,
+    check: bool = ...,
+) -> JobResult | None: ...
 def run(
     fn_or_script: fdl.Buildable[Any] | Script,
     executor: Executor | None = None,

@@ -181,9 +181,20 @@ def print_status(
         hint: What else there is to say of the experiment.
     """
     stream = stream or sys.stdout
+    print_lines(status_lines(definition, progress, columns_of(stream), every=every, hint=hint), stream)
+
+
+def status_lines(
+    definition: Definition,
+    progress: Mapping[str, JobProgress],
+    room: int | None,
+    *,
+    every: bool = False,
+    hint: str = "",
+) -> list[TableLine]:
+    """Return what :func:`print_status` prints, for so many columns."""
     shown = list(definition.jobs) if every else _worth_showing(definition, progress)
     lines = [TableLine(f"experiment {printable(definition.id)}")]
-    room = columns_of(stream)
     lines += table_of_jobs(definition, progress, room, shown)
     summary = summary_of_jobs(definition, progress, len(shown))
     for text in (*map(printable, lines_of_maps(definition, progress)), summary):
@@ -192,7 +203,7 @@ def print_status(
         lines.append(TableLine(f"see all of them: nemorun experiment status {printable(definition.id)} --all"))
     if hint:
         lines.append(TableLine(f"INTERRUPTED: {hint}", "INTERRUPTED"))
-    print_lines(lines, stream)
+    return lines
 
 
 def print_lines(lines: Sequence[TableLine], stream: TextIO) -> None:

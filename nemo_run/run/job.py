@@ -62,6 +62,11 @@ class JobResult:
         error.exception = self.exception
         return error
 
+    def _repr_html_(self) -> str:
+        from nemo_run.run.notebook import end_as_html
+
+        return end_as_html(self.job_id, str(self.state), self.exit_code, self.reason, self.log_tail)
+
     @property
     def ok(self) -> bool:
         """Whether the job succeeded."""
@@ -100,6 +105,12 @@ class _Common(ConfigurableMixin):
     dependencies: list[str]
     experiment: JobOwner
     _TASKS: ClassVar[str]
+
+    def _repr_html_(self) -> str:
+        from nemo_run.run.notebook import end_as_html
+
+        progress = self.experiment.progress([self.id])[self.id]
+        return end_as_html(self.id, str(progress.state), progress.exit_code, progress.reason)
 
     def serialize(self) -> tuple[str, str]:
         """Return the job without its tasks, and the tasks, both as text of ``ZlibJSONSerializer``."""

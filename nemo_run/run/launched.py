@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO, overload
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core.execution.jobs import JobState
@@ -19,7 +19,7 @@ from nemo_run.errors import (
 )
 from nemo_run.run import results
 from nemo_run.run.artifacts import Artifact, listing
-from nemo_run.run.display import print_status, status_document
+from nemo_run.run.display import print_lines, status_document, status_lines
 from nemo_run.run.interrupting import without_traceback
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.live import ProgressView
@@ -30,7 +30,7 @@ from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskPro
 from nemo_run.run.screen import Screen
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.tasks import planned_job
-from nemo_run.run.terminal import say
+from nemo_run.run.terminal import TableLine, columns_of, say
 
 _CANCEL_POLL = 0.1  # seconds between two looks at whether the controller has cancelled what it was asked to
 
@@ -92,6 +92,10 @@ class LaunchedExperiment(ConfigurableMixin):
             job.take_in(progress[job.id].tasks)
         return progress
 
+    @overload
+    def status(self, return_dict: Literal[True]) -> dict[str, dict[str, Any]]: ...
+    @overload
+    def status(self, return_dict: bool = False) -> dict[str, dict[str, Any]] | None: ...
     def status(self, return_dict: bool = False) -> dict[str, dict[str, Any]] | None:
         """Print the status of all jobs, or return it.
 
@@ -106,15 +110,28 @@ class LaunchedExperiment(ConfigurableMixin):
         return None
 
     def _status_before_launch(self, *, return_dict: bool) -> dict[str, dict[str, Any]] | None:
-        planned = Definition(self.id, self._title, time.time(), tuple(map(planned_job, self._jobs)))
         if return_dict:
-            return status_document(ExperimentStore(self.directory), planned, self.progress())
-        print_status(planned, self.progress(), sys.stdout)
+            return status_document(ExperimentStore(self.directory), self._planned_definition, self.progress())
+        self._print_status(sys.stdout)
         return None
 
+    @property
+    def _planned_definition(self) -> Definition:
+        return Definition(self.id, self._title, time.time(), tuple(map(planned_job, self._jobs)))
+
     def _print_status(self, stream: TextIO) -> None:
+        print_lines(self._status_lines(columns_of(stream)), stream)
+
+    def _status_lines(self, room: int | None) -> list[TableLine]:
+        """Return the status for people; of an experiment that was not launched, what was added."""
         progress = self._refresh()
-        print_status(self._prepared, progress, stream, hint=interruption(self._its_store, progress))
+        hint = interruption(self._its_store, progress) if self._definition else ""
+        return status_lines(self._definition or self._planned_definition, progress, room, hint=hint)
+
+    def _repr_html_(self) -> str:
+        from nemo_run.run.notebook import lines_as_html
+
+        return lines_as_html(self._status_lines(100))
 
     def results(self) -> dict[str, JobResult]:
         """Return how every job ended, or how far it is, by the ids of the jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.run.display import by_interest, counts, in_colours, summary_of_jobs, table_of_jobs
+from nemo_run.run.notebook import changing_cell, in_notebook
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.screen import Screen
 from nemo_run.run.terminal import TableLine, columns_of, cut_middle, in_terminal, printable
@@ -52,10 +54,14 @@ class ProgressView:
         self._progress = {job.id: JobProgress([TaskProgress() for _ in job.tasks]) for job in definition.jobs}
         self._lock = threading.Lock()
         self._live: Live | None = None
+        self._cell = contextlib.ExitStack()
+        self._in_cell = live and stream is None and in_notebook()
         self._wants_live = live and in_terminal(self._stream)
 
     def __enter__(self) -> ProgressView:
-        if self._wants_live:
+        if self._in_cell:
+            self._cell.enter_context(changing_cell(self._lines))
+        elif self._wants_live:
             from rich.console import Console
             from rich.live import Live
 
@@ -69,11 +75,16 @@ class ProgressView:
 
     def stop_drawing(self) -> None:
         """Leave the terminal alone; what follows is told in lines."""
+        self._cell.close()
+        self._in_cell = False
         if self._live:
             self._live.stop()
             self._live = None
 
     def _table(self) -> Text:
+        return in_colours(self._lines())
+
+    def _lines(self) -> list[TableLine]:
         with self._lock:
             progress = dict(self._progress)
         room = columns_of(self._stream) or 80
@@ -82,7 +93,7 @@ class ProgressView:
         lines = table_of_jobs(self._definition, progress, room, shown)[: height + 1]  # reasons take lines, too
         summary = summary_of_jobs(self._definition, progress, len(shown))
         title = cut_middle(f"experiment {printable(self._definition.id)}", room)
-        return in_colours([TableLine(title), *lines, TableLine(summary)])
+        return [TableLine(title), *lines, TableLine(summary)]
 
     def update_all(self, progress: Mapping[str, JobProgress]) -> None:
         """Take notice of the progress of several jobs."""
@@ -94,7 +105,7 @@ class ProgressView:
         """Take notice of a job's progress."""
         with self._lock:
             self._progress[job.id] = progress
-        if not self._live:
+        if not self._live and not self._in_cell:
             self._tell(job, progress)
 
     def _tell(self, job: JobDefinition, progress: JobProgress) -> None:

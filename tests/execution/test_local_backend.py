@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nemo_run.core.execution.base import JobState, Plan
-from nemo_run.core.execution.local import LocalExecutor, available_gpus, supervisor
+from nemo_run.core.execution.local import LocalExecutor, available_gpus, supervisor, system
 from nemo_run.core.execution.shared.units import parse_duration, parse_size
 from nemo_run.core.runners.detached import MARKER
 from nemo_run.errors import ExecutorError
@@ -78,7 +78,7 @@ class TestLocalBackend(BackendContract):
         handle = self.submit(plan)
         pid = int(eventually(lambda: attempts(self.tmp_path))[0])
         os.kill(self.owner(plan), signal.SIGKILL)
-        eventually(lambda: supervisor.start_time(pid) is None)
+        eventually(lambda: system.start_time(pid) is None)
         status = self.end(handle)
         assert (status.state, status.exit_code, status.lost) == (JobState.FAILED, None, True)
         assert "how the task ended is not known" in status.reason
@@ -128,7 +128,7 @@ class TestLocalBackend(BackendContract):
             plan = self.plan("sleep 600")
             own = self.submit(plan)  # the supervisor of another attempt is a stranger, too
             for pid in (stranger.pid, self.owner(plan)):
-                handle = self.forged(pid=pid, start=supervisor.start_time(pid))
+                handle = self.forged(pid=pid, start=system.start_time(pid))
                 with monkeypatch.context() as patch:
                     signalled = self.signalled(patch)
                     with pytest.raises(ExecutorError, match=f"process {pid} is not"):
@@ -143,7 +143,7 @@ class TestLocalBackend(BackendContract):
         plan = Plan("local", "forged", str(self.tmp_path / f"forged-{claim['pid']}"), {})
         folder = Path(plan.directory, "attempts", "1")
         folder.mkdir(parents=True)
-        doc = {"boot": supervisor.boot_id(), "host": os.uname().nodename, "void": False, **claim}
+        doc = {"boot": system.boot_id(), "host": os.uname().nodename, "void": False, **claim}
         supervisor.write_json(str(folder / "supervisor.json"), doc)
         return self.backend.expected_handle(plan, 1)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from nemo_run.core.execution.base import JobState
-from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local import system
 from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run import catalog
 from nemo_run.run.experiment import Experiment
@@ -111,7 +111,7 @@ class Campaign:
         supervisors = []
         for claim in self.store.path.glob("**/attempts/*/supervisor.json"):
             owner = json.loads(claim.read_bytes())
-            if "pid" in owner and supervisor.start_time(owner["pid"]) == owner["start"]:
+            if "pid" in owner and system.start_time(owner["pid"]) == owner["start"]:
                 supervisors.append(owner["pid"])
         if supervisors:
             found["supervisor"] = self.rng.choice(supervisors)

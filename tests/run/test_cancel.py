@@ -13,7 +13,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local import supervisor, system
 from nemo_run.errors import ExecutorError, JobNotFoundError
 from nemo_run.run.controller import Controller
 from tests.support import attempts, bash, eventually, kill_all, states
@@ -34,7 +34,7 @@ wait
 
 def alive(work: Path) -> list[int]:
     pids = [int(line) for line in (work / "pids").read_text().split()]
-    return [pid for pid in pids if supervisor.start_time(pid) is not None]
+    return [pid for pid in pids if system.start_time(pid) is not None]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import nemo_run as run
 from nemo_run.cli.app import nemorun
 from nemo_run.cli.running import run_app
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local import system
 from nemo_run.errors import ExecutorError, ExperimentError
 from nemo_run.run.overview import overview
 from tests.support import attempts, bash, eventually, states
@@ -56,7 +56,7 @@ def test_a_graph_goes_on_without_its_launcher(work: Path) -> None:
     assert states(exp) == ENDED
     assert sorted(attempts(work)) == ["a me", "b", "c"]
     assert exp.results()["b"].exit_code == 4
-    eventually(lambda: supervisor.start_time(controller(exp)) is None)
+    eventually(lambda: system.start_time(controller(exp)) is None)
 
 
 def test_what_it_left_is_there_when_it_has_ended(work: Path) -> None:

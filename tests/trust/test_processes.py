@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import nemo_run as run
-from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local import system
 from nemo_run.errors import ExecutorError
 from tests.support import attempts, bash, eventually, states
 
@@ -38,7 +38,7 @@ def launch(text: str) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    return supervisor.start_time(pid) is not None
+    return system.start_time(pid) is not None
 
 
 DAEMONS = {

@@ -112,6 +112,13 @@ def _locks() -> Finding:
     return Finding("locks", "ok", "the file system of the home has them")
 
 
+def _local_tasks() -> Finding:
+    from nemo_run.core.execution.local import system
+
+    lacking = "; ".join(system.lacks())
+    return Finding("local tasks", "note" if lacking else "ok", lacking or "with all that their executor offers")
+
+
 def _git() -> Finding:
     path = shutil.which("git")
     return Finding("git", "ok" if path else "note", path or "not installed; GitArchivePackager needs it")
@@ -150,5 +157,5 @@ def _executors() -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
-    _version, _python, _home, _others_cannot_read, _locks, _git, _ssh, _workspace, _commands,
+    _version, _python, _home, _others_cannot_read, _locks, _local_tasks, _git, _ssh, _workspace, _commands,
 )  # fmt: skip

@@ -38,6 +38,8 @@ from nemo_run.core.storage import check_storage
 from nemo_run.errors import ExecutorError, ExecutorNotFoundError, UnknownExecutorError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from nemo_run.core.tunnel.client import Tunnel
 
 
@@ -261,7 +263,7 @@ class Executor(ConfigurableMixin):
         """What a job waits for in those that it depends on: ``"success"``, ``"failure"``, ``"end"`` or ``"start"``."""
         return "success"
 
-    def clone(self) -> Executor:
+    def clone(self) -> Self:
         """Return a copy whose lists, dictionaries and parts are its own."""
         from copy import deepcopy
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.local import system
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.errors import ExecutorError
 
@@ -67,7 +68,7 @@ class LocalExecutor(Executor):
 
 def available_cpus() -> list[str]:
     """Return the CPU cores that this process may use."""
-    return [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+    return [str(cpu) for cpu in system.cpus()]
 
 
 def available_gpus() -> list[str]:

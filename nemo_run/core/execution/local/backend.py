@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
-from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, supervisor
+from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, supervisor, system
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
@@ -135,8 +135,8 @@ class LocalBackend(Backend):
             if trouble:
                 answers[handle] = ExecutorError(trouble)
                 continue
-            with contextlib.suppress(OSError):  # it has ended already, or this system has no pidfd: then it is polled
-                self._pidfds[handle] = os.pidfd_open(pid)
+            if (fd := system.watch(pid)) is not None:
+                self._pidfds[handle] = fd
         return list(answers.values())
 
     def _fork(self, folders: Sequence[str]) -> list[tuple[int, str]]:
@@ -242,8 +242,8 @@ class LocalBackend(Backend):
             return self._pidfds[handle]
         try:
             owner = _owner(_folder(handle))
-            fd = os.pidfd_open(owner["pid"]) if _is_alive(owner) else None
-        except (OSError, ExecutorError):  # gone meanwhile, too many open files, or unsupported on this system
+            fd = system.watch(owner["pid"]) if _is_alive(owner) else None
+        except ExecutorError:  # damaged
             fd = None
         if fd is None:
             return None
@@ -340,20 +340,14 @@ def _names_process(owner: Mapping[str, Any]) -> bool:
 
 
 def _is_alive(owner: Mapping[str, Any]) -> bool:
-    if not owner or owner["void"] or owner["boot"] != supervisor.boot_id():
+    if not owner or owner["void"] or owner["boot"] != system.boot_id():
         return False
-    return bool(supervisor.start_time(owner["pid"]) == owner["start"])
+    return bool(system.start_time(owner["pid"]) == owner["start"])
 
 
 def _has_supervisor(folder: Path) -> bool:
     """Check that a supervisor waits for the task of an attempt, whose folder was removed."""
-    program = os.fsencode(supervisor.__file__)
-    for pid in supervisor.members(str(folder)):
-        with contextlib.suppress(OSError):  # it has ended
-            parent = int(supervisor.stat_of(pid)[1])
-            if program in Path("/proc", str(parent), "cmdline").read_bytes().split(b"\0"):
-                return True
-    return False
+    return any(system.parent_runs(pid, supervisor.__file__) for pid in supervisor.members(str(folder)))
 
 
 def _is_held(folder: Path) -> bool:
@@ -366,18 +360,8 @@ def _is_held(folder: Path) -> bool:
 
 def _holds_claim(pid: int, folder: Path) -> bool:
     """Check that a process is the supervisor of an attempt, whatever the files say: it has the claim open."""
-    process = Path("/proc", str(pid))
-    try:
-        wanted = (folder / "supervisor.json").stat()
-        if process.stat().st_uid != os.getuid():
-            return False
-        for file in (process / "fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                if os.path.samestat(file.stat(), wanted):
-                    return True
-    except OSError:  # it is gone, or of somebody else
-        pass
-    return False
+    found = system.has_open(pid, str(folder / "supervisor.json"))
+    return _is_held(folder) and system.runs(pid, supervisor.__file__) if found is None else found
 
 
 def _cancel(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Supervisor of local tasks; runs on its own, with nothing but the standard library.
 
-``python -I -S _supervisor.py`` reads lines from its standard input, each a JSON list of the folders of attempts.  For
+``python -I -S supervisor.py`` reads lines from its standard input, each a JSON list of the folders of attempts.  For
 each attempt it forks a supervisor, which lives in its own session, and it answers once these have taken their attempts:
 with the pid of each, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
 
@@ -28,14 +28,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MARKER = "NEMO_RUN_ATTEMPT_DIR"
-"""Environment variable by which the processes of an attempt are recognised. A copy of that in ``core.runners``,
-which a script that runs on its own cannot import."""
+if TYPE_CHECKING or __name__ != "__main__":
+    from nemo_run.core.execution.local import system
+else:  # on its own: what is beside this file, and nothing else
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import system
+
+    del sys.path[0]
+
+MARKER = system.MARKER
 
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _LEASE_POLL = 0.1  # seconds between two looks for a free device
 _MEMORY_POLL = 0.2  # seconds between two looks at the memory in use
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LARGEST = 1 << 28  # bytes of a file that is read; a device has no end
 _TAKEN = "taken"
 
@@ -84,75 +89,19 @@ def claim(folder: str, doc: dict[str, Any], *, hold: bool = False) -> bool:
     return True
 
 
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot: with the pid, its identity. ``None`` once it is gone."""
-    try:
-        fields = stat_of(pid)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def stat_of(pid: int | str) -> list[bytes]:
-    """Return what the kernel says of a process, from its state on: ``/proc/PID/stat`` behind the name."""
-    with open(f"/proc/{pid}/stat", "rb") as f:
-        return f.read().rpartition(b")")[2].split()
-
-
-def boot_id() -> str:
-    """Identity of this start of this machine."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as f:
-            return f.read().strip()
-    except OSError:
-        return ""
-
-
 # --- processes and devices ---------------------------------------------------------------------------------------
 
 
 def members(folder: str, above: int | None = None) -> dict[int, int]:
-    """Return the living processes of an attempt, with their resident memory in bytes.
-
-    They are those that have its mark in their environment, and what is below these; and what is below the process
-    ``above``, its supervisor, which becomes the parent of all that lose theirs. What has another mark is not of it.
-    """
-    page, marks, alive = os.sysconf("SC_PAGE_SIZE"), dict[int, "str | None"](), dict[int, list[bytes]]()
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # gone
-            alive[int(name)], marks[int(name)] = stat_of(name), mark_of(name)
-
-    def belongs(pid: int) -> bool:
-        for _ in alive:  # at most: while processes come and go, a circle may be seen
-            if pid == above or pid not in alive or marks[pid] is not None:
-                return pid == above or marks.get(pid) == folder
-            pid = int(alive[pid][1])
-        return False
-
-    living = ((pid, fields) for pid, fields in alive.items() if fields[0] not in (b"Z", b"X") and pid != above)
-    return {pid: int(fields[21]) * page for pid, fields in living if belongs(pid)}
-
-
-def mark_of(pid: str) -> str | None:
-    """Return the attempt that a process was started for; empty where it says that it is of none."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as f:  # gone, or of another user
-        for entry in f.read().split(b"\0"):
-            if entry.startswith(f"{MARKER}=".encode()):
-                return os.fsdecode(entry.partition(b"=")[2])
-    return None
-
-
-def memory_of(processes: dict[int, int]) -> int:
-    """Memory that processes use together, in bytes; what they share counts once."""
-    total = 0
-    for pid, resident in processes.items():
-        try:
-            with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
-                shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
-            total += int(shares[0]) * 1024
-        except (OSError, IndexError):  # it has ended meanwhile, or this system does not tell
-            total += resident
-    return total
+    """Return the living processes of an attempt, with their resident memory in bytes; see :func:`system.members`."""
+    try:
+        task = read_json(os.path.join(folder, "running.json")).get("task") or {}
+    except (OSError, ValueError):
+        task = {}
+    leader = task.get("pid")
+    if leader and above is None and not system.HAS_PROC and system.start_time(leader) not in (None, task.get("start")):
+        leader = None  # another process has its number now
+    return system.members(folder, above, leader)
 
 
 def end_members(folder: str, above: int | None = None, *, patience: float = 0.0) -> None:
@@ -170,25 +119,6 @@ def end_members(folder: str, above: int | None = None, *, patience: float = 0.0)
                     os.kill(pid, signal.SIGKILL if now >= kill_at else signal.SIGTERM)
         asked.update(left)
         time.sleep(0.01)
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process, and the program it becomes, when its parent is gone."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def adopt_orphans() -> None:
-    """Have the kernel make this process the parent of descendants that lose theirs: it has a child while any lives."""
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def prctl(option: int, value: int) -> None:
-    """Set one of the kernel's options for this process."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def reap(pid: int) -> tuple[int | None, bool]:
@@ -231,7 +161,8 @@ def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str]
 class Attempt:
     """Runs the task of one attempt and records how it ended."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, adopts: bool) -> None:
+        self.adopts = adopts  # what loses its parent
         self.folder = folder
         self.spec = read_json(self.file("spec.json"))
         self.pid = 0
@@ -239,6 +170,7 @@ class Attempt:
         self.kill_at: float | None = None
         self.deadline: float | None = None
         self.memory_poll = _MEMORY_POLL
+        self.memory_look = 0.0
         self.started: float | None = None
 
     def base_environment(self) -> dict[str, str]:
@@ -253,7 +185,7 @@ class Attempt:
     def take(self) -> bool:
         """Claim the attempt."""
         pid = os.getpid()
-        identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(), "host": os.uname().nodename}
+        identity = {"pid": pid, "start": system.start_time(pid), "boot": system.boot_id(), "host": os.uname().nodename}
         return claim(self.folder, {**identity, "void": False, "claimed": time.time()}, hold=True)
 
     def run(self) -> None:
@@ -274,7 +206,7 @@ class Attempt:
                 return None
             if env is not None:
                 return env
-            if signal.sigtimedwait(_SIGNALS - {signal.SIGCHLD}, _LEASE_POLL) is not None:
+            if system.wait_for_signal(_SIGNALS - {signal.SIGCHLD}, _LEASE_POLL) is not None:
                 self.ending = self.ending_reason()
                 return None
 
@@ -290,7 +222,7 @@ class Attempt:
                     os.close(fd)
                 return None
             if want["kind"] == "cpu":
-                os.sched_setaffinity(0, {int(i) for i in ids})
+                system.pin(int(i) for i in ids)
                 env["OMP_NUM_THREADS"] = str(len(ids))
             else:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
@@ -300,15 +232,19 @@ class Attempt:
         """Run the command to its end; return its exit code and the reason."""
         log = os.open(self.file("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.started = time.time()
-        write_json(self.file("running.json"), {"started": self.started})
         supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             self.become_task(log, device_env, supervisor)
         os.close(log)
+        task = {"pid": self.pid, "start": system.start_time(self.pid)}
+        write_json(self.file("running.json"), {"started": self.started, "task": task})
+        guard = None if self.adopts else system.guard(self.pid)
         status, left = self.supervise()
-        if left:  # nothing that it left behind goes on
+        if left or not self.adopts:  # nothing that it left behind goes on
             end_members(self.folder, os.getpid(), patience=2.0)
+        if guard is not None:
+            os.write(guard, b"x")
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return 128 - code, self.ending or f"ended by {signal.Signals(-code).name}"
@@ -317,7 +253,7 @@ class Attempt:
     def become_task(self, log: int, device_env: dict[str, str], supervisor: int) -> None:
         """In the child: turn into the task. Never returns."""
         try:
-            die_with(supervisor)
+            system.die_with(supervisor)
             os.setsid()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             # Python ignores two of them, a shell the third for what runs in the background; tasks expect the default.
@@ -346,8 +282,8 @@ class Attempt:
             if status is not None:
                 return status, left
             self.mind_limits()
-            got = signal.sigtimedwait(_SIGNALS, self.pause())
-            if got is not None and got.si_signo not in (signal.SIGCHLD, signal.SIGHUP) and not self.ending:
+            got = system.wait_for_signal(_SIGNALS, self.pause())
+            if got not in (None, signal.SIGCHLD, signal.SIGHUP) and not self.ending:
                 self.end(self.ending_reason())  # a terminal that goes away (SIGHUP) takes nothing along
 
     def mind_limits(self) -> None:
@@ -355,7 +291,7 @@ class Attempt:
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline and not self.ending:
             self.end(f"time limit of {self.spec['timeout']:g} s reached")
-        if self.spec.get("memory") and not self.ending:
+        if self.spec.get("memory") and not self.ending and now >= self.memory_look:
             self.mind_memory(now)
         if self.kill_at is not None and now >= self.kill_at:
             end_members(self.folder, os.getpid())
@@ -364,9 +300,10 @@ class Attempt:
     def mind_memory(self, now: float) -> None:
         """End the task where it uses more memory than it may."""
         memory, processes = self.spec["memory"], members(self.folder, os.getpid())
-        if sum(processes.values()) > memory and (used := memory_of(processes)) > memory:
+        if sum(processes.values()) > memory and (used := system.memory_of(processes)) > memory:
             self.end(f"out of memory: {used} bytes in use, the limit is {memory}", now=True)
         self.memory_poll = max(_MEMORY_POLL, 10 * (time.monotonic() - now))  # counting is slow among many processes
+        self.memory_look = time.monotonic() + self.memory_poll
 
     def pause(self) -> float:
         """Return for how many seconds nothing is to be done."""
@@ -458,16 +395,14 @@ def become_supervisor(folder: str, answer: int) -> None:
     status = 1
     try:
         os.setsid()
-        adopt_orphans()
-        for s in _SIGNALS:
-            signal.signal(s, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        adopts = system.adopt_orphans()
+        system.block(_SIGNALS)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
         try:
-            attempt = Attempt(folder)
+            attempt = Attempt(folder, adopts=adopts)
             taken = attempt.take()
             text = _TAKEN  # by us or by another
         except (OSError, ValueError) as e:
@@ -484,8 +419,7 @@ def become_supervisor(folder: str, answer: int) -> None:
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    import ctypes  # noqa: F401  (here, so that no child has to)
-
+    system.prepare()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who launched
     for line in iter(sys.stdin.readline, ""):
