@@ -19,6 +19,9 @@ from typing import IO, Any
 from nemo_run.errors import StoreError
 
 
+_LARGEST = 64 << 20  # bytes of a document; what is larger was not written by us
+
+
 def write_text(path: Path, text: str | bytes, *, durable: bool = False) -> None:
     """Replace a file as a whole; readable by its owner only.
 
@@ -120,10 +123,12 @@ def _read_bytes(path: str | Path) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        content = b""
+        content = bytearray()
         while piece := os.read(fd, 1 << 16):
             content += piece
-        return content
+            if len(content) > _LARGEST:
+                raise OSError(errno.EFBIG, f"it is larger than {_LARGEST >> 20} MiB")
+        return bytes(content)
     finally:
         os.close(fd)
 

@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import datetime
 import enum
+import functools
 import io
 import math
 import pathlib
@@ -64,10 +65,12 @@ def decode(document: Any, *, may_import: bool = False) -> Any:
         {'sizes': (1, 2)}
     """
     try:
-        return _decode(document, _find_class if may_import else _no_class)
+        return _decode(document, _find_class if may_import else _no_class, _DEEPEST)
     except SerializationError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as e:
+    except (
+        KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError, MemoryError,
+    ) as e:  # fmt: skip
         raise SerializationError(f"a stored value is damaged ({type(e).__name__}: {e})") from e
 
 
@@ -178,20 +181,24 @@ _WRITERS: Mapping[type, Callable[[Any], Any]] = {
 _Finder = Callable[[str], Any]  # gives a class by the name that was stored, or None
 
 
-def _decode(document: Any, find: _Finder) -> Any:
-    if isinstance(document, list):
-        return [_decode(item, find) for item in document]
-    if not isinstance(document, dict):
+def _decode(document: Any, find: _Finder, depth: int) -> Any:
+    """Return a value that is nested no deeper than so many levels, so that it can be shown and compared, too."""
+    if not isinstance(document, dict | list):
         return document
+    if depth < 0:
+        raise SerializationError(f"a stored value is damaged: it is nested more than {_DEEPEST} levels deep")
+    inner = functools.partial(_decode, find=find, depth=depth - 1)
+    if isinstance(document, list):
+        return [inner(item) for item in document]
     kind = document.get(_KIND)
     if kind is None:
-        return {key: _decode(item, find) for key, item in document.items()}
+        return {key: inner(item) for key, item in document.items()}
     if kind in ("object", "namedtuple", "enum"):
-        return _of_class(document, kind, find)
+        return _of_class(document, kind, find, inner)
     if kind == "dict":
-        return {_decode(key, find): _decode(item, find) for key, item in document["items"]}
+        return {inner(key): inner(item) for key, item in document["items"]}
     if kind in _COLLECTIONS:
-        return _COLLECTIONS[kind](_decode(document["items"], find))
+        return _COLLECTIONS[kind](inner(item) for item in document["items"])
     if kind in ("array", "scalar"):
         return _read_array(document["npy"], kind)
     if kind in _READERS:
@@ -199,13 +206,13 @@ def _decode(document: Any, find: _Finder) -> Any:
     raise SerializationError(f"a stored value is of the unknown kind {kind!r}: a newer version wrote it")
 
 
-def _of_class(document: dict[str, Any], kind: str, find: _Finder) -> Any:
+def _of_class(document: dict[str, Any], kind: str, find: _Finder, inner: Callable[[Any], Any]) -> Any:
     cls = find(document["type"])
     if kind == "enum":
         if isinstance(cls, enum.EnumMeta) and document["name"] in cls.__members__:
             return cls[document["name"]]
         return PlainObject(str(document["type"]), {"name": document["name"]})
-    fields = {str(name): _decode(item, find) for name, item in document["fields"].items()}
+    fields = {str(name): inner(item) for name, item in document["fields"].items()}
     if cls is None or (kind == "object") != dataclasses.is_dataclass(cls):
         return PlainObject(str(document["type"]), fields)
     if kind == "namedtuple":

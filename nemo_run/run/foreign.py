@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nemo_run.core.execution.jobs import JobState, Plan
-from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged
+from nemo_run.core.execution.shared.log_reader import EscapedLog, FileLog, LogReader, merged
 from nemo_run.core.files import read_json, read_object
 from nemo_run.errors import ForeignExperimentError, StoreError
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
@@ -158,7 +158,11 @@ class ForeignStore(ExperimentStore):
             where = f"; look for it on {seen.host or 'this machine'} in {seen.logs}" if seen.logs else ""
             which = "log" if rank is None else f"log of rank {rank}"
             raise StoreError(f"{folder}: no {which} of {task.name!r} was left or fetched here{where}")
-        return merged({number: FileLog(file, tail) for number, file in files.items()})
+        inside = {
+            number: FileLog(file, tail, top=self.path if file.is_relative_to(self.path) else None)
+            for number, file in files.items()
+        }
+        return EscapedLog(merged(inside))
 
     # --- refused -----------------------------------------------------------------------------------------------
 
@@ -229,7 +233,9 @@ def _logs_of_replicas(folder: Path) -> dict[int, Path]:
 
 def _logs_of_slurm(seen: _Seen, folder: Path) -> dict[int, Path]:
     """Return the logs of a Slurm job that are on this machine: those of its tasks, else that of its batch script."""
-    places = [folder] if seen.host or not seen.logs else [Path(seen.logs), folder]
+    logs = Path(seen.logs)
+    is_its_own = logs.parts[-2:] == (folder.parent.name, folder.name)  # of what was received, a file says where
+    places = [logs, folder] if is_its_own and not seen.host else [folder]
     for pattern in (f"log*_{seen.app_id}_*.out", f"sbatch_*_{seen.app_id}.out"):
         for place in places:
             if found := [file for file in sorted(place.glob(pattern)) if file.is_file()]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from nemo_run.run.store import ExperimentStore
 
 FILE = "metrics.jsonl"
 """The file of a task's metrics, below its artifacts."""
+
+_LONGEST_LINE = 1 << 20
 
 
 @dataclass
@@ -112,7 +115,7 @@ def task_metrics(store: ExperimentStore, task: TaskDefinition, rank: int = 0) ->
     points: dict[str, dict[int, tuple[float, float]]] = {}
     try:
         with read_inside(artifacts.folder_of(store, task), name) as file:
-            for number, line in enumerate(file):
+            for number, line in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b"")):
                 _take(points, number, line)
     except OSError:  # there are none, or it is no file
         pass

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from nemo_run.core.execution.shared.attempt_files import rank_logs
-from nemo_run.core.execution.shared.log_reader import FileLog, LogReader
+from nemo_run.core.execution.shared.log_reader import EscapedLog, FileLog, LogReader
 from nemo_run.errors import StoreError
 from nemo_run.run.records import TaskDefinition
 
@@ -32,7 +32,7 @@ def kept_log(experiment: Path, task: TaskDefinition, handle: str, rank: int | No
             f"{path}: no log of {task.name!r} is among the experiment's files, and the engine of an experiment that "
             f"was received is not asked; to make it yours: nemorun experiment adopt {experiment.name}"
         )
-    return FileLog(path, tail)
+    return EscapedLog(FileLog(path, tail, top=experiment))
 
 
 def _log_of(attempt: Path, rank: int | None) -> Path:

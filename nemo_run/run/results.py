@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +48,7 @@ def exception(store: ExperimentStore, task: TaskDefinition, attempt: int) -> Tas
             document = _read_json(folder, path.name)
             if document["attempt"] == attempt:
                 found.append((float(document["time"]), _exception(document)))
-        except (StoreError, TypeError, KeyError, ValueError, AttributeError):
+        except (StoreError, TypeError, KeyError, ValueError, AttributeError, OverflowError):
             continue  # a damaged file says nothing
     return min(found, key=lambda one: one[0])[1] if found else None
 
@@ -110,13 +111,18 @@ def _of_job(
     found = []
     for task in job.tasks:
         folder = artifacts.folder_of(store, task) / FOLDER
-        paths = {path.name.split(".")[1]: path for path in folder.glob("value*.json")} if folder.is_dir() else {}
-        if "json" in paths:
-            found.append(read(task, paths["json"]))
+        if os.path.lexists(whole := folder / "value.json"):
+            found.append(read(task, whole))
         else:
-            parts = {int(number): read(task, paths[number]) for number in sorted(paths, key=int)}
+            parts = {number: read(task, path) for number, path in _values_of_array(folder)}
             found.append(of_array(parts) if parts else None)
     return found if job.group else found[0]
+
+
+def _values_of_array(folder: Path) -> list[tuple[int, Path]]:
+    """Return the files of the tasks of an array, by their indices."""
+    found = [(path.name.split(".")[1], path) for path in folder.glob("value.*.json")] if folder.is_dir() else []
+    return sorted((int(number), path) for number, path in found if number.isdecimal() and len(number) < 10)
 
 
 _OpenPickle = Callable[[ExperimentStore, str, Path, str], Any]
@@ -185,6 +191,8 @@ def _shown_value(store: ExperimentStore, job: JobDefinition) -> dict[str, Any]:
 
     try:
         document = job_document(store, job)
-        return {"value": document, "shown": repr(values.decode(document, may_import=store.is_ours))}
+        return {"value": document, "shown": repr(values.decode(document))}
     except (ResultError, StoreError, SerializationError) as e:
         return {"problem": str(e)}
+    except (ValueError, RecursionError, MemoryError) as e:  # a number of a million digits, say
+        return {"problem": f"its result cannot be shown: {e}"}

@@ -25,6 +25,8 @@ from nemo_run.run.store import ExperimentStore
 _OF_EXPERIMENT = ("experiment.json", "provenance.json", "summary.json", "sweeps.json", "labels.json")
 _OF_TASK = ("artifacts.json",)
 _BLOCK = 1 << 20
+_BLOCK_OF_DISK = 4096
+_LEAST, _MOST_TIMES = 1 << 30, 100  # bytes that any archive may take, and how many times its own size more
 
 
 def export(store: ExperimentStore, file: Path) -> list[str]:
@@ -154,15 +156,42 @@ def receive(file: Path, base: str | None = None) -> ExperimentStore:
     root = catalog.experiments_root(base)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=root.parent) as scratch:
-        with opened(file) as tar:
-            unpack(tar, Path(scratch), file)
-        folders = [path for path in Path(scratch).iterdir() if path.is_dir() and not path.is_symlink()]
+        _unpack(file, Path(scratch))
+        folders = [path for path in Path(scratch).iterdir() if path.is_dir()]
         if len(folders) != 1:
             raise ExperimentError(f"{file}: is no experiment; write one with: nemorun experiment export ID FILE")
         definition = ExperimentStore(folders[0]).read_definition()
         if definition.id != folders[0].name:
             raise ExperimentError(f"{file}: says that it is {definition.id!r}, and has {folders[0].name!r}")
         return _placed(folders[0], definition, file, base)
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Unpack an archive that anybody may have made: no links, and no more than such a file can have.
+
+    Raises:
+        ExperimentError: It cannot be unpacked, or is refused.
+    """
+    try:
+        if not file.is_file():
+            raise ExperimentError(f"{file}: there is no such file")
+        most, found = _LEAST + _MOST_TIMES * file.stat().st_size, 0
+        with opened(file) as tar:
+            for member in tar:
+                found += member.size + _BLOCK_OF_DISK
+                if member.issym() or member.islnk():
+                    raise ExperimentError(f"{file}: {member.name!r} is a link, which export never writes")
+                if found > most:
+                    raise ExperimentError(
+                        f"{file}: would take more than {most >> 20} MiB, which is too much for an archive of its size; "
+                        f"where you trust it, unpack it with tar below {catalog.experiments_root()}/TITLE"
+                    )
+        with opened(file) as tar:
+            unpack(tar, folder, file)
+    except NemoRunError:
+        raise
+    except (OSError, ValueError, OverflowError, MemoryError, RecursionError) as e:
+        raise ExperimentError(f"{file}: cannot be unpacked: {e}") from e
 
 
 def _placed(folder: Path, definition: Definition, file: Path, base: str | None) -> ExperimentStore:

@@ -208,10 +208,10 @@ def _metric(store: ExperimentStore, job: JobDefinition, name: str) -> float | No
 
 def _numbers(store: ExperimentStore, job: JobDefinition) -> dict[str, float]:
     """Return the numbers in what a job returned."""
-    from nemo_run.run.results import job_value
+    from nemo_run.run.results import job_document
 
     try:
-        value = job_value(store, job)
+        value = values.decode(job_document(store, job))  # nothing of it is imported: it is only looked at
     except NemoRunError:
         return {}
     parts = {"result": value}
@@ -219,11 +219,18 @@ def _numbers(store: ExperimentStore, job: JobDefinition) -> dict[str, float]:
         parts = dict(value)
     elif hasattr(value, "__dict__"):
         parts = vars(value)
-    return {str(name): float(part) for name, part in parts.items() if _is_number(part)}
+    numbers = {str(name): _number(part) for name, part in parts.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, (str, bytes)) and hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
+def _number(value: Any) -> float | None:
+    """Return what is a number, a scalar of NumPy included; ``None`` for anything else."""
+    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__float__") or getattr(value, "ndim", 0):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def parameters_of(store: ExperimentStore, job: JobDefinition) -> Point:

@@ -23,15 +23,22 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from nemo_run.config.escaping import escaped
 
 ACTS = (
     "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.system", "os.kill",
-    "os.killpg", "socket.connect", "socket.sendto", "socket.getaddrinfo", "pickle.find_class", "os.remove", "os.rename",
-    "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.chown", "os.truncate",
+    "os.killpg", "socket.connect", "socket.sendto", "socket.getaddrinfo", "pickle.find_class",
 )  # fmt: skip
+CHANGES = (
+    "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.chown", "os.truncate",
+)  # fmt: skip
+_WRITING = ("export", "--copy-to", "--to-yaml")  # words of commands that write where they are told
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CANARY = "canary"
+_OWN_WORDS = "as asked"  # of the exception that a task of the experiment ends with
 _HANDLES = {
     "docker": "docker://n{job}/attempts/1", "slurm": "slurm://--me{job}/attempts/1", "local": "local:///../../etc",
     "kubernetes": "kubernetes://ns/name/1/folder", "kubeflow": "kubeflow://ns/name/1/folder",
@@ -47,18 +54,17 @@ class Record:
     def __init__(self) -> None:
         self.found: list[str] = []
         self.is_on = False
+        self.may_write = False
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.is_on:
             return
-        if event in ACTS:
-            if event in ("os.remove", "os.rename", "os.mkdir", "os.chmod") and "__pycache__" in str(arguments):
-                return
+        if event in ACTS or (event in CHANGES and not self.may_write and "__pycache__" not in str(arguments)):
             self.found.append(f"{event}{arguments!r:.200}")
         elif event == "open":
             path, _, flags = arguments
-            if _CANARY in str(path) or (isinstance(flags, int) and flags & _WRITES and "/home/" in f"{path}/home/"):
+            if _CANARY in str(path) or (isinstance(flags, int) and flags & _WRITES and not self.may_write):
                 self._opened(str(path), flags)
 
     def _opened(self, path: str, flags: int) -> None:
@@ -67,8 +73,8 @@ class Record:
         self.found.append(f"open {path} {flags:#x}")
 
     @contextlib.contextmanager
-    def on(self) -> Iterator[None]:
-        self.is_on = True
+    def on(self, *, may_write: bool) -> Iterator[None]:
+        self.is_on, self.may_write = True, may_write
         try:
             yield
         finally:
@@ -88,7 +94,8 @@ def hostile(rng: random.Random, top: Path, port: int) -> Any:
         {"_target_": "os.system", "command": f"touch {top}/executed"},
         {"kind": "ssh", "host": "127.0.0.1", "port": port},
         "RUNNING", "NOSUCH", -(10**30), "got", "job", "%s%n{0}", "\n",
-        {"tunnel": {"kind": "local", "shell": "touch x"}},
+        {"tunnel": {"kind": "local", "shell": "touch x"}}, {"$": "object", "type": "os:system", "fields": {"a": 1}},
+        {"$": "int", "value": "f" * 9000}, {"$": "array", "npy": "AAAA"}, {"$": "enum", "type": "\x1b:a", "name": []},
     ])  # fmt: skip
 
 
@@ -110,6 +117,12 @@ def change_value(path: Path, rng: random.Random, top: Path, port: int) -> str:
         if rng.random() < 0.15:
             del container[key]
             told.append(f"without {key!r}")
+        elif isinstance(key, str) and rng.random() < 0.15:
+            name = rng.choice(
+                ("\x1b[31m\x9b\u202e", "", "\udc80", "__class__", "__float__", "$", "type_name", "x" * 5000)
+            )
+            container[name] = container.pop(key)
+            told.append(f"{name!r:.30} for {key!r}")
         else:
             container[key] = hostile(rng, top, port)
             told.append(f"{key!r}={container[key]!r:.60}")
@@ -188,10 +201,11 @@ def say_running(folder: Path, rng: random.Random, port: int) -> str:
 # --- looking -------------------------------------------------------------------------------------------------------
 
 
-def looks(experiment_id: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield every way to look at an experiment."""
+def looks(experiment_id: str, exports: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield every way to look at an experiment; what some of them write goes to a folder of its own."""
     import nemo_run as run
     from nemo_run.cli.app import nemorun
+    from nemo_run.cli.commands.completing import experiments, jobs
     from nemo_run.cli.running import run_app
 
     def typed(*words: str) -> Callable[[], object]:
@@ -206,14 +220,23 @@ def looks(experiment_id: str) -> Iterator[tuple[str, Callable[[], object]]]:
         ["list"], ["list", "--json"], ["status", one], ["status", one, "--json"], ["logs", one, "--no-follow"],
         ["logs", one], ["logs", one, "job", "-n", "1", "--rank", "0"], ["artifacts", one], ["artifacts", one, "--json"],
         ["diff", one, "other"], ["diff", "other", one], ["prune", "--older-than", "0s", "--dryrun"],
-        ["results", one], ["metrics", one, "job"], ["compare", "got"],
+        ["results", one], ["results", one, "--json"], ["show", one], ["show", one, "--json"],
+        ["diff", one, "other", "--json"], ["metrics", one], ["metrics", one, "--csv"], ["metrics", one, "--json"],
+        ["metrics", one, "job", "--plot"], ["compare", one], ["compare", one, "--csv"], ["compare", one, "--json"],
+        ["compare", "got", "-o", "loss"], ["list", "--where", "n > 1"], ["list", "-s", "failed", "-t", "paper"],
+        ["status", one, "--all"], ["export", one, f"{exports}/one.tar.gz"],
+        ["artifacts", one, "--copy-to", f"{exports}/copies"],
+        ["compare", one, "--best", "--to-yaml", f"{exports}/best.yaml"],
     ):  # fmt: skip
         yield " ".join(words), typed(*words)
+    yield "completion", lambda: (experiments(""), jobs(SimpleNamespace(params={"which": one}), ""))
     for name, look in {
         "status()": lambda exp: exp.status(return_dict=True), "jobs": lambda exp: repr(exp.jobs),
         "ids": lambda exp: [(job.id, job.state) for job in exp.jobs], "repr": repr,
         "results()": lambda exp: exp.results(),
         "artifacts()": lambda exp: exp.artifacts(), "result()": lambda exp: exp.result("job", timeout=0.1),
+        "compare()": lambda exp: exp.compare(), "metrics()": lambda exp: repr(exp.metrics("job")),
+        "job.result()": lambda exp: exp.jobs[0].result(timeout=0.1),
         "wait()": lambda exp: exp.wait(timeout=0.1),
     }.items():  # fmt: skip
         yield name, lambda look=look: look(run.Experiment.from_id(one))
@@ -247,7 +270,17 @@ def looked(call: Callable[[], object], seconds: float) -> tuple[str, str]:
         signal.setitimer(signal.ITIMER_REAL, 0)
     out.flush()
     said = out.buffer.getvalue().decode("utf-8", "replace")
-    return wrong or ("Traceback" if "Traceback (most recent" in said else ""), said
+    return wrong or ("Traceback" if "Traceback (most recent" in said and _OWN_WORDS not in said else ""), said
+
+
+def tree(top: Path) -> dict[str, tuple[int, ...]]:
+    """Return what is below a folder, less what is written on purpose, with what tells whether it was changed."""
+    found = {}
+    for path in top.rglob("*"):
+        if not path.is_relative_to(top / "exports") and "__pycache__" not in path.parts:
+            entry = path.lstat()
+            found[str(path)] = (entry.st_mode, entry.st_size, entry.st_mtime_ns if path.is_file() else 0, entry.st_ino)
+    return found
 
 
 def main() -> int:
@@ -262,7 +295,9 @@ def main() -> int:
     listener.setblocking(False)
     os.environ["NEMORUN_HOME"] = str(top / "received")
     good = next((top / "received/experiments/got").glob("got_*"))
-    for _, call in looks(good.name):  # what is imported late is there
+    exports = top / "exports"
+    exports.mkdir(exist_ok=True)
+    for _, call in looks(good.name, exports):  # what is imported late is there
         looked(call, 60)
     record = Record()
     for seed in range(first, first + count):
@@ -280,8 +315,9 @@ def main() -> int:
         except (ValueError, TypeError):  # it is no JSON
             how = change_bytes(path, rng, top, 0)
         told += f"{home.name} {path.relative_to(folder)}: {how}"
-        for name, call in looks(folder.name):
-            with record.on():
+        before = tree(top)
+        for name, call in looks(folder.name, exports):
+            with record.on(may_write=any(word in name.split() for word in _WRITING)):
                 wrong, said = looked(call, seconds)
             if name.startswith("list") and "--json" in name and not wrong:
                 rows = {row["id"]: row["state"] for row in json.loads(said or "[]")}
@@ -290,10 +326,18 @@ def main() -> int:
             problems = [*filter(None, [wrong]), *dict.fromkeys(record.found)]
             if "CANARY" in said:
                 problems.append("the canary is shown")
+            own_log = home.name == "own" and name.startswith("logs")  # what one's own task wrote is shown as it is
+            if not own_log and (acting := sorted({ascii(c) for c in said if escaped(c) != c})):
+                problems.append(f"acts on a terminal: {acting}")
             record.found.clear()
             for problem in problems:
                 bad += 1
                 print(ascii(f"seed {seed} ({told}): {name}: {problem}"), flush=True)
+        for path in sorted(set(tree(top).items()) ^ set(before.items())):
+            bad += 1
+            print(ascii(f"seed {seed} ({told}): changed: {path}"), flush=True)
+        shutil.rmtree(exports)
+        exports.mkdir()
         shutil.rmtree(folder)
         (top / "kept").rename(folder)
     with contextlib.suppress(BlockingIOError):

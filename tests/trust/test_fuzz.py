@@ -12,21 +12,29 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _LAUNCH = """
-import os, sys
+import dataclasses, os, pathlib, subprocess, sys
 import nemo_run as run
 
 class Own:
     pass
+
+@dataclasses.dataclass
+class Plain:
+    n: int
+    where: pathlib.Path
 
 def make(n: int = 3):
     with open(os.environ["NEMO_RUN_ARTIFACTS"] + "/a.txt", "w") as f:
         f.write("x")
     run.log_metrics({"loss": 1.0}, step=1)
     print("said")
-    return {"n": n}
+    return {"n": n, "plain": Plain(n, pathlib.Path("a")), "both": (1, b"x")}
 
 def other() -> Own:
     return Own()
+
+def fails() -> None:
+    raise ValueError("as asked")
 
 if __name__ == "__main__":
     for title in ("got", "other"):
@@ -39,7 +47,12 @@ if __name__ == "__main__":
                 exp.jobs.pop()
             else:
                 exp.add(run.Partial(other), name="own")
+                exp.add(run.Partial(fails), name="fails")
+                exp.sweep(run.Partial(make), {"n": run.choice(1, 2)}, objective="n")
+                exp.notify(["true"])
             exp.run()
+        if title == "got":
+            subprocess.run([sys.executable, "-m", "nemo_run", "experiment", "tag", exp.id, "paper"], check=True)
 """
 _SECONDS = 60  # for one look, on a machine that has much else to do
 

@@ -377,12 +377,13 @@ def opened(path: Path) -> Iterator[tarfile.TarFile]:
         PackagingError: It is none, or a damaged one.
     """
     import gzip
+    import lzma
     import tarfile
 
     try:
         with tarfile.open(path) as tar:
             yield tar
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         raise PackagingError(f"{path}: not a tar archive, or a damaged one: {error}; package the code again") from error
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core.inside import open_inside
 from nemo_run.errors import ExecutorError
 
@@ -72,6 +74,24 @@ class FileLog:
             raise
         except OSError as e:
             raise ExecutorError(f"{self._path}: {e.strerror}, and cannot be read as a log") from e
+
+
+class EscapedLog:
+    """The log of somebody else: what would act on a terminal is shown as escapes, but for ends of lines."""
+
+    def __init__(self, log: LogReader) -> None:
+        self._log = log
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def read(self) -> bytes:
+        """Return the next piece, at most ten times as long as in the log."""
+        piece = self._log.read()
+        text = self._decoder.decode(piece, final=not piece)
+        return "\r".join(map(escaped, text.split("\r"))).encode()
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
 
 
 def merged(logs: Mapping[int, LogReader]) -> LogReader:
