@@ -5,7 +5,6 @@ The folder of an attempt has all that is known of it: ``claimed`` (by its proces
 """
 # ruff: noqa: D102
 
-import json
 import os
 import shlex
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from nemo_run.core.execution.base import Backend, Capabilities, Executor, JobState, Plan, TaskStatus, one_by_one
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, copy_matching, open_log
+from nemo_run.core.execution.shared.inherited import read_environment
 from nemo_run.core.masking import masked, masked_arguments
 from nemo_run.errors import ExecutorError
 
@@ -85,7 +85,7 @@ def _spec(request):
 def _start(plan, attempt):
     spec, folder = plan.spec, attempt_folder(plan, attempt)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    env = {**json.loads(Path(spec["inherited"]).read_bytes()), **spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)}
+    env = {**read_environment(spec["inherited"]), **spec["env"], "NEMO_RUN_ATTEMPT": str(attempt)}
     argv = ["sh", "-c", 'nohup setsid sh -c "$0" "$@" &', RUN, "sh", str(folder), spec["cwd"], *spec["argv"]]
     (folder / "log").touch(mode=0o600)
     with (folder / "log").open("ab") as log:

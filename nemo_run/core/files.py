@@ -18,7 +18,6 @@ from typing import IO, Any
 
 from nemo_run.errors import StoreError
 
-
 _LARGEST = 64 << 20  # bytes of a document; what is larger was not written by us
 
 

@@ -16,13 +16,13 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nemo_run.core.files import make_folder, read_object, write_json
+from nemo_run.core.sealing import made_key, own_key
 from nemo_run.errors import ReceivedExperimentError, StoreError
 
 NOT_ASKED = "received: not asked"
@@ -32,7 +32,6 @@ DEFINITION = "experiment.json"
 """Name of the file that says what the experiment is."""
 
 _MARK = "mark.json"
-_LENGTH = 32  # bytes of the key
 _BLOCK = 1 << 20
 _OF_EXPERIMENT = ("environment.json", "provenance.json", "code", "packages", "notify.json")
 _OF_TASK = ("plan.json", "task.json", "main.pkl", "scripts", "configs")
@@ -75,7 +74,7 @@ class Ownership:
         """
         make_folder(self._root)
         document = {"id": self._folder.name, "files": files}
-        write_json(self._folder / _MARK, {**document, "mark": _mac(_made_key(self._root), document)}, indent=None)
+        write_json(self._folder / _MARK, {**document, "mark": _mac(made_key(self._root), document)}, indent=None)
         self._files = files
 
     def _below(self, place: str) -> Iterator[str]:
@@ -95,7 +94,7 @@ class Ownership:
 
     def mark_of(self, *what: Any) -> str:
         """Return the mark of a further document of this experiment, such as its handles."""
-        key = _own_key(self._root)
+        key = own_key(self._root)
         return _mac(key, [self._folder.name, *what]) if key else ""
 
     def is_mark_of(self, mark: str, *what: Any) -> bool:
@@ -116,7 +115,7 @@ class Ownership:
         """Return the digests of the marked files by their paths; empty where there is no mark, or it is not ours."""
         if self._files is None:
             document = read_object(self._folder / _MARK) or {}
-            files, key = document.get("files"), _own_key(self._root)
+            files, key = document.get("files"), own_key(self._root)
             signed = {"id": self._folder.name, "files": files}
             if not (isinstance(files, dict) and key and _is_own(self._folder) and _is_right(document, key, signed)):
                 return {}
@@ -180,58 +179,6 @@ class Ownership:
             f"mark would be {self._folder / _MARK}): it can be looked at, but not {action}. To see what it would "
             f"connect to and run, and to make it yours: nemorun experiment adopt {self._folder.name}"
         )
-
-
-# --- the key -------------------------------------------------------------------------------------------------------
-
-
-def _key_file(root: Path) -> Path:
-    return root / f".key-{os.geteuid()}"
-
-
-def _own_key(root: Path) -> bytes | None:
-    """Return this user's key of a home; ``None`` where there is none, or it is not a file of this user alone."""
-    try:
-        fd = os.open(_key_file(root), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        found = os.fstat(fd)
-        key = os.read(fd, _LENGTH + 1) if stat.S_ISREG(found.st_mode) else b""
-    finally:
-        os.close(fd)
-    is_private = found.st_uid == os.geteuid() and not found.st_mode & 0o077
-    return key if is_private and len(key) == _LENGTH else None
-
-
-def _made_key(root: Path) -> bytes:
-    """Return this user's key of a home; it is made where there is none. Of several at once, one makes it.
-
-    Raises:
-        StoreError: It cannot be made, or another file is in its place.
-    """
-    if (key := _own_key(root)) is None:
-        path = _key_file(root)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            try:
-                os.write(fd, secrets.token_bytes(_LENGTH))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-                with contextlib.suppress(FileExistsError):
-                    os.link(temporary, path)  # whole or not at all, and never over another one
-                temporary.unlink()
-        except OSError as e:
-            raise StoreError(f"{path}: cannot be made: {e.strerror}") from e
-        key = _own_key(root)
-    if key is None:
-        raise StoreError(
-            f"{_key_file(root)}: must be a file of {_LENGTH} bytes that only this user can read; remove it, and a new "
-            "one is made: earlier experiments are then adopted again with nemorun experiment adopt --all"
-        )
-    return key
 
 
 # --- documents and files -------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
 from nemo_run.core.execution.jobs import Command, Plan, backend_key
 from nemo_run.core.execution.shared.checks import check_length
+from nemo_run.core.execution.shared.inherited import write_environment
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.images import images_of, named
@@ -85,7 +86,7 @@ def prepare_experiment(
 ) -> Definition:
     """Write all that a controller needs: the plan of every task, and last of all what the experiment is."""
     check_graph(jobs)
-    write_json(store.path / "environment.json", _environment(title))
+    write_environment(store.path / "environment.json", _environment(title))
     packages = code.Packages(store)
     prepared = tuple(
         _prepare_job(

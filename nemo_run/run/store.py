@@ -5,7 +5,7 @@
     $NEMORUN_HOME/experiments/<title>/<id>/
         experiment.json        what was asked for (Definition)
         provenance.json        who launched it, where, with which code and packages
-        environment.json       environment of the launching process, for tasks that inherit it
+        environment.json       environment of the launching process, for tasks that inherit it; sealed
         controller.lock        locked while a controller drives the experiment
         controller.json        who that is, or was
         left.json              that the engines bring all jobs to their ends without one

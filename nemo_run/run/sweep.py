@@ -225,7 +225,7 @@ def _numbers(store: ExperimentStore, job: JobDefinition) -> dict[str, float]:
 
 def _number(value: Any) -> float | None:
     """Return what is a number, a scalar of NumPy included; ``None`` for anything else."""
-    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__float__") or getattr(value, "ndim", 0):
+    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__float__") or getattr(value, "ndim", 0) != 0:
         return None
     try:
         return float(value)

@@ -283,63 +283,69 @@ def tree(top: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def problems_of(name: str, wrong: str, said: str, record: Record, *, own: bool) -> list[str]:
+    """Return what was wrong with one look, and forget what was recorded of it."""
+    if name == "list --json" and not wrong:
+        rows = {row["id"]: row["state"] for row in json.loads(said or "[]")}
+        if not any(one.startswith("other") and state == "SUCCEEDED" for one, state in rows.items()):
+            wrong = "another experiment is hidden"
+    found = [*filter(None, [wrong]), *dict.fromkeys(record.found)]
+    record.found.clear()
+    if "CANARY" in said:
+        found.append("the canary is shown")
+    own_log = own and name.startswith("logs")  # what one's own task wrote is shown as it is
+    if not own_log and (acting := sorted({ascii(c) for c in said if escaped(c) != c})):
+        found.append(f"acts on a terminal: {acting}")
+    return found
+
+
+def tried(seed: int, top: Path, port: int, record: Record, seconds: float) -> list[str]:
+    """Change one file, look in every way, and put it back; return what was wrong."""
+    rng, exports = random.Random(seed), top / "exports"
+    home = top / rng.choice(("received", "received", "own"))
+    os.environ["NEMORUN_HOME"] = str(home)
+    folder = next((home / "experiments/got").glob("got_*"))
+    shutil.copytree(folder, top / "kept", symlinks=True)
+    told = say_running(folder, rng, port) + " " if rng.random() < 0.4 else ""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "controller.lock")
+    path = rng.choice(files)
+    change = rng.choice((change_value, change_value, change_value, change_bytes, change_all, change_kind))
+    try:
+        how = change(path, rng, top, port)
+    except (ValueError, TypeError):  # it is no JSON
+        how = change_bytes(path, rng, top, 0)
+    before, found = tree(top), []
+    for name, call in looks(folder.name, exports):
+        with record.on(may_write=any(word in name.split() for word in _WRITING)):
+            wrong, said = looked(call, seconds)
+        found += [f"{name}: {one}" for one in problems_of(name, wrong, said, record, own=home.name == "own")]
+    found += [f"changed: {entry}" for entry in sorted(set(tree(top).items()) ^ set(before.items()))]
+    shutil.rmtree(exports)
+    exports.mkdir()
+    shutil.rmtree(folder)
+    (top / "kept").rename(folder)
+    return [f"seed {seed} ({told}{home.name} {path.relative_to(folder)}: {how}): {one}" for one in found]
+
+
 def main() -> int:
     """Change and look."""
     top, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     seconds = float(sys.argv[4]) if len(sys.argv) > 4 else 5.0
     signal.signal(signal.SIGALRM, _too_long)
     (top / _CANARY).write_text("CANARY\n")
-    bad = 0
     os.environ.update(DGXCLOUD_CLIENT_SECRET="s", LEPTON_WORKSPACE_ID="mine", LEPTON_WORKSPACE_TOKEN="s")
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     os.environ["NEMORUN_HOME"] = str(top / "received")
     good = next((top / "received/experiments/got").glob("got_*"))
-    exports = top / "exports"
-    exports.mkdir(exist_ok=True)
-    for _, call in looks(good.name, exports):  # what is imported late is there
+    (top / "exports").mkdir(exist_ok=True)
+    for _, call in looks(good.name, top / "exports"):  # what is imported late is there
         looked(call, 60)
-    record = Record()
+    record, bad = Record(), 0
     for seed in range(first, first + count):
-        rng = random.Random(seed)
-        home = top / rng.choice(("received", "received", "own"))
-        os.environ["NEMORUN_HOME"] = str(home)
-        folder = next((home / "experiments/got").glob("got_*"))
-        shutil.copytree(folder, top / "kept", symlinks=True)
-        told = say_running(folder, rng, listener.getsockname()[1]) + " " if rng.random() < 0.4 else ""
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "controller.lock")
-        path = rng.choice(files)
-        change = rng.choice((change_value, change_value, change_value, change_bytes, change_all, change_kind))
-        try:
-            how = change(path, rng, top, listener.getsockname()[1])
-        except (ValueError, TypeError):  # it is no JSON
-            how = change_bytes(path, rng, top, 0)
-        told += f"{home.name} {path.relative_to(folder)}: {how}"
-        before = tree(top)
-        for name, call in looks(folder.name, exports):
-            with record.on(may_write=any(word in name.split() for word in _WRITING)):
-                wrong, said = looked(call, seconds)
-            if name.startswith("list") and "--json" in name and not wrong:
-                rows = {row["id"]: row["state"] for row in json.loads(said or "[]")}
-                if not any(one.startswith("other") and state == "SUCCEEDED" for one, state in rows.items()):
-                    wrong = "another experiment is hidden"
-            problems = [*filter(None, [wrong]), *dict.fromkeys(record.found)]
-            if "CANARY" in said:
-                problems.append("the canary is shown")
-            own_log = home.name == "own" and name.startswith("logs")  # what one's own task wrote is shown as it is
-            if not own_log and (acting := sorted({ascii(c) for c in said if escaped(c) != c})):
-                problems.append(f"acts on a terminal: {acting}")
-            record.found.clear()
-            for problem in problems:
-                bad += 1
-                print(ascii(f"seed {seed} ({told}): {name}: {problem}"), flush=True)
-        for path in sorted(set(tree(top).items()) ^ set(before.items())):
+        for problem in tried(seed, top, listener.getsockname()[1], record, seconds):
             bad += 1
-            print(ascii(f"seed {seed} ({told}): changed: {path}"), flush=True)
-        shutil.rmtree(exports)
-        exports.mkdir()
-        shutil.rmtree(folder)
-        (top / "kept").rename(folder)
+            print(ascii(problem), flush=True)
     with contextlib.suppress(BlockingIOError):
         listener.accept()
         print("a connection was opened")

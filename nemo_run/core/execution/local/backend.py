@@ -27,6 +27,7 @@ from nemo_run.core.execution.shared.attempt_files import (
     open_log,
     rank_logs,
 )
+from nemo_run.core.execution.shared.inherited import read_environment
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.relocation import moved, moved_paths
 from nemo_run.core.execution.shared.units import parse_duration, parse_size
@@ -55,6 +56,7 @@ class LocalBackend(Backend):
     def __init__(self) -> None:
         self._forker: subprocess.Popen[str] | None = None
         self._pidfds: dict[str, int] = {}
+        self._inherited: dict[str, dict[str, str]] = {}  # environments, by their files
         self._gone: dict[str, float] = {}  # since when the folder of an attempt is not there
 
     # describing
@@ -123,15 +125,18 @@ class LocalBackend(Backend):
 
     def _submit_some(self, submissions: Sequence[Submission]) -> list[str | ExecutorError]:
         answers: dict[str, str | ExecutorError] = {}  # by handle
+        inherited: dict[str, dict[str, str]] = {}
         for plan, attempt in ((submission.plan, submission.attempt) for submission in submissions):
             handle = self.expected_handle(plan, attempt)
             try:
+                inherited[handle] = self._inherited_by(plan)
                 _lay_out(plan, attempt)
                 answers[handle] = handle
-            except ExecutorError as e:
-                answers[handle] = e
+            except (ExecutorError, StoreError) as e:
+                answers[handle] = ExecutorError(str(e))
         ready = [handle for handle, answer in answers.items() if answer == handle]
-        for handle, (pid, trouble) in zip(ready, self._fork([str(_folder(handle)) for handle in ready]), strict=True):
+        begun = self._fork([(str(_folder(handle)), inherited[handle]) for handle in ready])
+        for handle, (pid, trouble) in zip(ready, begun, strict=True):
             if trouble:
                 answers[handle] = ExecutorError(trouble)
                 continue
@@ -139,22 +144,29 @@ class LocalBackend(Backend):
                 self._pidfds[handle] = fd
         return list(answers.values())
 
-    def _fork(self, folders: Sequence[str]) -> list[tuple[int, str]]:
+    def _inherited_by(self, plan: Plan) -> dict[str, str]:
+        """Return the environment that a task inherits; that of an experiment is read once."""
+        path = plan.spec.get("environment_file", "")
+        if path not in self._inherited:
+            self._inherited[path] = read_environment(path)
+        return self._inherited[path]
+
+    def _fork(self, attempts: Sequence[tuple[str, dict[str, str]]]) -> list[tuple[int, str]]:
         """Have supervisors forked for attempts; of each its pid, and what went wrong."""
-        if not folders:
+        if not attempts:
             return []
         # Where the helper was killed, a new one is asked again: an attempt is run once, however often it is asked for.
-        answer = self._ask(folders) or self._ask(folders)
+        answer = self._ask(attempts) or self._ask(attempts)
         if not answer:
             trouble = "the process that starts local tasks was killed; resume the experiment to go on"
-            return [(0, trouble)] * len(folders)
+            return [(0, trouble)] * len(attempts)
         return [(pid, trouble) for pid, trouble in json.loads(answer)]
 
-    def _ask(self, folders: Sequence[str]) -> str:
+    def _ask(self, attempts: Sequence[tuple[str, dict[str, str]]]) -> str:
         if self._forker is not None and self._forker.poll() is not None:
             self._close_forker()
         if self._forker is None:
-            # Only names of folders cross these pipes. The environment stays behind: spec.json has the task's own.
+            # Names of folders cross these pipes, and what tasks inherit, which is in no file that others could read.
             self._forker = subprocess.Popen(
                 [sys.executable, "-I", "-S", supervisor.__file__],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/",
@@ -164,7 +176,7 @@ class LocalBackend(Backend):
         if stdin is None or stdout is None:  # for the type checker: both were asked for
             raise ExecutorError("the process that starts local tasks has no pipes")
         try:
-            stdin.write(json.dumps(folders) + "\n")
+            stdin.write(json.dumps(attempts) + "\n")
             stdin.flush()
             answer = stdout.readline()
         except BrokenPipeError:

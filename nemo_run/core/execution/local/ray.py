@@ -22,6 +22,7 @@ from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import Launcher
 from nemo_run.core.execution.local import LocalExecutor, ray_nodes
 from nemo_run.core.execution.local.backend import LocalBackend
+from nemo_run.core.execution.shared.inherited import write_environment
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.pauses import Pauses
 from nemo_run.core.execution.shared.units import parse_size
@@ -72,7 +73,7 @@ class LocalRay:
         folder = make_folder(_folder(spec.name))
         temporary = _temporary_folder()
         plan = _plan(spec, folder, temporary)
-        write_json(folder / "environment.json", _environment())
+        write_environment(folder / "environment.json", _environment())
         with contextlib.suppress(FileNotFoundError):
             _clean_up(read_json(folder / _RECORD))
         attempts = [int(path.name) for path in folder.glob("attempts/*") if path.name.isdigit()]

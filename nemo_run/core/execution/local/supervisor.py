@@ -1,8 +1,9 @@
 """Supervisor of local tasks; runs on its own, with nothing but the standard library.
 
-``python -I -S supervisor.py`` reads lines from its standard input, each a JSON list of the folders of attempts.  For
-each attempt it forks a supervisor, which lives in its own session, and it answers once these have taken their attempts:
-with the pid of each, or with what went wrong.  A supervisor depends on nothing but the attempt's folder:
+``python -I -S supervisor.py`` reads lines from its standard input, each a JSON list of attempts: the folder of each,
+and the environment that its task inherits, which is in no file.  For each attempt it forks a supervisor, which lives in
+its own session, and it answers once these have taken their attempts: with the pid of each, or with what went wrong.  A
+supervisor depends on nothing else but the attempt's folder:
 
 - ``spec.json``: what to run; written by the launching process
 - ``supervisor.json``: the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is run
@@ -161,9 +162,10 @@ def lease(folder: str, kind: str, ids: list[str], count: int) -> tuple[list[str]
 class Attempt:
     """Runs the task of one attempt and records how it ended."""
 
-    def __init__(self, folder: str, *, adopts: bool) -> None:
+    def __init__(self, folder: str, inherited: dict[str, str], *, adopts: bool) -> None:
         self.adopts = adopts  # what loses its parent
         self.folder = folder
+        self.inherited = inherited
         self.spec = read_json(self.file("spec.json"))
         self.pid = 0
         self.ending = ""  # why the task is being ended by us
@@ -172,11 +174,6 @@ class Attempt:
         self.memory_poll = _MEMORY_POLL
         self.memory_look = 0.0
         self.started: float | None = None
-
-    def base_environment(self) -> dict[str, str]:
-        """Return the environment of the process that launched the experiment, as it was then."""
-        path = self.spec.get("environment_file")
-        return read_json(path) if path else {}
 
     def file(self, name: str) -> str:
         """Return the path of a file of the attempt."""
@@ -262,7 +259,7 @@ class Attempt:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            env = {**self.base_environment(), **self.spec["env"], **device_env, MARKER: self.folder}
+            env = {**self.inherited, **self.spec["env"], **device_env, MARKER: self.folder}
             os.chdir(self.spec["cwd"])
             os.execvpe(self.spec["argv"][0], self.spec["argv"], env)
         except OSError as e:
@@ -352,19 +349,19 @@ class Attempt:
 # --- the process that forks supervisors --------------------------------------------------------------------------
 
 
-def start(folders: list[str]) -> list[tuple[int, str]]:
+def start(attempts: list[tuple[str, dict[str, str]]]) -> list[tuple[int, str]]:
     """Fork the supervisors of attempts, and wait until they have taken them; for each its pid, and what went wrong."""
     readers: dict[int, int] = {}  # by pid
     begun: list[tuple[int, str]] = []
-    for folder in folders:
+    for folder, inherited in attempts:
         try:
-            begun.append((fork_supervisor(folder, readers), ""))
+            begun.append((fork_supervisor(folder, inherited, readers), ""))
         except OSError as e:
             begun.append((0, f"its supervisor cannot be started: {e.strerror}"))
     return [(pid, trouble or answer_of(readers[pid])) for pid, trouble in begun]
 
 
-def fork_supervisor(folder: str, readers: dict[int, int]) -> int:
+def fork_supervisor(folder: str, inherited: dict[str, str], readers: dict[int, int]) -> int:
     """Fork the supervisor of an attempt; its pid. Where it answers is put among ``readers``."""
     reader, writer = os.pipe()
     try:
@@ -376,7 +373,7 @@ def fork_supervisor(folder: str, readers: dict[int, int]) -> int:
         if pid == 0:
             for fd in (reader, *readers.values()):
                 os.close(fd)
-            become_supervisor(folder, writer)
+            become_supervisor(folder, inherited, writer)
         readers[pid] = reader
         return pid
     finally:
@@ -390,7 +387,7 @@ def answer_of(reader: int) -> str:
     return "" if text == _TAKEN else text or "its supervisor was killed before it began"
 
 
-def become_supervisor(folder: str, answer: int) -> None:
+def become_supervisor(folder: str, inherited: dict[str, str], answer: int) -> None:
     """In the child: supervise an attempt. Never returns."""
     status = 1
     try:
@@ -402,7 +399,7 @@ def become_supervisor(folder: str, answer: int) -> None:
             os.dup2(null, fd)
         os.close(null)
         try:
-            attempt = Attempt(folder, adopts=adopts)
+            attempt = Attempt(folder, inherited, adopts=adopts)
             taken = attempt.take()
             text = _TAKEN  # by us or by another
         except (OSError, ValueError) as e:
