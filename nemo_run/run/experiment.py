@@ -37,8 +37,8 @@ from nemo_run.run.tasks import (
     check_dependencies,
     check_members,
     default_name,
-    executors_for,
     new_job_id,
+    placed,
 )
 from nemo_run.run.terminal import say
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nemo_run.config import Config, Partial
     from nemo_run.core.tunnel.client import Tunnel
     from nemo_run.run.plugin import ExperimentPlugin
+    from nemo_run.run.tasks import TaskElsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class Experiment(SweepingExperiment):
 
     def add(
         self,
-        task: Partial[Any] | Script | Callable[..., Any] | Sequence[Partial[Any] | Script],
+        task: Partial[Any] | Script | TaskElsewhere | Callable[..., Any] | Sequence[Partial[Any] | Script],
         executor: Executor | list[Executor] | None = None,
         name: str = "",
         plugins: list[ExperimentPlugin] | None = None,
@@ -222,8 +223,8 @@ class Experiment(SweepingExperiment):
         """Add a job; it starts with :meth:`run`.
 
         Args:
-            task: A Partial, a Script, a plain function whose arguments follow as keywords, or a list of Partials and
-                Scripts: a group whose members run at once.
+            task: A Partial, a Script, a RayTask, a plain function whose arguments follow as keywords, or a list of
+                tasks: a group whose members run at once.
             executor: Where it runs; for a group also one for each member.
             name: Name of the job; made from the task by default.
             plugins: Plugins that may change the task and the executor.
@@ -256,10 +257,9 @@ class Experiment(SweepingExperiment):
         job_id = new_job_id(name or default_name(tasks[0]), self._known_ids())
         dependencies = list(dict.fromkeys([*(dependencies or []), *jobs_read_by(tasks)]))
         check_dependencies(job_id, dependencies, self._known_ids())
-        executors = executors_for(executor or self.executor, len(tasks), job_id)
+        tasks, executors = placed(tasks, executor or self.executor, job_id)
         assign(executors, self.directory, job_id, group=isinstance(task, list))
-        members = list(zip(tasks, executors, strict=True))
-        self._set_up_plugins(plugins, members)
+        self._set_up_plugins(plugins, members := list(zip(tasks, executors, strict=True)))
         check_members(members, job_id)
         common: dict[str, Any] = {
             "id": job_id,

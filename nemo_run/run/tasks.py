@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,26 @@ if TYPE_CHECKING:
     from nemo_run.run.job import Job, JobGroup
 
 
+class TaskElsewhere(ABC):
+    """A task that another one stands for."""
+
+    @abstractmethod
+    def at(self, executor: Executor) -> tuple[Any, Executor]:
+        """Return the task that stands for this one, and where that runs."""
+
+    @abstractmethod
+    def get_name(self) -> str:
+        """Return the name of a task that was given none."""
+
+
 def as_task(task: Any, arguments: Mapping[str, Any]) -> Any:
     """Return a copy of the task, as a Partial or a Script of its own."""
     if isinstance(task, Script):
         _no_arguments(task, arguments)
         return dataclasses.replace(task, args=list(task.args), env=dict(task.env), metadata=dict(task.metadata))
+    if isinstance(task, TaskElsewhere):
+        _no_arguments(task, arguments)
+        return task
     import fiddle as fdl
 
     from nemo_run.config import Partial
@@ -63,6 +79,15 @@ def executors_for(given: Executor | list[Executor], count: int, job_id: str) -> 
         if not isinstance(one, Executor):
             raise InvalidJobError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
     return [one.clone() for one in executors]
+
+
+def placed(tasks: Sequence[Any], given: Executor | list[Executor], job_id: str) -> tuple[list[Any], list[Executor]]:
+    """Return the tasks of a job and an executor of its own for each, with those in place that stand for others."""
+    pairs = [
+        task.at(executor) if isinstance(task, TaskElsewhere) else (task, executor)
+        for task, executor in zip(tasks, executors_for(given, len(tasks), job_id), strict=True)
+    ]
+    return [task for task, _ in pairs], [executor for _, executor in pairs]
 
 
 def added_as(job: Job | JobGroup) -> dict[str, Any]:
@@ -116,7 +141,7 @@ def _no_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
 
 def default_name(task: Any) -> str:
     """Return the name of a task that was given none."""
-    return task.get_name() if isinstance(task, Script) else get_type_namespace(task.__fn_or_cls__)
+    return task.get_name() if isinstance(task, (Script, TaskElsewhere)) else get_type_namespace(task.__fn_or_cls__)
 
 
 def new_job_id(name: str, taken: Collection[str]) -> str:

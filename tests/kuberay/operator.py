@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from datetime import datetime, timezone
 from typing import Any
 
 from kubernetes.utils import parse_quantity
@@ -122,12 +123,21 @@ class KubeRay(Operator):
             self._set_status(job, jobDeploymentStatus="Suspended")
         elif stage in ("", "Suspended"):
             self._begin(job)
+        elif stage in ("Initializing", "Running") and self._is_late(job):
+            why = {"reason": "DeadlineExceeded", "message": "The RayJob has passed the activeDeadlineSeconds."}
+            self._set_status(job, jobDeploymentStatus="Failed", **why)
         elif stage == "Initializing":
             self._submit(job)
         elif stage == "Running":
             self._follow(job)
         elif job["spec"].get("shutdownAfterJobFinishes"):
             self.cluster.delete(API, "RayCluster", self.namespace, job["status"]["rayClusterName"])
+
+    @staticmethod
+    def _is_late(job: Object) -> bool:
+        limit = job["spec"].get("activeDeadlineSeconds")
+        begun = datetime.fromisoformat(job["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+        return limit is not None and (datetime.now(timezone.utc) - begun).total_seconds() > limit
 
     def _begin(self, job: Object) -> None:
         name = job["metadata"]["name"]

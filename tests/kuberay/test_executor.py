@@ -80,8 +80,38 @@ def test_a_cluster_whose_groups_have_limits_has_rays_autoscaler() -> None:
     assert fixed["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
 
 
-def test_a_job_has_the_limits_of_kubernetes() -> None:
-    executor = KubeRayExecutor(job_kwargs={"ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": 3600})
+def test_idle_workers_and_a_lost_head_have_options_of_their_own() -> None:
+    group = KubeRayWorkerGroup("cpu", replicas=2, min_replicas=0)
+    spec = KubeRayExecutor(worker_groups=[group], worker_idle_timeout=90, redis_address="redis:6379").get_cluster_body(
+        "mine"
+    )["spec"]
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["autoscalerOptions"] == {"idleTimeoutSeconds": 90}
+    assert spec["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"worker_idle_timeout": 90}, "no group of workers may shrink"),
+        ({"active_deadline_seconds": 0}, "active_deadline_seconds=0; it is a number of seconds, 1 or more"),
+        ({"worker_idle_timeout": 0}, "worker_idle_timeout=0; it is a number of seconds, 1 or more"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ExecutorError, match=message):
+        KubeRayExecutor(**options).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl_seconds_after_finished": 60, "active_deadline_seconds": 3600},
+        {"job_kwargs": {"ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": 3600}},
+    ],
+)
+def test_a_job_has_the_limits_of_kubernetes(options: dict[str, Any]) -> None:
+    executor = KubeRayExecutor(**options)
     spec = object_of(ClusterSpec("mine", executor, (), "train-1"))["spec"]
     assert (spec["ttlSecondsAfterFinished"], spec["activeDeadlineSeconds"]) == (60, 3600)
     assert spec["shutdownAfterJobFinishes"] is True

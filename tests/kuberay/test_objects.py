@@ -39,6 +39,10 @@ FULL: dict[str, Any] = {
     },
     "spec_kwargs": {"tolerations": [{"key": "gpu", "operator": "Exists"}]},
     "lifecycle_kwargs": {"postStart": {"exec": {"command": ["true"]}}},
+    "worker_idle_timeout": 60,
+    "redis_address": "redis:6379",
+    "ttl_seconds_after_finished": 60,
+    "active_deadline_seconds": 3600,
 }
 
 
@@ -154,6 +158,12 @@ def test_a_job_whose_cluster_does_not_come_up_leaves_nothing(cluster: Kubernetes
         job.start("true", workdir="")
     names = [obj["metadata"]["name"] for obj in cluster.objects(API, "RayJob", executor.namespace)]
     assert [name for name in names if "huge" in name] == []
+
+
+def test_a_job_that_takes_too_long_has_failed_for_its_deadline(sized: Sized) -> None:
+    job = RayJob("late", sized(workers=0, head_cpu="1000", active_deadline_seconds=2), cluster_ready_timeout=300)
+    with pytest.raises(ExecutorError, match=r"did not come up: failed \(.*activeDeadlineSeconds"):
+        job.start("true", workdir="")
 
 
 def test_objects_of_others_are_left_alone(cluster: KubernetesClient, executor: KubeRayExecutor, unwatched: str) -> None:

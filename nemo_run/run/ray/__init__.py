@@ -2,5 +2,6 @@
 
 from nemo_run.run.ray.cluster import RayCluster
 from nemo_run.run.ray.job import RayJob
+from nemo_run.run.ray.task import RayTask
 
-__all__ = ["RayCluster", "RayJob"]
+__all__ = ["RayCluster", "RayJob", "RayTask"]

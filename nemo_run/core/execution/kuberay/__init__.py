@@ -129,10 +129,12 @@ class KubeRayExecutor(Executor):
         spec_kwargs: Further fields of every pod's ``spec``, e.g. ``{"schedulerName": "runai-scheduler"}``.
         container_kwargs: Further fields of every Ray container, e.g. ``{"securityContext": {…}}``. Variables from a
             Kubernetes Secret go here: ``{"envFrom": [{"secretRef": {"name": "my-secrets"}}]}``.
-        cluster_kwargs: Further fields of the cluster's ``spec``: ``autoscalerOptions`` (with ``idleTimeoutSeconds``),
-            ``gcsFaultToleranceOptions``, …
-        job_kwargs: Further fields of the ``spec`` of a job with a cluster of its own: ``ttlSecondsAfterFinished``,
-            ``activeDeadlineSeconds``, …
+        cluster_kwargs: Further fields of the cluster's ``spec``: ``autoscalerOptions``, ``gcsFaultToleranceOptions``, …
+        job_kwargs: Further fields of the ``spec`` of a job with a cluster of its own: ``submitterConfig``, …
+        worker_idle_timeout: Seconds without work after which the autoscaler removes a worker, down to ``min_replicas``.
+        redis_address: Redis in which the head keeps what it knows, so that workers and jobs outlive its loss.
+        ttl_seconds_after_finished: Seconds that the cluster of a job stays when the job has ended.
+        active_deadline_seconds: Seconds after which a job with a cluster of its own is ended, and has failed.
         lifecycle_kwargs: Further hooks of every Ray container; by default it runs ``ray stop`` before it ends.
         context: Context of the kubeconfig; by default the current one.
         kubeconfig: The kubeconfig; by default what ``kubectl`` would use.
@@ -159,6 +161,10 @@ class KubeRayExecutor(Executor):
     lifecycle_kwargs: dict[str, Any] = field(default_factory=dict)
     cluster_kwargs: dict[str, Any] = field(default_factory=dict)
     job_kwargs: dict[str, Any] = field(default_factory=dict)
+    worker_idle_timeout: int | None = None
+    redis_address: str = ""
+    ttl_seconds_after_finished: int | None = None
+    active_deadline_seconds: int | None = None
     context: str | None = None
     kubeconfig: str | None = None
 
@@ -203,11 +209,27 @@ class KubeRayExecutor(Executor):
         }
         if self.worker_groups:
             spec["workerGroupSpecs"] = [self._group(group) for group in self.worker_groups]
-        if any(group.scales for group in self.worker_groups):
+        if self._scales:
             spec["enableInTreeAutoscaling"] = True
+        if self.worker_idle_timeout is not None:
+            spec["autoscalerOptions"] = {"idleTimeoutSeconds": self.worker_idle_timeout}
+        if self.redis_address:
+            spec["gcsFaultToleranceOptions"] = {"redisAddress": self.redis_address}
         spec |= deepcopy(self.cluster_kwargs)
         metadata = {"name": name, "namespace": self.namespace, "labels": _texts(self.labels)}
         return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec}
+
+    def job_fields(self) -> dict[str, Any]:
+        """Return the fields of a ``RayJob`` object that the options set."""
+        limits = {
+            "ttlSecondsAfterFinished": self.ttl_seconds_after_finished,
+            "activeDeadlineSeconds": self.active_deadline_seconds,
+        }
+        return {**{name: value for name, value in limits.items() if value is not None}, **self.job_kwargs}
+
+    @property
+    def _scales(self) -> bool:
+        return any(group.scales for group in self.worker_groups)
 
     def _head(self) -> dict[str, Any]:
         size = {"cpu": str(self.head_cpu), "memory": str(self.head_memory)}
@@ -268,6 +290,7 @@ class KubeRayExecutor(Executor):
             raise ExecutorError(
                 f"KubeRayExecutor.service_type={self.service_type!r}; it is 'ClusterIP', 'NodePort' or 'LoadBalancer'"
             )
+        self._check_limits()
         for name in ("head_cpu", "head_memory"):
             _quantity(getattr(self, name), f"KubeRayExecutor.{name}")
         for name in ("ray_head_start_params", "ray_worker_start_params"):
@@ -286,6 +309,16 @@ class KubeRayExecutor(Executor):
             _check_group(group, where)
             volumes, mounts = self._volumes_of(group)
             _check_volumes([*volumes, *more], mounts, where)
+
+    def _check_limits(self) -> None:
+        for name in ("worker_idle_timeout", "active_deadline_seconds"):
+            if getattr(self, name) == 0:
+                raise ExecutorError(f"KubeRayExecutor.{name}=0; it is a number of seconds, 1 or more")
+        if self.worker_idle_timeout is not None and not self._scales:
+            raise ExecutorError(
+                f"KubeRayExecutor.worker_idle_timeout={self.worker_idle_timeout}, but no group of workers may shrink: "
+                "give one a min_replicas below its replicas"
+            )
 
 
 def check_name(name: object, where: str, longest: int = 63) -> None:

@@ -63,7 +63,7 @@ def object_of(spec: ClusterSpec) -> Object:
             "shutdownAfterJobFinishes": True,
             "submitterPodTemplate": {"spec": _follower(executor)},
             "rayClusterSpec": cluster["spec"],
-            **executor.job_kwargs,
+            **executor.job_fields(),
         },
     }
 

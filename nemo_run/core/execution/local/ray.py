@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import secrets
@@ -20,7 +21,7 @@ from nemo_run.core import extras
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, JobState, TaskStatus
 from nemo_run.core.execution.launcher import Launcher
-from nemo_run.core.execution.local import LocalExecutor, ray_nodes
+from nemo_run.core.execution.local import LocalExecutor, available_gpus, ray_nodes
 from nemo_run.core.execution.local.backend import LocalBackend
 from nemo_run.core.execution.shared.inherited import write_environment
 from nemo_run.core.execution.shared.log_reader import FileLog
@@ -199,8 +200,10 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
         raise ExecutorError(f"Ray cluster {spec.name!r}: the local engine needs a LocalExecutor, not {executor!r}")
     if executor.nodes < 1:
         raise ExecutorError(f"LocalExecutor.nodes={executor.nodes}, but a Ray cluster has at least one node, its head")
-    alone = executor.clone()
+    alone = copy.deepcopy(executor)
     alone.launcher = Launcher()
+    alone.gpus = len(available_gpus()) if executor.gpus is None else executor.gpus  # no two clusters have the same
+    none = {"CUDA_VISIBLE_DEVICES": ""} if executor.gpus == 0 else {}
     settings = {
         "nodes": executor.nodes,
         "temp_dir": temporary,
@@ -216,7 +219,7 @@ def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
         job_id=spec.name,
         directory=str(folder),
         executor=alone,
-        command=Command(argv, {**import_environment(), **executor.env_vars}),
+        command=Command(argv, {**import_environment(), **executor.env_vars, **none}),
         cwd=str(Path.cwd()),
         environment_file=str(folder / "environment.json"),
         lease_dir=str(Path(get_nemorun_home(), "leases")),
