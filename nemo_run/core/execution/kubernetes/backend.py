@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.kubernetes import queue as queues
 from nemo_run.core.execution.kubernetes.look import Snapshot, by_attempt
 from nemo_run.core.execution.kubernetes.options import KubernetesOptions
 from nemo_run.core.execution.kubernetes.spec import job_object, manifest, owner_of, service_object, with_inbox
@@ -39,7 +40,7 @@ from nemo_run.core.execution.pods.spec import (
     job_folder,
     net_name,
 )
-from nemo_run.core.execution.pods.status import Pod, container_status, is_gone, pod_status, still, why_deleted
+from nemo_run.core.execution.pods.status import Pod, container_status, is_gone, pod_status, still, why_deleted, why_left
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.files import write_text
@@ -92,6 +93,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
             "code_archive": request.code_archive,
             "runner": needs_runner(request.command),
             "volume": volume.to_json() if volume else None,
+            "queue": executor.queue or "",
         }
         return Plan(self.name, request.job_id, request.directory, spec, connection)
 
@@ -105,11 +107,24 @@ class KubernetesBackend(PodBackend[PodHandle]):
         """Check that the cluster would accept the Jobs, and put large packages on their volumes."""
         by_volume = shipping.for_volumes(plans)
         for plan in plans:
-            job = fill(plan.spec["job"], placeholders_of(plan, 1, 0))
             with refusals_naming(plan.job_id):
+                job = fill(self._queued(plan), placeholders_of(plan, 1, 0))
                 self._client.create_dry_run(job)
         for volume, files in by_volume.items():
             shipping.send(self._client, volume, files)
+
+    def _queued(self, plan: Plan) -> Object:
+        """Return the Job of one node as the owner of its queue wants it."""
+        spec = plan.spec
+        if not spec.get("queue"):
+            return dict(spec["job"])
+        system = queues.system_of(self._client, spec["queue"], spec["namespace"])
+        if system == queues.KUEUE and spec["nodes"] > 1:
+            raise ExecutorError(
+                f"queue={spec['queue']!r}: Kueue would admit the Jobs of {spec['nodes']} nodes one by one, which would "
+                "then wait for each other; use num_nodes=1, or a queue of Volcano"
+            )
+        return queues.queued(spec["job"], system, spec["queue"])
 
     def _start(self, plan: Plan, attempt: int) -> str:
         """Create the objects of an attempt; those that exist stay."""
@@ -118,12 +133,13 @@ class KubernetesBackend(PodBackend[PodHandle]):
         services = [service_object(plan, placeholders)] if plan.spec["net"] else []
         this.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         this.note_shared([*(secret for _, secret in pieces), *services])
-        job = with_inbox(plan.spec["job"], shipping.inbox(pieces))
+        job = with_inbox(self._queued(plan), shipping.inbox(pieces))
         with self._provided(secrets):
             owner = owner_of(self._client.create(fill(job, {**placeholders, RANK: "0"})))
             try:
                 for obj in (*secrets, *services):
                     shipping.adopt(self._client, obj, owner)
+                self._provide_group(plan, job, placeholders, owner)
                 for rank in range(1, this.nodes):
                     other = fill(job, {**placeholders, RANK: str(rank)})
                     other["metadata"]["ownerReferences"] = [owner]
@@ -136,6 +152,11 @@ class KubernetesBackend(PodBackend[PodHandle]):
         (this.folder / "submitted").touch(mode=0o600)
         return this.handle
 
+    def _provide_group(self, plan: Plan, job: Object, placeholders: Mapping[str, str], owner: Object) -> None:
+        """Create the group that the pods of an attempt wait for, where they do."""
+        if queues.is_for_volcano(job):
+            self._client.create(queues.pod_group(plan, placeholders, owner))
+
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if all its Jobs were created; delete them if only some were."""
         this = self._attempt(plan, attempt)
@@ -143,6 +164,8 @@ class KubernetesBackend(PodBackend[PodHandle]):
             return this.handle
         jobs = self._client.objects(*_JOB, this.namespace, f"{ATTEMPT_LABEL}={this.name}")
         if len(jobs) == this.nodes:
+            first = min(jobs, key=lambda job: int(job["metadata"]["labels"][NODE_LABEL]))
+            self._provide_group(plan, first, placeholders_of(plan, attempt), owner_of(first))
             (this.folder / "submitted").touch(mode=0o600)
             return this.handle
         self._delete(this, range(this.nodes))
@@ -178,6 +201,8 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
     def _status_before_end(self, snapshot: Snapshot, status: TaskStatus, over: Mapping[int, bool]) -> TaskStatus:
         """Return the status of an attempt that goes on; end it if it cannot start, or one of its nodes has failed."""
+        if waiting := self._waits_in_queue(snapshot):
+            return TaskStatus(JobState.PENDING, reason=waiting)
         reason, is_late = self._hindrance(snapshot)
         if is_late:
             return self._record(snapshot, TaskStatus(JobState.FAILED, None, reason))
@@ -187,6 +212,17 @@ class KubernetesBackend(PodBackend[PodHandle]):
         if len(snapshot.pods) < snapshot.attempt.nodes:
             return replace(still(status), state=JobState.SUBMITTED, reason=reason)
         return replace(still(status), reason=status.reason or reason)
+
+    def _waits_in_queue(self, snapshot: Snapshot) -> str:
+        """Return why no pod of an attempt is given to a node yet, where that is for its queue to decide; else empty."""
+        if snapshot.started:
+            return ""
+        for job in snapshot.suspended.values():
+            return queues.why_waiting(self._client, job)
+        for pod in snapshot.pods.values():
+            if queue := queues.queue_of(pod):
+                return queues.why_group_waits(self._client, snapshot.attempt.namespace, snapshot.attempt.name, queue)
+        return ""
 
     def _note_deletion(self, snapshot: Snapshot, over: Mapping[int, bool]) -> TaskStatus:
         """Delete the Jobs of an attempt when one of its pods is deleted; another pod would run the task again."""
@@ -205,12 +241,21 @@ class KubernetesBackend(PodBackend[PodHandle]):
         file = snapshot.attempt.folder / "taken"
         if file.exists():
             return
-        why = ""
-        for pod in filter(is_gone, snapshot.pods.values()):
+        write_text(file, next(filter(None, self._causes(snapshot)), ""))
+
+    def _causes(self, snapshot: Snapshot) -> Iterator[str]:
+        """Yield what the cluster says of why pods of an attempt are deleted, the surest first."""
+        namespace = snapshot.attempt.namespace
+        gone = [pod for pod in snapshot.pods.values() if is_gone(pod)]
+        for pod in gone:
             with contextlib.suppress(ExecutorError):
-                events = self._client.events(snapshot.attempt.namespace, pod["metadata"]["name"])
-                why = why or why_deleted(pod, events)
-        write_text(file, why)
+                yield why_deleted(pod, self._client.events(namespace, pod["metadata"]["name"]))
+        with contextlib.suppress(ExecutorError):
+            jobs = self._client.objects(*_JOB, namespace, f"{ATTEMPT_LABEL}={snapshot.attempt.name}")
+            yield queues.why_suspended(self._client, jobs)
+        for name in filter(None, (pod["spec"].get("nodeName") for pod in gone)):
+            with contextlib.suppress(ExecutorError):
+                yield why_left(name, self._client.get("v1", "Node", "", name))
 
     def _is_over(self, snapshot: Snapshot, pod: Pod) -> bool:
         """Return whether the task in a pod has ended, and its log and artifacts are complete."""

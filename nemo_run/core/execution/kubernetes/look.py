@@ -63,8 +63,15 @@ class Snapshot:
 
     @property
     def deleted(self) -> bool:
-        """Whether one of its pods is being deleted, or was."""
+        """Whether one of its pods is being deleted, or was, also because its Job is held back again."""
+        if any((self.attempt.folder / f"pod-{rank}").exists() for rank in self.suspended):
+            return True
         return any(is_gone(pod) or pod["metadata"]["uid"] != self._first(rank, pod) for rank, pod in self.pods.items())
+
+    @property
+    def suspended(self) -> dict[int, Object]:
+        """Jobs that are held back, as those in a queue are."""
+        return {rank: job for rank, job in self.jobs.items() if job["spec"].get("suspend")}
 
     def _first(self, rank: int, pod: Pod) -> str:
         """Return the identity of the first pod that was observed for a node."""

@@ -24,6 +24,7 @@ class KubernetesOptions(PodOptions):
         start_timeout: Seconds after which a pod whose image cannot be pulled, or whose container cannot be made, has
             failed. A pod that waits for a node goes on waiting.
         ttl_seconds_after_finished: Seconds after which the cluster deletes a Job that has ended.
+        queue: Queue that the task waits in: a LocalQueue of Kueue, or a Queue of Volcano, whichever the cluster has.
         keep_job: Leave the Job on the cluster when it has ended, until that time.
     """
 
@@ -32,3 +33,4 @@ class KubernetesOptions(PodOptions):
     start_timeout: float = 300.0
     ttl_seconds_after_finished: int = 7 * 24 * 3600
     keep_job: bool = False
+    queue: str | None = None

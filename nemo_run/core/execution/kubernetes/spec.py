@@ -13,6 +13,7 @@ from nemo_run.core.execution.pods.objects import (
     NAME,
     NET_LABEL,
     NODE_LABEL,
+    QUEUE,
     RANK,
     START_TIMEOUT,
     fill,
@@ -28,8 +29,9 @@ def job_object(executor: KubernetesOptions, request: TaskRequest, namespace: str
     """Return the Job of one node, with placeholders for what differs from attempt to attempt."""
     labels = {**standard_labels(request), NODE_LABEL: RANK}
     keep = {KEEP: "true"} if executor.keep_job else {}
+    queue = {QUEUE: executor.queue} if executor.queue else {}
     annotations = {
-        "kubectl.kubernetes.io/default-container": TASK, START_TIMEOUT: str(executor.start_timeout), **keep,
+        "kubectl.kubernetes.io/default-container": TASK, START_TIMEOUT: str(executor.start_timeout), **keep, **queue,
     }  # fmt: skip
     return {
         "apiVersion": "batch/v1",

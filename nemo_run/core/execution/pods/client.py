@@ -211,6 +211,11 @@ class KubernetesClient:
         """Return whether the cluster has this kind of object, e.g. because its operator is installed."""
         return kind in self._kinds(api_version)
 
+    def served_version(self, group: str) -> str:
+        """Return the version of a group of kinds that the cluster prefers; empty if it does not have the group."""
+        found = self.request("GET", f"/apis/{group}", absent=(404,)) or {}
+        return str((found.get("preferredVersion") or {}).get("groupVersion") or "")
+
     def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
         """Return the path of an object, or of all objects of a kind.
 

@@ -17,8 +17,8 @@ NAME, ATTEMPT, RANK = "\0name\0", "\0attempt\0", "\0rank\0"
 ATTEMPT_LABEL, NODE_LABEL, NET_LABEL = (f"{MANAGER}/{what}" for what in ("attempt", "node", "net"))
 """Labels: the attempt, the rank of the node in it, the network in which pods find each other."""
 
-START_TIMEOUT, KEEP = f"{MANAGER}/start-timeout", f"{MANAGER}/keep"
-"""Annotations: the ``start_timeout`` of an executor, and whether objects stay when the task has ended."""
+START_TIMEOUT, KEEP, QUEUE = (f"{MANAGER}/{what}" for what in ("start-timeout", "keep", "queue"))
+"""Annotations of pods: the ``start_timeout`` and ``queue`` of an executor, and whether objects stay after the end."""
 
 
 def field_of(obj: Mapping[str, Any] | None, *names: str) -> Any:

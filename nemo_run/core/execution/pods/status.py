@@ -37,6 +37,7 @@ _DISRUPTED = {
     "DeletionByPodGC": "its node was lost",
     "TerminationByKubelet": "its node was shut down, or short of something",
     "Preempted": "preempted",
+    "Evict": "evicted from its queue",
     "TaintManagerEviction": "evicted from its node, which has a taint",
 }
 _LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
@@ -120,6 +121,18 @@ def why_deleted(pod: Pod, events: Iterable[Mapping[str, Any]]) -> str:
         if (cause := entry.get("reason", "")) in _DISRUPTED:
             return _joined(_DISRUPTED[cause], entry.get("message"))
     return ""
+
+
+def why_left(name: str, node: Mapping[str, Any] | None) -> str:
+    """Return what is unusual about the node of a pod that was deleted; empty if nothing is.
+
+    >>> why_left("n1", {"spec": {"unschedulable": True}, "status": {}}), why_left("n1", None)
+    ("its node 'n1' is being drained", "its node 'n1' was lost")
+    """
+    ready = _condition(node, "Ready").get("status") if node is not None else "Unknown"
+    if ready in ("False", "Unknown"):
+        return f"its node {name!r} was lost"
+    return f"its node {name!r} is being drained" if field_of(node, "spec", "unschedulable") else ""
 
 
 def since_scheduled(pod: Pod) -> float:

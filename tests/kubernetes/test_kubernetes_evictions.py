@@ -1,0 +1,71 @@
+"""Pods that the cluster takes away: by a taint, a drain, a lack of disk; each is told apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nemo_run as run
+from nemo_run.core.execution.base import JobState
+from nemo_run.core.execution.pods.client import KubernetesClient
+from tests.services.kubernetes import IMAGE
+from tests.support import eventually
+
+pytestmark = pytest.mark.needs("kubernetes node")
+
+
+@contextlib.contextmanager
+def running(namespace: str, text: str = "echo begun; sleep 300", **options: Any) -> Iterator[run.Experiment]:
+    """An experiment whose task runs; at the end it has ended."""
+    executor = run.KubernetesExecutor(image=IMAGE, namespace=namespace, packager=run.Packager(), grace=2, **options)
+    exp = run.Experiment("taken", executor=executor, clean_mode=True)
+    exp.add(run.Script(inline=text), name="t")
+    exp.run(detach=True)
+    eventually(lambda: exp.results()["t"].state is JobState.RUNNING, within=120)
+    yield exp
+    exp.wait()
+    result: Any = exp.results()["t"]
+    assert (result.state, result.exit_code) == (JobState.FAILED, None)
+
+
+@contextlib.contextmanager
+def changed_node(cluster: KubernetesClient, **spec: Any) -> Iterator[str]:
+    """The node with a change of its specification, which is taken back."""
+    [node] = cluster.objects("v1", "Node", "")
+    name = node["metadata"]["name"]
+    cluster.patch("v1", "Node", "", name, {"spec": spec})
+    try:
+        yield name
+    finally:
+        cluster.patch("v1", "Node", "", name, {"spec": dict.fromkeys(spec)})
+        eventually(lambda: not (cluster.get("v1", "Node", "", name) or {})["spec"].get("taints"))
+
+
+def test_a_taint(own_namespace: str, cluster: KubernetesClient, work: Path) -> None:
+    with running(own_namespace) as exp:
+        taint = {"key": "repair", "value": "soon", "effect": "NoExecute"}
+        with changed_node(cluster, taints=[taint]):
+            exp.wait()
+    assert exp.results()["t"].reason.startswith("evicted from its node, which has a taint")
+
+
+def test_a_drain(own_namespace: str, cluster: KubernetesClient, work: Path) -> None:
+    with running(own_namespace) as exp, changed_node(cluster, unschedulable=True) as node:
+        for pod in cluster.objects("v1", "Pod", own_namespace):
+            name = pod["metadata"]["name"]
+            body = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name}}
+            path = f"{cluster.path('v1', 'Pod', own_namespace, name)}/eviction"
+            cluster.request("POST", path, body={**body, "metadata": {"name": name, "namespace": own_namespace}})
+        exp.wait()
+    assert exp.results()["t"].reason.startswith(f"its node {node!r} is being drained")
+
+
+def test_too_much_disk(own_namespace: str, work: Path) -> None:
+    text = "head -c 30000000 /dev/zero > /tmp/large; sleep 300"
+    with running(own_namespace, text, extra_resource_limits={"ephemeral-storage": "10Mi"}) as exp:
+        exp.wait()
+    assert exp.results()["t"].reason.startswith("evicted: ")
