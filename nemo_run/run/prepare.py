@@ -17,13 +17,14 @@ from nemo_run.config.script import Script
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Executor, TaskRequest, backend_class
 from nemo_run.core.execution.jobs import Command, Plan, backend_key
+from nemo_run.core.execution.shared import environments
 from nemo_run.core.execution.shared.checks import check_length
 from nemo_run.core.execution.shared.inherited import write_environment
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import folder_name, make_folder, write_json, write_text
 from nemo_run.core.images import images_of, named
 from nemo_run.core.masking import MASK, is_secret, masked
-from nemo_run.core.runners.bundle import RUNNER
+from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.storage import absolute
 from nemo_run.errors import ExecutorError, SerializationError
@@ -118,6 +119,7 @@ def _prepare_job(
         executor.note_package(archive, name.replace("/", "-"))
         if isinstance(task, Script):
             check_script(task, name, executor, archive, is_first=is_first)
+        write_requirements(executor, name, folder, archive)
         request = TaskRequest(
             experiment_id=store.id,
             job_id=name,
@@ -133,6 +135,7 @@ def _prepare_job(
             members=len(job.members),
             end_group_on=end_group_on,
             mapped="" if isinstance(job, JobGroup) else job.mapped,
+            in_environment=bool(executor.environment),
         )
         retries = 0 if backend.can.retries_itself else executor.retries
         limit = 0.0 if backend.can.limits_time else parse_duration("timeout", executor.timeout) or 0.0
@@ -231,9 +234,26 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     _check_values(name, {**env, **(task.env if isinstance(task, Script) else {})})
     if isinstance(task, Script):
         return _script_command(task, name, folder, env)
-    argv = (sys.executable, "-m", RUNNER, f"--name={name}", str(folder / "task.json"))
     shares_files = backend_class(executor.engine).can.shares_files
+    if shares_files and executor.environment:  # which has none of this package
+        bundle = runner_bundle(Path(get_nemorun_home(), "runners"))
+        return Command((sys.executable, str(bundle), f"--name={name}", str(folder / "task.json")), env, python=True)
+    argv = (sys.executable, "-m", RUNNER, f"--name={name}", str(folder / "task.json"))
     return Command(argv, {**(import_environment() if shares_files else {}), **env}, python=True)
+
+
+def write_requirements(executor: Executor, name: str, folder: Path, archive: str) -> None:
+    """Write the files that make the environment of a task, where it is to have one."""
+    if not executor.environment:
+        return
+    if not backend_class(executor.engine).can.makes_environments:
+        raise ExecutorError(
+            f"job {name!r}: the {executor.engine} engine makes no environments; leave environment= out, and use an "
+            "image that has what the task depends on"
+        )
+    environment = environments.find(executor.environment, executor.wheels, archive, Path.cwd())
+    for file, text in environment.files().items():
+        write_text(make_folder((folder / file).parent) / Path(file).name, text)
 
 
 def _check_values(name: str, env: Mapping[str, str]) -> None:

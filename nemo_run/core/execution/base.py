@@ -54,6 +54,7 @@ class Capabilities:
         retries_itself: It starts a failed task again.
         starts_ray: It starts a Ray cluster around a command ``with_ray``.
         limits_time: It ends a try that runs for longer than its ``timeout``.
+        makes_environments: It runs tasks in an ``environment``.
     """
 
     holds_dependencies: bool = False
@@ -62,6 +63,7 @@ class Capabilities:
     retries_itself: bool = False
     starts_ray: bool = False
     limits_time: bool = False
+    makes_environments: bool = False
 
 
 class Backend(ABC):
@@ -211,6 +213,10 @@ class Executor(ConfigurableMixin):
         timeout: How long one try may run, in seconds or as ``"90m"``, ``"02:00:00"``; then it is ended as a
             cancelled one is, and has failed for its time limit.
         artifacts_to: Where its artifacts are copied, too: a folder, or ``"s3://bucket/path"``, ``"gs://…"``.
+        environment: What the task depends on: a ``uv.lock``, ``pyproject.toml`` or ``requirements.txt``, or ``"auto"``
+            for that of the packaged code. It becomes a virtual environment where the task runs, made once for all that
+            need the same.
+        wheels: Folder, where the task runs, of wheels from which alone the environment is made.
         experiment_id: Set by the experiment.
         job_dir: Set by the experiment.
         experiment_dir: Set by the experiment.
@@ -228,6 +234,8 @@ class Executor(ConfigurableMixin):
     retry_delay: float = 1.0
     timeout: float | str | None = None
     artifacts_to: str | None = None
+    environment: str | None = None
+    wheels: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -412,6 +420,7 @@ class TaskRequest:
         members: How many members the group has.
         end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
         mapped: What it is one of many of, which differ in their configuration only; empty where it is none.
+        in_environment: It runs in a virtual environment; what makes that is in ``directory``.
     """
 
     experiment_id: str
@@ -428,3 +437,4 @@ class TaskRequest:
     members: int = 1
     end_group_on: str = "failure"
     mapped: str = ""
+    in_environment: bool = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
-from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_by_one
+from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest, one_by_one
 from nemo_run.core.execution.docker import DockerExecutor, building, ownership, spec as container
 from nemo_run.core.execution.docker.client import (
     LABEL,
@@ -24,7 +24,7 @@ from nemo_run.core.execution.docker.client import (
     why_not_usable,
 )
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
-from nemo_run.core.execution.shared import leftovers
+from nemo_run.core.execution.shared import environments, leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
     copy_matching,
@@ -56,6 +56,7 @@ class DockerBackend(Backend):
     """Runs attempts as containers. What ended is in the attempts' folders, what has not is on the engine."""
 
     name: ClassVar[str] = "docker"
+    can: ClassVar[Capabilities] = Capabilities(makes_environments=True)
     poll_interval: ClassVar[float] = 0.2
 
     def __init__(self, **connection: str) -> None:
@@ -89,6 +90,7 @@ class DockerBackend(Backend):
             "options": options,
             "env": dict(request.command.env),
             "code_archive": request.code_archive,
+            "environments": str(Path(get_nemorun_home(), "environments")) if request.in_environment else "",
             "bundle_folder": str(Path(get_nemorun_home(), "runners")) if container.BUNDLE in options["command"] else "",
         }
         return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
@@ -157,6 +159,7 @@ class DockerBackend(Backend):
     def _prepare_folder(self, plan: Plan, attempt: int, image: Mapping[str, Any], options: dict[str, Any]) -> None:
         attempt_of = AttemptFolder.of(plan, attempt)
         attempt_of.append_to_log(b"")
+        _provide_folder(plan.spec.get("environments", ""))
         if plan.spec["code_archive"]:
             extract(plan.spec["code_archive"], Path(plan.directory, "code"))
             _prepend_python_path(options["environment"], image)
@@ -362,9 +365,22 @@ def _reason(state: Mapping[str, Any], host_config: Mapping[str, Any]) -> str:
 
 def _mounts(plan: Plan) -> Iterator[dict[str, Any]]:
     yield {"Type": "bind", "Source": plan.directory, "Target": container.RUN_FOLDER, "ReadOnly": False}
+    if plan.spec.get("environments"):
+        yield {"Type": "bind", "Source": plan.spec["environments"], "Target": container.ENVIRONMENTS, "ReadOnly": False}
     if plan.spec["bundle_folder"]:
         bundle = str(runner_bundle(Path(plan.spec["bundle_folder"])))
         yield {"Type": "bind", "Source": bundle, "Target": container.BUNDLE, "ReadOnly": True}
+
+
+def _provide_folder(folder: str) -> None:
+    """Make the folder of environments, in which every user of a container has one of their own."""
+    if not folder:
+        return
+    path = Path(folder)
+    if not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o1777)
+    environments.provide_uv(path)
 
 
 def _prepend_python_path(environment: dict[str, str], image: Mapping[str, Any]) -> None:
@@ -378,7 +394,7 @@ def _let_others_in(directory: Path, attempt: Path) -> None:
     """Let another user of the container read and write its job's files; on this machine, the folder above is closed."""
     for path in (directory, directory / "attempts", attempt, attempt / "log"):
         _change_mode(path, lambda mode: 0o777 if stat.S_ISDIR(mode) else 0o666)
-    for name in ("task.json", "inputs.json", "main.pkl", "artifacts", "services", "scripts", "code"):
+    for name in ("task.json", "inputs.json", "main.pkl", "artifacts", "services", "scripts", "environment", "code"):
         for path in (directory / name, *(directory / name).rglob("*")):
             if path.exists():
                 _change_mode(path, lambda mode: mode | (0o777 if stat.S_ISDIR(mode) else 0o666))

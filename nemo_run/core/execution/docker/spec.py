@@ -18,6 +18,7 @@ from nemo_run.core.execution.docker.client import LABEL, PRIVATE_NETWORK, is_mad
 from nemo_run.core.execution.docker.options import DEFAULT_NETWORK, port_bindings, ulimit
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
+from nemo_run.core.execution.shared import environments
 from nemo_run.core.execution.shared.shipping import relocated
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.core.masking import masked, masked_arguments
@@ -30,6 +31,8 @@ RUN_FOLDER = f"/{RUNDIR_NAME}"
 
 CODE_FOLDER = f"{RUN_FOLDER}/code"
 BUNDLE = "/nemo_run_runner.zip"
+ENVIRONMENTS = "/nemo_run_environments"
+"""Where a task finds the environments of all jobs."""
 
 
 # A container's output goes to a file in the attempt's folder: byte for byte, and there to be read when the container
@@ -87,7 +90,8 @@ def command_inside(executor: DockerExecutor, request: TaskRequest) -> Command:
         profile_dir=RUN_FOLDER,
         python="python3",
     )
-    return executor.get_launcher().wrap(command, layout)
+    command = executor.get_launcher().wrap(command, layout)
+    return environments.inside(command, RUN_FOLDER, ENVIRONMENTS, "python3") if request.in_environment else command
 
 
 def redirected(command: Command) -> list[str]:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
-from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.jobs import Command, JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, supervisor, system
-from nemo_run.core.execution.shared import leftovers
+from nemo_run.core.execution.shared import environments, leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
     final_status,
@@ -49,7 +49,7 @@ class LocalBackend(Backend):
     """Runs attempts through supervisors. All it knows of them is in their folders."""
 
     name: ClassVar[str] = "local"
-    can: ClassVar[Capabilities] = Capabilities(shares_files=True, limits_time=True)
+    can: ClassVar[Capabilities] = Capabilities(shares_files=True, limits_time=True, makes_environments=True)
     at_once: ClassVar[int] = 1 << 20
     poll_interval: ClassVar[float] = 0.2
 
@@ -76,7 +76,7 @@ class LocalBackend(Backend):
             log_dir=ATTEMPT_FOLDER,
             profile_dir=request.directory,
         )
-        command = executor.get_launcher().wrap(request.command, layout)
+        command = _command(request, layout)
         base = str(Path(request.directory, "code")) if request.code_archive else request.cwd
         env = dict(command.env)
         if request.code_archive:
@@ -291,6 +291,17 @@ class LocalBackend(Backend):
                         pipe.close()
             self._forker.wait()
             self._forker = None
+
+
+def _command(request: TaskRequest, layout: Layout) -> Command:
+    """Return the command of a task, as its launcher starts it, in its environment where it has one. Pure."""
+    launcher = request.executor.get_launcher()
+    if not request.in_environment:
+        return launcher.wrap(request.command, layout)
+    argv = ("python3" if arg == sys.executable else arg for arg in request.command.argv)
+    command = launcher.wrap(replace(request.command, argv=tuple(argv)), replace(layout, python="python3"))
+    kept = str(Path(request.lease_dir).with_name("environments"))
+    return environments.inside(command, request.directory, kept, sys.executable)
 
 
 def _lay_out(plan: Plan, attempt: int) -> None:

@@ -20,7 +20,7 @@ from nemo_run.core.execution.shared.small_tar import tar_of, zipped
 from nemo_run.core.packaging.archive import package_digest
 from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 
-_SHIPPED = ("task.json", "inputs.json", "main.pkl", "scripts", "configs")
+_SHIPPED = ("task.json", "inputs.json", "main.pkl", "scripts", "configs", "environment")
 
 
 @dataclass(frozen=True)

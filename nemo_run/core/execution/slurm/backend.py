@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import posixpath
 import re
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
-from nemo_run.core.execution.shared import leftovers
+from nemo_run.core.execution.shared import environments, leftovers
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.shared.small_tar import tar_of
 from nemo_run.core.execution.slurm import arrays, commands, interpreters, queue, script, spec
@@ -76,7 +77,7 @@ class SlurmBackend(Backend):
 
     name: ClassVar[str] = "slurm"
     can: ClassVar[Capabilities] = Capabilities(
-        holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True
+        holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True, makes_environments=True
     )
     at_once: ClassVar[int] = 1000
 
@@ -121,7 +122,15 @@ class SlurmBackend(Backend):
                 "SlurmExecutor a tunnel= to a login node of the cluster, or pre_command='module load slurm'"
             ) from e
         self._check_pythons(plans)
+        for kept in dict.fromkeys(filter(None, (plan.spec.get("environments", "") for plan in plans))):
+            self._send_uv(kept)
         self._send_packages(plans)
+
+    def _send_uv(self, kept: str) -> None:
+        """Send the uv of this machine, where it has one that runs there and there is none."""
+        uv = environments.own_uv()
+        if uv and self._run(posix(commands.ASK_FOR_UV, kept)).split() == [os.uname().sysname, os.uname().machine]:
+            self._run(posix(commands.PUT_UV, kept), Path(uv).read_bytes())
 
     def _check_pythons(self, plans: Sequence[Plan]) -> None:
         pythons = interpreters.asked_for(plans)

@@ -76,6 +76,13 @@ for python in "$@"; do
   echo "$n ${said:--}"; n=$((n + 1))
 done"""
 
+# Whether uv is there, or has been sent to a folder; else what machine this is.
+ASK_FOR_UV = 'command -v uv >/dev/null || [ -x "$1/uv" ] || uname -sm'
+PUT_UV = """
+[ -d "$1" ] || { mkdir -p -- "$1" && chmod --reference="$1/.." -- "$1"; } || exit
+cat > "$1/uv.$$" && chmod 755 -- "$1/uv.$$" && mv -f -- "$1/uv.$$" "$1/uv"
+"""
+
 # What sbatch says is kept as it is; a site's own sbatch may say more than the id, which comes last.
 _ID_IN = r"""
 id_in() {  # whether a file has the id of a job; it is $id then

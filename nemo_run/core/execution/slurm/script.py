@@ -52,6 +52,7 @@ class Step:
         code: Whether packaged code is its working directory.
         code_link: A folder on the cluster that is linked to as the code; empty for none.
         runner: Whether it needs the runner of function tasks.
+        making: Options and command of the ``srun`` before it that makes its environment; empty for none.
     """
 
     folder: str
@@ -66,6 +67,7 @@ class Step:
     code: bool = False
     code_link: str = ""
     runner: bool = False
+    making: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,17 @@ def _run(step: Step) -> str:
     options = ["--export=ALL", *(["--label"] if step.ranks > 1 else []), *map(word, step.options)]
     error = f" --error={file_name(step.error_log)}" if step.error_log else ""
     srun = f'"${{__nr_srun:-srun}}" --output="${{__nr_log//%/%%}}"{error} --open-mode=append'
-    return f'. "$__nr_attempt/environment.sh" || exit\n{srun} {" ".join(options)} {shell} {word(task)} 2>&3'
+    before = f'. "$__nr_attempt/environment.sh" || exit\n{_make_environment(step)}'
+    return f"{before}{srun} {' '.join(options)} {shell} {word(task)} 2>&3"
+
+
+def _make_environment(step: Step) -> str:
+    """Return lines that make the environment of a step, once for all of its processes; empty where it has none."""
+    if not step.making:
+        return ""
+    srun = '"${__nr_srun:-srun}" --export=ALL --output="${__nr_log//%/%%}" --open-mode=append'
+    kept = next((part for part in step.making if part.endswith("/.environments")), "")
+    return f"mkdir -p -- {word(kept)}\n{srun} {' '.join(map(word, step.making))} 2>&3 || exit\n"
 
 
 def _several(batch: Batch) -> Iterable[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command, Plan
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Launcher, Layout, SlurmRay
+from nemo_run.core.execution.shared import environments
 from nemo_run.core.execution.shared.shipping import needs_runner, run_by_bundle
 from nemo_run.core.execution.slurm import script
 from nemo_run.core.execution.slurm.options import SlurmJobDetails, SlurmOptions, container_options, sbatch_options
@@ -25,6 +26,7 @@ from nemo_run.errors import ExecutorError
 RUN_DIR = "/nemo_run"
 """The job's own folder, as a task in a container sees it; elsewhere the same path stands for it in arguments."""
 _RUN_DIR_ON_HOST = "/$nemo_run"  # in a mount: the job's own folder on the cluster
+_FOR_ONE = ("--nodes=1", "--ntasks=1", "--ntasks-per-node=1")
 _SLURM_VARIABLE = re.compile(r"\$(?:(SLURM_[A-Z0-9_]+)|\{(SLURM_[A-Z0-9_]+)\})")
 _QUESTION = re.compile(r"\$\((?:scontrol|hostname)(?:[ \t][^\n\r`]*)?\)")
 _RUN_DIR_IN_WORD = re.compile(rf"(?:^|(?<=[=:,])){RUN_DIR}(?=/|$)")
@@ -39,7 +41,11 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
     if len(requests) > 1 and first.heterogeneous:
         components = first.component_indices(len(requests))
         steps = [
-            replace(step, options=[f"--het-group={index}", *step.options])
+            replace(
+                step,
+                options=[f"--het-group={index}", *step.options],
+                making=[f"--het-group={index}", *step.making] if step.making else [],
+            )
             for step, index in zip(steps, components, strict=True)
         ]
         firsts = [components.index(i) for i in range(components[-1] + 1)]
@@ -71,6 +77,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "env": dict(request.command.env),
             "code_archive": request.code_archive,
             "python": _known_python(request, executor),
+            "environments": _environment(request, executor, "")[0],
             "dependency_type": first.dependency_type,
             "dependencies": first.parse_deps(),
             "cwd": _on_cluster(step.cwd, step),
@@ -89,7 +96,7 @@ def _known_python(request: TaskRequest, executor: SlurmOptions) -> str:
     """
     if not needs_runner(request.command) or executor.container_image or executor.setup_lines:
         return ""
-    if "PATH" in request.command.env:
+    if "PATH" in request.command.env or request.in_environment:
         return ""
     return executor.python or ("" if isinstance(executor.tunnel, LocalTunnel) else "python3")
 
@@ -146,22 +153,19 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
     code = f"{inside}/code"
     has_code = bool(request.code_archive or link)
     base = request.cwd if here and not has_code else code
-    bundled = run_by_bundle(request.command, f"{inside}/runner.zip")
     launcher = executor.get_launcher()
-    python = executor.python or (sys.executable if here else "python3")
-    command = _Names(request.directory, inside, python).apply(bundled, executor)
-    command = launcher.wrap(command, _layout(executor, inside, python))
+    kept, making = _environment(request, executor, inside)
+    command = _command(request, executor, inside, making)
     env = _variables(command, executor, code if has_code else "")
+    container = _in_container(executor, folder, env, kept)
     tasks = 1 if launcher.one_per_node else executor.ntasks_per_node
     details = _details(request, executor, folder)
     return script.Step(
         folder=folder,
         inside=inside,
-        options=_srun_options(executor, folder, env, tasks, members),
-        argv=[
-            _with_alias(arg.replace(ATTEMPT_FOLDER, f"{inside}/attempts/{script.ATTEMPT}"), inside)
-            for arg in command.argv
-        ],
+        options=[*_srun_options(executor, tasks, members), *container, *(executor.srun_args or [])],
+        making=_making_step(making, container, members),
+        argv=_own_words(command, inside),
         env={name: _with_alias(value, inside) for name, value in env.items()},
         cwd=posixpath.join(base, command.cwd) if command.cwd else base,
         log=posixpath.join(folder, str(details.srun_stdout)),
@@ -169,8 +173,42 @@ def _step(request: TaskRequest, executor: SlurmOptions, members: int) -> script.
         error_log="" if executor.stderr_to_stdout else posixpath.join(folder, str(details.srun_stderr)),
         code=bool(request.code_archive),
         code_link=link,
-        runner=bundled is not request.command,
+        runner=needs_runner(request.command),
     )
+
+
+def _own_words(command: Command, inside: str) -> list[str]:
+    """Return the arguments of a command with the paths of its job and attempt."""
+    attempt = f"{inside}/attempts/{script.ATTEMPT}"
+    return [_with_alias(arg.replace(ATTEMPT_FOLDER, attempt), inside) for arg in command.argv]
+
+
+def _command(request: TaskRequest, executor: SlurmOptions, inside: str, making: list[str]) -> Command:
+    """Return the command as it is run on the cluster, by its launcher, and in its environment where it has one."""
+    python = "python3" if making else _python(executor)
+    bundled = run_by_bundle(request.command, f"{inside}/runner.zip")
+    command = _Names(request.directory, inside, python).apply(bundled, executor)
+    command = executor.get_launcher().wrap(command, _layout(executor, inside, python))
+    return replace(command, argv=(*making, *command.argv))
+
+
+def _environment(request: TaskRequest, executor: SlurmOptions, inside: str) -> tuple[str, list[str]]:
+    """Return the folder that keeps environments, and the command that makes that of the task; empty for none."""
+    if not request.in_environment:
+        return "", []
+    kept = f"{_base(request, executor)}/.environments"
+    return kept, environments.making(inside, kept, _python(executor))
+
+
+def _making_step(making: list[str], container: list[str], members: int) -> list[str]:
+    """Return the options and command of the srun that makes an environment on one node, in the task's container."""
+    overlap = ["--overlap"] if members > 1 else []
+    return [*_FOR_ONE, *overlap, *container, *making] if making else []
+
+
+def _python(executor: SlurmOptions) -> str:
+    here = isinstance(executor.tunnel, LocalTunnel) and not executor.container_image
+    return executor.python or (sys.executable if here else "python3")
 
 
 def _variables(command: Command, executor: SlurmOptions, code: str) -> dict[str, str]:
@@ -225,16 +263,21 @@ class _Names:
         return first + "".join(folder + part for folder, part in zip(there, rest, strict=True))
 
 
-def _srun_options(executor: SlurmOptions, folder: str, env: Mapping[str, str], tasks: int, members: int) -> list[str]:
+def _srun_options(executor: SlurmOptions, tasks: int, members: int) -> list[str]:
     options = ["--kill-on-bad-exit=1", "--wait=60"]
     if executor.cpus_per_task:
         options.append(f"--cpus-per-task={executor.cpus_per_task}")  # srun does not take it over from sbatch
     if members > 1:
         options += ["--overlap", f"--nodes={executor.nodes}", f"--ntasks={executor.nodes * tasks}"]
         options.append(f"--ntasks-per-node={tasks}")
+    return options
+
+
+def _in_container(executor: SlurmOptions, folder: str, env: Mapping[str, str], kept: str) -> list[str]:
+    """Return the options of srun for the container of a task; its environment is there under the same path."""
     mounts = [mount.replace(_RUN_DIR_ON_HOST, folder, 1) for mount in executor.container_mounts or []]
-    options += container_options(executor, list(env), [*mounts, f"{folder}:{RUN_DIR}"])
-    return [*options, *(executor.srun_args or [])]
+    mounts += [f"{kept}:{kept}"] if kept else []
+    return container_options(executor, list(env), [*mounts, f"{folder}:{RUN_DIR}"])
 
 
 def _details(request: TaskRequest, executor: SlurmOptions, folder: str) -> SlurmJobDetails:
