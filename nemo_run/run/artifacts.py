@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,6 +78,23 @@ def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path]
                 copies, refused = copied_elsewhere(found, address_of(task.artifacts_to, store.id))
                 write_json(_manifest(store, task), [asdict(artifact) for artifact in copies])
                 left.update(refused)
+
+
+def take_over(old: ExperimentStore, source: TaskDefinition, new: ExperimentStore, target: TaskDefinition) -> None:
+    """Give a task of a new experiment the artifacts of one of an old one: links to the same files, where possible."""
+    if is_folder(folder_of(old, source)):
+        shutil.copytree(
+            folder_of(old, source), folder_of(new, target), symlinks=True, dirs_exist_ok=True, copy_function=_link
+        )
+    if (manifest := _manifest(old, source)).exists():
+        shutil.copy2(manifest, _manifest(new, target))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def copied_elsewhere(found: list[Artifact], address: str) -> tuple[list[Artifact], dict[str, str]]:

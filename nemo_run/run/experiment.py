@@ -24,7 +24,7 @@ from nemo_run.run import catalog
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.notifying import Notification, read_notifications, write_notifications
-from nemo_run.run.prepare import ancestors, build_images, preflight, prepare_experiment
+from nemo_run.run.prepare import ancestors, build_images, preflight, prepare_experiment, show_plans
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import Sweep, read_sweeps, write_sweeps
@@ -306,25 +306,9 @@ class Experiment(SweepingExperiment):
             if log:
                 print(f"# experiment {self.id}: nothing is launched")
             if log or not delete_exp_dir:
-                self._show_plans(backends, log=log, keep=not delete_exp_dir)
+                show_plans(self._its_store, self._prepared, backends, log=log, keep=not delete_exp_dir)
         if delete_exp_dir:
             self._discard()
-
-    def _show_plans(self, backends: Backends, *, log: bool, keep: bool) -> None:
-        store = self._its_store
-        shown: set[str] = set()
-        for job in self._prepared.jobs:
-            is_alike = job.mapped in shown
-            shown |= {job.mapped} - {""}
-            after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
-            for task in job.tasks:
-                plan = store.read_plan(task)
-                description = backends.of(plan).describe(plan)
-                if log:
-                    text = f"# as the first of {job.mapped!r}, with its own configuration" if is_alike else description
-                    print(f"\n# {task.name} on {task.executor}{after}\n{text}")
-                if keep:
-                    store.write_description(task, description)
 
     def _prepare(self, backends: Backends, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
@@ -380,11 +364,7 @@ class Experiment(SweepingExperiment):
         if not self._jobs:
             logger.warning("experiment %r has no jobs: nothing is launched; add some: exp.add(...)", self._title)
             return
-        with Backends() as backends:
-            self._prepare(backends, 1 if sequential or direct else max_parallel)
-            if not direct:
-                self._preflight(backends)
-        self._launched = True
+        self._make_ready(1 if sequential or direct else max_parallel, direct=direct)
         if direct:
             from nemo_run.run.direct import run_direct
 
@@ -402,6 +382,13 @@ class Experiment(SweepingExperiment):
         self._refresh()
         if get_check() if check is None else check:
             self.raise_for_failure()
+
+    def _make_ready(self, max_parallel: int | None, *, direct: bool = False) -> None:
+        with Backends() as backends:
+            self._prepare(backends, max_parallel)
+            if not direct:
+                self._preflight(backends)
+        self._launched = True
 
     def _check_launch(self, max_parallel: int | None) -> None:
         if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
@@ -450,7 +437,9 @@ class Experiment(SweepingExperiment):
         self._launched = self._detached = self._interrupted = False
         return self
 
-    def rerun(self, detach: bool = False, tail_logs: bool = False) -> Experiment:
+    def rerun(
+        self, detach: bool = False, tail_logs: bool = False, *, failed: bool = False, today: bool = False
+    ) -> Experiment:
         """Run the experiment again under a new id, with the configuration and the code that it had.
 
         Code is restored from where it was recorded: a package, a commit with the changes since, or the files.
@@ -458,17 +447,27 @@ class Experiment(SweepingExperiment):
         Args:
             detach: Return as soon as a controller of its own drives it.
             tail_logs: Show the logs of all jobs as they grow.
+            failed: Run only what has not succeeded; results and artifacts of the rest are taken over.
+            today: With the code as it is now, in the current folder.
 
         Returns:
             The new experiment.
 
         Raises:
             PackagingError: The recorded code is no longer there.
+            ExperimentError: It has not ended, nothing failed, or its code cannot be that of today.
         """
-        from nemo_run.run.rerun import copy_for_rerun
+        from nemo_run.run import rerun
 
-        fresh = Experiment._of(copy_for_rerun(self._its_store, self._base_dir))
-        fresh._go_on(detach, tail_logs)  # noqa: SLF001  (one of us)
+        done = rerun.done_before(self._its_store, self._prepared, self.progress()) if failed else []
+        if today:
+            rerun.check_code_of_today(self._its_store, self._prepared)
+            fresh = Experiment._of(self._its_store).reset()
+            fresh._make_ready(self._prepared.max_parallel)  # noqa: SLF001  (one of us)
+        else:
+            fresh = Experiment._of(rerun.copy_for_rerun(self._its_store, self._base_dir))
+        rerun.take_over(self._its_store, fresh._its_store, done)  # noqa: SLF001
+        fresh._go_on(detach, tail_logs)  # noqa: SLF001
         return fresh
 
     # --- with ... as exp ---------------------------------------------------------------------------------------

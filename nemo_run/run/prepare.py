@@ -36,6 +36,7 @@ from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
 from nemo_run.run.scripts import check_script
 from nemo_run.run.store import ExperimentStore, job_folder_name
 from nemo_run.run.tasks import check_graph, folder_of_task
+from nemo_run.run.terminal import say
 
 _PYTHONS = ("python", "python3")
 _ANCESTORS = "NEMO_RUN_ANCESTORS"
@@ -186,6 +187,23 @@ def build_images(jobs: Sequence[Job | JobGroup], backends: Backends) -> None:
         if key not in built:
             backends.of_engine("docker", connection).provide_image(image)
         built.add(key)
+
+
+def show_plans(store: ExperimentStore, definition: Definition, backends: Backends, *, log: bool, keep: bool) -> None:
+    """Print what would be launched, or keep it beside the plans; of many tasks that are alike, the first is printed."""
+    shown: set[str] = set()
+    for job in definition.jobs:
+        is_alike = job.mapped in shown
+        shown |= {job.mapped} - {""}
+        after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
+        for task in job.tasks:
+            plan = store.read_plan(task)
+            description = backends.of(plan).describe(plan)
+            if log:
+                text = f"# as the first of {job.mapped!r}, with its own configuration" if is_alike else description
+                say(f"\n# {task.name} on {task.executor}{after}\n{text}", sys.stdout)
+            if keep:
+                store.write_description(task, description)
 
 
 def preflight(store: ExperimentStore, definition: Definition, backends: Backends) -> None:

@@ -11,16 +11,18 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo_run.core import files
 from nemo_run.core.execution.backends import Backends
-from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.shared.relocation import moved
 from nemo_run.errors import ExperimentError
-from nemo_run.run import catalog, code
+from nemo_run.run import artifacts, catalog, code
 from nemo_run.run.notifying import read_notifications, write_notifications
 from nemo_run.run.provenance import collect
+from nemo_run.run.records import Definition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import read_sweeps, write_sweeps
 
@@ -91,6 +93,58 @@ def _copy_task(
         elif (source / name).exists():
             shutil.copy2(source / name, target / name)
     files.make_folder(target / "artifacts")
+
+
+def done_before(store: ExperimentStore, definition: Definition, progress: Mapping[str, JobProgress]) -> list[str]:
+    """Return the jobs that have succeeded, and need not be run again: nothing that they depend on is.
+
+    Raises:
+        ExperimentError: The experiment has not ended, or every job has succeeded.
+    """
+    if not all(job.state.is_final for job in progress.values()):
+        raise ExperimentError(
+            f"experiment {store.id!r} has not ended; follow it: nemorun experiment attach {store.id}, or go on: "
+            f"nemorun experiment resume {store.id}"
+        )
+    done: dict[str, None] = {}
+    for job in definition.jobs:
+        if progress[job.id].state is JobState.SUCCEEDED and done.keys() >= set(job.dependencies):
+            done[job.id] = None
+    if len(done) == len(definition.jobs):
+        raise ExperimentError(f"every job of experiment {store.id!r} has succeeded: there is nothing to run again")
+    return list(done)
+
+
+def check_code_of_today(store: ExperimentStore, definition: Definition) -> None:
+    """Check that no task is a function of a launching script, which is stored as it was.
+
+    Raises:
+        ExperimentError: One is.
+    """
+    for task in (task for job in definition.jobs for task in job.tasks):
+        if "main" in store.read_task(task):
+            raise ExperimentError(
+                f"task {task.name!r} is a function of the launching script itself, which was stored as it was on that "
+                "day; run that script again, or put the function into a module"
+            )
+
+
+def take_over(old: ExperimentStore, new: ExperimentStore, jobs: Sequence[str]) -> None:
+    """Let jobs of a new experiment be done, as they are in the old one: with their results and artifacts."""
+    if not jobs:
+        return
+    before, after = old.read_definition(), new.read_definition()
+    for name in jobs:
+        source, target = before.job(name), after.job(name)
+        progress = old.read_progress(source)
+        reason = f"as in {old.id}"
+        tasks = [
+            TaskProgress(JobState.SUCCEEDED, exit_code=0, reason=reason, started=t.started, ended=t.ended, node=t.node)
+            for t in progress.tasks
+        ]
+        for one, other in zip(source.tasks, target.tasks, strict=True):
+            artifacts.take_over(old, one, new, other)
+        new.write_progress(target, JobProgress(tasks))
 
 
 def renamed(text: str, names: dict[str, str]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nemo_run as run
-from nemo_run.errors import InvalidJobError
+from nemo_run.errors import ExperimentError, InvalidJobError
 from nemo_run.run.store import ExperimentStore
 from tests.run import work as tasks
 
@@ -83,3 +86,47 @@ def test_a_map_is_one_after_a_reset_and_a_rerun(work: Path) -> None:
     with run.Experiment.from_id(exp.id).reset() as fresh:
         fresh.run()
     assert [job.mapped for job in ExperimentStore(fresh.directory).read_definition().jobs] == ["codes"] * 2
+
+
+@pytest.fixture
+def helper(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module of the user, in the folder that is launched from."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "helper_of_maps.py").write_text(
+        "import os, pathlib\n"
+        "def f(x):\n"
+        "    pathlib.Path(os.environ['NEMO_RUN_ARTIFACTS'], 'a').write_text(str(x))\n"
+        "    return 1 // x\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder / "helper_of_maps.py"
+    sys.modules.pop("helper_of_maps", None)
+
+
+def test_only_what_failed_runs_again_and_the_rest_is_taken_over(helper: Path) -> None:
+    f = importlib.import_module("helper_of_maps").f
+    with run.Experiment("some", clean_mode=True) as exp:
+        mapped = exp.map(f, [1, 0, 2], name="f")
+        exp.add(run.Partial(sorted, mapped.outputs), name="all")
+        exp.run()
+    assert [exp.results()[name].state.name for name in (*mapped.jobs, "all")] == [
+        "SUCCEEDED", "FAILED", "SUCCEEDED", "CANCELLED",
+    ]  # fmt: skip
+    same = run.Experiment.from_id(exp.id).rerun(failed=True)
+    states = same.status(return_dict=True)
+    assert [states[name]["status"].name for name in (*mapped.jobs, "all")] == [
+        "SUCCEEDED", "FAILED", "SUCCEEDED", "CANCELLED",
+    ]  # fmt: skip
+    assert states["f-0"]["reason"] == f"as in {exp.id}"
+    assert states["f-1"]["reason"].startswith("ZeroDivisionError")
+    assert (same.directory / "f-0" / "artifacts" / "a").samefile(exp.directory / "f-0" / "artifacts" / "a")
+    helper.write_text("def f(x):\n    return 7\n")
+    sys.modules.pop("helper_of_maps")
+    fixed = run.Experiment.from_id(same.id).rerun(failed=True, today=True)
+    assert [fixed.result(name) for name in mapped.jobs] == [1, 7, 0]
+    assert fixed.result("all") == [0, 1, 7]
+    assert [one.path for one in fixed.artifacts()] == ["a", "a"]
+    with pytest.raises(ExperimentError, match="every job"):
+        fixed.rerun(failed=True)

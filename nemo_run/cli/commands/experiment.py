@@ -1,4 +1,4 @@
-"""``nemorun experiment``: look at experiments, and manage them. None of it imports the code of their tasks."""
+"""``nemorun experiment``: look at experiments, and manage them. Only ``rerun --today`` imports code of their tasks."""
 
 from __future__ import annotations
 
@@ -200,9 +200,15 @@ def resume(which: Which = None, detach: Detach = False, tail_logs: TailLogs = Fa
     _report(experiment, detach)
 
 
-def rerun(which: Needed, detach: Detach = False, tail_logs: TailLogs = False) -> None:
+def rerun(
+    which: Needed,
+    detach: Detach = False,
+    tail_logs: TailLogs = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what has not succeeded; the rest stays.")] = False,
+    today: Annotated[bool, typer.Option("--today", help="With the code as it is now, in the current folder.")] = False,
+) -> None:
     """Run an experiment again, with the configuration and the code of its day, under a new id."""
-    _report(_open(which).rerun(detach=detach, tail_logs=tail_logs), detach)
+    _report(_open(which).rerun(detach, tail_logs, failed=failed, today=today), detach)
 
 
 def _open(which: str | None) -> Experiment:
