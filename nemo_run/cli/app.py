@@ -39,6 +39,7 @@ def create_cli(
         devspace,
         doctor,
         experiment,
+        page,
         ray,  # a script of yours does without them
     )
 
@@ -55,6 +56,7 @@ def create_cli(
     app.add_typer(devspace.create(), name="devspace", help="Start development spaces, and connect to them.")
     app.command("executors")(doctor.executors)
     app.command("doctor")(doctor.doctor)
+    app.command("ui")(page.ui)
     return app
 
 

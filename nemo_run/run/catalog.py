@@ -131,7 +131,7 @@ def _is_foreign_id(text: object) -> bool:
     )
 
 
-def _store(path: Path) -> ExperimentStore:
+def store_of(path: Path) -> ExperimentStore:
     """Return the files of an experiment of this package or of NeMo-Run."""
     ours = (path / DEFINITION).exists() or not (path / foreign.TASKS).is_file()
     return ExperimentStore(path) if ours else foreign.ForeignStore(path)
@@ -149,9 +149,9 @@ def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
     root = experiments_root(base)
     match = _ID.match(experiment_id)
     if match and (root / match["title"] / experiment_id).is_dir():
-        return _store(root / match["title"] / experiment_id)
+        return store_of(root / match["title"] / experiment_id)
     for path in root.glob(f"*/{glob.escape(experiment_id)}"):
-        return _store(path)
+        return store_of(path)
     from difflib import get_close_matches
 
     near = get_close_matches(experiment_id, ids(base=base), n=3, cutoff=0.7)
@@ -181,7 +181,12 @@ def ids(title: str = "", base: str | None = None) -> list[str]:
 
 def launched(title: str = "", base: str | None = None) -> list[ExperimentStore]:
     """Return all experiments that were launched, of one title or of all, the oldest first."""
-    return [_store(Path(found.path)) for found in _launched(title, base)]
+    return [store_of(Path(found.path)) for found in _launched(title, base)]
+
+
+def launched_in(folder: str) -> dict[str, str]:
+    """Return the folders of the experiments in the folder of a title that were launched, by their ids."""
+    return {found.name: found.path for found in _launched_in(folder)}
 
 
 class _Found(NamedTuple):
