@@ -67,11 +67,17 @@ def _package(name: str) -> Callable[[], bool]:
     return lambda: importlib.util.find_spec(name) is not None
 
 
+def _browser() -> bool:
+    """Is there a browser, and what drives it? In CI, as root, the browser is installed first."""
+    return importlib.util.find_spec("playwright") is not None and installed(("chromium",), ("chromium",))
+
+
 _SHELLS = ("tcsh", "zsh", "fish")
 _AS_ROOT = "run the tests as root, with CI=true for what they need to be installed"
 _ENVIRONMENT = "CI=true makes an environment for it"
 THINGS: dict[str, Thing] = {
     "docker": Thing(docker.available, f"an engine that answers (DOCKER_HOST), or {_AS_ROOT}"),
+    "chromium": Thing(_browser, "apt-get install chromium; pip install '.[browser]'"),
     "dockerd": Thing(docker.can_be_started, _AS_ROOT),
     "dot": Thing(lambda: _answers("dot", "-V"), "apt-get install graphviz"),
     "pods": Thing(pods.available, "run the tests as root, where unshare(1) may make namespaces"),

@@ -65,7 +65,7 @@ class Listing:
     def _looked(self, one: str, path: str) -> Document | None:
         """Return the row of an experiment, where it is not what it was."""
         try:
-            changed = os.stat(path).st_mtime_ns
+            changed = os.stat(path).st_mtime_ns  # noqa: PTH116  # of thousands: no Path
         except OSError:
             return None
         before = self._rows.get(one)
@@ -95,6 +95,6 @@ class Listing:
 
 def _names(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return os.listdir(folder)  # noqa: PTH208
     except OSError:
         return []

@@ -118,6 +118,7 @@ class Pages:
     @_answer
     def experiments(self, _: Request) -> Any:
         """Answer with all experiments in one line each."""
+        self._listing.refresh()
         return self._listing.rows()
 
     @_answer

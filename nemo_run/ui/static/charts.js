@@ -75,7 +75,7 @@ ui.places = (values) => {
 
 ui.parallel = (trials, names, objective) => {
   const columns = [...names.map((name) => [name, (t) => t.parameters[name]]), [objective, (t) => t.objective]];
-  const wide = Math.max(420, columns.length * 130), box = { left: 60, right: wide - 60, top: 34, bottom: 220 };
+  const wide = Math.max(900, columns.length * 130), box = { left: 60, right: wide - 60, top: 34, bottom: 220 };
   const x = ui.scale(0, Math.max(1, columns.length - 1), box.left, box.right);
   const scales = columns.map(([, get]) => ui.places(trials.map(get)));
   const worth = ui.places(trials.map((t) => t.objective));
@@ -88,7 +88,7 @@ ui.parallel = (trials, names, objective) => {
     ui.s("text", { class: "quiet", x: x(i), y: box.bottom + 16, "text-anchor": "middle" }, scales[i].ends[0].slice(0, 14)),
     ui.s("text", { class: "quiet", x: x(i), y: 28, "text-anchor": "middle" }, scales[i].ends[1].slice(0, 14))]);
   return ui.h("div", { class: "picture", tabindex: "0", role: "region", "aria-label": "Parallel coordinates" },
-    ui.s("svg", { viewBox: `0 0 ${wide} 246`, width: "100%", style: null, role: "img", "aria-label": `Parallel coordinates of ${trials.length} jobs` }, axes, lines));
+    ui.s("svg", { class: "parallel", viewBox: `0 0 ${wide} 246`, role: "img", "aria-label": `Parallel coordinates of ${trials.length} jobs` }, axes, lines));
 };
 
 ui.scatter = (trials, name, objective) => {

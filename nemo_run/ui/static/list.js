@@ -19,7 +19,6 @@ ui.pages.list = async (main) => {
   const head = ui.h("div", { class: "head" }, ui.h("span"), sorter("State", "state"), sorter("Experiment", "id"), sorter("Launched", "created"), sorter("Took", "took"), ui.h("span", {}, "Jobs and tags"));
   const failed = ui.h("div", {});
   ui.show(main, ui.h("div", { class: "list" }, ui.h("h1", {}, "Experiments"), ui.h("div", { class: "bar" }, ui.h("span", { class: "grow" }, search), choice, ui.h("span", { class: "grow" }, condition), compare, count), failed, head, box));
-  search.style.width = condition.style.width = "100%";
 
   const where = async () => {
     if (state.condition === condition.value && state.ids !== undefined && !condition.value) return;
@@ -89,7 +88,6 @@ ui.pages.list = async (main) => {
   ui.cleanups.push(() => window.removeEventListener("resize", resized));
   if (!ui.rows.size) ui.takeRows(await ui.get("api/experiments"));
   draw();
-  box.focus({ preventScroll: true });
 };
 ui.takeRows = (rows) => {
   for (const row of rows) {
