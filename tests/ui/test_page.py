@@ -252,7 +252,7 @@ def test_nothing_is_in_the_way_of_anybody(chromium: Any, looking: Served, scheme
     for where in [*places, f"compare?id={one}&id={sweep}"]:
         _open(page, looking, where)
         page.wait_for_selector("h1")
-        _until(page, "!document.querySelector('main').innerText.includes('Loading')")
+        _until(page, "!document.querySelector('main .loading')")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), where
         page.evaluate("Object.defineProperty(window, 'exports', {value: undefined, configurable: true})")
         found = axe.run(page).response["violations"]

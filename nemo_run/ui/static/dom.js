@@ -93,7 +93,7 @@ ui.show = (place, ...children) => { place.replaceChildren(); ui.node(place, {}, 
 ui.problem = (error) => ui.h("p", { class: "note bad", role: "alert" }, String(error.message || error));
 // Show what a promise brings; what went wrong is shown in its place.
 ui.later = (promise, draw) => {
-  const place = ui.h("div", {}, ui.h("p", { class: "quiet" }, "Loading …"));
+  const place = ui.h("div", {}, ui.h("p", { class: "quiet loading" }, "Loading …"));
   promise.then((found) => ui.show(place, draw(found))).catch((error) => ui.show(place, ui.problem(error)));
   return place;
 };
