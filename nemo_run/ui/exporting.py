@@ -14,7 +14,7 @@ from nemo_run.run import catalog
 from nemo_run.run.overview import overview
 from nemo_run.run.store import ExperimentStore
 from nemo_run.ui import reading
-from nemo_run.ui.logs import Log, LogName
+from nemo_run.ui.logs import KeptLog, LogName
 
 STATIC = Path(__file__).parent / "static"
 _LARGEST_LOG = 512 << 10  # bytes: of a longer one, its end
@@ -62,7 +62,7 @@ def _of_one(store: ExperimentStore) -> dict[str, Any]:
         except (NemoRunError, OSError):
             pass
 
-    add(root, lambda: reading.experiment(store, ask=False))
+    add(root, lambda: reading.stored_experiment(store))
     for name, read in (("outcomes", reading.outcomes), ("metrics", reading.metrics), ("trials", reading.trials)):
         add(f"{root}/{name}", lambda read=read: read(store))  # type: ignore[misc]
     add(f"{root}/artifacts", lambda: reading.artifact_list(store))
@@ -82,7 +82,7 @@ def _of_one(store: ExperimentStore) -> dict[str, Any]:
 
 def _log(store: ExperimentStore, name: LogName) -> dict[str, Any]:
     """Return the end of a log that is among the experiment's files; engines are not asked."""
-    log = Log(store, name, copies=False)
+    log = KeptLog(store, name)
     try:
         piece = log.read_lines(-_LARGEST_LOG)
     finally:

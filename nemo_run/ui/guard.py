@@ -32,7 +32,7 @@ class Tokens:
 
     Attributes:
         look: In the address that is printed; becomes a cookie.
-        act: Told to the page, which sends it in a header with what changes anything.
+        act: Told to the page, which sends it in a header with what changes anything; empty where nothing may.
         cookie: Name of the cookie; cookies do not tell ports apart.
     """
 
@@ -91,6 +91,8 @@ class Guard:
         if not (self._knows(_token(scope)) or self._knows(_cookie(headers, self._tokens.cookie))):
             return 401, "open the whole address that nemorun ui printed, with its token"
         acts = scope["type"] == "http" and changes
+        if acts and not self._tokens.act:
+            return 403, "this page is only to be looked at: it was started with --read-only"
         if acts and not hmac.compare_digest(headers.get(ACTION_HEADER, "").encode(), self._tokens.act.encode()):
             return 403, "the page's token for actions is missing; load the page again"
         return 0, ""

@@ -15,7 +15,7 @@ from nemo_run.ui.reading import Document
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "DAMAGED")
 
 
-class Change(NamedTuple):
+class ListChange(NamedTuple):
     """What is different since the last time."""
 
     rows: list[Document]
@@ -43,7 +43,7 @@ class Listing:
             self.refresh()
         return sorted((row for _, row in self._rows.values()), key=lambda one: (one["created"] or 0, one["id"]))[::-1]
 
-    def refresh(self) -> Change:
+    def refresh(self) -> ListChange:
         """Look again, and return what has changed."""
         with self._lock:
             found = self._folders()
@@ -51,7 +51,7 @@ class Listing:
             for one in gone:
                 del self._rows[one]
             changed = [row for one, path in found.items() if (row := self._looked(one, path))]
-            return Change(changed, gone)
+            return ListChange(changed, gone)
 
     def words(self, experiment_id: str) -> Document:
         """Return what an experiment is searched by; kept as long as its folder does not change."""

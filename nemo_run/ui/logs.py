@@ -43,13 +43,8 @@ class Piece(NamedTuple):
 class Log:
     """One log of a task; a copy of it is made where an engine keeps it."""
 
-    def __init__(self, store: ExperimentStore, name: LogName, *, copies: bool = True) -> None:
+    def __init__(self, store: ExperimentStore, name: LogName) -> None:
         """Find a log.
-
-        Args:
-            store: The experiment.
-            name: Which log.
-            copies: Make a copy of one that an engine keeps; without, it is empty.
 
         Raises:
             NemoRunError: There is no such task or attempt.
@@ -61,9 +56,8 @@ class Log:
         self._store, self._job, self._name = store, job, name
         self._task = job.tasks[name.task]
         self._folder = store.inside(f"{self._task.directory}/attempts/{name.attempt:d}")
-        self._copies = copies
         self._copy: IO[bytes] | None = None
-        self._stop = threading.Event()
+        self._stop, self._ended = threading.Event(), threading.Event()
         self.problem = ""
 
     def close(self) -> None:
@@ -131,8 +125,7 @@ class Log:
                 finally:
                     os.close(fd)
                 return
-            if self._copies:
-                self._begin_copying()
+            self._begin_copying()
         yield self._copy.fileno() if self._copy is not None and not self._copy.closed else None
 
     def _begin_copying(self) -> None:
@@ -142,10 +135,11 @@ class Log:
         if not handle:
             return  # not launched yet
         self._copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        ended = not goes_on(progress, driven=self._store.is_driven()) or handle != progress.handle
-        threading.Thread(target=self._copy_all, args=(handle, ended), daemon=True).start()
+        if not goes_on(progress, driven=self._store.is_driven()) or handle != progress.handle:
+            self._ended.set()
+        threading.Thread(target=self._copy_all, args=(handle,), daemon=True).start()
 
-    def _copy_all(self, handle: str, ended: bool) -> None:
+    def _copy_all(self, handle: str) -> None:
         try:
             with Backends() as backends:
                 reader = self._store.kept_log(self._task, handle, self._name.rank, None)
@@ -156,7 +150,7 @@ class Log:
                     while not self._stop.is_set():
                         if piece := reader.read():
                             self._append(piece)
-                        elif ended or self._stop.wait(_PAUSE):
+                        elif self._ended.is_set() or self._stop.wait(_PAUSE):
                             break
                 finally:
                     reader.close()
@@ -177,6 +171,13 @@ def _whole(content: bytes) -> bytes:
         length = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
         return content[:-back] if length > back else content
     return content
+
+
+class KeptLog(Log):
+    """A log among the files of an experiment; engines are not asked for others."""
+
+    def _begin_copying(self) -> None:
+        """Do without."""
 
 
 class Logs:

@@ -53,18 +53,21 @@ def search_words(store: ExperimentStore) -> Document:
     }
 
 
-def experiment(store: ExperimentStore, *, ask: bool = True) -> Document:
-    """Return an experiment with all of its jobs.
-
-    Args:
-        store: The experiment.
-        ask: Ask engines for what is not known from files.
-    """
+def experiment(store: ExperimentStore) -> Document:
+    """Return an experiment with all of its jobs; engines are asked for what no controller looks after."""
+    if store.is_driven():
+        return stored_experiment(store)
     definition = store.read_definition()
-    if ask and not store.is_driven():
-        progress = current_progress(store, definition)
-    else:
-        progress = {job.id: _stored(store, job) for job in definition.jobs}
+    return _experiment(store, definition, current_progress(store, definition))
+
+
+def stored_experiment(store: ExperimentStore) -> Document:
+    """Return an experiment with all of its jobs as they are stored."""
+    definition = store.read_definition()
+    return _experiment(store, definition, {job.id: _stored(store, job) for job in definition.jobs})
+
+
+def _experiment(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> Document:
     document = experiment_document(store, definition, progress)
     labels = read_labels(store)
     jobs = [_job(job, progress[job.id], document["jobs"][job.id]) for job in definition.jobs]

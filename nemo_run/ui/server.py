@@ -59,14 +59,13 @@ def _answer(read: Callable[[Pages, Request], Any]) -> _Handler:
 class Pages:
     """What is behind the addresses."""
 
-    def __init__(self, tokens: Tokens, *, read_only: bool = False) -> None:
+    def __init__(self, tokens: Tokens) -> None:
         """Serve the experiments of this home.
 
         Args:
             tokens: What browsers have to know.
-            read_only: Refuse everything that changes anything.
         """
-        self._tokens, self._read_only = tokens, read_only
+        self._tokens = tokens
         self._listing, self._logs = Listing(), Logs()
         self._watcher = Watcher(self._listing, self._logs)
 
@@ -109,11 +108,7 @@ class Pages:
     @_answer
     def session(self, _: Request) -> Any:
         """Answer with what the page may do."""
-        return {
-            "read_only": self._read_only,
-            "act": "" if self._read_only else self._tokens.act,
-            "actions": [] if self._read_only else actions.NAMES,
-        }
+        return {"act": self._tokens.act, "actions": actions.NAMES if self._tokens.act else []}
 
     @_answer
     def experiments(self, _: Request) -> Any:
@@ -229,9 +224,7 @@ class Pages:
         return self._logs.get(_store(request), _log_name(request.path_params["id"], request.query_params))
 
     async def act(self, request: Request) -> Response:
-        """Do what was asked for, unless the page is only to be looked at."""
-        if self._read_only:
-            raise HTTPException(403, "this page is only to be looked at: it was started with --read-only")
+        """Do what was asked for."""
         body = await request.body()
         if len(body) > _LARGEST_REQUEST:
             raise HTTPException(413)
@@ -297,9 +290,9 @@ def _streamed(fd: int, close: Callable[[], None], media: str, headers: dict[str,
     )
 
 
-def application(tokens: Tokens, *, read_only: bool = False, hosts: Sequence[str] = ()) -> Starlette:
+def application(tokens: Tokens, hosts: Sequence[str] = ()) -> Starlette:
     """Return the application."""
-    pages = Pages(tokens, read_only=read_only)
+    pages = Pages(tokens)
     middleware = [Middleware(Guard, tokens=tokens, hosts=hosts), Middleware(GZipMiddleware, compresslevel=1)]
     return Starlette(routes=pages.routes(), middleware=middleware, lifespan=pages.lifespan)
 
@@ -323,8 +316,10 @@ def serve(
     listening.bind(("127.0.0.1", port))
     port = listening.getsockname()[1]
     tokens = Tokens(port)
+    if read_only:
+        tokens.act = ""
     config = uvicorn.Config(
-        application(tokens, read_only=read_only, hosts=hosts),
+        application(tokens, hosts),
         log_level="warning", access_log=False, ws_max_size=_LARGEST_REQUEST, timeout_graceful_shutdown=1,
         server_header=False,
     )  # fmt: skip

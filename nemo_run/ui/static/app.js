@@ -1,6 +1,6 @@
 "use strict";
 // Which page is shown, and the connection that tells it what changes.
-ui.session = { act: "", read_only: true, actions: [] };
+ui.session = { act: "", actions: [] };
 {
   const main = document.getElementById("main"), live = document.getElementById("live"), crumbs = document.getElementById("crumbs");
   let socket = null, shown = "", log = null, onLog = null, pause = 500, number = 0;
