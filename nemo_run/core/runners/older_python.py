@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import importlib.machinery
 import itertools
 import logging
 import sys
@@ -26,7 +27,8 @@ def complete() -> None:
     dataclasses.dataclass = _dataclass
     dataclasses.field = _field
     absl: Any = types.ModuleType("absl")  # fiddle writes log lines with it, and newer ones are no text of this Python
-    absl.logging = logging
+    absl.logging, absl.__spec__ = logging, importlib.machinery.ModuleSpec("absl", None, is_package=True)
+    sys.modules.setdefault("absl.logging", logging)
     sys.modules.setdefault("absl", absl)
     import typing_extensions
 

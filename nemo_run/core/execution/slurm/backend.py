@@ -20,17 +20,16 @@ from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared import environments, leftovers
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.shared.small_tar import tar_of
-from nemo_run.core.execution.slurm import arrays, commands, interpreters, queue, script, spec
+from nemo_run.core.execution.slurm import arrays, artifacts, commands, interpreters, queue, script, spec
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
-from nemo_run.core.packaging.globs import Patterns
 from nemo_run.core.runners.bundle import runner_bundle
 from nemo_run.core.tunnel.answers import posix
 from nemo_run.core.tunnel.client import Tunnel, make_tunnel
 from nemo_run.errors import CommandError, EngineFullError, EngineUnreachableError, ExecutorError
 
-_FRESH, _LONGEST = 1.0, 10.0  # seconds between two questions: while jobs change, and when they have not for long
+_FRESH, _LONGEST = 1.0, 4.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
 _DROPPED = "cancelled before it began"
 _TRANSIENT = re.compile(
@@ -84,6 +83,7 @@ class SlurmBackend(Backend):
     def __init__(self, tunnel: Mapping[str, Any]) -> None:
         self._tunnel: Tunnel = make_tunnel(tunnel)
         self._cluster = _Cluster()
+        self._fetcher = artifacts.Fetcher(self._tunnel)
         self._has_asked = False
 
     @staticmethod
@@ -409,24 +409,11 @@ class SlurmBackend(Backend):
         with leftovers.gathered() as left:
             left.update(leftovers.left_out(folder) if source == str(folder) else self._fetch_left(source, folder))
             if patterns:
-                wanted = Patterns(patterns, descend=True)
-                self._fetch(spec["cwd"], [name for name in self._names_in(spec["cwd"]) if wanted.match(name)], folder)
+                self._fetcher.fetch_matching(spec["cwd"], patterns, folder)
 
     def _fetch_left(self, source: str, folder: Path) -> dict[str, str]:
-        """Fetch all files below a folder, and return what is no file or could not be read."""
-        left: dict[str, str] = {}
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pack = posix(f'cd -- "$1" && {leftovers.PACK}', source)
-        said = self._tunnel.read(pack, lambda archive: left.update(leftovers.unpack(archive, folder, source)))
-        return left | leftovers.complaints(said)
-
-    def _names_in(self, folder: str) -> list[str]:
-        out = self._tunnel.execute(posix('cd -- "$1" 2>/dev/null && find -L . -type f -print0; true', folder))
-        return [name.decode("utf-8", "surrogateescape").removeprefix("./") for name in out.split(b"\0") if name]
-
-    def _fetch(self, source: str, names: Sequence[str], folder: Path) -> None:
-        if names:
-            self._tunnel.get_all(source, names, folder)
+        others = (Handle.parse(text).artifacts for text in list(self._cluster.ended))
+        return self._fetcher.fetch(source, folder, others)
 
     def close(self) -> None:
         """Do nothing: the connection is shared, and closes when it has not been used for a while."""

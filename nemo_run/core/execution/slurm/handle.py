@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ class Handle:
 
     def __str__(self) -> str:
         return f"{_SCHEME}{self.job}{self.folder}" + (f"#{self.member}" if self.member is not None else "")
+
+    @property
+    def artifacts(self) -> str:
+        """Folder of the artifacts of its job."""
+        return f"{posixpath.dirname(posixpath.dirname(self.folder))}/artifacts"
 
     @classmethod
     def parse(cls, text: str) -> Handle:

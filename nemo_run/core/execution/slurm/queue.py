@@ -36,6 +36,7 @@ _REASONS = {
     "JobHeldUser": "held by its user",
     "JobHeldAdmin": "held by an administrator",
     "ReqNodeNotAvail": "waits for a node that is not available",
+    "launch failed requeued held": "held, as a node could not start it; let it go on with: scontrol release JOB",
     "QOSMaxJobsPerUserLimit": "waits: you run as many jobs as you may",
     "AssocGrpGRES": "waits: your account uses as many devices as it may",
     "JobLaunchFailure": "it could not be started on its node, or the node failed",
@@ -281,7 +282,8 @@ def why_full(said: str) -> str:
 
 
 def _words(reason: str) -> str:
-    return _REASONS.get(reason.partition(",")[0].strip("()"), reason)
+    plain = reason.partition(",")[0].strip("()")
+    return _REASONS.get(plain) or _REASONS.get(plain.replace("_", " "), reason)
 
 
 def _why_pending(record: Record) -> str:
