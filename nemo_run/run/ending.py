@@ -33,6 +33,10 @@ class Endings:
         for task, status in statuses.items():
             if isinstance(status, ExecutorError):
                 self._ledger.note(task, outages.reason(status))
+            elif status.unrun and not task.job.is_cancelled and self._engines.abandon(task):
+                task.forget_attempt()
+                self._ledger.schedule.move(task, Phase.READY)
+                self._ledger.note(task, f"{status.reason}; it is submitted again")
             elif status.state.is_final:
                 self._collect(task, self._as_limited(task, status))
             else:

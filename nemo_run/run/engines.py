@@ -163,6 +163,12 @@ class Engines:
         self._outages.ended(backend)
         return handle
 
+    def abandon(self, task: DrivenTask) -> bool:
+        """Make sure that an attempt that its engine lost never begins; return whether that is so."""
+        with contextlib.suppress(ExecutorError):  # it is asked again
+            return self._backend(task).abandon(self._plan(task), task.progress.attempt)
+        return False
+
     # following
 
     def wait(self, tasks: Iterable[DrivenTask], timeout: float) -> list[DrivenTask] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import nemo_run as run
 from nemo_run.core.execution.base import Command, JobState, TaskRequest, TaskStatus
 from nemo_run.core.execution.slurm import SlurmExecutor
 from nemo_run.core.execution.slurm.backend import SlurmBackend
@@ -139,3 +143,52 @@ def test_accounts_that_do_not_answer(jobs: Jobs, forgetful: SlurmCluster) -> Non
             forgetful.start_bookkeeper()
     assert status.state is JobState.UNKNOWN
     assert status.reason.startswith("sacct does not answer" if forgetful.accounting else "Slurm knows no job")
+
+
+def test_a_job_that_is_lost_before_it_began_is_submitted_again(
+    forgetful: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(forgetful.configuration))
+    monkeypatch.setattr("nemo_run.core.execution.slurm.backend._GONE_AFTER", 2.0)
+    monkeypatch.chdir(tmp_path)
+    executor = SlurmExecutor(packager=Packager(), mem="100M", nodes=1, additional_parameters={"begin": "now+1hour"})
+    experiment = run.Experiment("lost", executor=executor)
+    experiment.add(run.Script(inline=f"echo ran >> {tmp_path}/ran"), name="a")
+    forgotten: list[str] = []
+
+    def forget_once() -> None:
+        ids = eventually(lambda: forgetful.ask("squeue", "-h", "-o", "%i").split())
+        forgotten.extend(ids)
+        forgetful.forget_jobs()
+        (second,) = eventually(lambda: forgetful.ask("squeue", "-h", "-o", "%i").split())
+        forgotten.append(second)
+        forgetful.ask("scontrol", "update", f"JobId={second}", "StartTime=now")
+
+    with ThreadPoolExecutor() as threads, experiment:
+        work = threads.submit(forget_once)
+        experiment.run()
+        work.result()
+    assert experiment.results()["a"].state is JobState.SUCCEEDED
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert experiment.progress()["a"].tasks[0].attempt == 2
+
+
+def test_a_job_that_slurm_starts_once_more_after_its_end_runs_nothing(
+    forgetful: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(forgetful.configuration))
+    jobs = Jobs(tmp_path)
+    jobs.start("a", f"echo ran >> {tmp_path}/ran; exit 3")
+    assert jobs.end()["a"].exit_code == 3
+    folder = tmp_path / "e" / "a" / "attempts" / "1"
+    job = (folder / "owner").readlink().name
+    done = subprocess.run(
+        ["bash", folder / "job.sh"],
+        env={**os.environ, "SLURM_JOB_ID": job},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "nothing is run" in done.stdout
+    assert (tmp_path / "ran").read_text() == "ran\n"

@@ -137,6 +137,10 @@ class Backend(ABC):
             ExecutorError: They cannot; nothing was started.
         """
 
+    def abandon(self, plan: Plan, attempt: int) -> bool:
+        """Make sure that an attempt that the engine lost before it began never begins; return whether that is so."""
+        return False
+
     def expected_handle(self, plan: Plan, attempt: int) -> str:
         """Return the handle that an attempt will have; empty where only the engine can tell."""
         return ""

@@ -49,6 +49,7 @@ class TaskStatus:
         ended: When it ended, in seconds since the epoch.
         node: Where it runs.
         lost: It failed because its supervision was lost, not by anything the task did.
+        unrun: It failed before it began, as its engine lost it.
     """
 
     state: JobState
@@ -58,6 +59,7 @@ class TaskStatus:
     ended: float | None = None
     node: str = ""
     lost: bool = False
+    unrun: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from nemo_run.errors import CommandError, EngineFullError, EngineUnreachableErro
 
 _FRESH, _LONGEST = 1.0, 4.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
+_NOT_KNOWN = (JobState.UNKNOWN, JobState.PENDING)  # what sacct says of jobs that squeue may have lost
+_UNRECORDED = "any more, and how it ended is not recorded"
 _DROPPED = "cancelled before it began"
 _TRANSIENT = re.compile(
     r"timed out|Zero Bytes were|contact slurm controller|connect failure|Connection refused|"
@@ -239,6 +241,12 @@ class SlurmBackend(Backend):
             answer = self._find(folder) or self._run(posix(commands.GIVE_UP, folder)).strip()
         return None if answer == "void" else str(_handle(plan, attempt, answer))
 
+    def abandon(self, plan: Plan, attempt: int) -> bool:
+        """Let no job that turns up later have the attempt, where none has it."""
+        return (
+            plan.spec["members"] == 1 and self._run(posix(commands.GIVE_UP, _attempt(plan, attempt))).strip() == "void"
+        )
+
     def _find(self, folder: str) -> str:
         """Id of the job whose script is in an attempt's folder, as Slurm itself knows it."""
         asked, found = self._cluster.found
@@ -314,20 +322,19 @@ class SlurmBackend(Backend):
         statuses = {text: queue.job_status(found.get(handle.job, [])) for text, handle in handles.items()}
         # What squeue does not show may still run; how a job ended is told by what it left, or by sacct a little later.
         return {
-            text: self._unknown(handles[text], problem) if status.state is JobState.UNKNOWN else status
+            text: self._unknown(handles[text], problem, status) if status.state in _NOT_KNOWN else status
             for text, status in statuses.items()
         }
 
-    def _unknown(self, handle: Handle, problem: str) -> TaskStatus:
+    def _unknown(self, handle: Handle, problem: str, status: TaskStatus) -> TaskStatus:
+        """Return the status of a job that squeue does not know, and that for sacct is not known or waits."""
         if problem:
             return TaskStatus(JobState.UNKNOWN, reason=problem)
         since = self._cluster.gone.setdefault(str(handle), time.monotonic())
         reason = f"Slurm knows no job {handle.job}"
         if time.monotonic() - since < _GONE_AFTER:
-            return TaskStatus(JobState.UNKNOWN, reason=reason)
-        return TaskStatus(
-            JobState.FAILED, reason=f"{reason} any more, and how it ended is not recorded", ended=time.time()
-        )
+            return status if status.state is JobState.PENDING else TaskStatus(JobState.UNKNOWN, reason=reason)
+        return TaskStatus(JobState.FAILED, reason=f"{reason} {_UNRECORDED}", ended=time.time())
 
     def _add_ends(self, statuses: dict[str, TaskStatus], handles: Mapping[str, Handle]) -> None:
         """Take from what jobs left what Slurm does not know: how a member ended, how a forgotten job did."""
@@ -351,6 +358,8 @@ class SlurmBackend(Backend):
             return _with_end(status, end)
         if line == "unseen" and self._is_dropped(handle):
             return TaskStatus(JobState.CANCELLED, reason=_DROPPED, ended=time.time())
+        if line == "unseen" and status.reason.endswith(_UNRECORDED):
+            return replace(status, reason=f"Slurm has lost job {handle.job} before it began", unrun=True)
         return queue.without_end(status, line, handle.folder) if status.state is JobState.FAILED else status
 
     def _is_dropped(self, handle: Handle) -> bool:

@@ -35,6 +35,11 @@ if ! ln -s -- "$__nr_id" "$__nr_attempt/owner" 2>/dev/null; then
   *) echo "this attempt was given up, or is that of another job: nothing is run"; exit 0 ;;
   esac
 fi
+if [ "$(cat "$__nr_attempt/ended.$__nr_task" 2>/dev/null)" = "$__nr_job ${SLURM_RESTART_COUNT:-0}" ]; then
+  read -r __nr_code __nr_rest < "$__nr_attempt/end.$__nr_task"
+  echo "Slurm has started this job once more, as its controller lost that it has ended: nothing is run"
+  exit "$__nr_code"
+fi
 """
 
 OPEN_LOG = r"""
@@ -124,7 +129,8 @@ fi"""
 END = r"""
 umask 077
 echo "$__nr_code$(__nr_why "$__nr_code")" > "$__nr_attempt/.end.$$" &&
-  mv -f "$__nr_attempt/.end.$$" "$__nr_attempt/end.$__nr_task"
+  mv -f "$__nr_attempt/.end.$$" "$__nr_attempt/end.$__nr_task" &&
+  echo "$__nr_job ${SLURM_RESTART_COUNT:-0}" > "$__nr_attempt/ended.$__nr_task"
 exit "$__nr_code"
 """
 
