@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import sys
@@ -159,10 +160,9 @@ def one_or_all(given: list[str] | None) -> str | list[str] | None:
 
 def _context(spec: CommandSpec, name: str, factory: Any, options: dict[str, Any]) -> Context:
     context = spec.context.of_options(name, factory, options)
-    if spec.executor is not None:
-        context.executor = spec.executor
+    context.executor = copy.deepcopy(spec.executor)  # what is typed changes those of this run only
     if spec.plugins is not None:
-        context.plugins = spec.plugins if isinstance(spec.plugins, list) else [spec.plugins]
+        context.plugins = copy.deepcopy(spec.plugins if isinstance(spec.plugins, list) else [spec.plugins])
     return context
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import os
 import sys
 import typing
@@ -63,13 +64,15 @@ class Factory:
     def __init__(self, function: Callable[..., Any], name: str, target: Any, namespace: str | None) -> None:
         self.function = function
         self.name = name
-        self._target = target
+        self._makes = target
         self._namespace = namespace
 
-    @functools.cached_property
+    @property
     def makes(self) -> Any:
-        """The type of what it makes."""
-        return self._target if self._target is not None else made_by(self.function)
+        """The type of what it makes; a name, as long as nothing of that name is defined."""
+        if self._makes is None or isinstance(self._makes, str):
+            self._makes = made_by(self.function)
+        return self._makes
 
     @property
     def is_for_one_place(self) -> bool:
@@ -87,7 +90,7 @@ def made_by(function: Callable[..., Any]) -> Any:
     Raises:
         TypeError: It does not say so.
     """
-    annotation = _return_annotation(function)
+    annotation = return_annotation(function)
     if isinstance(annotation, type) or get_origin(annotation) is None:
         return annotation
     from fiddle import Buildable
@@ -99,7 +102,7 @@ def made_by(function: Callable[..., Any]) -> Any:
     return annotation
 
 
-def _return_annotation(function: Callable[..., Any]) -> Any:
+def return_annotation(function: Callable[..., Any]) -> Any:
     annotation = getattr(function, "__annotations__", {}).get("return", None)
     if annotation is None:
         raise TypeError(
@@ -108,14 +111,14 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
         )
     if not isinstance(annotation, str):
         return annotation
-    from nemo_run.config.hints import returned_by
+    from nemo_run.config.hints import all_hints
 
-    return returned_by(function)
+    return all_hints(function).get("return", annotation)
 
 
 def _in_module_of(function: Callable[..., Any], name: str) -> Any:
     """Return what a name in a function's source stands for: ``run.Partial["train"]`` may come before ``train``."""
-    return getattr(function, "__globals__", {}).get(name, name)
+    return getattr(inspect.unwrap(function), "__globals__", {}).get(name, name)
 
 
 @overload
@@ -183,7 +186,7 @@ def factory(
     def register(function: F) -> F:
         _check_function(function)
         if target is None and namespace is None:
-            _return_annotation(function)  # so that a missing one is found where it is missing
+            return_annotation(function)  # so that a missing one is found where it is missing
 
         as_factory = _as_factory(function)
         where = f"{get_type_namespace(target)}.{target_arg}" if target_arg else namespace

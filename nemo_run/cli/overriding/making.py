@@ -468,8 +468,16 @@ def _named_here(item: Item, name: str, place: Place) -> Any:
         if (cls := _class_itself(name, place)) is not None:
             return cls
     found = place.names.get(name)
+    if call and (entry := _registered(found)) and _makes_callable(entry):
+        return run_factory(entry, call, place)
     check = compile_check(place.hint)
     return found if callable(found) and not (check and check(found)) else None
+
+
+def _makes_callable(entry: registry.Factory) -> bool:
+    """Whether a factory says that it makes a Partial, or something else that is called; so a callable may be wanted."""
+    annotation = registry.return_annotation(entry.function)
+    return get_origin(annotation) is Partial or callable(entry.makes) and not isinstance(entry.makes, type)
 
 
 def _class_itself(name: str, place: Place) -> type | None:
