@@ -11,7 +11,7 @@ import fiddle as fdl
 from nemo_run.cli import registry
 from nemo_run.cli.overriding import arguments, values
 from nemo_run.cli.overriding.overrides import MAKER
-from nemo_run.cli.overriding.parse import parse_value as read_value
+from nemo_run.cli.overriding.parse import parse_override, parse_value as read_value
 from nemo_run.cli.overriding.place import NoArgumentError, Place, UnfitError
 from nemo_run.config.buildable import Config, Partial
 from nemo_run.errors import ConfigError, OverrideError, UnsetArgumentError
@@ -29,6 +29,7 @@ class Operation(enum.Enum):
     DIVIDE = "/="
     OR = "|="
     AND = "&="
+    UNION = "|="
 
 
 class CLIException(OverrideError):  # noqa: N818  (its name in NeMo-Run)
@@ -43,6 +44,10 @@ class CLIException(OverrideError):  # noqa: N818  (its name in NeMo-Run)
         super().__init__(message)
         self.arg = arg
         self.context = context
+
+    def user_friendly_message(self) -> str:
+        """Return the message with what was typed before it."""
+        return f"Error processing argument '{self.arg}': {self}"
 
 
 class ArgumentParsingError(CLIException):
@@ -179,6 +184,29 @@ def parse_attribute(attr: str, nested: Any) -> Any:
         return getattr(nested, attr)
     except AttributeError as error:
         raise ArgumentValueError(f"Invalid attribute {attr!r}: {error}", attr, {"nested": nested}) from error
+
+
+class PythonicParser:
+    """Reads overrides one at a time, by the one grammar that reads all that is typed."""
+
+    def parse(self, arg: str) -> dict[str, tuple[Operation, str]]:
+        """Return what an override changes, with its operator and its value as it was typed.
+
+        >>> PythonicParser().parse("model.size*=2")
+        {'model.size': (<Operation.MULTIPLY: '*='>, '2')}
+
+        Raises:
+            ArgumentParsingError: It is no override.
+        """
+        try:
+            override = parse_override(arg)
+        except OverrideError as error:
+            raise ArgumentParsingError(str(error), arg, {}) from None
+        return {override.path: (Operation(override.operator), override.value.source)}
+
+    def parse_value(self, value: str) -> Any:
+        """Read a value as what it looks like; see :func:`parse_value`."""
+        return parse_value(value)
 
 
 def cli_exception_handler(func: Callable[..., Any]) -> Callable[..., Any]:

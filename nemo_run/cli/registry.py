@@ -103,6 +103,11 @@ def made_by(function: Callable[..., Any]) -> Any:
 
 
 def return_annotation(function: Callable[..., Any]) -> Any:
+    """Return what a function is annotated to return.
+
+    Raises:
+        TypeError: It is not annotated.
+    """
     annotation = getattr(function, "__annotations__", {}).get("return", None)
     if annotation is None:
         raise TypeError(

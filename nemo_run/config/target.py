@@ -18,6 +18,7 @@ from nemo_run.config.kinds import kind_for
 from nemo_run.config.names import get_underlying_types
 from nemo_run.config.typecheck import Check, Mismatch, compile_check, unpacked_keywords
 
+_FACTORY_IS_CALLED = vars(dataclasses)["_HAS_DEFAULT_FACTORY"]  # the default in the signature where a factory makes it
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 MISSING: Any = object()
@@ -118,7 +119,7 @@ def _is_default(value: Any, default: Callable[[], Any]) -> bool:
     """Check whether a value equals the default, which may be a dataclass instance where the value is its Config."""
     try:
         wanted = default()
-        if value is wanted:
+        if value is wanted or value is _FACTORY_IS_CALLED:
             return True
         if isinstance(value, fdl.Buildable):
             wanted = dataclasses_to_configs(wanted, kind_for(partial=False))

@@ -23,7 +23,7 @@ def test_the_list_of_what_is_missing_only_shrinks() -> None:
 
 
 def test_what_is_missing_is_little_and_has_a_reason() -> None:
-    assert len(surface.known_missing()) <= 15
+    assert len(surface.known_missing()) <= 9
     assert [entry for entry, reason in surface.known_missing().items() if len(reason.split()) < 4] == []
 
 

@@ -477,7 +477,7 @@ def _named_here(item: Item, name: str, place: Place) -> Any:
 def _makes_callable(entry: registry.Factory) -> bool:
     """Whether a factory says that it makes a Partial, or something else that is called; so a callable may be wanted."""
     annotation = registry.return_annotation(entry.function)
-    return get_origin(annotation) is Partial or callable(entry.makes) and not isinstance(entry.makes, type)
+    return get_origin(annotation) is Partial or (callable(entry.makes) and not isinstance(entry.makes, type))
 
 
 def _class_itself(name: str, place: Place) -> type | None:

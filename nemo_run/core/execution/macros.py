@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import copy
+from dataclasses import asdict, dataclass
 from string import Template
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from nemo_run.config.mixin import ConfigurableMixin
-from nemo_run.core.execution.jobs import Command
 
 
 class NodeVariables(Protocol):
@@ -18,6 +18,16 @@ class NodeVariables(Protocol):
     NUM_NODES_VAR: ClassVar[str]
     NODE_RANK_VAR: ClassVar[str]
     HET_GROUP_HOST_VAR: ClassVar[str]
+
+
+class Role(Protocol):
+    """A command as TorchX has it."""
+
+    args: list[str]
+    env: dict[str, str]
+
+
+RoleT = TypeVar("RoleT", bound=Role)
 
 
 @dataclass(kw_only=True)
@@ -58,13 +68,12 @@ class ExecutorMacros(ConfigurableMixin):
         """Return the macro for the head node of the ``index``-th member of a job group."""
         return f"$$${{het_group_host_var}}_{index}"
 
-    def apply(self, command: Command) -> Command:
-        """Return the command with every macro replaced in its arguments and environment."""
-        return replace(
-            command,
-            argv=tuple(self.substitute(arg) for arg in command.argv),
-            env={key: self.substitute(value) for key, value in command.env.items()},
-        )
+    def apply(self, role: RoleT) -> RoleT:
+        """Return a copy of a role of TorchX, or of what else has ``args`` and ``env``, with every macro replaced."""
+        changed = copy.deepcopy(role)
+        changed.args = [self.substitute(arg) for arg in role.args]
+        changed.env = {key: self.substitute(value) for key, value in role.env.items()}
+        return changed
 
     def substitute(self, arg: str) -> str:
         """``arg`` with every macro replaced; anything else that looks like one stays."""

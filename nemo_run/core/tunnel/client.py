@@ -49,6 +49,15 @@ class LocalTunnel(Tunnel):
         """Always."""
         return True
 
+    @property
+    def session(self) -> Any:
+        """An Invoke context, for code that wants one; invoke is then needed.
+
+        Raises:
+            MissingExtraError: invoke is not installed.
+        """
+        return extras.load("invoke", "compat", "LocalTunnel.session").Context()
+
     @contextlib.contextmanager
     def forward(self, port: int, host: str = "localhost", local_port: int | None = None) -> Iterator[int]:
         """Forward a port of this machine to another one, or to one of a host that can be reached from here."""

@@ -12,6 +12,18 @@ _LOGGER = logging.getLogger("nemo_run")
 _HANDLER = RichHandler(console=CONSOLE, rich_tracebacks=True, show_path=False)
 
 
+class CustomConfigRepr:
+    """Shows a configuration as a call of its class, for code that prints it so."""
+
+    def __init__(self, obj: object) -> None:
+        """Take what is shown."""
+        self.obj = obj
+
+    def __repr__(self) -> str:
+        """Return its ``repr`` without the words that say that it is a configuration."""
+        return repr(self.obj).replace("<Config[", "").replace("]>", "")
+
+
 def configure_logging(level: str) -> None:
     """Show what this package logs, from a level on."""
     _LOGGER.setLevel(level)
