@@ -319,7 +319,8 @@ class RunContext:
         config.__fn_or_cls__(**built_arguments(config), **context)
         if not self.detach and not self.dryrun:
             for experiment in self._launched:
-                experiment.raise_for_failure()
+                if experiment.jobs:  # nothing is launched of one without jobs
+                    experiment.raise_for_failure()
 
     def launch(self, experiment: Experiment, sequential: bool = False) -> None:
         """Launch an experiment as the command line says: dry, detached, in this process, with logs.

@@ -15,13 +15,19 @@ pytestmark = pytest.mark.needs("compat")
 _PROGRAM = """
 import subprocess
 import fabric, invoke
-from torchx.specs.api import AppState
+from torchx.specs.api import AppState, Role
 import nemo_run as run
 from nemo_run.core.tunnel import SSHTunnel
 from nemo_run.run.job import AppState as Ours
 from nemo_run.run.torchx_backend.packaging import merge_executables, package
 
 assert [state for state in AppState if Ours[state.name] != state] == []
+assert isinstance(run.LocalTunnel(job_dir="/jobs").session, invoke.Context)
+role = Role("r", "i", args=["--head=${head_node_ip_var}", "$HOME"], env={"N": "${num_nodes_var}"})
+macros = run.SlurmExecutor(account="a").macro_values()
+changed = macros.apply(role)
+assert changed.args == [f"--head={macros.head_node_ip_var}", "$HOME"] and changed.env == {"N": macros.num_nodes_var}
+assert role.env == {"N": "${num_nodes_var}"}
 assert isinstance(SSHTunnel(host="h", user="u", job_dir="/jobs").session, fabric.Connection)
 
 def work(number: int):
