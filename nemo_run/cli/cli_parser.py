@@ -29,7 +29,7 @@ class Operation(enum.Enum):
     DIVIDE = "/="
     OR = "|="
     AND = "&="
-    UNION = "|="
+    UNION = "|="  # noqa: PIE796  (another name for OR)
 
 
 class CLIException(OverrideError):  # noqa: N818  (its name in NeMo-Run)
