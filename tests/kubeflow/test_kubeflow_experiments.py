@@ -94,9 +94,23 @@ def test_train_jobs_without_an_experiment(make: Any, work: Path) -> None:
     assert executor.cancel(name) is None
 
 
-def test_all_kinds_of_artifacts(make: Any, kubernetes_node: KubernetesCluster, namespace: str, work: Path) -> None:
-    kubernetes_node.make_volume(namespace, "kinds")
-    with run.Experiment("kinds", executor=make(workdir_pvc="kinds", data_mover_image=IMAGE), clean_mode=True) as exp:
+@pytest.mark.parametrize("on_volume", [False, True])
+def test_all_kinds_of_artifacts(
+    on_volume: bool, make: Any, kubernetes_node: KubernetesCluster, namespace: str, work: Path
+) -> None:
+    options = {}
+    if on_volume:
+        kubernetes_node.make_volume(namespace, "kinds")
+        options = {"workdir_pvc": "kinds", "data_mover_image": IMAGE}
+    with run.Experiment("kinds", executor=make(**options), clean_mode=True) as exp:
         exp.add(kinds_of_artifacts.leaving_everything(), name="job0")
         exp.run()
     kinds_of_artifacts.check(exp, "job0", as_root=True)
+
+
+def test_what_a_function_returns_comes_back_without_a_volume(make: Any, work: Path) -> None:
+    with run.Experiment("value", executor=make(num_nodes=2), clean_mode=True) as exp:
+        exp.add(run.Partial(divmod, 7, 2), name="job0")
+        exp.run()
+    assert exp.results()["job0"].state is JobState.SUCCEEDED, exp.results()["job0"].reason
+    assert exp.result("job0") == (3, 1)

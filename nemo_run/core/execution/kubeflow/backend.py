@@ -272,15 +272,11 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
     # files
 
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Copy the artifacts of a task from its volume."""
-        if not plan.spec["volume"]:
-            if patterns:
-                raise ExecutorError(
-                    f"files that match {', '.join(patterns)} went with the pods; to collect artifacts, give "
-                    "KubeflowExecutor a volume (workdir_pvc=)"
-                )
-            return
+        """Unpack the artifacts that were kept, or copy them from the volume."""
         this = TrainJobHandle.parse(handle)
+        if not plan.spec["volume"]:
+            attempts.unpack_kept(this, folder, f"{plan.spec['folder']}/artifacts", patterns)
+            return
         placeholders = placeholders_of(plan, int(this.folder.name))
         folders = [
             fill(plan.spec["folder"], {**placeholders, RANK: str(rank), "$(NODE_RANK)": str(rank)})

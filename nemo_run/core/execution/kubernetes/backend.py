@@ -41,7 +41,6 @@ from nemo_run.core.execution.pods.spec import (
     net_name,
 )
 from nemo_run.core.execution.pods.status import Pod, container_status, is_gone, pod_status, still, why_deleted, why_left
-from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.files import write_text
 from nemo_run.core.masking import holds_secret
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 
 _JOB = ("batch/v1", "Job")
 _KEEPER_TIME = 60.0  # seconds in which the artifacts of a task that has ended are packed
+_SETTLE = 0.5  # seconds for which nothing comes after the end of a log that ends with artifacts
 _MANY = 50  # attempts up to which a query lists them by name
 _NEWS = 5.0  # seconds between two questions for the events of an object
 
@@ -310,7 +310,8 @@ class KubernetesBackend(PodBackend[PodHandle]):
         complete = True
         for rank, pod in snapshot.pods.items():
             try:
-                attempts.keep_log(self._client, snapshot.attempt, rank, pod)
+                settle = 0.0 if attempts.has_keeper(pod) else _SETTLE
+                attempts.keep_log(self._client, snapshot.attempt, rank, pod, settle)
             except EngineUnreachableError:
                 complete = False
         return complete
@@ -366,13 +367,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         """Unpack the artifacts that were kept, or copy them from the volume."""
         this = PodHandle.parse(handle)
         if not plan.spec["volume"]:
-            with leftovers.gathered() as left:
-                left.update(attempts.unpack_artifacts(this, folder, f"{plan.spec['folder']}/artifacts"))
-                if patterns:
-                    raise ExecutorError(
-                        f"files that match {', '.join(patterns)} went with the pod; without a volume (workdir_pvc=) "
-                        "only what lies in $NEMO_RUN_ARTIFACTS is collected"
-                    )
+            attempts.unpack_kept(this, folder, f"{plan.spec['folder']}/artifacts", patterns)
             return
         volume = VolumeClaim.from_json(plan.spec["volume"])
         placeholders = placeholders_of(plan, int(this.folder.name))

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
+from nemo_run.core.execution.pods.leaving import OwnText, parted
 from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
 from nemo_run.core.execution.pods.spec import KEEPER, TASK
@@ -140,6 +141,16 @@ def keep_log(client: KubernetesClient, attempt: PodHandle, node: int, pod: Pod, 
             file.write(piece)
         if target.exists() and target.stat().st_size > file.tell():
             raise FileExistsError(target)
+    _part(attempt, node, target)
+
+
+def _part(attempt: PodHandle, node: int, log: Path) -> None:
+    """Take the artifacts of a pod out of the end of its log, if they are there."""
+    with contextlib.suppress(FileNotFoundError), log.open("r+b") as file:
+        text, words = parted(file.read(), attempt.name)
+        if words:
+            keep_artifacts(attempt, node, words)
+            file.truncate(len(text))
 
 
 def _settled(reader: ContainerLog, seconds: float) -> Iterator[bytes]:
@@ -151,9 +162,16 @@ def _settled(reader: ContainerLog, seconds: float) -> Iterator[bytes]:
         time.sleep(seconds)
 
 
+def has_keeper(pod: Pod) -> bool:
+    """Return whether a second container of a pod hands over its artifacts."""
+    return any(container["name"] == KEEPER for container in pod["spec"]["containers"])
+
+
 def keeper_output(client: KubernetesClient, pod: Pod) -> list[bytes]:
     """Return the words that the keeper of a pod has written; the last one is ``end`` when the task has ended."""
     metadata = pod["metadata"]
+    if not has_keeper(pod):
+        return []
     reader = ContainerLog(client, metadata["namespace"], metadata["name"], KEEPER)
     words = b"".join(iter(reader.read, b"")).split()
     reader.close()
@@ -206,6 +224,21 @@ def unpack_artifacts(attempt: PodHandle, folder: Path, seen_as: str) -> dict[str
     return left
 
 
+def unpack_kept(attempt: PodHandle, folder: Path, seen_as: str, patterns: Sequence[str]) -> None:
+    """Unpack the artifacts that were kept; say of files elsewhere that these are gone.
+
+    Raises:
+        ExecutorError: They were too large to be kept, or some were left out, or files elsewhere were wanted.
+    """
+    with leftovers.gathered() as left:
+        left.update(unpack_artifacts(attempt, folder, seen_as))
+        if patterns:
+            raise ExecutorError(
+                f"files that match {', '.join(patterns)} went with the pod; without a volume (workdir_pvc=) "
+                "only what lies in $NEMO_RUN_ARTIFACTS is collected"
+            )
+
+
 # --- logs --------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +268,7 @@ class NodeLog:
         self._node = node
         self._tail = tail
         self._live: ContainerLog | None = None
+        self._text = OwnText(attempt.name)
         self._kept: IO[bytes] | FileLog | None = None
         self._pending = b""
         self._seen = 0  # bytes of the log that were read
@@ -275,11 +309,11 @@ class NodeLog:
             name = min(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
             self._live = ContainerLog(self._client, attempt.namespace, name, attempt.container)
             if self._tail is not None:
-                data = b"".join(iter(self._live.read, b""))
+                data = self._text.of(b"".join(iter(self._live.read, b"")))
                 self._note(data)
                 self._pending = _last_lines(data, self._tail)
                 return self.read() if self._pending else b""
-        piece = self._live.read()
+        piece = self._text.of(self._live.read())
         self._note(piece)
         return piece
 

@@ -52,6 +52,23 @@ def check_amounts(where: str, requests: Mapping[str, object], limits: Mapping[st
             raise ExecutorError(f"{where}: {requests[name]} of {name} are reserved, but only {limit} may be used")
 
 
+def has_whole_cores(resources: Mapping[str, Mapping[str, object]]) -> bool:
+    """Return whether a node may give a container of these resources cores of its own (static CPU manager).
+
+    >>> has_whole_cores({"limits": {"cpu": "4", "memory": "1Gi"}})
+    True
+    >>> has_whole_cores({"limits": {"cpu": "4", "memory": "1Gi"}, "requests": {"cpu": "2"}})
+    False
+    """
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    for name in ("cpu", "memory"):
+        limit = quantity(limits.get(name))
+        if not limit or quantity(requests.get(name, limits[name])) != limit:
+            return False
+    cores = quantity(limits["cpu"])
+    return cores is not None and cores % 1 == 0
+
+
 def shared(resources: Mapping[str, Mapping[str, object]]) -> tuple[Object, Object]:
     """Return the resources of a task as its own container and the keeper share them.
 

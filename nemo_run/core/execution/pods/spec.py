@@ -16,9 +16,10 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
+from nemo_run.core.execution.pods.leaving import leaving
 from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK
 from nemo_run.core.execution.pods.options import RUN_FOLDER, PodOptions
-from nemo_run.core.execution.pods.quantities import shared
+from nemo_run.core.execution.pods.quantities import has_whole_cores, shared
 from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated
@@ -33,8 +34,8 @@ INBOX = f"{RUN_FOLDER}-in"
 
 INBOX_VOLUME = "nemo-run-in"
 _ORDINARY = 1000  # a user that is not root
-LARGEST_ARTIFACTS = 5 << 20
-"""Bytes of packed artifacts that a pod without a volume can hand over."""
+LARGEST_ARTIFACTS, LARGEST_IN_LOG = 5 << 20, 1 << 20
+"""Bytes of packed artifacts that a pod without a volume can hand over: by a container of its own, or in its log."""
 
 _BOOT = """\
 mkdir -p "$folder" || exit 125
@@ -68,7 +69,7 @@ trap 'kill -TERM $task 2>/dev/null' TERM
 wait $task
 code=$?
 while kill -0 $task 2>/dev/null; do wait $task; code=$?; done
-sleep 0.5
+{leave}sleep 0.5
 exit $code"""
 
 # Waits for the task's process to end, and writes its artifacts to a place that can be read when the pod has ended: its
@@ -217,13 +218,16 @@ def variables(env: Mapping[str, str], secret: str) -> list[Object]:
     return entries
 
 
-def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, may_restart: bool = False) -> str:
+def boot_script(
+    folder: str, cwd: str, packages: Mapping[str, str], *, leave: str = "", may_restart: bool = False
+) -> str:
     """Return the shell script that lays out the job's folder and runs the task.
 
     Args:
         folder: The job's folder in the pod.
         cwd: Working directory of the task; empty for that of the image.
         packages: Paths of the packages in the pod; those of the inbox are in pieces.
+        leave: Script that ends the log with the artifacts; empty where another container keeps them.
         may_restart: Whether it may run more than once in one folder.
     """
     begin, join = [f"folder={shlex.quote(folder)}"], ""
@@ -236,7 +240,8 @@ def boot_script(folder: str, cwd: str, packages: Mapping[str, str], *, may_resta
     path = 'export PYTHONPATH="$folder/code${PYTHONPATH:+:$PYTHONPATH}"\n' if "code" in packages else ""
     layout = join + layout_script(_variable("folder"), {name: _variable(name) for name in packages})
     cwd = shlex.quote(cwd) if cwd else "."
-    boot = _BOOT.format(begin=_AGAIN if may_restart else _ONCE, layout=layout, cwd=cwd, path=path, start=_START)
+    start = _START.format(leave=leave)
+    boot = _BOOT.format(begin=_AGAIN if may_restart else _ONCE, layout=layout, cwd=cwd, path=path, start=start)
     return "\n".join([*begin, boot])
 
 
@@ -267,12 +272,15 @@ def pod_spec(executor: PodOptions, request: TaskRequest, *, keeps_artifacts: boo
     Args:
         executor: Its executor.
         request: The task.
-        keeps_artifacts: Whether a second container hands over the artifacts when the task has ended.
+        keeps_artifacts: Whether a second container may hand over the artifacts when the task has ended. Where it may
+            not, or would keep the task from having whole cores, they are the end of the task's own log.
     """
+    by_keeper = keeps_artifacts and not has_whole_cores(resources(executor))
     command = command_inside(executor, request)
     folder = job_folder(executor, request)
     cwd, packages = working_dir(executor, request, command), package_paths(executor, request)
-    script = boot_script(folder, cwd, packages, may_restart=executor.may_restart)
+    leave = "" if by_keeper else leaving(NAME, _packing(executor, LARGEST_IN_LOG))
+    script = boot_script(folder, cwd, packages, leave=leave, may_restart=executor.may_restart)
     mount_path = executor.workdir_pvc_path if executor.workdir_pvc else RUN_FOLDER
     mounts = [{"name": "nemo-run", "mountPath": mount_path}]
     task = {
@@ -294,7 +302,7 @@ def pod_spec(executor: PodOptions, request: TaskRequest, *, keeps_artifacts: boo
     shm = {"emptyDir": {"medium": "Memory", "sizeLimit": executor.shm_size}}
     spec = {
         "restartPolicy": "Never",
-        "containers": [*_sharing(task, _keeper(executor, folder, mounts))] if keeps_artifacts else [task],
+        "containers": [*_sharing(task, _keeper(executor, folder, mounts))] if by_keeper else [task],
         "volumes": [
             {"name": "nemo-run", **work},
             {"name": INBOX_VOLUME, "projected": {"sources": []}},
@@ -359,9 +367,13 @@ def _sharing(task: Object, keeper: Object) -> Iterator[Object]:
     yield {**keeper, "resources": rest} if rest else keeper
 
 
+def _packing(executor: PodOptions, largest: int) -> str:
+    """Return the script that packs artifacts, or says that there are some on the volume."""
+    return "echo +" if executor.workdir_pvc else _PACK.format(largest=largest, pack=PACK)
+
+
 def _keeper(executor: PodOptions, folder: str, mounts: Sequence[Object]) -> Object:
-    pack = "echo +" if executor.workdir_pvc else _PACK.format(largest=LARGEST_ARTIFACTS, pack=PACK)
-    script = _KEEP.format(folder=shlex.quote(folder), pack=pack)
+    script = _KEEP.format(folder=shlex.quote(folder), pack=_packing(executor, LARGEST_ARTIFACTS))
     keeper: Object = {
         "name": KEEPER,
         "image": str(executor.image),
