@@ -11,5 +11,4 @@ pytestmark = pytest.mark.needs("kubernetes node")
 
 
 class TestKubeflowBackend(PodContract):
-    keeps_files = False  # it has no volume here
     executor = KubeflowExecutor
