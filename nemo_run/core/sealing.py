@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import hmac
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -50,11 +49,11 @@ def made_key(root: Path) -> bytes:
     """
     if (key := own_key(root)) is None:
         path = key_file(root)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
-                os.write(fd, secrets.token_bytes(_LENGTH))
+                os.write(fd, os.urandom(_LENGTH))
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -78,7 +77,7 @@ def seal(key: bytes, content: bytes) -> str:
     >>> unseal(bytes(32), seal(bytes(32), b"secret"))
     b'secret'
     """
-    nonce = secrets.token_bytes(_NONCE)
+    nonce = os.urandom(_NONCE)
     hidden = nonce + _xor(content, _derived(key, b"encrypt"), nonce)
     return base64.b64encode(hidden + _mac(key, hidden)).decode()
 

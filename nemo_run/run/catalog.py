@@ -7,7 +7,6 @@ import glob
 import logging
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import NamedTuple
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.files import folder_name, make_folder, write_text
 from nemo_run.errors import ExperimentNotFoundError, InvalidNameError, StoreError
-from nemo_run.run import foreign
 from nemo_run.run.ownership import DEFINITION
 from nemo_run.run.store import ExperimentStore
 
@@ -101,7 +99,8 @@ def base_of(store: ExperimentStore) -> Path:
 
 def _new_id(name: str) -> str:
     """Return an id with the time, and a random number: names at services and folders on clusters are made of ids."""
-    return f"{name}_{_time_text(time.time())}_{secrets.randbelow(10**_DIGITS):0{_DIGITS}}"
+    number = int.from_bytes(os.urandom(16), "big") % 10**_DIGITS
+    return f"{name}_{_time_text(time.time())}_{number:0{_DIGITS}}"
 
 
 def _time_text(seconds: float) -> str:
@@ -126,13 +125,17 @@ def _is_id(text: object) -> bool:
 
 def _is_foreign_id(text: object) -> bool:
     """Check whether this can be an id of NeMo-Run, which begins with the title as it is."""
-    return (
-        isinstance(text, str) and _is_file_name(text) and text.isprintable() and foreign.launch_time(text) is not None
-    )
+    if not isinstance(text, str) or not _is_file_name(text) or not text.isprintable():
+        return False
+    from nemo_run.run.foreign import launch_time
+
+    return launch_time(text) is not None
 
 
 def store_of(path: Path) -> ExperimentStore:
     """Return the files of an experiment of this package or of NeMo-Run."""
+    from nemo_run.run import foreign
+
     ours = (path / DEFINITION).exists() or not (path / foreign.TASKS).is_file()
     return ExperimentStore(path) if ours else foreign.ForeignStore(path)
 
@@ -197,12 +200,13 @@ class _Found(NamedTuple):
     @property
     def age(self) -> tuple[str, int, int, str]:
         """Key that sorts by age; the time in an id has seconds only, and an id of the user's own has none."""
-        match = _ID.match(self.name)
-        if (made := foreign.launch_time(self.name)) is not None and not match:
+        if match := _ID.match(self.name):
+            return (match["time"], self.defined, int(match["number"] or 1), self.name)
+        from nemo_run.run.foreign import launch_time
+
+        if (made := launch_time(self.name)) is not None:
             return (_time_text(made), int(made * 1e9), 1, self.name)
-        if not match:
-            return (_time_text(self.defined / 1e9), self.defined, 0, self.name)
-        return (match["time"], self.defined, int(match["number"] or 1), self.name)
+        return (_time_text(self.defined / 1e9), self.defined, 0, self.name)
 
 
 def _launched(title: str, base: str | None) -> list[_Found]:
@@ -241,6 +245,8 @@ def _launched_in(folder: str) -> Iterator[_Found]:
 
 
 def _found(entry: os.DirEntry[str]) -> Iterator[_Found]:
+    from nemo_run.run import foreign
+
     for file in (DEFINITION, foreign.TASKS):
         try:
             defined = os.lstat(f"{entry.path}/{file}").st_mtime_ns  # a link that leads nowhere is told by its reader

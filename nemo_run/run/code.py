@@ -89,11 +89,11 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
     Returns:
         A JSON object for every place, with its ``root``.
     """
-    from nemo_run.core.packaging.provenance import code_version
-
     tops = _tops(_folders())
     records: list[dict[str, Any]] = []
     for root in dict.fromkeys(filter(None, tops.values())):
+        from nemo_run.core.packaging.provenance import code_version
+
         version = code_version(root)
         if version is not None:
             records.append(_git_record(store, root, version, len(records)))

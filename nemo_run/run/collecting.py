@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.errors import ArtifactsLeftOutError
 from nemo_run.run import artifacts, results
 from nemo_run.run.phases import DrivenTask
 from nemo_run.run.store import ExperimentStore
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class Collector:
@@ -29,6 +32,8 @@ class Collector:
     def begin(self, task: DrivenTask, status: TaskStatus, fetch: Callable[[Path], None]) -> None:
         """Begin to collect what a task left that ended with this status."""
         if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._threads = ThreadPoolExecutor(2, thread_name_prefix="nemo-run artifacts")
         work = self._threads.submit(self._collect, task, status, fetch)
         self._work[task] = (work, status)

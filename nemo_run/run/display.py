@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -193,6 +192,8 @@ def status_lines(
     hint: str = "",
 ) -> list[TableLine]:
     """Return what :func:`print_status` prints, for so many columns."""
+    import textwrap
+
     shown = list(definition.jobs) if every else _worth_showing(definition, progress)
     lines = [TableLine(f"experiment {printable(definition.id)}")]
     lines += table_of_jobs(definition, progress, room, shown)

@@ -23,11 +23,9 @@ from nemo_run.errors import (
 from nemo_run.run import catalog
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
-from nemo_run.run.notifying import Notification, read_notifications, write_notifications
 from nemo_run.run.prepare import ancestors, build_images, preflight, prepare_experiment, show_plans
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.sweep import Sweep, read_sweeps, write_sweeps
 from nemo_run.run.sweeping import SweepingExperiment
 from nemo_run.run.tasks import (
     added_as,
@@ -101,8 +99,8 @@ class Experiment(SweepingExperiment):
             logging.getLogger("nemo_run").setLevel(log_level)
         self._jobs: list[Job | JobGroup] = jobs or []
         self._ids: set[str] = set()
-        self._sweeps: list[Sweep] = []
-        self._notifications: list[Notification] = []
+        self._sweeps = []
+        self._notifications = []
         self._base_dir = base_dir
         self._quiet = clean_mode
         self._enable_goodbye_message = enable_goodbye_message
@@ -312,8 +310,7 @@ class Experiment(SweepingExperiment):
 
     def _prepare(self, backends: Backends, max_parallel: int | None = None) -> None:
         """Write all that a controller needs."""
-        write_sweeps(self._its_store, self._sweeps)
-        write_notifications(self._its_store, self._notifications)
+        self._write_additions(self._its_store)
         self._definition = prepare_experiment(self._its_store, self._title, self._jobs, max_parallel, backends)
 
     def _preflight(self, backends: Backends) -> None:
@@ -428,8 +425,7 @@ class Experiment(SweepingExperiment):
         fresh = Experiment(self._title, executor=self.executor, base_dir=self._base_dir, _reconstruct=True)
         for job in self.jobs:
             fresh._add_mapped(getattr(job, "mapped", ""), **added_as(job))
-        self._sweeps = read_sweeps(self._its_store)
-        self._notifications = read_notifications(self._its_store)
+        self._read_additions(self._its_store)
         self._jobs, self._planned = fresh._jobs, fresh._planned
         for job in self._jobs:
             job.experiment = self

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import platform
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,14 @@ from nemo_run.run.code import installed_packages
 
 def collect() -> dict[str, Any]:
     """Return who launches, where, and with what."""
-    packages = installed_packages()
+    packages, system = installed_packages(), os.uname()
     return {
         "user": _user(),
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
+        "host": system.nodename,
+        "platform": f"{system.sysname}-{system.release}-{system.machine}",
         "cwd": str(Path.cwd()),
         "argv": masked_arguments(sys.argv),
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "executable": sys.executable,
         "pid": os.getpid(),
         "nemo_run": packages.get("nemo-run", "unknown"),

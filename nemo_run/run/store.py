@@ -28,8 +28,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -349,7 +347,7 @@ class ExperimentStore:
 
     @staticmethod
     def _this_process() -> dict[str, Any]:
-        return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        return {"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()}
 
     @property
     def _left(self) -> Path:
@@ -409,6 +407,8 @@ class ExperimentStore:
         if self.is_driven():
             raise ExperimentBusyError(f"experiment {self.id!r} is still being driven; cancel it first")
         # First out of sight, in one step: half of it is never found.
+        import tempfile
+
         grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.path.parent))
         self.path.rename(grave / self.path.name)
         for other in self.path.parent.glob(".deleted-*"):  # some may be left of earlier ones

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.errors import InvalidJobError, JobNotFoundError, SweepError
-from nemo_run.run.inputs import output
 from nemo_run.run.job import Job
 from nemo_run.run.launched import LaunchedExperiment
-from nemo_run.run.mapping import Mapped, mapped_name, mapped_tasks
-from nemo_run.run.notifying import Notification, notification
-from nemo_run.run.space import Sampler
-from nemo_run.run.sweep import Direction, Sweep, Trial, plan_sweep, trials_of
 from nemo_run.run.tasks import as_task, default_name
 
 if TYPE_CHECKING:
     from nemo_run.config import Partial, Script
     from nemo_run.core.execution.base import Executor
+    from nemo_run.run.mapping import Mapped
+    from nemo_run.run.notifying import Notification
     from nemo_run.run.plugin import ExperimentPlugin
+    from nemo_run.run.space import Sampler
+    from nemo_run.run.store import ExperimentStore
+    from nemo_run.run.sweep import Direction, Sweep, Trial
 
 
 class SweepingExperiment(LaunchedExperiment):
@@ -71,6 +71,8 @@ class SweepingExperiment(LaunchedExperiment):
             >>> exp.sweep(run.Partial(dict, x=0), {"x": run.choice(1, 2)}).jobs
             ['x=1', 'x=2']
         """
+        from nemo_run.run.sweep import Sweep, plan_sweep
+
         if direction not in ("maximize", "minimize"):
             raise SweepError(f"direction={direction!r}; it is 'maximize' or 'minimize'")
         if not hasattr(task, "__fn_or_cls__"):
@@ -126,6 +128,8 @@ class SweepingExperiment(LaunchedExperiment):
             >>> mapped.jobs
             ['abs-0', 'abs-1']
         """
+        from nemo_run.run.mapping import Mapped, mapped_tasks
+
         tasks = mapped_tasks(task, items, arguments)
         first = task[0] if isinstance(task, Sequence) and task else task
         label = name or default_name(as_task(first, {})) if first else name
@@ -141,6 +145,8 @@ class SweepingExperiment(LaunchedExperiment):
         return found
 
     def _name_of_map(self, wanted: str) -> str:
+        from nemo_run.run.mapping import mapped_name
+
         return mapped_name(wanted, (job.mapped for job in self._jobs if isinstance(job, Job)))
 
     def _add_mapped(self, mapped: str, task: Any, **options: Any) -> str:
@@ -167,7 +173,28 @@ class SweepingExperiment(LaunchedExperiment):
             >>> exp.notify("https://chat.example/hooks/x7", when="failure")
             >>> exp.notify(["mail", "-s", "it has ended", "me@example.org"])
         """
+        from nemo_run.run.notifying import notification
+
         self._notifications.append(notification(to, when))
+
+    def _write_additions(self, store: ExperimentStore) -> None:
+        """Store what was swept, and who is told."""
+        if self._sweeps:
+            from nemo_run.run.sweep import write_sweeps
+
+            write_sweeps(store, self._sweeps)
+        if self._notifications:
+            from nemo_run.run.notifying import write_notifications
+
+            write_notifications(store, self._notifications)
+
+    def _read_additions(self, store: ExperimentStore) -> None:
+        """Read what was stored with the experiment."""
+        from nemo_run.run.notifying import read_notifications
+        from nemo_run.run.sweep import read_sweeps
+
+        self._sweeps = read_sweeps(store)
+        self._notifications = read_notifications(store)
 
     def output(self, job_id: str, *path: str | int) -> Any:
         """Return what stands for the output of a job, as an argument of another task of this experiment.
@@ -192,6 +219,8 @@ class SweepingExperiment(LaunchedExperiment):
             raise JobNotFoundError(
                 f"no job {job_id!r} was added whose output could be taken; there are: {', '.join(known) or 'none'}"
             )
+        from nemo_run.run.inputs import output
+
         return output(job_id, path)
 
     def compare(self, objective: str = "", direction: Direction | None = None) -> list[Trial]:
@@ -207,6 +236,8 @@ class SweepingExperiment(LaunchedExperiment):
             >>> best.parameters, best.objective                          # doctest: +SKIP
             ({'lr': 0.1}, 0.97)
         """
+        from nemo_run.run.sweep import trials_of
+
         if self._its_store.is_left_to_engines():
             self._collect()
         return trials_of(self._its_store, self._prepared, objective=objective, direction=direction)

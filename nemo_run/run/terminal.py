@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import textwrap
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -180,6 +179,8 @@ def _with_note(line: TableLine, note: str, room: int | None) -> list[TableLine]:
         return [line]
     if room is None or width(line.text) + 4 + width(note) <= room:
         return [TableLine(f"{line.text}  ({note})", line.state)]
+    import textwrap
+
     below = textwrap.wrap(note, max(room - 4, _LEAST), break_on_hyphens=False)
     return [line, *(TableLine(f"    {part}") for part in below)]
 

@@ -10,14 +10,10 @@ from __future__ import annotations
 import base64
 import collections
 import datetime
-import decimal
-import fractions
 import json
 import pathlib
 import re
 import sys
-import uuid
-import zoneinfo
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -108,12 +104,6 @@ BY_TYPE: dict[type, ValueType] = {
         datetime.timezone,
         (datetime.timedelta, str),
     ),
-    zoneinfo.ZoneInfo: ValueType("zoneinfo.ZoneInfo", lambda value: [value.key], zoneinfo.ZoneInfo, _TEXT),
-    decimal.Decimal: ValueType("decimal.Decimal", lambda value: [str(value)], decimal.Decimal, _TEXT),
-    fractions.Fraction: ValueType(
-        "fractions.Fraction", lambda value: [value.numerator, value.denominator], fractions.Fraction, _INT
-    ),
-    uuid.UUID: ValueType("uuid.UUID", lambda value: [str(value)], uuid.UUID, _TEXT),
     re.Pattern: ValueType(
         "re.compile",
         lambda value: [value.pattern, int(value.flags & ~re.UNICODE)],
@@ -148,31 +138,40 @@ BY_TARGET["json.loads"] = ValueType("json.loads", lambda value: [json.dumps(valu
 BY_TARGET["builtins.float"] = ValueType("builtins.float", lambda value: [repr(value)], float, _TEXT)
 
 
-def _foreign(name: str, argument: Callable[[Any], Any], *accepts: type) -> ValueType:
-    """Return a type of a package that may not be there; the package is imported only to build a value of it."""
+def _named(name: str, arguments: Callable[[Any], list[Any]], *accepts: type) -> ValueType:
+    """Return a type whose module is imported only to build a value of it."""
 
-    def build(item: Any) -> Any:
-        return resolve(name)(item)
+    def build(*items: Any) -> Any:
+        return resolve(name)(*items)
 
-    return ValueType(name, lambda value: [argument(value)], build, (accepts,))
+    return ValueType(name, arguments, build, (accepts,))
 
 
 _NUMPY = ("bool", "bool_", "float16", "float32", "float64", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 
-BY_TYPE_NAME: dict[str, ValueType] = {
-    "torch.device": _foreign("torch.device", str, str),
-    "torch.Size": _foreign("torch.Size", list, list),
-    **{f"numpy.{name}": _foreign(f"numpy.{name}", lambda value: value.item(), bool, int, float) for name in _NUMPY},
+_STANDARD: dict[str, ValueType] = {  # of the standard library, which has them when they are asked for
+    "decimal.Decimal": _named("decimal.Decimal", lambda value: [str(value)], str),
+    "fractions.Fraction": _named("fractions.Fraction", lambda value: [value.numerator, value.denominator], int),
+    "uuid.UUID": _named("uuid.UUID", lambda value: [str(value)], str),
+    "zoneinfo.ZoneInfo": _named("zoneinfo.ZoneInfo", lambda value: [value.key], str),
 }
-BY_TARGET.update({entry.target: entry for entry in BY_TYPE_NAME.values()})
+BY_TYPE_NAME: dict[str, ValueType] = {  # of packages that may not be there
+    "torch.device": _named("torch.device", lambda value: [str(value)], str),
+    "torch.Size": _named("torch.Size", lambda value: [list(value)], list),
+    **{f"numpy.{name}": _named(f"numpy.{name}", lambda value: [value.item()], bool, int, float) for name in _NUMPY},
+}
+BY_TARGET.update({entry.target: entry for entry in (*_STANDARD.values(), *BY_TYPE_NAME.values())})
 
 
 def value_type(value: Any) -> ValueType | None:
     """Return how a value is stored; ``None`` if its type is not in the table."""
     kind = type(value)
-    if kind in _ZONED and isinstance(value.tzinfo, zoneinfo.ZoneInfo):
+    if kind in _ZONED and f"{type(value.tzinfo).__module__}.{type(value.tzinfo).__qualname__}" == "zoneinfo.ZoneInfo":
         return _ZONED[kind]
-    return BY_TYPE.get(kind) or BY_TYPE_NAME.get(f"{kind.__module__}.{kind.__qualname__}")
+    if found := BY_TYPE.get(kind):
+        return found
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return _STANDARD.get(name) or BY_TYPE_NAME.get(name)
 
 
 def is_torch_dtype(value: Any) -> bool:

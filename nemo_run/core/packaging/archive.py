@@ -14,7 +14,6 @@ import logging
 import os
 import posixpath
 import shutil
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -350,7 +349,7 @@ def made_whole(target: Path) -> Iterator[Path | None]:
     if _has_content(target):
         yield None
         return
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.urandom(16).hex()}.tmp")
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -75,6 +74,8 @@ def runner_bundle(folder: Path) -> Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as f:
+        import zipfile
+
         with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files:
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)

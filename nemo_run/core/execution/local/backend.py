@@ -43,6 +43,12 @@ if TYPE_CHECKING:
 _SCHEME = "local://"
 _GONE = 5.0  # seconds after which an attempt without folder and processes counts as lost
 _AT_ONCE = 16  # attempts that are started at once
+_START = """\
+import sys
+sys.path.append(sys.argv[1].rpartition("/")[0])
+import supervisor
+supervisor.main()
+"""  # imported, not run, because then it is compiled once only
 
 
 class LocalBackend(Backend):
@@ -168,7 +174,7 @@ class LocalBackend(Backend):
         if self._forker is None:
             # Names of folders cross these pipes, and what tasks inherit, which is in no file that others could read.
             self._forker = subprocess.Popen(
-                [sys.executable, "-I", "-S", supervisor.__file__],
+                [sys.executable, "-I", "-S", *_bytecode_options(), "-c", _START, supervisor.__file__],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/",
                 env={supervisor.MARKER: ""}, start_new_session=True,
             )  # fmt: skip
@@ -316,6 +322,12 @@ def _lay_out(plan: Plan, attempt: int) -> None:
         supervisor.write_json(str(folder / "spec.json"), {**plan.spec, "argv": _argv(plan, folder), "env": env})
     except OSError as e:
         raise ExecutorError(f"{folder}: cannot be written: {e.strerror}") from e
+
+
+def _bytecode_options() -> list[str]:
+    """Return the options that have an isolated interpreter keep bytecode where this one does."""
+    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
+    return [*prefix, *(["-B"] if sys.dont_write_bytecode else [])]
 
 
 def _leases(executor: LocalExecutor, folder: str) -> list[dict[str, Any]]:

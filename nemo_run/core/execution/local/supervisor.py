@@ -1,9 +1,9 @@
 """Supervisor of local tasks; runs on its own, with nothing but the standard library.
 
-``python -I -S supervisor.py`` reads lines from its standard input, each a JSON list of attempts: the folder of each,
-and the environment that its task inherits, which is in no file.  For each attempt it forks a supervisor, which lives in
-its own session, and it answers once these have taken their attempts: with the pid of each, or with what went wrong.  A
-supervisor depends on nothing else but the attempt's folder:
+:func:`main` reads lines from its standard input, each a JSON list of attempts: the folder of each, and the environment
+that its task inherits, which is in no file. For each attempt it forks a supervisor, which lives in its own session, and
+it answers once these have taken their attempts: with the pid of each, or with what went wrong. A supervisor depends on
+nothing else but the attempt's folder:
 
 - ``spec.json``: what to run; written by the launching process
 - ``supervisor.json``: the claim: who runs the attempt. Created once, whole, by a hard link, so that an attempt is run
@@ -422,7 +422,3 @@ def main() -> None:
     for line in iter(sys.stdin.readline, ""):
         sys.stdout.write(json.dumps(start(json.loads(line))) + "\n")
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -13,15 +13,17 @@ import os
 import posixpath
 import re
 import stat
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from nemo_run.core.execution.shared.attempt_files import copy_matching
 from nemo_run.core.inside import copy_tree_inside, open_inside
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ArtifactsLeftOutError, EngineUnreachableError, ExecutorError
+
+if TYPE_CHECKING:
+    import tarfile
 
 PACK = "LC_ALL=C tar -cf - ."
 """Words for ``sh`` that write an archive of the current folder; it is whole, but for what the error output names."""
@@ -176,6 +178,8 @@ def unpack(archive: IO[bytes], folder: Path, seen_as: str = "", mode: str = "r|*
     Raises:
         ExecutorError: It is no archive, or ends early; what came before was unpacked.
     """
+    import tarfile
+
     left: dict[str, str] = {}
     links: dict[str, str] = {}
     others: list[str] = []
