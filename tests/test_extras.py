@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,20 @@ def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(MissingExtraError, match=r"No module named 'not_there_at_all'.*pip install"):
         extras.load("half_installed", "docker", "this test")
+
+
+def test_what_packages_announce_is_found_in_folders_and_in_zip_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "empty"), str(tmp_path / "folder")])
+    assert extras.entry_points("nemo_run.cli") == []
+    info = tmp_path / "folder/lab-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+    assert extras.entry_points("nemo_run.cli") == []
+    (info / "entry_points.txt").write_text("[other]\nx = y\n[nemo_run.cli]\nlab = lab_commands\n")
+    assert [(point.name, point.value) for point in extras.entry_points("nemo_run.cli")] == [("lab", "lab_commands")]
+    assert extras.entry_points("nemo_run.cl") == []
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        for file in info.iterdir():
+            packed.write(file, f"packed-1.0.dist-info/{file.name}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "packed.zip")])
+    assert [point.name for point in extras.entry_points("nemo_run.cli")] == ["lab"]

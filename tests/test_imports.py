@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,47 @@ assert modules == set(nemo_run._MODULES), modules
 hidden = [name for name in nemo_run.config._MODULE_OF if inspect.ismodule(getattr(nemo_run.config, name))]
 assert hidden == [], hidden
 """)
+
+
+def loaded_by(*command: str) -> set[str]:
+    """The modules that a command loads, beyond those that this interpreter begins with."""
+    begin = set(python("import sys; print(*sys.modules)").split())
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('\\n', *sys.modules, file=sys.__stdout__))\n"
+        f"sys.argv = ['nemorun', *{command!r}]\n"
+        "from nemo_run.__main__ import main\n"
+        "main()"
+    )
+    return set(python(code).splitlines()[-1].split()) - begin
+
+
+@pytest.mark.parametrize(
+    "command", [("--help",), ("experiment", "list"), ("experiment", "list", "title", "--state", "failed", "-t", "a")]
+)
+def test_a_command_whose_arguments_are_text_loads_no_pydantic(command: tuple[str, ...]) -> None:
+    loaded = loaded_by(*command)
+    assert "typer" in loaded
+    assert sorted({"pydantic", "fiddle", "rich", "yaml"} & loaded) == []
+
+
+def test_a_launch_loads_only_what_it_needs(tmp_path: Path) -> None:
+    script = tmp_path / "launch.py"
+    script.write_text(
+        "import sys\nbegin = set(sys.modules)\nimport nemo_run as run\n"
+        "run.run(run.Script(inline='true'), executor=run.LocalExecutor(), check=True)\n"
+        "print('\\n', *(set(sys.modules) - begin))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", script], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if Path(path).is_dir())},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    needless = {
+        *("absl.flags", "cloudpickle", "rich", "yaml", "pydantic", "typer", "libcst._nodes"),
+        *("platform", "uuid", "decimal", "fractions", "zoneinfo", "tarfile", "zipfile", "concurrent.futures", "email"),
+        *(f"nemo_run.run.{name}" for name in ("foreign", "sweep", "space", "rerun", "adopting")),
+    }
+    assert "nemo_run.run.controller" in loaded
+    assert sorted(needless & loaded) == []

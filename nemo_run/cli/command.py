@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 from typer import core
 
-from nemo_run.cli.overriding.parse import is_override
+from nemo_run.cli.groups import with_plain_values
 from nemo_run.cli.show import in_terminal
 from nemo_run.errors import CommandLineError
 
@@ -146,6 +146,8 @@ def _given(typed: dict[str, Any]) -> dict[str, Any]:
 
 def _split_factories(typed: list[str]) -> tuple[list[str], str]:
     """Return what ``--factory`` says of arguments, and what it says of the whole."""
+    from nemo_run.cli.overriding.parse import is_override
+
     of_arguments = [one for one in typed if is_override(one) and not one.startswith("@")]
     whole = [one for one in typed if one not in of_arguments]
     if len(whole) > 1:
@@ -202,6 +204,10 @@ class EntrypointCommand(core.TyperCommand):
     """A command whose help shows the arguments of what it runs, and that completes them."""
 
     entrypoint: Any = None
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options."""
+        return with_plain_values(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return how it is called."""

@@ -21,6 +21,7 @@ from nemo_run.cli.script import is_loaded, name_main
 from nemo_run.cli.trusted import why_not_trusted
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.config.names import get_type_namespace, get_underlying_types
+from nemo_run.core import extras
 from nemo_run.errors import CommandLineError
 
 if TYPE_CHECKING:
@@ -370,9 +371,7 @@ def load_workspace() -> bool:
 @functools.cache
 def packages() -> dict[str, EntryPoint]:
     """Return the installed packages that announce themselves, by the names that they give."""
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in extras.entry_points(GROUP)}
 
 
 def load_packages(*names: str) -> bool:

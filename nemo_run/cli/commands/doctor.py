@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -66,7 +65,7 @@ def _version() -> Finding:
 
 
 def _python() -> Finding:
-    return Finding("python", "ok", f"{platform.python_version()}, {sys.executable}")
+    return Finding("python", "ok", f"{sys.version.split()[0]}, {sys.executable}")
 
 
 def _home() -> Finding:
