@@ -24,7 +24,7 @@ from nemo_run.errors import PackagingError
 
 if TYPE_CHECKING:
     import tarfile
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 logger = logging.getLogger(__name__)
 
@@ -239,12 +239,9 @@ class _Gzip:
     """
 
     def __init__(self, out: IO[bytes]) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # zlib leaves the other threads running
-
-        workers = min(4, os.cpu_count() or 1)
         self._out = out
-        self._pool = ThreadPoolExecutor(workers)
-        self._ahead = 2 * workers
+        self._workers = min(4, os.cpu_count() or 1)
+        self._pool: ThreadPoolExecutor | None = None  # made for the first whole piece
         self._compressed: collections.deque[Future[bytes]] = collections.deque()
         self._pending: list[bytes] = []
         self._pending_size = self._size = self._crc = 0
@@ -254,13 +251,16 @@ class _Gzip:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._pool:
+        try:
             if kind is None:
-                self._submit(b"".join(self._pending))
+                last = _deflate(self._counted(b"".join(self._pending)))
                 self._write_compressed(leave=0)
                 self._out.write(
-                    _LAST_BLOCK + self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little")
+                    last + _LAST_BLOCK + self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little")
                 )
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
 
     def write(self, data: bytes) -> None:
         self._pending.append(data)
@@ -275,10 +275,16 @@ class _Gzip:
         self._pending_size = len(content) - whole
 
     def _submit(self, chunk: bytes) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # zlib leaves the other threads running
+
+        self._pool = self._pool or ThreadPoolExecutor(self._workers)
+        self._compressed.append(self._pool.submit(_deflate, self._counted(chunk)))
+        self._write_compressed(leave=2 * self._workers)
+
+    def _counted(self, chunk: bytes) -> bytes:
         self._crc = zlib.crc32(chunk, self._crc)
         self._size += len(chunk)
-        self._compressed.append(self._pool.submit(_deflate, chunk))
-        self._write_compressed(leave=self._ahead)
+        return chunk
 
     def _write_compressed(self, leave: int) -> None:
         while len(self._compressed) > leave:
