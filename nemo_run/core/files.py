@@ -146,9 +146,10 @@ def read_object(path: str | Path) -> dict[str, Any] | None:
 def make_folder(path: Path) -> Path:
     """Create a folder, with its parents, that only its owner can enter."""
     try:
-        if not path.parent.is_dir():
-            make_folder(path.parent)
-        path.mkdir(exist_ok=True, mode=0o700)
+        if not path.is_dir():  # it mostly is: to look is faster than to try
+            if not path.parent.is_dir():
+                make_folder(path.parent)
+            path.mkdir(exist_ok=True, mode=0o700)
     except OSError as e:
         raise StoreError(
             f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to"

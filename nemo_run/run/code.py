@@ -9,8 +9,8 @@ import hashlib
 import logging
 import os
 import re
+import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def own_paths() -> list[str]:
 @functools.cache
 def _installation() -> frozenset[str]:
     """Return the folders from which any program of this interpreter imports."""
-    folders = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders = {os.path.dirname(os.__file__), *site.getsitepackages()}  # noqa: PTH120  # sysconfig loads all of a Makefile
     return frozenset({*folders, *(f"{folder}/lib-dynload" for folder in folders)})
 
 
@@ -108,9 +108,9 @@ def record(store: ExperimentStore, scripts: Iterable[str]) -> list[dict[str, Any
 
 
 def _folders() -> list[Path]:
-    """Return the current folder, and those that this process imports from, less the one of this package."""
+    """Return the current folder, and those that this process imports from, less this package and what pip installed."""
     package = str(Path(__file__).resolve().parents[2])
-    return [Path.cwd(), *(Path(path) for path in own_paths() if path != package)]
+    return [Path.cwd(), *(Path(path) for path in own_paths() if path != package and not _is_installed(path))]
 
 
 def _tops(folders: Iterable[Path]) -> dict[Path, Path | None]:
@@ -145,8 +145,13 @@ def _loaded_files() -> list[str]:
     """Return the Python files that are loaded, less those of the installation, which may lie in a project's folder."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     found = [os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")]  # noqa: PTH100
-    installed = tuple(f"{folder}/" for folder in _installation())
-    return [file for file in found if not file.startswith(installed)]
+    installation = tuple(f"{folder}/" for folder in _installation())
+    return [file for file in found if not file.startswith(installation) and not _is_installed(file)]
+
+
+def _is_installed(path: str) -> bool:
+    """Check whether a path is in a folder for packages: of this user, or of another environment."""
+    return any(name in ("site-packages", "dist-packages") for name in path.split("/"))
 
 
 def _code_files(root: Path, loaded: Iterable[str], scripts: Iterable[str]) -> Iterator[Path]:

@@ -117,3 +117,15 @@ def test_what_is_installed_inside_of_the_project_is_no_code_of_it(project):
     (archive,) = (project.parent / "home").rglob(entry["archive"])
     with tarfile.open(archive) as kept:
         assert sorted(kept.getnames()) == ["beside.py", "launch.py", "pkg/__init__.py", "pkg/tasks.py"]
+
+
+def test_packages_that_pip_installed_for_the_user_are_no_code(project, tmp_path):
+    site = tmp_path / "user/lib/python3/site-packages"
+    (site / "library").mkdir(parents=True)
+    (site / "library/__init__.py").touch()
+    (project / "beside.py").write_text("import library")
+    launch(project, PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    (file,) = (project.parent / "home").rglob("provenance.json")
+    roots = [entry["root"] for entry in json.loads(file.read_text())["code"]]
+    assert str(project) in roots
+    assert str(site) not in roots
