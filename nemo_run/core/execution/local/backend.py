@@ -47,6 +47,7 @@ _START = """\
 import sys
 sys.path.append(sys.argv[1].rpartition("/")[0])
 import supervisor
+sys.path.pop()
 supervisor.main()
 """  # imported, not run, because then it is compiled once only
 

@@ -29,13 +29,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-if TYPE_CHECKING or __name__ != "__main__":
+if TYPE_CHECKING or __name__ != "supervisor":
     from nemo_run.core.execution.local import system
-else:  # on its own: what is beside this file, and nothing else
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+else:  # on its own: with what is beside this file, and nothing else
     import system
-
-    del sys.path[0]
 
 MARKER = system.MARKER
 
