@@ -111,7 +111,7 @@ SUPERVISED = "echo begun >> ran; sleep 0.01; echo ended >> ran"
 
 
 def supervise(attempt: Path) -> None:
-    supervisor.become_supervisor(str(attempt), os.open(os.devnull, os.O_RDWR))
+    supervisor.become_supervisor(str(attempt), {}, os.open(os.devnull, os.O_RDWR))
 
 
 def crash_supervisor(step: int, work: Path) -> tuple[bool, str]:
