@@ -69,7 +69,8 @@ def _package(name: str) -> Callable[[], bool]:
 
 def _browser() -> bool:
     """Is there a browser, and what drives it? In CI, as root, the browser is installed first."""
-    return importlib.util.find_spec("playwright") is not None and installed(("chromium",), ("chromium",))
+    packages = all(importlib.util.find_spec(name) for name in ("playwright", "axe_playwright_python"))
+    return packages and installed(("chromium",), ("chromium",))
 
 
 _SHELLS = ("tcsh", "zsh", "fish")
