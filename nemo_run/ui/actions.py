@@ -32,6 +32,7 @@ _COMMANDS: Mapping[str, Callable[[str, Mapping[str, Any]], Words]] = {
     "cancel": lambda one, request: ["cancel", "--", one, *_texts(request, "jobs")[:1]],
     "resume": lambda one, _: ["resume", "--detach", "--", one],
     "rerun": lambda one, _: ["rerun", "--detach", "--", one],
+    "rerun-failed": lambda one, _: ["rerun", "--detach", "--failed", "--", one],
     "tag": lambda one, request: ["tag", "--", one, *_texts(request, "tags")],
     "untag": lambda one, request: ["tag", "--remove", "--", one, *_texts(request, "tags")],
     "note": lambda one, request: ["note", "--", one, _text(request, "note")],
