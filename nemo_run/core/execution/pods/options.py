@@ -55,6 +55,13 @@ class PodOptions(Executor):
         workdir_pvc: Volume claim through which code and files of any size reach the pods, and artifacts come back.
         workdir_pvc_path: Path at which it is mounted.
         data_mover_image: Image of the pod that copies to that volume and from it; by default the task's own.
+        gpu_resource_name: Name of the resource that is a GPU.
+        node_selector: Labels that nodes must have.
+        service_account: Service account of the pods.
+        priority_class: Class of their priority.
+        shm_size: Size of ``/dev/shm``, e.g. ``"16Gi"``.
+        working_dir: Working directory in the container; that of the image by default.
+        grace: Seconds between SIGTERM and SIGKILL when pods are ended.
         restricted: Run all pods as the restricted Pod Security Standard wants: not as root, without any capability or
             further rights, and with the runtime's filter of system calls.
         run_as_user: User of all containers; by default that of the image, or 1000 where ``restricted``.

@@ -104,10 +104,27 @@ class SlurmOptions(Executor):
 
     Attributes:
         account: Account; the cluster's default for the user where it is empty.
+        partition: Partition; of several, separated by commas, the one that starts the job first.
         job_name_prefix: What the job's name in Slurm begins with; made from the account by default.
         time: Time limit.
         nodes: Number of nodes.
         ntasks_per_node: Processes on each node; a launcher such as torchrun starts them itself.
+        cpus_per_task: CPUs for each process.
+        cpus_per_gpu: CPUs for each GPU.
+        gpus_per_node: GPUs on each node.
+        gpus_per_task: GPUs for each process.
+        qos: Quality of service.
+        mem: Memory on each node, such as ``"64G"``; ``"0"`` for all of it.
+        mem_per_gpu: Memory for each GPU.
+        mem_per_cpu: Memory for each CPU.
+        comment: Comment on the job.
+        constraint: Features that the nodes must have.
+        exclude: Nodes that are not to be used.
+        gres: Generic resources of each node, such as ``"gpu:a100:2"``.
+        exclusive: Have whole nodes.
+        open_mode: ``"append"`` or ``"truncate"`` for the files of the job's output.
+        segment: Nodes that must be close to each other in a topology of blocks.
+        network: Network to use, where the cluster has several.
         signal: Signal to send before the time limit, such as ``"B:USR1@60"``.
         array: Indices of an array of jobs, such as ``"0-49%8"``.
         container_image: Image to run in, by Pyxis; no container where it is ``None``.

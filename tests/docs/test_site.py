@@ -1,0 +1,74 @@
+"""The site of the documentation: it can be built, and nothing is missing from its reference."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import build_docs  # noqa: E402
+
+sys.path.remove(str(ROOT / "tools"))
+_OWN = re.compile(r"(NEMO_RUN|NEMORUN)_[A-Z0-9_]*[A-Z0-9]")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    assert build_docs.unlisted() == set()
+
+
+@pytest.mark.parametrize("executor", build_docs.executors(), ids=lambda one: one.__name__)
+def test_every_option_of_an_executor_says_what_it_is(executor: type) -> None:
+    said = build_docs.described(executor)
+    given = [field.name for field in dataclasses.fields(executor) if field.init and not field.name.startswith("_")]
+    assert [name for name in given if not said.get(name)] == []
+
+
+def test_every_environment_variable_that_is_read_is_told() -> None:
+    page = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"[A-Za-z_0-9]+", page))
+    known = {name for path in (ROOT / "nemo_run").rglob("*.py") for name in _variables(path)}
+    left_out = {name for name in known - told if not name.startswith(("SLURM_", "COMP_"))}
+    assert left_out == set()
+
+
+def _variables(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _OWN.fullmatch(node.value):
+            yield node.value
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("os.environ"):
+            yield from _texts(node.slice)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
+            yield from _texts(node.args[0])
+        elif isinstance(node, ast.Compare) and any("os.environ" in ast.unparse(one) for one in node.comparators):
+            yield from _texts(node.left)
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+@pytest.mark.needs("sphinx")
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "tools" / "build_docs.py", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    assert {"index.html", "quickstart.html", "reference/api.html", "reference/options.html", "search.html"} <= pages
+    text = (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
+    assert 'id="nemo_run.Experiment.add"' in text
+    outside = {
+        match
+        for page in (tmp_path / "site").rglob("*.html")
+        for match in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text())
+    }
+    assert outside == set()  # nothing is asked of another host

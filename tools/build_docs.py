@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Builds the documentation as a site: the guides of docs/, and a reference made from the code.
+
+    tools/build_docs.py [FOLDER]    by default build/docs
+
+Warnings are errors: a link that leads nowhere, a page that is in no list, a docstring that cannot be read. Nothing is
+downloaded, and the site needs no server: open index.html. Needs the extra "docs".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nemo_run as run
+from nemo_run import errors
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+_LINK_OUT = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[^)]*\)")
+_ENTRY = re.compile(r" {4}(?P<name>\w+): (?P<text>.*)")
+
+# Which public names are on which page of the reference, in this order; a name that is on none is an error.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Configuration": (
+        "Config", "Partial", "Script", "ConfigurableMixin", "autoconvert", "load_config", "dryrun_fn", "lazy_imports",
+        "LazyEntrypoint",
+    ),
+    "Experiments": ("run", "Experiment", "Plugin", "JobState", "DevSpace"),
+    "Results, metrics and sweeps": ("log_metrics", "choice", "loguniform", "randint", "uniform"),
+    "Executors": ("Executor", "ExecutorMacros", "import_executor", "Image", "KubeRayWorkerGroup"),
+    "Launchers": ("Torchrun", "FaultTolerance", "SlurmRay", "SlurmTemplate"),
+    "Packagers": ("Packager", "GitArchivePackager", "PatternPackager", "HybridPackager"),
+    "Tunnels": ("LocalTunnel", "SSHTunnel"),
+}  # fmt: skip
+MODULES = {
+    "nemo_run.cli": "The command line",
+    "nemo_run.config": "Settings",
+    "nemo_run.run.ray": "Ray",
+    "nemo_run.testing": "For engines of your own",
+}
+_NO_OBJECTS = ("__version__", "help", "cli", "config", "errors", "ray")
+
+
+def executors() -> list[type]:
+    """Return all public executors."""
+    return [getattr(run, name) for name in run.__all__ if name.endswith("Executor") and name != "Executor"]
+
+
+def unlisted() -> set[str]:
+    """Return the public names that are on no page."""
+    named = {name for names in GROUPS.values() for name in names} | set(_NO_OBJECTS)
+    named |= {one.__name__ for one in executors()} | {one.__name__ for one in error_classes()} | {"ConfigTypeWarning"}
+    return set(run.__all__) - named
+
+
+def error_classes() -> list[type]:
+    """Return all errors, each after the one that it is a kind of."""
+    found = [one for _, one in inspect.getmembers(errors, inspect.isclass) if one.__module__ == errors.__name__]
+    return sorted(
+        (one for one in found if issubclass(one, Exception)), key=lambda one: [c.__name__ for c in one.__mro__[::-1]]
+    )
+
+
+def described(cls: type) -> dict[str, str]:
+    """Return what docstrings say of the fields of a class, by their names: its own, and those of its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        lines = iter(inspect.cleandoc(base.__dict__.get("__doc__") or "").splitlines())
+        for line in lines:
+            if line.strip() in ("Attributes:", "Args:"):
+                found |= dict(_entries(lines))
+    return found
+
+
+def _entries(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
+    name, text = "", ""
+    for line in lines:
+        if line.strip() and not line.startswith("    "):
+            break
+        if match := _ENTRY.match(line):
+            if name:
+                yield name, text
+            name, text = match["name"], match["text"]
+        elif line.strip():
+            text += " " + line.strip()
+    if name:
+        yield name, text
+
+
+def options(cls: type) -> str:
+    """Return a table of the options of an executor."""
+    texts = described(cls)
+    lines = ["| option | type | default | is |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        if field.name.startswith("_") or not field.init:
+            continue
+        kind = _cell(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type)))
+        text = re.sub(r"``([^`]*)``", r"`\1`", re.sub(r":\w+:`~?([^`]*)`", r"`\1`", texts.get(field.name, "")))
+        lines.append(f"| `{field.name}` | `{kind}` | {_default(field)} | {_cell(text)}{_theirs(field)} |")
+    return "\n".join(lines)
+
+
+def _theirs(field: Any) -> str:
+    """Return what the engine itself calls an option, where it is another word."""
+    return f" (`sbatch --{field.name.replace('_', '-')}`)" if field.metadata.get("sbatch") else ""
+
+
+def _default(field: Any) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"`{_cell(repr(field.default))}`"
+    if field.default_factory is dataclasses.MISSING:
+        return "must be given"
+    made = field.default_factory()
+    return f"`{_cell(repr(made))}`" if made in ([], {}, set(), ()) else f"a new `{type(made).__name__}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def options_page() -> str:
+    """Return the page of the options of all executors."""
+    parts = ["# Options of executors\n\nMade from the code. The guides say how they are used.\n"]
+    for cls in executors():
+        first = (inspect.getdoc(cls) or "").partition("\n")[0]
+        parts.append(f"## {cls.__name__}\n\n{first}\n\n{options(cls)}\n")
+    return "\n".join(parts)
+
+
+def api_page() -> str:
+    """Return the page with all public names and their docstrings."""
+    parts = [
+        "# Public names\n\nEverything here is `run.NAME` after `import nemo_run as run`, where nothing else is said.\n"
+    ]
+    for title, names in GROUPS.items():
+        parts.append(f"## {title}\n")
+        parts += [_documented(getattr(run, name), f"nemo_run.{name}") for name in names]
+        if title == "Executors":
+            parts += [_documented(cls, f"nemo_run.{cls.__name__}") for cls in executors()]
+    for module, title in MODULES.items():
+        parts.append(f"## {title}: `{module}`\n")
+        found = importlib.import_module(module)
+        for name in getattr(found, "__all__", ()):
+            one = getattr(found, name)
+            if inspect.isclass(one) or inspect.isroutine(one):
+                parts.append(_documented(one, f"{module}.{name}"))
+    return "\n".join(parts)
+
+
+def _documented(one: Any, path: str) -> str:
+    members = (
+        "   :members:\n   :inherited-members: object, Exception, dict, Generic, ABC\n"
+        if path == "nemo_run.Experiment"
+        else "   :members:\n"
+    )
+    kind = "autoclass" if inspect.isclass(one) else "autofunction"
+    return f"```{{eval-rst}}\n.. {kind}:: {path}\n{members if kind == 'autoclass' else ''}```\n"
+
+
+def commands_page() -> str:
+    """Return the page of all commands, as their help says."""
+    import typer
+
+    from nemo_run.cli.app import create_cli
+
+    parts = ["# Commands\n\nMade from the command line itself; `--help` shows the same.\n"]
+    root = typer.main.get_command(create_cli())
+    for words, command in _walked(("nemorun",), root):
+        parts.append(f"## {' '.join(words)}\n\n{(command.help or '').strip()}\n")
+        rows = [_parameter(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        if rows:
+            parts.append("\n".join(["| argument | is |", "|---|---|", *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def _walked(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    commands = getattr(command, "commands", None)
+    if commands is None:
+        yield words, command
+        return
+    for name, inner in commands.items():
+        yield from _walked((*words, name), inner)
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"| `{parameter.metavar or parameter.name.upper()}` | {_cell(parameter.help or '')} |"
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    return f"| {names} | {_cell(parameter.help or '')} |"
+
+
+def errors_page() -> str:
+    """Return the page of all errors, and what each is a kind of."""
+    lines = [
+        "# Errors\n\nAll are in `nemo_run.errors`, and each is a `NemoRunError`.\n",
+        "| error | is also | when |",
+        "|---|---|---|",
+    ]
+    for one in error_classes():
+        bases = ", ".join(f"`{base.__name__}`" for base in one.__bases__ if base is not Exception)
+        lines.append(f"| `{one.__name__}` | {bases} | {_cell((inspect.getdoc(one) or '').partition(chr(10) * 2)[0])} |")
+    return "\n".join(lines).replace("``", "`")
+
+
+def write_sources(folder: Path) -> None:
+    """Write all pages into a folder, as Sphinx reads them."""
+    shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns("site"), dirs_exist_ok=True)
+    shutil.copy(DOCS / "site" / "index.md", folder / "index.md")
+    for page in folder.rglob("*.md"):
+        page.write_text(_LINK_OUT.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "reference").mkdir()
+    pages = {"options": options_page, "api": api_page, "commands": commands_page, "errors": errors_page}
+    for name, make in pages.items():
+        (folder / "reference" / f"{name}.md").write_text(make(), encoding="utf-8")
+
+
+def main() -> int:
+    """Build the site; the exit code of Sphinx."""
+    from sphinx.cmd.build import main as sphinx
+
+    if left_out := unlisted():
+        sys.exit(f"public names that are on no page of the reference (GROUPS): {', '.join(sorted(left_out))}")
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "docs")
+    with tempfile.TemporaryDirectory() as work:
+        write_sources(Path(work, "source"))
+        words = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(DOCS / "site"), "-d", f"{work}/doctrees"]
+        code = sphinx([*words, f"{work}/source", str(target)])
+    if not code:
+        print(f"the site is in {target}: open {target / 'index.html'}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
