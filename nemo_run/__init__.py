@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     )
     from nemo_run.core.execution.lepton import LeptonExecutor as LeptonExecutor
     from nemo_run.core.execution.local import LocalExecutor as LocalExecutor
+    from nemo_run.core.execution.restarts import Restarts as Restarts
     from nemo_run.core.execution.skypilot import SkypilotExecutor as SkypilotExecutor
     from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor as SkypilotJobsExecutor
     from nemo_run.core.execution.slurm import SlurmExecutor as SlurmExecutor
@@ -59,6 +60,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.packaging.hybrid import HybridPackager as HybridPackager
     from nemo_run.core.packaging.pattern import PatternPackager as PatternPackager
     from nemo_run.core.runners.metrics import log_metrics as log_metrics
+    from nemo_run.core.runners.stopping import continue_later as continue_later, stopping as stopping
     from nemo_run.core.tunnel.client import LocalTunnel as LocalTunnel, SSHTunnel as SSHTunnel
     from nemo_run.devspace.base import DevSpace as DevSpace
     from nemo_run.errors import (
@@ -100,6 +102,7 @@ _NAMES = {
     "nemo_run.core.execution.launcher": ("FaultTolerance", "SlurmRay", "SlurmTemplate", "Torchrun"),
     "nemo_run.core.execution.lepton": ("LeptonExecutor",),
     "nemo_run.core.execution.local": ("LocalExecutor",),
+    "nemo_run.core.execution.restarts": ("Restarts",),
     "nemo_run.core.execution.skypilot": ("SkypilotExecutor",),
     "nemo_run.core.execution.skypilot_jobs": ("SkypilotJobsExecutor",),
     "nemo_run.core.execution.slurm": ("SlurmExecutor",),
@@ -109,6 +112,7 @@ _NAMES = {
     "nemo_run.core.packaging.hybrid": ("HybridPackager",),
     "nemo_run.core.packaging.pattern": ("PatternPackager",),
     "nemo_run.core.runners.metrics": ("log_metrics",),
+    "nemo_run.core.runners.stopping": ("continue_later", "stopping"),
     "nemo_run.core.tunnel.client": ("LocalTunnel", "SSHTunnel"),
     "nemo_run.devspace.base": ("DevSpace",),
     "nemo_run.errors": (

@@ -65,6 +65,8 @@ def status_document(
             "reason": state.reason,
             "exception": _exception(store, job, state),
             "tries": max(task.tries for task in state.tasks),
+            "restarts": max(task.restarts for task in state.tasks),
+            "cause": next((task.cause for task in state.tasks if task.cause), ""),
             "started": state.started,
             "ended": state.ended,
             "node": state.tasks[0].node,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.core.execution.jobs import TIME_LIMIT, JobState, TaskStatus
 from nemo_run.errors import ExecutorError
 from nemo_run.run import outages
 from nemo_run.run.collecting import Collector
@@ -59,7 +59,7 @@ class Endings:
         if not is_limited or self._ledger.is_to_be_cancelled(task.job):
             return status
         reason = f"time limit of {task.definition.timeout:g} s reached"
-        return replace(status, state=JobState.FAILED, reason=reason)
+        return replace(status, state=JobState.FAILED, reason=reason, cause=TIME_LIMIT)
 
     def _collect(self, task: DrivenTask, status: TaskStatus) -> None:
         """Collect what an ended task left; it has ended for others when that is done."""

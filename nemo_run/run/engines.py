@@ -140,10 +140,14 @@ class Engines:
 
     def _submit(self, tasks: Sequence[DrivenTask], after: Sequence[Sequence[str]]) -> Sequence[str | NemoRunError]:
         submissions = [
-            Submission(self._plan(task), task.progress.attempt, handles)
+            Submission(self._plan_of_attempt(task), task.progress.attempt, handles)
             for task, handles in zip(tasks, after, strict=True)
         ]
         return self._backend(tasks[0]).submit(submissions)
+
+    def _plan_of_attempt(self, task: DrivenTask) -> Plan:
+        plan, variables = self._plan(task), task.restart_variables
+        return self._backend(task).with_variables(plan, variables) if variables else plan
 
     def recover(self, task: DrivenTask) -> str | None:
         """Return the handle of the task's attempt; ``None`` where it was not submitted, and never will be.

@@ -129,11 +129,12 @@ class Ledger:
             self._tell(task.job)
 
     def end(self, task: DrivenTask, status: TaskStatus) -> None:
-        """Take in an attempt's end; try the task again where it failed, has retries, and is not to be cancelled."""
+        """Take in an attempt's end; start the task again where it may be restarted or retried, and is not cancelled."""
         task.end(status, time.time())
         job = task.job
-        if task.can_be_tried_again and not self.is_to_be_cancelled(job):
-            delay = task.plan_retry(time.time())
+        restarts = task.can_be_restarted(time.time())
+        if (restarts or task.can_be_tried_again) and not self.is_to_be_cancelled(job):
+            delay = task.plan_restart(time.time()) if restarts else task.plan_retry(time.time())
             self.schedule.retry(task, time.monotonic() + delay)
         else:
             self.schedule.move(task, Phase.DONE)
@@ -144,6 +145,11 @@ class Ledger:
         """Let the engine of a job wait for its dependencies: its tasks are submitted now."""
         self.graph.hold(job.id)
         self._enqueue(job)
+
+    def waits_for_restarts(self, name: str) -> bool:
+        """Check whether a job that it waits for may be restarted, which makes another job of it for the engine."""
+        before = (self.jobs[dependency].tasks for dependency in self.graph.waits_for(name))
+        return any(task.definition.restart_max for tasks in before for task in tasks)
 
     def cancel_unsubmitted(self, job: DrivenJob, reason: str) -> None:
         """End the tasks of a job that no engine has, and that none may have."""

@@ -7,10 +7,12 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.core.execution.jobs import CONTINUE, JobState, TaskStatus
 from nemo_run.run.records import JobDefinition, JobProgress, TaskDefinition, TaskProgress
 
 _COLLECTING = 0.05  # seconds between two looks at artifacts that are being collected
+CONTINUED = "continued"
+"""Cause of a restart that the task itself has asked for."""
 _MAX_DELAY = 60.0  # seconds; retries wait no longer
 
 
@@ -71,7 +73,7 @@ class DrivenJob:
         """Whether it runs, and nothing is left for a controller to do when it ends."""
         return all(
             task.phase is Phase.RUNNING
-            and not (known.retries or known.artifacts or known.artifacts_to or known.timeout)
+            and not (known.retries or known.artifacts or known.artifacts_to or known.timeout or known.restart_max)
             for task in self.tasks
             for known in (task.definition,)
         )
@@ -98,6 +100,23 @@ class DrivenTask:
         """Whether it failed and has retries left."""
         return self.progress.state is JobState.FAILED and self.progress.tries <= self.definition.retries
 
+    def can_be_restarted(self, now: float) -> bool:
+        """Whether it was ended from outside, or asks to be continued, and may be restarted."""
+        task, definition = self.progress, self.definition
+        if task.state is not JobState.FAILED or task.restarts >= definition.restart_max:
+            return False
+        began = min((entry["started"] for entry in task.history if entry["started"]), default=task.started or now)
+        is_late = bool(definition.restart_within) and now - began > definition.restart_within
+        return not is_late and (task.cause in definition.restart_on or task.exit_code == CONTINUE)
+
+    @property
+    def restart_variables(self) -> dict[str, str]:
+        """The variables that tell a task of its restarts; none for one that is never restarted."""
+        if not self.definition.restart_max:
+            return {}
+        causes = [entry["cause"] for entry in self.progress.history if entry.get("cause")]
+        return {"NEMO_RUN_RESTART": str(len(causes)), "NEMO_RUN_RESTART_CAUSE": causes[-1] if causes else ""}
+
     @property
     def ends_group(self) -> bool:
         """Whether its end is that of all members of its job group."""
@@ -115,7 +134,7 @@ class DrivenTask:
         """Begin the next attempt."""
         task = self.progress
         task.attempt += 1
-        task.tries = len(task.history) + 1
+        task.tries = len(task.history) + 1 - task.restarts
         task.state, task.reason, task.exit_code, task.retry_at = JobState.SUBMITTED, "", None, None
         task.submitted, task.started, task.ended = now, None, None
         task.handle = ""
@@ -145,17 +164,31 @@ class DrivenTask:
         task, definition = self.progress, self.definition
         delay: float = min(definition.retry_delay * 2 ** (task.tries - 1), _MAX_DELAY)
         what = task.reason or f"exit code {task.exit_code}"
+        self._plan_attempt(f"try {task.tries} of {definition.retries + 1} failed ({what})", now, delay)
+        return delay
+
+    def plan_restart(self, now: float) -> float:
+        """Keep the attempt that was ended in the history, and set when it is restarted; return in how many seconds."""
+        task, delay = self.progress, self.definition.restart_delay
+        cause = task.cause or CONTINUED
+        self._plan_attempt(f"restart {task.restarts + 1}, {cause}", now, delay)
+        task.history[-1]["cause"] = cause
+        task.restarts += 1
+        return delay
+
+    def _plan_attempt(self, why: str, now: float, delay: float) -> None:
+        task = self.progress
         task.history.append(
             {"attempt": task.attempt, "handle": task.handle, "exit_code": task.exit_code, "reason": task.reason,
              "started": task.started, "ended": task.ended}
         )  # fmt: skip
-        task.reason = f"try {task.tries} of {definition.retries + 1} failed ({what}); next in {delay:g} s"
+        task.reason = f"{why}; next in {delay:g} s"
         task.state, task.ended, task.retry_at = JobState.PENDING, None, now + delay
-        return delay
 
     def seconds_to_retry(self, now: float) -> float:
         """Return the seconds until the stored time of its retry; a clock that was set meanwhile makes them no more."""
-        return min(max((self.progress.retry_at or now) - now, 0.0), _MAX_DELAY)
+        longest = max(_MAX_DELAY, self.definition.restart_delay)
+        return min(max((self.progress.retry_at or now) - now, 0.0), longest)
 
 
 class Schedule:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def _prepare_job(
             name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts), limit,
             absolute(executor.artifacts_to) if executor.artifacts_to else "",
         )  # fmt: skip
-        tasks.append(definition)
+        tasks.append(_with_restarts(definition, executor, group=group))
         requests.append(request)
     for definition, plan in zip(tasks, _render(requests, backends), strict=True):
         store.write_plan(definition, plan)
@@ -160,6 +160,21 @@ def _prepare_job(
         waits_for=job.members[0][1].waits_for,
         inputs=tuple(jobs_read_by(task for task, _ in job.members)),
         mapped="" if isinstance(job, JobGroup) else job.mapped,
+    )
+
+
+def _with_restarts(task: TaskDefinition, executor: Executor, *, group: bool) -> TaskDefinition:
+    restarts = executor.restarts
+    if restarts is None:
+        return task
+    if group:
+        raise ExecutorError(f"task {task.name!r}: members of a group are not restarted; leave out restarts=")
+    return replace(
+        task,
+        restart_on=tuple(restarts.on),
+        restart_max=restarts.max,
+        restart_within=restarts.seconds_within,
+        restart_delay=restarts.seconds_before,
     )
 
 
@@ -290,9 +305,16 @@ def task_environment(folder: Path, name: str, executor: Executor) -> dict[str, s
         "NEMO_RUN_ARTIFACTS": str(make_folder(folder / "artifacts")),
         "NEMO_RUN_METRICS": str(folder / "artifacts" / "metrics.jsonl"),
         "NEMO_RUN_SERVICES": str(make_folder(folder / "services")),
+        **_checkpoints(folder, executor),
         **({} if "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}),  # logs are to be seen as they come
         **executor.env_vars,
     }
+
+
+def _checkpoints(folder: Path, executor: Executor) -> dict[str, str]:
+    """Return the variable that names the task's folder for checkpoints, where the engine keeps one."""
+    keeps = bool(executor.engine) and backend_class(executor.engine).can.keeps_folders
+    return {"NEMO_RUN_CHECKPOINTS": str(make_folder(folder / "checkpoints"))} if keeps else {}
 
 
 def _shown(task: Any) -> Any:

@@ -18,7 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int | None": (int, NoneType), "float | None": (*_NUMBER, NoneType),
 }  # fmt: skip
 _TIMES = ("created", "submitted", "started", "ended", "retry_at")
-_DURATIONS = ("retry_delay", "timeout")
+_DURATIONS = ("retry_delay", "timeout", "restart_within", "restart_delay")
 _LATEST = 1e11  # seconds since the epoch that the system can still show as a date
 
 
@@ -56,6 +56,10 @@ class TaskDefinition:
         retry_delay: Seconds before the first retry.
         artifacts: Patterns of files below its working directory to collect when it has ended.
         timeout: Seconds that one try may run; 0 for any time.
+        restart_on: Causes of an end after which it is restarted.
+        restart_max: How often it is restarted at most.
+        restart_within: For how many seconds after its first begin; 0 for any time.
+        restart_delay: Seconds before a restart.
         artifacts_to: Where copies of its artifacts go; empty for nowhere.
     """
 
@@ -67,6 +71,10 @@ class TaskDefinition:
     artifacts: tuple[str, ...] = ()
     timeout: float = 0.0
     artifacts_to: str = ""
+    restart_on: tuple[str, ...] = ()
+    restart_max: int = 0
+    restart_within: float = 0.0
+    restart_delay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,11 @@ class Definition:
 
 @dataclass
 class TaskProgress:
-    """How far one task is. ``attempt`` counts from 1; 0 means that it was never submitted."""
+    """How far one task is. ``attempt`` counts from 1; 0 means that it was never submitted.
+
+    ``tries`` counts attempts but for restarts, ``restarts`` those; ``cause`` says what ended the last attempt, if
+    that was not its program.
+    """
 
     state: JobState = JobState.UNSUBMITTED
     attempt: int = 0
@@ -142,12 +154,15 @@ class TaskProgress:
     node: str = ""
     retry_at: float | None = None
     tries: int = 0
+    restarts: int = 0
+    cause: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def update(self, status: TaskStatus) -> bool:
         """Take over what the engine says; whether that changed anything."""
         before = (self.state, self.exit_code, self.reason, self.started, self.node)
         self.state, self.exit_code, self.reason = status.state, status.exit_code, status.reason
+        self.cause = status.known_cause if status.state is JobState.FAILED else ""
         self.started = status.started or self.started
         self.ended = status.ended
         self.node = status.node or self.node

@@ -454,11 +454,13 @@ def _definition(doc: dict[str, Any]) -> Definition:
             **{
                 **job,
                 "dependencies": tuple(job["dependencies"]),
-                "tasks": tuple(
-                    TaskDefinition(**{**task, "artifacts": tuple(task["artifacts"])}) for task in job["tasks"]
-                ),
+                "tasks": tuple(TaskDefinition(**{**task, **_tuples(task)}) for task in job["tasks"]),
             }
         )
         for job in doc["jobs"]
     )
     return Definition(**{**doc, "jobs": jobs})
+
+
+def _tuples(task: dict[str, Any]) -> dict[str, Any]:
+    return {"artifacts": tuple(task["artifacts"]), "restart_on": tuple(task.get("restart_on", ()))}

@@ -116,6 +116,8 @@ class Submitter:
                 continue
             if len(job.definition.dependencies) > _MOST_HELD:
                 continue
+            if self._ledger.waits_for_restarts(name):
+                continue
             if self._ledger.graph.can_be_held(name, self._engines.queue(job.tasks), self._queue_now):
                 self._ledger.hold(job)
 

@@ -11,7 +11,7 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +26,7 @@ from nemo_run.core.execution.jobs import (
 )
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
+from nemo_run.core.execution.restarts import Restarts
 from nemo_run.core.execution.shared.checks import check_variables
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.units import parse_duration
@@ -53,6 +54,7 @@ class Capabilities:
         shares_files: Tasks see the files of this machine under the same paths.
         retries_itself: It starts a failed task again.
         starts_ray: It starts a Ray cluster around a command ``with_ray``.
+        keeps_folders: What a task leaves in its folder is there for its next attempt, on every node of it.
         limits_time: It ends a try that runs for longer than its ``timeout``.
         makes_environments: It runs tasks in an ``environment``.
     """
@@ -64,6 +66,7 @@ class Capabilities:
     starts_ray: bool = False
     limits_time: bool = False
     makes_environments: bool = False
+    keeps_folders: bool = False
 
 
 class Backend(ABC):
@@ -181,6 +184,10 @@ class Backend(ABC):
         """Return the variables that a task is given, secrets among them; by default ``env`` of the spec."""
         return dict(plan.spec.get("env", {}))
 
+    def with_variables(self, plan: Plan, variables: Mapping[str, str]) -> Plan:
+        """Return the plan with further variables for its task; by default in ``env`` of the spec. Pure."""
+        return replace(plan, spec={**plan.spec, "env": {**plan.spec.get("env", {}), **variables}})
+
     def relocated(self, plan: Plan, roots: Mapping[str, str]) -> Plan:
         """Return the plan with folders of code on this machine replaced by others; itself where it uses none. Pure."""
         return plan
@@ -221,6 +228,7 @@ class Executor(ConfigurableMixin):
             for that of the packaged code. It becomes a virtual environment where the task runs, made once for all that
             need the same.
         wheels: Folder, where the task runs, of wheels from which alone the environment is made.
+        restarts: When a task is restarted that preemption, a time limit or a lost node has ended.
         experiment_id: Set by the experiment.
         job_dir: Set by the experiment.
         experiment_dir: Set by the experiment.
@@ -240,6 +248,7 @@ class Executor(ConfigurableMixin):
     artifacts_to: str | None = None
     environment: str | None = None
     wheels: str = ""
+    restarts: Restarts | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -265,6 +274,8 @@ class Executor(ConfigurableMixin):
         make_launcher(self.launcher)
         parse_duration(f"{type(self).__name__}.timeout", self.timeout)
         check_storage(f"{type(self).__name__}.artifacts_to", self.artifacts_to or "")
+        if self.restarts:
+            self.restarts.check()
 
     def info(self) -> str:
         """Return the name of the kind of executor, as it is shown in a status."""

@@ -37,6 +37,14 @@ class JobState(enum.IntEnum):
         return f"{self.name} ({self.value})"
 
 
+PREEMPTION, TIME_LIMIT, NODE_FAILURE = "preemption", "time limit", "node failure"
+CAUSES = (PREEMPTION, TIME_LIMIT, NODE_FAILURE)
+"""Why a task ended that its program is not to blame for."""
+
+CONTINUE = 85
+"""Exit code of a task that is to be continued: it has saved what it needs."""
+
+
 @dataclass(frozen=True)
 class TaskStatus:
     """What an engine says of one submitted job.
@@ -50,6 +58,7 @@ class TaskStatus:
         node: Where it runs.
         lost: It failed because its supervision was lost, not by anything the task did.
         unrun: It failed before it began, as its engine lost it.
+        cause: One of :data:`CAUSES` where that ended it; empty for any other end.
     """
 
     state: JobState
@@ -60,6 +69,12 @@ class TaskStatus:
     node: str = ""
     lost: bool = False
     unrun: bool = False
+    cause: str = field(default="", repr=False)
+
+    @property
+    def known_cause(self) -> str:
+        """What ended the task, if it was not its program."""
+        return self.cause or (NODE_FAILURE if self.lost else "")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -94,6 +95,12 @@ class DockerBackend(Backend):
             "bundle_folder": str(Path(get_nemorun_home(), "runners")) if container.BUNDLE in options["command"] else "",
         }
         return Plan(self.name, request.job_id, request.directory, spec, executor.connection())
+
+    def with_variables(self, plan: Plan, variables: Mapping[str, str]) -> Plan:
+        """Return the plan with further variables for its task."""
+        options = plan.spec["options"]
+        options = {**options, "environment": {**options["environment"], **variables}}
+        return replace(plan, spec={**plan.spec, "options": options})
 
     def describe(self, plan: Plan) -> str:
         """Return the ``docker run`` that does the same; values of secrets masked."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nemo_run.core.execution.base import TaskRequest
-from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.jobs import PREEMPTION, JobState, Plan, TaskStatus
 from nemo_run.core.execution.kubernetes import queue as queues
 from nemo_run.core.execution.kubernetes.look import Snapshot, by_attempt
 from nemo_run.core.execution.kubernetes.options import KubernetesOptions
@@ -96,6 +97,14 @@ class KubernetesBackend(PodBackend[PodHandle]):
             "queue": executor.queue or "",
         }
         return Plan(self.name, request.job_id, request.directory, spec, connection)
+
+    def with_variables(self, plan: Plan, variables: Mapping[str, str]) -> Plan:
+        """Return the plan with further variables for its task."""
+        job = deepcopy(plan.spec["job"])
+        for container in job["spec"]["template"]["spec"]["containers"]:
+            if container["name"] == TASK:
+                container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
+        return replace(plan, spec={**plan.spec, "job": job})
 
     def describe(self, plan: Plan) -> str:
         """Return the objects for ``kubectl apply``, without packages and with secrets masked."""
@@ -380,7 +389,9 @@ class KubernetesBackend(PodBackend[PodHandle]):
 def _deletion(this: PodHandle) -> TaskStatus:
     """Return the status of an attempt whose pod was deleted."""
     why = (this.folder / "taken").read_text()
-    return TaskStatus(JobState.FAILED, None, "; ".join(filter(None, [why, "its pod was deleted"])), lost=True)
+    cause = PREEMPTION if why.startswith(("preempted", "evicted")) else ""
+    reason = "; ".join(filter(None, [why, "its pod was deleted"]))
+    return TaskStatus(JobState.FAILED, None, reason, lost=True, cause=cause)
 
 
 # --- names of attempts ---------------------------------------------------------------------------------------------

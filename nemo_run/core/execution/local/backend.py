@@ -56,7 +56,7 @@ class LocalBackend(Backend):
     """Runs attempts through supervisors. All it knows of them is in their folders."""
 
     name: ClassVar[str] = "local"
-    can: ClassVar[Capabilities] = Capabilities(shares_files=True, limits_time=True, makes_environments=True)
+    can: ClassVar[Capabilities] = Capabilities(shares_files=True, limits_time=True, makes_environments=True, keeps_folders=True)
     at_once: ClassVar[int] = 1 << 20
     poll_interval: ClassVar[float] = 0.2
 
@@ -95,6 +95,7 @@ class LocalBackend(Backend):
             "environment_file": request.environment_file,
             "cwd": str(Path(base, Path(executor.working_dir).expanduser(), command.cwd)),
             "timeout": parse_duration("LocalExecutor.timeout", executor.timeout),
+            "notice": executor.restarts.seconds_of_notice if executor.restarts else 0.0,
             "memory": parse_size(executor.memory),
             "grace": executor.grace,
             "leases": _leases(executor, request.lease_dir),

@@ -168,6 +168,8 @@ class Attempt:
         self.ending = ""  # why the task is being ended by us
         self.kill_at: float | None = None
         self.deadline: float | None = None
+        self.notice_at: float | None = None  # when the task is told that its time limit is near
+        self.cause = ""  # in the words of TaskStatus
         self.memory_poll = _MEMORY_POLL
         self.memory_look = 0.0
         self.started: float | None = None
@@ -271,6 +273,8 @@ class Attempt:
         """Wait for the task, minding signals and limits; its wait status, and whether it has left processes behind."""
         if limit := self.spec.get("timeout"):
             self.deadline = time.monotonic() + limit
+            notice = self.spec.get("notice") or 0.0
+            self.notice_at = self.deadline - notice if notice else None
         while True:
             status, left = reap(self.pid)
             if status is not None:
@@ -278,13 +282,19 @@ class Attempt:
             self.mind_limits()
             got = system.wait_for_signal(_SIGNALS, self.pause())
             if got not in (None, signal.SIGCHLD, signal.SIGHUP) and not self.ending:
+                self.cause = "" if os.path.exists(self.file("cancel")) else "preemption"
                 self.end(self.ending_reason())  # a terminal that goes away (SIGHUP) takes nothing along
 
     def mind_limits(self) -> None:
         """End the task where it is over a limit, and what is left of it after the grace period."""
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline and not self.ending:
+            self.cause = "time limit"
             self.end(f"time limit of {self.spec['timeout']:g} s reached")
+        elif self.notice_at is not None and now >= self.notice_at:
+            self.notice_at = None
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGUSR1)
         if self.spec.get("memory") and not self.ending and now >= self.memory_look:
             self.mind_memory(now)
         if self.kill_at is not None and now >= self.kill_at:
@@ -302,7 +312,7 @@ class Attempt:
     def pause(self) -> float:
         """Return for how many seconds nothing is to be done."""
         now = time.monotonic()
-        wakeups = [t for t in (None if self.ending else self.deadline, self.kill_at) if t is not None]
+        wakeups = [t for t in (None if self.ending else self.deadline, self.notice_at, self.kill_at) if t is not None]
         return min([max(t - now, 0) for t in wakeups] + [self.memory_poll if self.spec.get("memory") else 3600.0])
 
     def ending_reason(self) -> str:
@@ -329,6 +339,7 @@ class Attempt:
             "started": self.started,
             "ended": time.time(),
             "node": os.uname().nodename,
+            "cause": self.cause,
         }
         for pause in (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 60, 60):
             try:

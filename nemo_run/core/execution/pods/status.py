@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.core.execution.jobs import NODE_FAILURE, PREEMPTION, TIME_LIMIT, JobState, TaskStatus
 from nemo_run.core.execution.pods.objects import field_of
 from nemo_run.core.execution.shared.units import seconds
 
@@ -40,6 +40,7 @@ _DISRUPTED = {
     "Evict": "evicted from its queue",
     "TaintManagerEviction": "evicted from its node, which has a taint",
 }
+_PREEMPTED = ("Evicted", "Preempting", "Preempted", "PreemptionByScheduler", "EvictionByEvictionAPI")
 _LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
 
 
@@ -135,6 +136,21 @@ def why_left(name: str, node: Mapping[str, Any] | None) -> str:
     return f"its node {name!r} is being drained" if field_of(node, "spec", "unschedulable") else ""
 
 
+def cause_of(pod: Pod, events: Iterable[Mapping[str, Any]] = ()) -> str:
+    """Return what ended a pod, in the words of :class:`TaskStatus`, where that was not its task.
+
+    >>> cause_of({"metadata": {}}, [{"reason": "Preempted"}])
+    'preemption'
+    """
+    whole = field_of(pod, "status", "reason") or ""
+    causes = [whole, *(entry.get("reason", "") for entry in (_condition(pod, "DisruptionTarget"), *events))]
+    if whole == "DeadlineExceeded":
+        return TIME_LIMIT
+    if any(cause in _PREEMPTED for cause in causes):
+        return PREEMPTION
+    return NODE_FAILURE if any(cause in _EVICTED or cause in _DISRUPTED for cause in causes) else ""
+
+
 def since_scheduled(pod: Pod) -> float:
     """Return when a pod was given to a node, or else created, in seconds since the epoch."""
     scheduled = _condition(pod, "PodScheduled")
@@ -190,6 +206,7 @@ def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> TaskSt
         seconds(end.get("finishedAt")),
         _node_name(pod),
         lost=lost or field_of(pod, "status", "reason") in _EVICTED,
+        cause="" if code == 0 and not reason else cause_of(pod),
     )
 
 
@@ -216,7 +233,7 @@ def _ended_pod(pod: Pod, started: str | None) -> TaskStatus:
         return TaskStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
     cause = status.get("reason") or _failed_init(pod) or "it failed"
     reason = _joined(_EVICTED.get(cause, cause), status.get("message"))
-    return TaskStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED)
+    return TaskStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED, cause=cause_of(pod))
 
 
 def _failed_init(pod: Pod) -> str:

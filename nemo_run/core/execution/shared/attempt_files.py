@@ -25,8 +25,8 @@ def final_status(end: Mapping[str, Any]) -> TaskStatus:
         state = JobState.CANCELLED
     else:
         state = JobState.SUCCEEDED if end["exit_code"] == 0 and not end["reason"] else JobState.FAILED
-    where, lost = end.get("node", ""), end.get("lost", False)
-    return TaskStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], where, lost)
+    where, lost, cause = end.get("node", ""), end.get("lost", False), str(end.get("cause", ""))
+    return TaskStatus(state, end["exit_code"], end["reason"], end["started"], end["ended"], where, lost, cause=cause)
 
 
 def rank_logs(attempt: Path) -> dict[int, Path]:

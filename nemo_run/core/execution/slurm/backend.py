@@ -73,12 +73,16 @@ class _Cluster:
     found: tuple[float, dict[str, str]] = (float("-inf"), {})
 
 
+_FOLDERS = ("artifacts", "services", "checkpoints")
+"""What a task finds in its folder from the first."""
+
+
 class SlurmBackend(Backend):
     """Runs attempts as jobs of a Slurm cluster. All it knows of them is on the cluster."""
 
     name: ClassVar[str] = "slurm"
     can: ClassVar[Capabilities] = Capabilities(
-        holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True, makes_environments=True
+        holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True, makes_environments=True, keeps_folders=True
     )
     at_once: ClassVar[int] = 1000
 
@@ -271,6 +275,12 @@ class SlurmBackend(Backend):
         """Run a command of Slurm, without what the user's shell has set for it."""
         return self._run(posix(commands.CALL, *argv))
 
+    def with_variables(self, plan: Plan, variables: Mapping[str, str]) -> Plan:
+        """Return the plan with further variables for its task, which is the only one of its job."""
+        batch = plan.spec["batch"]
+        steps = [{**step, "env": {**step["env"], **variables}} for step in batch["steps"]]
+        return replace(plan, spec={**plan.spec, "batch": {**batch, "steps": steps}})
+
     def reach(self, plan: Plan) -> tuple[Tunnel, str]:
         """Return the way to the cluster, and the job's folder there."""
         return self._tunnel, plan.spec["folder"]
@@ -455,7 +465,7 @@ def _by_number(text: str) -> dict[int, str]:
 
 def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
     """Return the files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
-    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in ("artifacts", "services")}
+    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in _FOLDERS}
     if folder != plan.directory:
         files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
     if plan.spec["member"] == 0:

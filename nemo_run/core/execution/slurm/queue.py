@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from nemo_run.core.execution.jobs import JobState, TaskStatus
+from nemo_run.core.execution.jobs import NODE_FAILURE, PREEMPTION, TIME_LIMIT, JobState, TaskStatus
 
 _FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
 _FORMAT = ",".join(f"{name}:|" for name in _FIELDS)
@@ -28,6 +28,7 @@ _FAILURES = {
     "LAUNCH_FAILED": "it could not be launched",
     "RECONFIG_FAIL": "its nodes could not be reconfigured",
 }
+_CAUSES = {"TIMEOUT": TIME_LIMIT, "PREEMPTED": PREEMPTION, "NODE_FAIL": NODE_FAILURE, "BOOT_FAIL": NODE_FAILURE}
 _REASONS = {
     "Priority": "waits behind jobs of higher priority",
     "Resources": "waits for nodes to become free",
@@ -224,6 +225,7 @@ def job_status(records: Sequence[Record]) -> TaskStatus:
         min(_known(status.started or None for status in each.values()), default=None),
         max(_known(status.ended for status in each.values()), default=None) if state.is_final else None,
         ",".join(dict.fromkeys(record.nodes for record in records if record.nodes)),
+        cause=first.cause if state is JobState.FAILED else "",
     )
 
 
@@ -264,7 +266,8 @@ def _status(record: Record) -> TaskStatus:
     if record.state in _FAILURES:
         reason = _FAILURES[record.state] or ("" if record.reason in _NO_REASON else _words(record.reason))
         code = record.exit_code if record.state == "FAILED" else record.exit_code or None
-        return TaskStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes)
+        cause = _CAUSES.get(record.state, "")
+        return TaskStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes, cause=cause)
     return TaskStatus(JobState.PENDING, None, _why_pending(record))
 
 

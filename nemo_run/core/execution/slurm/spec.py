@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import posixpath
 import re
 import shlex
@@ -361,8 +362,10 @@ def _options(
     }
     if not executor.stderr_to_stdout:
         defaults["error"] = str(details.stderr).replace("%j", number).replace("%t", "0")
-    if executor.retries:
+    if executor.retries or executor.restarts:
         options.setdefault("requeue", True)
+    if executor.restarts and (notice := executor.restarts.seconds_of_notice):
+        options.setdefault("signal", f"USR1@{math.ceil(notice)}")
     if executor.get_launcher().one_per_node:
         options["ntasks_per_node"] = 1
     return {**defaults, **options}

@@ -1,0 +1,44 @@
+"""What a task asks and says about its own end. Needs only the standard library."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+CONTINUE = 85
+"""Exit code with which a task says that it is to be continued."""
+
+_told: list[int] = []
+_listening: list[int] = []
+
+
+def stopping() -> bool:
+    """Return whether this task is about to be ended: by a time limit, or by preemption.
+
+    From the first call on, SIGUSR1 and SIGTERM do not end the process, but make this ``True``. Call it early, in the
+    main thread, and once in each step of the work.
+
+    Example:
+        >>> import nemo_run as run
+        >>> run.stopping()
+        False
+    """
+    if not _listening:
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, _take)
+            _listening.append(number)
+    return bool(_told)
+
+
+def _take(number: int, _: FrameType | None) -> None:
+    _told.append(number)
+
+
+def continue_later() -> NoReturn:
+    """End this task; it is restarted, where its executor has ``restarts``. Save what it needs before.
+
+    The process ends with exit code 85; a script can do the same.
+    """
+    sys.exit(CONTINUE)
