@@ -144,7 +144,7 @@ def _prepare_job(
             name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts), limit,
             absolute(executor.artifacts_to) if executor.artifacts_to else "",
         )  # fmt: skip
-        tasks.append(_with_restarts(definition, executor, group=group))
+        tasks.append(_with_restarts(definition, job, executor))
         requests.append(request)
     for definition, plan in zip(tasks, _render(requests, backends), strict=True):
         store.write_plan(definition, plan)
@@ -163,11 +163,11 @@ def _prepare_job(
     )
 
 
-def _with_restarts(task: TaskDefinition, executor: Executor, *, group: bool) -> TaskDefinition:
+def _with_restarts(task: TaskDefinition, job: Job | JobGroup, executor: Executor) -> TaskDefinition:
     restarts = executor.restarts
     if restarts is None:
         return task
-    if group:
+    if isinstance(job, JobGroup):
         raise ExecutorError(f"task {task.name!r}: members of a group are not restarted; leave out restarts=")
     return replace(
         task,

@@ -43,11 +43,8 @@ class RayTask(TaskElsewhere):
     """A Ray job as a task of an experiment; the executor that it is added with says where its cluster runs.
 
     Example:
-        >>> import nemo_run as run
-        >>> from nemo_run.run.ray import RayTask
-        >>> exp = run.Experiment("example")
-        >>> exp.add(RayTask(command="python train.py"), executor=run.LocalExecutor(nodes=2), name="train")
-        'train'
+        >>> RayTask(command="python train.py", share="both").get_name()  # for exp.add(…, executor=run.LocalExecutor())
+        'ray'
 
     Attributes:
         command: Shell command that Ray runs on the cluster.
