@@ -22,7 +22,6 @@ from nemo_run.errors import ExecutorError, RayJobFailedError
 from nemo_run.run.ray import RayCluster, RayJob, RayTask
 from tests.docs.test_spec_examples import example
 from tests.ray.clusters import shell_waits_for
-from tests.ray.test_interactive import run_python
 from tests.services.slurm import USER, SlurmCluster
 from tests.services.sshd import Sshd
 from tests.support import eventually
@@ -186,28 +185,6 @@ def test_only_who_has_the_token_is_let_in(cluster: RayCluster) -> None:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token.read_text()}"})
     with urllib.request.urlopen(request) as answer:
         assert json.load(answer)["ray_version"]
-
-
-CLIENT = """
-cluster = RayCluster("rays", executor)
-context = cluster.connect(log_to_driver=False)
-import ray
-print("nodes:", len(ray.nodes()), "answer:", ray.get(ray.remote(lambda: 42).remote()))
-"""
-
-
-def test_a_script_connects_through_ray_client(cluster: RayCluster) -> None:
-    executor = cluster.executor
-    assert isinstance(executor, SlurmExecutor)
-    assert isinstance(executor.tunnel, SSHTunnel)
-    before = f"""
-import nemo_run as run
-from nemo_run.run.ray import RayCluster
-tunnel = run.SSHTunnel(host="cluster", user={USER!r}, job_dir={executor.tunnel.job_dir!r})
-executor = run.SlurmExecutor(nodes={NODES}, tunnel=tunnel)
-"""
-    done = run_python(before + CLIENT)
-    assert f"nodes: {NODES} answer: 42" in done.stdout, done.stderr
 
 
 def test_a_task_of_an_experiment_runs_there(cluster: RayCluster, capfd: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,9 @@ class LocalBackend(Backend):
     """Runs attempts through supervisors. All it knows of them is in their folders."""
 
     name: ClassVar[str] = "local"
-    can: ClassVar[Capabilities] = Capabilities(shares_files=True, limits_time=True, makes_environments=True, keeps_folders=True)
+    can: ClassVar[Capabilities] = Capabilities(
+        shares_files=True, limits_time=True, makes_environments=True, keeps_folders=True
+    )
     at_once: ClassVar[int] = 1 << 20
     poll_interval: ClassVar[float] = 0.2
 

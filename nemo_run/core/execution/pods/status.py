@@ -233,7 +233,9 @@ def _ended_pod(pod: Pod, started: str | None) -> TaskStatus:
         return TaskStatus(JobState.SUCCEEDED, 0, started=seconds(started), node=node)
     cause = status.get("reason") or _failed_init(pod) or "it failed"
     reason = _joined(_EVICTED.get(cause, cause), status.get("message"))
-    return TaskStatus(JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED, cause=cause_of(pod))
+    return TaskStatus(
+        JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED, cause=cause_of(pod)
+    )
 
 
 def _failed_init(pod: Pod) -> str:

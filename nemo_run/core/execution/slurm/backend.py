@@ -82,7 +82,12 @@ class SlurmBackend(Backend):
 
     name: ClassVar[str] = "slurm"
     can: ClassVar[Capabilities] = Capabilities(
-        holds_dependencies=True, runs_groups=True, retries_itself=True, starts_ray=True, makes_environments=True, keeps_folders=True
+        holds_dependencies=True,
+        runs_groups=True,
+        retries_itself=True,
+        starts_ray=True,
+        makes_environments=True,
+        keeps_folders=True,
     )
     at_once: ClassVar[int] = 1000
 
