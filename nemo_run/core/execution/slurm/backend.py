@@ -282,9 +282,7 @@ class SlurmBackend(Backend):
 
     def with_variables(self, plan: Plan, variables: Mapping[str, str]) -> Plan:
         """Return the plan with further variables for its task, which is the only one of its job."""
-        batch = plan.spec["batch"]
-        steps = [{**step, "env": {**step["env"], **variables}} for step in batch["steps"]]
-        return replace(plan, spec={**plan.spec, "batch": {**batch, "steps": steps}})
+        return replace(plan, spec=spec.with_variables(plan.spec, variables))
 
     def reach(self, plan: Plan) -> tuple[Tunnel, str]:
         """Return the way to the cluster, and the job's folder there."""
@@ -370,7 +368,7 @@ class SlurmBackend(Backend):
     def _ended_as(self, handle: Handle, status: TaskStatus, line: str) -> TaskStatus:
         """Return the status of an attempt with what it left: a line of the answer to :data:`commands.ENDS`."""
         if end := queue.parse_end(line):
-            return _with_end(status, end)
+            return queue.with_end(status, end)
         if line == "unseen" and self._is_dropped(handle):
             return TaskStatus(JobState.CANCELLED, reason=_DROPPED, ended=time.time())
         if line == "unseen" and status.reason.endswith(_UNRECORDED):
@@ -490,17 +488,3 @@ def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
     """Return the files as a tar file to unpack in ``base``; only their owner can read them."""
     names = {path: posixpath.relpath(path, base) + ("/" if path.endswith("/") else "") for path in files}
     return tar_of({names[path]: content for path, content in files.items()}, modified=int(time.time()))
-
-
-def _with_end(status: TaskStatus, end: queue.End) -> TaskStatus:
-    """Return the status of a job as a whole, with how this attempt itself ended."""
-    if status.state is JobState.CANCELLED and end.code != 0:
-        return status
-    if end.code == 0:
-        state, reason = JobState.SUCCEEDED, ""
-    elif end.with_group:
-        state, reason = JobState.CANCELLED, end.reason
-    else:
-        known = status.reason if status.state is JobState.FAILED else ""
-        state, reason = JobState.FAILED, known or end.reason
-    return replace(status, state=state, exit_code=end.code, reason=reason, ended=end.when or status.ended)

@@ -328,3 +328,17 @@ def by_job(records: Iterable[Record]) -> dict[str, list[Record]]:
         if "_" in record.name:
             jobs.setdefault(record.name, []).append(record)
     return jobs
+
+
+def with_end(status: TaskStatus, end: End) -> TaskStatus:
+    """Return the status of a job as a whole, with how this attempt itself ended."""
+    if status.state is JobState.CANCELLED and end.code != 0:
+        return status
+    if end.code == 0:
+        state, reason = JobState.SUCCEEDED, ""
+    elif end.with_group:
+        state, reason = JobState.CANCELLED, end.reason
+    else:
+        known = status.reason if status.state is JobState.FAILED else ""
+        state, reason = JobState.FAILED, known or end.reason
+    return replace(status, state=state, exit_code=end.code, reason=reason, ended=end.when or status.ended)

@@ -108,6 +108,13 @@ def batch_of(spec: Mapping[str, Any]) -> script.Batch:
     return script.Batch(**{**doc, "steps": [script.Step(**step) for step in doc["steps"]]})
 
 
+def with_variables(spec: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the spec of a plan with further variables for its task, the only one of its job."""
+    batch = spec["batch"]
+    steps = [{**step, "env": {**step["env"], **variables}} for step in batch["steps"]]
+    return {**spec, "batch": {**batch, "steps": steps}}
+
+
 def _executor_of(request: TaskRequest) -> SlurmOptions:
     if not isinstance(request.executor, SlurmOptions):
         raise ExecutorError(f"job {request.job_id!r}: the slurm engine needs a SlurmExecutor, not {request.executor!r}")
