@@ -126,7 +126,6 @@ class TestSkypilotCluster(SkypilotContract):
 
 class TestSkypilotJobs(SkypilotContract):
     executor_class = SkypilotJobsExecutor
-    keeps_files = False  # a managed job's machine is gone at its end
 
     # SkyPilot keeps the output of managed jobs by lines, and a carriage return ends one, too.
 

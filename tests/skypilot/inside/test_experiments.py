@@ -48,8 +48,9 @@ def test_managed_jobs(work: Path) -> None:
     assert "storage_mounts=" in exp.results()["collecting"].reason
 
 
-def test_all_kinds_of_artifacts(work: Path) -> None:
-    with run.Experiment("kinds", executor=make()) as exp:
+@pytest.mark.parametrize("kind", [run.SkypilotExecutor, run.SkypilotJobsExecutor])
+def test_all_kinds_of_artifacts(kind: type[run.Executor], work: Path) -> None:
+    with run.Experiment("kinds", executor=make(kind)) as exp:
         exp.add(kinds_of_artifacts.leaving_everything(), name="t")
         exp.run()
     kinds_of_artifacts.check(exp, "t", as_root=os.geteuid() == 0)

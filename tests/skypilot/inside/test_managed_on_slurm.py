@@ -31,8 +31,9 @@ def _skypilot() -> Iterator[None]:
 def test_a_managed_job(work: Path) -> None:
     executor = run.SkypilotJobsExecutor(infra="slurm/test", cpus=1, memory=0.4, packager=run.Packager())
     exp = run.Experiment("exp", executor=executor)
-    exp.add(shell('echo "managed $SKYPILOT_MANAGED_JOB_ID"; exit 7'), name="job")
+    exp.add(shell('echo "managed $SKYPILOT_MANAGED_JOB_ID"; echo a > "$NEMO_RUN_ARTIFACTS/a"; exit 7'), name="job")
     exp.run()
     result = exp.results()["job"]
     assert (result.state, result.exit_code) == (JobState.FAILED, 7)
     assert log_of(exp, "job") == "managed 1\n"
+    assert [artifact.path for artifact in exp.artifacts()] == ["a"]

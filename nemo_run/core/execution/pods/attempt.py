@@ -16,13 +16,13 @@ from typing_extensions import Self
 
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.core.execution.pods.client import KubernetesClient, Object
-from nemo_run.core.execution.pods.leaving import OwnText, parted
 from nemo_run.core.execution.pods.log import ContainerLog
 from nemo_run.core.execution.pods.objects import ATTEMPT_LABEL, NODE_LABEL
 from nemo_run.core.execution.pods.spec import KEEPER, TASK
 from nemo_run.core.execution.pods.status import Pod
 from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
+from nemo_run.core.execution.shared.leaving import OwnText, parted
 from nemo_run.core.execution.shared.log_reader import FileLog, LogReader, merged, split_lines
 from nemo_run.core.files import read_object, replacing, write_json, write_text
 from nemo_run.errors import ExecutorError

@@ -16,10 +16,10 @@ from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
 from nemo_run.core.execution.pods.client import MANAGED_BY, MANAGER, Object
-from nemo_run.core.execution.pods.leaving import leaving
 from nemo_run.core.execution.pods.objects import ATTEMPT, ATTEMPT_LABEL, NAME, NET_LABEL, RANK
 from nemo_run.core.execution.pods.options import RUN_FOLDER, PodOptions
 from nemo_run.core.execution.pods.quantities import has_whole_cores, shared
+from nemo_run.core.execution.shared.leaving import leaving
 from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.manifests import literal, overlaid
 from nemo_run.core.execution.shared.shipping import layout_script, needs_runner, relocated

@@ -124,6 +124,10 @@ class SkypilotBackend(Backend):
     def stop(self, sky: Any, cluster: str, ids: list[int]) -> None:
         """Cancel jobs."""
 
+    def after_task(self) -> str:
+        """Return what nodes run after a task; by default, what puts its artifacts beside its logs."""
+        return ""
+
     @abstractmethod
     def give_up(self, sky: Any, handle: SkyHandle) -> None:
         """Remove what a cancelled launch had made."""
@@ -151,7 +155,7 @@ class SkypilotBackend(Backend):
             )
         name = job_name(request)
         spec = {
-            "task": sky_task.job_task(executor, request, name),
+            "task": sky_task.job_task(executor, request, name, self.after_task()),
             "cluster": self.cluster_of(executor, request),
             "env": dict(request.command.env),
             "code_archive": request.code_archive,

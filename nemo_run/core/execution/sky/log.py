@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -48,6 +48,50 @@ def task_text(said: str, rank: int | None = None) -> str:
     """Return all that the tasks, or one node's task, wrote."""
     lines = (task_line(line, rank) for line in io.StringIO(said, newline="\n"))
     return "".join(line for line in lines if line is not None)
+
+
+class OwnLines:
+    r"""Passes on the lines that SkyPilot gives, and nothing of the artifacts with which the first node ends its log.
+
+    Example:
+        >>> lines = OwnLines()
+        >>> lines.of(["\x1b[36m(t, pid=1)\x1b[0m \x1enemo-run t artifacts\n", "\x1b[36m(t, pid=1)\x1b[0m +\n"])
+        []
+    """
+
+    def __init__(self) -> None:
+        self._blank = ""  # an empty line, which may be there for the artifacts only
+        self._leaving = False
+
+    def of(self, lines: Iterable[str]) -> list[str]:
+        """Return those of these lines, and of one that was held back before, that are the tasks' own."""
+        return [one for line in lines for one in self._take(line)]
+
+    def rest(self) -> list[str]:
+        """Return what is held back, when no line follows."""
+        return [self._blank] if self._blank else []
+
+    def _take(self, line: str) -> list[str]:
+        text = task_line(line, 0)
+        if text is None:
+            return [line]
+        if self._leaving:
+            self._leaving = text.strip() != "end"
+            return []
+        held, self._blank = self.rest(), ""
+        if text.startswith("\x1enemo-run "):
+            self._leaving = True
+            return []
+        if not text.strip("\r\n"):
+            self._blank = line
+            return held
+        return [*held, line]
+
+
+def without_artifacts(said: str) -> str:
+    """Return what SkyPilot gave, without the artifacts at the end of the first node's log."""
+    lines = OwnLines()
+    return "".join([*lines.of(io.StringIO(said, newline="\n")), *lines.rest()])
 
 
 def ranks_in(said: str) -> list[int]:
@@ -134,13 +178,13 @@ class SkypilotLog:
         return self._follower.read(_FIRST)
 
     def _receive(self, chunks: Iterator[str | None]) -> Generator[bytes, None, None]:
-        left = ""
+        left, own = "", OwnLines()
         with contextlib.closing(chunks) if hasattr(chunks, "close") else contextlib.nullcontext():  # type: ignore[type-var]
             for chunk in chunks:
                 if chunk is None:
                     break
                 *lines, left = (left + chunk).split("\n")
-                written = (task_line(f"{line}\n", self._rank) for line in lines)
+                written = (task_line(line, self._rank) for line in own.of(f"{line}\n" for line in lines))
                 yield "".join(line for line in written if line is not None).encode("utf-8", "surrogateescape")
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from nemo_run.config.home import RUNDIR_NAME
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Command
 from nemo_run.core.execution.launcher import Layout
+from nemo_run.core.execution.shared.leaving import leaving
 from nemo_run.core.execution.shared.leftovers import PACK
 from nemo_run.core.execution.shared.shell_words import word
 from nemo_run.core.execution.shared.shipping import Package, layout_script, needs_runner, relocated
@@ -144,6 +145,19 @@ cd "$folder/artifacts" && pwd > "$left" && {pack} 2>> "$left" | gzip > "$logs/{a
 )
 exit $code"""
 
+_IN_LOG = """\
+
+code=$?
+[ "${{SKYPILOT_NODE_RANK:-0}}" != 0 ] || {{
+{leave}}}
+exit $code"""
+_PACK = """\
+pwd > ../.left; {pack} 2>> ../.left | gzip > ../.artifacts.tar.gz
+size=$(wc -c < ../.artifacts.tar.gz)
+printf '~'; head -c 4096 ../.left | base64 | tr -d '\\n'; echo
+if [ "$size" -le {largest} ]; then base64 < ../.artifacts.tar.gz; else echo "! $size"; fi"""
+_LARGEST_IN_LOG = 1 << 20
+
 _LOGS = """\
 for i in $(seq 50); do
   for logs in "$HOME/sky_logs/$SKYPILOT_INTERNAL_JOB_ID-"* "$HOME/sky_logs/${SKYPILOT_TASK_ID%%_*}"; do
@@ -154,11 +168,19 @@ done"""
 """Finds the folder of a job's logs, which versions of SkyPilot name differently; it may come after the job."""
 
 
-def job_task(options: SkypilotOptions, request: TaskRequest, name: str) -> dict[str, Any]:
-    """Return the task of a job as in SkyPilot's YAML, without what differs from attempt to attempt."""
+def job_task(options: SkypilotOptions, request: TaskRequest, name: str, after: str = "") -> dict[str, Any]:
+    """Return the task of a job as in SkyPilot's YAML, without what differs from attempt to attempt.
+
+    Args:
+        options: The options of its executor.
+        request: The task.
+        name: Name of the job.
+        after: What a node runs after the task; by default, what puts its artifacts beside its logs.
+    """
     command = _command(options, request)
     inside = {key: value for key, value in command.env.items() if _FOLDER in value}
-    run = _script(name, command, _files_of(request, name), inside)
+    after = after or _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS, pack=PACK)
+    run = _script(name, command, _files_of(request, name), inside) + after
     environment = {key: value for key, value in command.env.items() if key not in inside}
     config = task_config(options, name, run, environment)
     if options.file_mounts:
@@ -186,7 +208,16 @@ def _script(name: str, command: Command, files: Mapping[str, str], variables: Ma
         exports=" ".join(f"{key}={word(value)}" for key, value in exports.items()),
         cwd=f" && cd -- {word(command.cwd)}" if command.cwd else "",
     )
-    return before + " ".join(map(word, command.argv)) + _AFTER.format(logs=_LOGS, artifacts=ARTIFACTS, pack=PACK)
+    return before + " ".join(map(word, command.argv))
+
+
+IN_LOG = "task"
+"""What artifacts in a log are of."""
+
+
+def leaving_in_log() -> str:
+    """Return what a node runs after the task whose log alone comes back: the first one ends it with its artifacts."""
+    return _IN_LOG.format(leave=leaving(IN_LOG, _PACK.format(pack=PACK, largest=_LARGEST_IN_LOG)))
 
 
 def absolute(source: str, cwd: str) -> str:

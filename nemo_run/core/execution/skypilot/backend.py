@@ -20,6 +20,7 @@ from nemo_run.core.execution.shared import leftovers
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking, make_task
+from nemo_run.core.execution.sky.leaving import unpack_left
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot.queue import job_of, records
 from nemo_run.core.inside import copy_linked, open_inside
@@ -102,7 +103,7 @@ class SkypilotClusterBackend(SkypilotBackend):
         """Move the artifacts that came with the log, and let a job on the cluster bring what matches the patterns."""
         parsed = SkyHandle.parse(handle)
         with leftovers.gathered() as left:
-            left.update(_unpack_left(parsed.folder, folder))
+            left.update(unpack_left(parsed.folder, folder))
             if patterns:
                 self._fetch(parsed, plan, patterns, folder)
 
@@ -127,19 +128,6 @@ class SkypilotClusterBackend(SkypilotBackend):
         log = Path(folders[str(number)]).expanduser()
         _unpack(base64.b64decode(sky_log.task_text(_text(log / "run.log"))), Patterns(patterns, descend=True), folder)
         shutil.rmtree(log, ignore_errors=True)
-
-
-def _unpack_left(attempt: Path, folder: Path) -> dict[str, str]:
-    """Unpack the artifacts that came with the log of an attempt, and return what was left out."""
-    archive, said = attempt / "artifacts.tar.gz", attempt / "artifacts.left"
-    if not archive.exists():
-        return {}
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    seen_as, _, words = (said.read_bytes() if said.exists() else b"").partition(b"\n")
-    with archive.open("rb") as packed:
-        left = leftovers.unpack(packed, folder, seen_as.decode("utf-8", "surrogateescape"))
-    archive.unlink()
-    return left | leftovers.complaints(words)
 
 
 def _unpack(archive: bytes, wanted: Patterns, folder: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import io
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +13,19 @@ from typing import Any, ClassVar
 
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Plan
-from nemo_run.core.execution.sky import log as sky_log
+from nemo_run.core.execution.shared import leftovers
+from nemo_run.core.execution.shared.leaving import parted
+from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking
+from nemo_run.core.execution.sky.leaving import unpack_left
 from nemo_run.core.execution.sky.options import SkypilotOptions
 from nemo_run.core.execution.skypilot_jobs.queue import job_of, records
+from nemo_run.core.files import write_text
 from nemo_run.errors import ExecutorError
+
+_TOO_LARGE = "artifacts.size"
+_BUCKET = "let the task write to a bucket, with storage_mounts= of SkypilotJobsExecutor"
 
 
 class SkypilotJobsBackend(SkypilotBackend):
@@ -64,14 +74,42 @@ class SkypilotJobsBackend(SkypilotBackend):
             out = io.StringIO()
             with asking(f"the log of {handle.name!r}") as sky:
                 sky.jobs.tail_logs(job_id=number, follow=False, output_stream=out)
-            said[number] = out.getvalue()
+            whole = out.getvalue()
+            said[number] = sky_log.without_artifacts(whole)
             sky_log.save(handle.folder, said[number])
+            _, words = parted(sky_log.task_text(whole, 0).encode("utf-8", "surrogateescape"), sky_task.IN_LOG)
+            _keep(words, handle.folder)
         return said
 
+    def after_task(self) -> str:
+        """Return what nodes run after a task: the machine is gone when the job has ended, its log is kept."""
+        return sky_task.leaving_in_log()
+
     def fetch_artifacts(self, plan: Plan, handle: str, patterns: Sequence[str], folder: Path) -> None:
-        """Raise an error where patterns are given: the machine of a managed job is gone when the job has ended."""
-        if patterns:
-            raise ExecutorError(
-                "the machine of a managed job is gone when it has ended; let the task write to a bucket, with "
-                "storage_mounts= of SkypilotJobsExecutor"
-            )
+        """Unpack the artifacts that came with the log.
+
+        Raises:
+            ExecutorError: They were too large for it, or patterns are given: the machine is gone with its other files.
+        """
+        attempt = SkyHandle.parse(handle).folder
+        with leftovers.gathered() as left:
+            left.update(unpack_left(attempt, folder))
+            if (attempt / _TOO_LARGE).exists():
+                size = (attempt / _TOO_LARGE).read_text()
+                raise ExecutorError(f"its artifacts (packed, {size} bytes) are more than a log can hold; {_BUCKET}")
+            if patterns:
+                raise ExecutorError(f"the machine of a managed job is gone when it has ended; {_BUCKET}")
+
+
+def _keep(words: Sequence[bytes], attempt: Path) -> None:
+    """Keep artifacts that came in a log."""
+    said = next((word[1:] for word in words if word.startswith(b"~")), b"")
+    if not words or words[-1] != b"end":
+        return
+    if b"!" in words:
+        write_text(attempt / _TOO_LARGE, words[-2].decode())
+        return
+    content = b"".join(word for word in words[:-1] if not word.startswith(b"~"))
+    with contextlib.suppress(binascii.Error):
+        write_text(attempt / "artifacts.left", base64.b64decode(said))
+        write_text(attempt / "artifacts.tar.gz", base64.b64decode(content, validate=True))
