@@ -137,6 +137,14 @@ class Controller:
         self._endings.tell_engines()
         self._endings.take(self._engines.states(task for task in tasks if task.phase is Phase.RUNNING))
         self._endings.pass_on_collected()
+        self._prune()
+
+    def _prune(self) -> None:
+        """Cancel the trials of sweeps that are not worth their time."""
+        jobs = {task.job.id: task.job for task in self._ledger.schedule.having(Phase.RUNNING)}
+        running = [job.definition for job in jobs.values() if not job.is_cancelled]
+        for definition, reason in self._ledger.studies.to_prune(running):
+            self._endings.cancel(jobs[definition.id], reason)
 
     def _wait(self) -> list[DrivenTask]:
         """Wait for news, and return the tasks that there may be news of."""

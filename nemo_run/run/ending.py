@@ -38,7 +38,7 @@ class Endings:
                 self._ledger.schedule.move(task, Phase.READY)
                 self._ledger.note(task, f"{status.reason}; it is submitted again")
             elif status.state.is_final:
-                self._collect(task, self._as_limited(task, status))
+                self._collect(task, self._explained(task, self._as_limited(task, status)))
             else:
                 if task.progress.update(status):
                     self._ledger.changed(task.job)
@@ -60,6 +60,11 @@ class Endings:
             return status
         reason = f"time limit of {task.definition.timeout:g} s reached"
         return replace(status, state=JobState.FAILED, reason=reason, cause=TIME_LIMIT)
+
+    def _explained(self, task: DrivenTask, status: TaskStatus) -> TaskStatus:
+        """Return the status of a trial that its sweep has ended with the reason."""
+        reason = self._ledger.studies.why_pruned(task.job.id) if status.state is JobState.CANCELLED else ""
+        return replace(status, reason=reason) if reason else status
 
     def _collect(self, task: DrivenTask, status: TaskStatus) -> None:
         """Collect what an ended task left; it has ended for others when that is done."""

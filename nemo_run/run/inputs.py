@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nemo_run.config.script import Script
 from nemo_run.core.files import write_json
-from nemo_run.core.runners.outputs import FILE, output_of
+from nemo_run.core.runners.outputs import FILE, output_of, suggested
 from nemo_run.run.records import JobDefinition, TaskDefinition
 from nemo_run.run.results import job_document
 from nemo_run.run.store import ExperimentStore
@@ -18,6 +18,13 @@ def output(job: str, path: Sequence[str | int]) -> Any:
     from nemo_run.config import Config
 
     return Config(output_of, job=job, path=list(path))
+
+
+def suggestion(path: str, default: Any) -> Any:
+    """Return what stands for the value that a sweep chooses for a parameter when its task starts."""
+    from nemo_run.config import Config
+
+    return Config(suggested, path=path, default=default)
 
 
 def jobs_read_by(tasks: Iterable[Any]) -> list[str]:
@@ -34,14 +41,15 @@ def jobs_read_by(tasks: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def write_inputs(store: ExperimentStore, task: TaskDefinition, jobs: Iterable[JobDefinition]) -> None:
-    """Write what jobs returned beside a task that takes it.
+def write_inputs(
+    store: ExperimentStore, task: TaskDefinition, jobs: Iterable[JobDefinition], chosen: Mapping[str, Any] | None = None
+) -> None:
+    """Write what jobs returned, and what was chosen for a task, beside the task that takes it.
 
     Raises:
         ResultError: One of them returned no plain data.
         StoreError: A file is damaged, or cannot be written.
     """
-    if not (jobs := list(jobs)):
-        return
-    found = {job.id: job_document(store, job) for job in jobs}
-    write_json(store.path / task.directory / FILE, found)
+    found = {job.id: job_document(store, job) for job in jobs} | dict(chosen or {})
+    if found:
+        write_json(store.path / task.directory / FILE, found)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from nemo_run.core.execution.jobs import JobState, TaskStatus
 from nemo_run.run.graph import Graph
 from nemo_run.run.inputs import write_inputs
-from nemo_run.run.phases import DrivenJob, DrivenTask, Phase, Schedule
+from nemo_run.run.phases import BUSY, DrivenJob, DrivenTask, Phase, Schedule
 from nemo_run.run.records import JobDefinition, JobProgress, not_run_reason, summary
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.studies import Studies
 
 Observer = Callable[[JobDefinition, JobProgress], None]
 
@@ -36,6 +37,7 @@ class Ledger:
         self.definition = store.read_definition()
         self.jobs = {job.id: DrivenJob(job, store.own_progress(job)) for job in self.definition.jobs}
         self.graph = Graph(self.definition.jobs)
+        self.studies = Studies(store)
         self.schedule = Schedule(self.jobs.values(), self.definition.max_parallel)
 
     @property
@@ -57,6 +59,7 @@ class Ledger:
         for name in self.graph.roots():
             self._enqueue(self.jobs[name])
         for job in self.jobs.values():
+            self.studies.tell(job.definition, job.progress)
             self._pass_on(job)
 
     def write_summary(self) -> None:
@@ -64,8 +67,19 @@ class Ledger:
         self._store.write_summary(summary(self.definition, self.progress))
 
     def write_inputs(self, task: DrivenTask) -> None:
-        """Write what a task takes from other jobs beside it; they have ended."""
-        write_inputs(self._store, task.definition, [self.jobs[name].definition for name in task.job.definition.inputs])
+        """Write what a task takes from other jobs, which have ended, or from a sweep, beside it."""
+        jobs = [self.jobs[name].definition for name in task.job.definition.inputs]
+        write_inputs(self._store, task.definition, jobs, self.studies.suggest(task.job.id))
+
+    def is_known_late(self, job: DrivenJob) -> bool:
+        """Check whether what a job takes is known only when it starts."""
+        return bool(job.definition.inputs) or self.studies.has(job.id)
+
+    def hindrance(self, task: DrivenTask) -> str:
+        """Return why a task cannot start now, though its engine would take it; empty if it can."""
+        if not self.studies.has(task.job.id):
+            return ""
+        return self.studies.hindrance(task.job.id, (other.job.id for other in self.schedule.having(*BUSY)))
 
     def changed(self, job: DrivenJob) -> None:
         """Store the progress of a job, tell the observer, and decide on the jobs that depend on it."""
@@ -74,6 +88,7 @@ class Ledger:
 
     def _write(self, job: DrivenJob) -> None:
         self._store.write_progress(job.definition, job.progress)
+        self.studies.tell(job.definition, job.progress)
         self._tell(job)
 
     def _tell(self, job: DrivenJob) -> None:

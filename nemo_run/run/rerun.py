@@ -24,7 +24,7 @@ from nemo_run.run.notifying import read_notifications, write_notifications
 from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.sweep import read_sweeps, write_sweeps
+from nemo_run.run.sweep import sweeps_to_run, write_sweeps
 
 _COPIES = ("main.pkl", "scripts")
 
@@ -55,7 +55,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
             for task in (task for job in definition.jobs for task in job.tasks):
                 _copy_task(old, new, task.directory, places, backends)
         new.write_provenance({**collect(), "code": provenance.get("code", []), "rerun_of": old.id})
-        write_sweeps(new, read_sweeps(old))
+        write_sweeps(new, sweeps_to_run(old))
         write_notifications(new, read_notifications(old))
         new.write_definition(dataclasses.replace(definition, id=new.id, created=time.time()))
     except BaseException:

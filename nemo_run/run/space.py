@@ -6,12 +6,13 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from nemo_run.errors import SweepError
 
 Sampler = Literal["grid", "random"]
+When = Mapping[str, Any]
 Point = dict[str, Any]
 
 
@@ -20,6 +21,7 @@ class Choice:
     """One of several values."""
 
     values: tuple[Any, ...]
+    when: When = field(default_factory=dict)
 
     def grid(self) -> Sequence[Any] | None:
         """Return all values, where they can be counted."""
@@ -37,6 +39,7 @@ class Uniform:
     low: float
     high: float
     log: bool = False
+    when: When = field(default_factory=dict)
 
     def grid(self) -> None:
         """Return ``None``: it has no end of values."""
@@ -54,6 +57,7 @@ class Integers:
 
     low: int
     high: int
+    when: When = field(default_factory=dict)
 
     def grid(self) -> Sequence[int]:
         """Return all of them."""
@@ -67,8 +71,21 @@ class Integers:
 Space: TypeAlias = "Choice | Uniform | Integers"
 
 
-def choice(*values: Any) -> Choice:
+def is_active(space: Space, point: Point) -> bool:
+    """Check that the values chosen before give a space a meaning; a list in its condition stands for any of it."""
+    return all(
+        path in point and point[path] in (wanted if isinstance(wanted, (list, tuple)) else [wanted])
+        for path, wanted in space.when.items()
+    )
+
+
+def choice(*values: Any, when: When | None = None) -> Choice:
     """Try one of these values.
+
+    Args:
+        *values: The values.
+        when: Only where parameters before it have these values: ``when={"optimizer": "sgd"}``; a list stands for any
+            of its values. Elsewhere the parameter stays as the task has it.
 
     Example:
         >>> choice(2, 4, 8).grid()
@@ -76,27 +93,30 @@ def choice(*values: Any) -> Choice:
     """
     if not values:
         raise SweepError("choice() needs at least one value")
-    return Choice(values)
+    return Choice(values, when or {})
 
 
-def uniform(low: float, high: float) -> Uniform:
-    """Try floats between ``low`` and ``high``."""
+def uniform(low: float, high: float, when: When | None = None) -> Uniform:
+    """Try floats between ``low`` and ``high``; ``when`` as for :func:`choice`."""
     _check_ends(low, high, "uniform")
-    return Uniform(low, high)
+    return Uniform(low, high, when=when or {})
 
 
-def loguniform(low: float, high: float) -> Uniform:
-    """Try floats between ``low`` and ``high``, which are above 0, each order of magnitude as often as the others."""
+def loguniform(low: float, high: float, when: When | None = None) -> Uniform:
+    """Try floats between ``low`` and ``high``, which are above 0, each order of magnitude as often as the others.
+
+    ``when`` is as for :func:`choice`.
+    """
     if not low > 0:
         raise SweepError(f"loguniform({low}, {high}): the lower end must be above 0")
     _check_ends(low, high, "loguniform")
-    return Uniform(low, high, log=True)
+    return Uniform(low, high, log=True, when=when or {})
 
 
-def randint(low: int, high: int) -> Integers:
-    """Try integers from ``low`` to ``high``, both included."""
+def randint(low: int, high: int, when: When | None = None) -> Integers:
+    """Try integers from ``low`` to ``high``, both included; ``when`` as for :func:`choice`."""
     _check_ends(low, high, "randint")
-    return Integers(low, high)
+    return Integers(low, high, when or {})
 
 
 def _check_ends(low: float, high: float, name: str) -> None:
@@ -112,7 +132,12 @@ def spaces_of(given: Mapping[str, Any]) -> dict[str, Space]:
     """
     if not given:
         raise SweepError('a sweep needs at least one parameter, such as {"lr": run.choice(0.1, 0.01)}')
-    return {path: _space(value) for path, value in given.items()}
+    spaces: dict[str, Space] = {}
+    for path, value in given.items():
+        spaces[path] = space = _space(value)
+        if unknown := [other for other in space.when if other not in spaces or other == path]:
+            raise SweepError(f"{path!r} is tried when {unknown[0]!r} has some value; that one has to stand before it")
+    return spaces
 
 
 def _space(value: Any) -> Space:
@@ -145,9 +170,24 @@ def _grid(spaces: Mapping[str, Space]) -> Iterator[Point]:
             f"{endless[0]!r} has no end of values, so there is no grid of them; list values with run.choice(), "
             "or draw some: sampler='random', trials=20"
         )
-    return (dict(zip(spaces, values, strict=True)) for values in itertools.product(*(v for _, v in lists if v)))
+    return _combinations(list(spaces.items()), {})
+
+
+def _combinations(spaces: Sequence[tuple[str, Space]], point: Point) -> Iterator[Point]:
+    if not spaces:
+        yield point
+        return
+    (path, space), *rest = spaces
+    for value in (space.grid() or ()) if is_active(space, point) else ():
+        yield from _combinations(rest, {**point, path: value})
+    if not is_active(space, point):
+        yield from _combinations(rest, point)
 
 
 def _random(spaces: Mapping[str, Space], trials: int, source: random.Random) -> Iterator[Point]:
     for _ in range(trials):
-        yield {path: space.draw(source) for path, space in spaces.items()}
+        point: Point = {}
+        for path, space in spaces.items():
+            if is_active(space, point):
+                point[path] = space.draw(source)
+        yield point

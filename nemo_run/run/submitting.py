@@ -45,7 +45,7 @@ class Submitter:
         schedule = self._ledger.schedule
         batch: list[DrivenTask] = []
         while task := schedule.pop():
-            if reason := self._engines.hindrance(task):
+            if reason := self._engines.hindrance(task) or self._ledger.hindrance(task):
                 held_back.append(task)
                 self._ledger.note(task, reason)
             elif batch and not self._engines.takes_with(batch, task):
@@ -83,7 +83,7 @@ class Submitter:
         """Write what tasks take from other jobs; why that is not possible, for those where it is not."""
         lacking: dict[DrivenTask, str | NemoRunError] = {}
         for task in batch:
-            if task.job.definition.inputs:
+            if self._ledger.is_known_late(task.job):
                 try:
                     self._ledger.write_inputs(task)
                 except NemoRunError as e:
@@ -112,7 +112,7 @@ class Submitter:
         """Let engines hold back the dependants of tasks whose queues have all that these dependants wait for."""
         for name in self._ledger.graph.dependants(task.job.id for task in submitted):
             job = self._ledger.jobs[name]
-            if job.is_cancelled or job.has_begun or job.definition.inputs:  # they are known here, at the end of others
+            if job.is_cancelled or job.has_begun or self._ledger.is_known_late(job):
                 continue
             if len(job.definition.dependencies) > _MOST_HELD:
                 continue

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nemo_run.core import values
-from nemo_run.core.execution.jobs import JobState
-from nemo_run.core.files import read_json, write_json
+from nemo_run.core.files import read_json, read_object, write_json
+from nemo_run.core.runners.outputs import FILE as INPUTS, SUGGESTED
 from nemo_run.errors import NemoRunError, StoreError, SweepError
-from nemo_run.run.inputs import output
+from nemo_run.run.inputs import output, suggestion
+from nemo_run.run.objective import numbers_of, objective_of
 from nemo_run.run.records import Definition, JobDefinition
 from nemo_run.run.space import Point, Sampler, points, spaces_of
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.studies import StudyPlan, chosen_sampler, read_studies, write_studies
 
 if TYPE_CHECKING:
     import fiddle as fdl
@@ -32,13 +34,16 @@ class Sweep:
         name: Its name.
         objective: The part of a task's result that is compared; empty for the result itself.
         direction: Whether larger or smaller values are better.
-        points: The values that each job tries, by the job's id and the path of the parameter.
+        points: The values that each job tries, by the job's id and the path of the parameter; of an adaptive sweep,
+            they are known when the job has started.
+        study: How an adaptive sweep chooses.
     """
 
     name: str
     objective: str = ""
     direction: Direction = "maximize"
     points: dict[str, Point] = field(default_factory=dict)
+    study: StudyPlan | None = None
 
     @property
     def outputs(self) -> list[Any]:
@@ -99,6 +104,57 @@ def plan_sweep(
         yield title, point, changed
 
 
+def study_plan(
+    name: str, sweep: Sweep, space: Any, *, sampler: Any, pruner: Any, max_parallel: int, seed: int
+) -> StudyPlan:
+    """Return how an adaptive sweep chooses.
+
+    Raises:
+        SweepError: The sampler or the pruner is not Optuna's, or something does not fit.
+        MissingExtraError: Optuna is not installed.
+    """
+    sampler = chosen_sampler(sampler, pruner, seed)
+    if not isinstance(space, Mapping):
+        raise SweepError("a sampler of Optuna needs spaces by the paths of parameters, not a list of points")
+    if pruner is not None and not sweep.objective:
+        raise SweepError("a pruner needs objective=...: the metric that tasks log")
+    if not isinstance(max_parallel, int) or max_parallel < 1:
+        raise SweepError(f"max_parallel={max_parallel!r}, but at least one trial must run")
+    return StudyPlan(name, sweep.objective, sweep.direction, spaces_of(space), sampler, pruner, max_parallel)
+
+
+def check_trials(trials: int | None) -> int:
+    """Return the number of trials.
+
+    Raises:
+        SweepError: There is none.
+    """
+    if trials is None or trials < 1:
+        raise SweepError(f"a sampler of Optuna needs the number of its trials, such as trials=50, not {trials}")
+    return trials
+
+
+def plan_trials(task: fdl.Buildable[Any], plan: StudyPlan, trials: int) -> Iterator[tuple[str, Any]]:
+    """Yield a name and a task for every trial of an adaptive sweep; its values are chosen when it starts.
+
+    Raises:
+        SweepError: The task has no value for a parameter that is not always chosen.
+    """
+    from nemo_run.config.paths import get_value, set_value
+
+    changed = task.clone()
+    for path, space in plan.spaces.items():
+        default = None
+        if space.when:
+            try:
+                default = get_value(changed, path)
+            except NemoRunError as e:
+                raise SweepError(f"{path!r} needs a value for the trials where it is not chosen: {e}") from e
+        set_value(changed, path, suggestion(path, default))
+    for number in range(trials):
+        yield f"{plan.name}-{number}", changed.clone()
+
+
 def _listed(given: Iterable[Mapping[str, Any]], trials: int | None) -> Iterator[Point]:
     found = [dict(point) for point in given]
     if not found or not all(found):
@@ -123,8 +179,19 @@ def _text(value: Any) -> str:
 
 def write_sweeps(store: ExperimentStore, sweeps: Iterable[Sweep]) -> None:
     """Store what was swept, if anything was."""
-    if documents := [{**asdict(sweep), "points": _encoded(sweep.points)} for sweep in sweeps]:
+    sweeps = list(sweeps)
+    if documents := [_document(sweep) for sweep in sweeps]:
         write_json(store.path / _FILE, documents)
+    write_studies(store, (sweep.study for sweep in sweeps if sweep.study))
+
+
+def _document(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "name": sweep.name,
+        "objective": sweep.objective,
+        "direction": sweep.direction,
+        "points": _encoded(sweep.points),
+    }
 
 
 def _encoded(found: Mapping[str, Point]) -> dict[str, Any]:
@@ -139,7 +206,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_sweeps(store: ExperimentStore) -> list[Sweep]:
-    """Return what was swept.
+    """Return what was swept; of adaptive sweeps, without the way in which they choose.
 
     Raises:
         StoreError: The file is damaged.
@@ -152,6 +219,29 @@ def read_sweeps(store: ExperimentStore) -> list[Sweep]:
         return [_sweep(document) for document in documents]
     except (TypeError, KeyError, AttributeError, ValueError, NemoRunError) as e:
         raise StoreError(f"{store.path / _FILE}: the file is damaged ({e!r})") from e
+
+
+def sweeps_to_run(store: ExperimentStore) -> list[Sweep]:
+    """Return what was swept in an experiment of our own, to run it again.
+
+    Raises:
+        ReceivedExperimentError: The experiment is not ours, or a file is not the one that was stored.
+    """
+    studies = {tuple(plan.jobs): plan for plan in read_studies(store)}
+    return [replace(sweep, study=studies.get(tuple(sweep.points))) for sweep in read_sweeps(store)]
+
+
+def chosen_points(store: ExperimentStore, jobs: Iterable[JobDefinition]) -> dict[str, Point]:
+    """Return the values that an adaptive sweep has chosen for jobs, as far as they have started."""
+    found = {}
+    for job in jobs:
+        document = read_object(store.inside(job.tasks[0].directory) / INPUTS) or {}
+        if SUGGESTED in document:
+            try:
+                found[job.id] = {str(path): value for path, value in values.decode(document[SUGGESTED]).items()}
+            except (NemoRunError, AttributeError):
+                continue  # a damaged file says nothing
+    return found
 
 
 def _sweep(document: Mapping[str, Any]) -> Sweep:
@@ -180,6 +270,7 @@ def trials_of(
     swept = {job: sweep for sweep in sweeps for job in sweep.points}
     jobs = [job for job in definition.jobs if not swept or job.id in swept]
     parameters = {job: sweep.points[job] for job, sweep in swept.items()} or _differing(store, jobs)
+    parameters |= chosen_points(store, [job for job in jobs if not parameters.get(job.id)])
     wanted = objective or next((sweep.objective for sweep in sweeps), "")
     found = [_trial(store, job, parameters.get(job.id, {}), wanted) for job in jobs]
     chosen = direction or next((sweep.direction for sweep in sweeps), "maximize")
@@ -189,48 +280,9 @@ def trials_of(
 
 def _trial(store: ExperimentStore, job: JobDefinition, parameters: Point, objective: str) -> Trial:
     progress = store.read_progress(job)
-    numbers = _numbers(store, job) if progress.state is JobState.SUCCEEDED else {}
-    value = numbers.get(objective or "result")
-    if value is None and not objective and len(numbers) == 1:
-        value = next(iter(numbers.values()))
-    if value is None and objective and progress.state not in (JobState.FAILED, JobState.CANCELLED):
-        value = _metric(store, job, objective)
-    usable = value if value is not None and not math.isnan(value) else None
-    return Trial(job.id, progress.state.name, parameters, numbers, usable)
-
-
-def _metric(store: ExperimentStore, job: JobDefinition, name: str) -> float | None:
-    from nemo_run.run.metrics import job_metrics
-
-    found = job_metrics(store, job)
-    return found[name].last if name in found else None
-
-
-def _numbers(store: ExperimentStore, job: JobDefinition) -> dict[str, float]:
-    """Return the numbers in what a job returned."""
-    from nemo_run.run.results import job_document
-
-    try:
-        value = values.decode(job_document(store, job))  # nothing of it is imported: it is only looked at
-    except NemoRunError:
-        return {}
-    parts = {"result": value}
-    if isinstance(value, Mapping):
-        parts = dict(value)
-    elif hasattr(value, "__dict__"):
-        parts = vars(value)
-    numbers = {str(name): _number(part) for name, part in parts.items()}
-    return {name: number for name, number in numbers.items() if number is not None}
-
-
-def _number(value: Any) -> float | None:
-    """Return what is a number, a scalar of NumPy included; ``None`` for anything else."""
-    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__float__") or getattr(value, "ndim", 0) != 0:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    numbers = numbers_of(store, job, progress)
+    value = objective_of(store, job, progress, objective, numbers)
+    return Trial(job.id, progress.state.name, parameters, numbers, value)
 
 
 def parameters_of(store: ExperimentStore, job: JobDefinition) -> Point:

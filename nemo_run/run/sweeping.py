@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.errors import InvalidJobError, JobNotFoundError, SweepError
@@ -34,10 +35,12 @@ class SweepingExperiment(LaunchedExperiment):
     def sweep(
         self,
         task: Partial[Any],
-        space: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        space: Mapping[str, Any] | Iterable[Mapping[str, Any]] | str | PathLike[str],
         *,
-        sampler: Sampler = "grid",
+        sampler: Any = "grid",
+        pruner: Any = None,
         trials: int | None = None,
+        max_parallel: int = 4,
         seed: int = 0,
         objective: str = "",
         direction: Direction = "maximize",
@@ -49,9 +52,13 @@ class SweepingExperiment(LaunchedExperiment):
         Args:
             task: The task; each job has a copy with the values of its point.
             space: Spaces by the paths of parameters, such as ``{"model.layers": run.choice(2, 4, 8)}``; a list is a
-                choice. Or a list of points: ``[{"lr": 0.1, "model.layers": 2}, ...]``.
-            sampler: ``"grid"`` for all combinations, ``"random"`` for draws.
+                choice. Or a list of points: ``[{"lr": 0.1, "model.layers": 2}, ...]``; or the path of a file that has
+                them (``.csv``, ``.json``, ``.jsonl``, ``.yaml``).
+            sampler: ``"grid"`` for all combinations, ``"random"`` for draws; or a sampler of Optuna, such as
+                ``optuna.samplers.TPESampler()``: it chooses when a trial starts, from what came out of earlier ones.
+            pruner: A pruner of Optuna: a trial whose ``objective``, a metric, falls behind is cancelled.
             trials: How many points; a grid has all by default.
+            max_parallel: With a sampler of Optuna, how many trials run at once.
             seed: Decides the draws.
             objective: The part of the result, or the metric, that :meth:`compare` sorts by; the result by default.
             direction: ``"maximize"`` or ``"minimize"``.
@@ -71,7 +78,8 @@ class SweepingExperiment(LaunchedExperiment):
             >>> exp.sweep(run.Partial(dict, x=0), {"x": run.choice(1, 2)}).jobs
             ['x=1', 'x=2']
         """
-        from nemo_run.run.sweep import Sweep, plan_sweep
+        from nemo_run.run.point_files import points_in_file
+        from nemo_run.run.sweep import Sweep, check_trials, plan_sweep, plan_trials, study_plan
 
         if direction not in ("maximize", "minimize"):
             raise SweepError(f"direction={direction!r}; it is 'maximize' or 'minimize'")
@@ -79,6 +87,19 @@ class SweepingExperiment(LaunchedExperiment):
             raise SweepError(f"a sweep needs a run.Partial, whose parameters it sets, not {task!r}")
         label = name or getattr(task.__fn_or_cls__, "__name__", "sweep")
         found = Sweep(label, objective, direction)
+        if sampler not in ("grid", "random") or pruner is not None:
+            plan = study_plan(
+                self._name_of_sweep(label), found, space,
+                sampler=sampler, pruner=pruner, max_parallel=max_parallel, seed=seed,
+            )  # fmt: skip
+            found.study = plan
+            for title, changed in plan_trials(task, plan, check_trials(trials)):
+                plan.jobs.append(self.add(changed, name=title, **options))
+            found.points.update((job, {}) for job in plan.jobs)
+            self._sweeps.append(found)
+            return found
+        if isinstance(space, (str, PathLike)):
+            space = points_in_file(space)
         planned = plan_sweep(task, space, name=label, sampler=sampler, trials=trials, seed=seed)
         mapped = self._name_of_map(label)
         for title, point, changed in planned:
@@ -144,6 +165,11 @@ class SweepingExperiment(LaunchedExperiment):
             raise InvalidJobError("exp.map() got no items: there is nothing to run")
         return found
 
+    def _name_of_sweep(self, wanted: str) -> str:
+        from nemo_run.run.mapping import mapped_name
+
+        return mapped_name(wanted, (sweep.study.name for sweep in self._sweeps if sweep.study))
+
     def _name_of_map(self, wanted: str) -> str:
         from nemo_run.run.mapping import mapped_name
 
@@ -191,9 +217,9 @@ class SweepingExperiment(LaunchedExperiment):
     def _read_additions(self, store: ExperimentStore) -> None:
         """Read what was stored with the experiment."""
         from nemo_run.run.notifying import read_notifications
-        from nemo_run.run.sweep import read_sweeps
+        from nemo_run.run.sweep import sweeps_to_run
 
-        self._sweeps = read_sweeps(store)
+        self._sweeps = sweeps_to_run(store)
         self._notifications = read_notifications(store)
 
     def output(self, job_id: str, *path: str | int) -> Any:

@@ -228,14 +228,18 @@ class Attempt:
         """Run the command to its end; return its exit code and the reason."""
         log = os.open(self.file("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.started = time.time()
+        write_json(self.file("running.json"), {"started": self.started})
         supervisor = os.getpid()
+        guard = None if self.adopts else system.guard()
         self.pid = os.fork()
         if self.pid == 0:
+            if guard is not None:
+                os.write(guard, str(os.getpid()).encode())
             self.become_task(log, device_env, supervisor)
         os.close(log)
-        task = {"pid": self.pid, "start": system.start_time(self.pid)}
-        write_json(self.file("running.json"), {"started": self.started, "task": task})
-        guard = None if self.adopts else system.guard(self.pid)
+        if guard is not None:  # its processes cannot be told by their environment
+            task = {"pid": self.pid, "start": system.start_time(self.pid)}
+            write_json(self.file("running.json"), {"started": self.started, "task": task})
         status, left = self.supervise()
         if left or not self.adopts:  # nothing that it left behind goes on
             end_members(self.folder, os.getpid(), patience=2.0)

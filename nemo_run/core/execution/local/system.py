@@ -223,10 +223,11 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def guard(group: int) -> int:
-    """Have a process group killed when this process is; return a descriptor: what is written there ends the guard.
+def guard() -> int:
+    """Start what kills a process group when this process is gone, where the kernel does not: see :func:`die_with`.
 
-    For systems whose kernel does not do it, see :func:`die_with`.
+    Returns:
+        A descriptor: the number of the group is written there, and ``x`` once nothing is to be killed any more.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -236,8 +237,11 @@ def guard(group: int) -> int:
                 os.setsid()
                 os.dup2(reader, 0)
                 os.closerange(1, 1024)  # the supervisor's claim and locks
-                if not os.read(0, 1):
-                    os.killpg(group, signal.SIGKILL)
+                told = b""
+                while more := os.read(0, 100):
+                    told += more
+                if told.isdigit():
+                    os.killpg(int(told), signal.SIGKILL)
         finally:
             os._exit(0)
     os.close(reader)
