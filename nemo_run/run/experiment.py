@@ -21,6 +21,7 @@ from nemo_run.errors import (
     NestedLaunchError,
 )
 from nemo_run.run import catalog
+from nemo_run.run.display import show_plans
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.prepare import ancestors, build_images, preflight, prepare_experiment, show_plans
@@ -37,6 +38,7 @@ from nemo_run.run.tasks import (
     default_name,
     new_job_id,
     placed,
+    wait_when,
 )
 from nemo_run.run.terminal import say
 
@@ -216,6 +218,7 @@ class Experiment(SweepingExperiment):
         *,
         end_group_on: str = "failure",
         artifacts: Sequence[str] = (),
+        when: str = "",
         **arguments: Any,
     ) -> str:
         """Add a job; it starts with :meth:`run`.
@@ -228,6 +231,8 @@ class Experiment(SweepingExperiment):
             plugins: Plugins that may change the task and the executor.
             tail_logs: Show the job's log while the experiment runs.
             dependencies: Ids of jobs, as :meth:`add` returned them, that must have succeeded before.
+            when: What it waits for in them instead: that each has ended, in ``"any"`` way, or has ``"failed"``;
+                ``"success"`` is the default. On any mix of engines.
             end_group_on: What ends the other members of a group: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
             artifacts: Patterns, such as ``"ckpt/*.pt"``, of files below the working directory that are kept with the
                 experiment when the job has ended; what a task writes to ``$NEMO_RUN_ARTIFACTS`` is kept anyway.
@@ -257,6 +262,7 @@ class Experiment(SweepingExperiment):
         check_dependencies(job_id, dependencies, self._known_ids())
         tasks, executors = placed(tasks, executor or self.executor, job_id)
         assign(executors, self.directory, job_id, group=isinstance(task, list))
+        wait_when(when, executors, job_id)
         self._set_up_plugins(plugins, members := list(zip(tasks, executors, strict=True)))
         check_members(members, job_id)
         common: dict[str, Any] = {
@@ -266,6 +272,7 @@ class Experiment(SweepingExperiment):
             "dependencies": dependencies,
             "name": name,
             "artifacts": list(artifacts),
+            "when": when,
         }
         job: Job | JobGroup
         if isinstance(task, list):

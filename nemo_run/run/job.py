@@ -172,6 +172,7 @@ class Job(_Common):
         name: The name it was given.
         artifacts: Patterns of files to collect from its working directory when it has ended.
         mapped: Name of the map or sweep that it is one of.
+        when: What it waits for in its dependencies; empty for what its executor says.
     """
 
     _TASKS: ClassVar[str] = "task"
@@ -188,6 +189,7 @@ class Job(_Common):
     name: str = ""
     artifacts: list[str] = field(default_factory=list)
     mapped: str = ""
+    when: str = ""
 
     def take_in(self, tasks: Sequence[TaskProgress]) -> None:
         """Take in how far the job is."""
@@ -217,6 +219,7 @@ class JobGroup(_Common):
         name: The name it was given.
         artifacts: Patterns of files to collect from the working directory of every member when it has ended.
         end_group_on: Whose end ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
+        when: What it waits for in its dependencies; empty for what its executors say.
     """
 
     _TASKS: ClassVar[str] = "tasks"
@@ -233,6 +236,7 @@ class JobGroup(_Common):
     name: str = ""
     end_group_on: str = "failure"
     artifacts: list[str] = field(default_factory=list)
+    when: str = ""
 
     def take_in(self, tasks: Sequence[TaskProgress]) -> None:
         """Take in how far the tasks are."""

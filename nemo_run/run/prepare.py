@@ -35,7 +35,7 @@ from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition
 from nemo_run.run.scripts import check_script
 from nemo_run.run.store import ExperimentStore, job_folder_name
-from nemo_run.run.tasks import check_graph, folder_of_task
+from nemo_run.run.tasks import WAITS_FOR, check_graph, folder_of_task
 from nemo_run.run.terminal import say
 
 _PYTHONS = ("python", "python3")
@@ -157,7 +157,7 @@ def _prepare_job(
         group=group,
         end_group_on=end_group_on,
         tail_logs=job.tail_logs,
-        waits_for=job.members[0][1].waits_for,
+        waits_for=WAITS_FOR.get(job.when) or job.members[0][1].waits_for,
         inputs=tuple(jobs_read_by(task for task, _ in job.members)),
         mapped="" if isinstance(job, JobGroup) else job.mapped,
     )

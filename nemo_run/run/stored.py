@@ -85,6 +85,7 @@ def stored_jobs(store: ExperimentStore, definition: Definition, experiment: JobO
             "dependencies": list(entry.dependencies),
             "artifacts": list(entry.tasks[0].artifacts),
             "launched": _UNKNOWN,
+            "when": {"failure": "failed", "end": "any"}.get(entry.waits_for, ""),
         }
         job: StoredJob | StoredJobGroup
         if entry.group:

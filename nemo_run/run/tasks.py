@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nemo_run.run.job import Job, JobGroup
 
 
+WAITS_FOR = {"success": "success", "failed": "failure", "any": "end"}
+"""What a job waits for in others: in a user's words, and in those of a definition."""
+
+
 class TaskElsewhere(ABC):
     """A task that another one stands for."""
 
@@ -104,7 +108,20 @@ def added_as(job: Job | JobGroup) -> dict[str, Any]:
         "dependencies": job.dependencies,
         "end_group_on": job.end_group_on if isinstance(job, JobGroup) else "failure",
         "artifacts": job.artifacts,
+        "when": job.when,
     }
+
+
+def wait_when(when: str, executors: Iterable[Executor], job_id: str) -> None:
+    """Tell executors what their job waits for in those that it depends on.
+
+    Raises:
+        InvalidJobError: It is none of the words for it.
+    """
+    if when not in ("", *WAITS_FOR):
+        raise InvalidJobError(f"job {job_id!r}: when={when!r}; it is 'success', 'failed' or 'any'")
+    for executor in executors if when else ():
+        executor.wait_for(WAITS_FOR[when])
 
 
 def planned_job(job: Job | JobGroup) -> JobDefinition:

@@ -286,6 +286,9 @@ class Executor(ConfigurableMixin):
         """What a job waits for in those that it depends on: ``"success"``, ``"failure"``, ``"end"`` or ``"start"``."""
         return "success"
 
+    def wait_for(self, what: str) -> None:
+        """Have the engine itself wait for this in other jobs, where it can hold one back; see :attr:`waits_for`."""
+
     def clone(self) -> Self:
         """Return a copy whose lists, dictionaries and parts are its own."""
         from copy import deepcopy

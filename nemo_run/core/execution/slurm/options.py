@@ -221,6 +221,10 @@ class SlurmOptions(Executor):
         """Return how the cluster is reached."""
         return {"tunnel": self.tunnel.connection()}
 
+    def wait_for(self, what: str) -> None:
+        """Set :attr:`dependency_type`."""
+        self.dependency_type = {"end": "afterany", "failure": "afternotok"}.get(what, "afterok")
+
     @property
     def waits_for(self) -> str:
         """The same as :attr:`dependency_type`, for what Slurm itself does not hold back."""
