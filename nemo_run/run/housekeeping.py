@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import ExperimentBusyError, NemoRunError
@@ -37,6 +40,19 @@ def _how_to_end(store: ExperimentStore) -> str:
 
 def _runs(state: JobState) -> bool:
     return not state.is_final and state is not JobState.UNSUBMITTED
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes that the files below a folder take on the disk, each once, as far as they can be read."""
+    total, seen = 0, set[tuple[int, int]]()
+    for place, _, names in os.walk(folder, onerror=None):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = os.lstat(Path(place, name))
+                if (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    total += found.st_blocks * 512
+    return total
 
 
 def prune(older_than: float, title: str = "", base: str | None = None) -> tuple[list[str], dict[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from nemo_run.core.files import read_object, write_json
 from nemo_run.errors import InvalidNameError, StoreError
@@ -21,10 +22,14 @@ class Labels:
     Attributes:
         tags: Its tags, sorted.
         note: A note, of any length.
+        name: What it is called in lists, beside its id.
+        archived: Whether lists leave it out.
     """
 
     tags: tuple[str, ...] = ()
     note: str = ""
+    name: str = ""
+    archived: bool = False
 
 
 def read_labels(store: ExperimentStore) -> Labels:
@@ -33,15 +38,22 @@ def read_labels(store: ExperimentStore) -> Labels:
         document = read_object(store.path / _FILE) or {}
     except StoreError:
         return Labels()
-    tags, note = document.get("tags"), document.get("note")
+    tags, note, name = document.get("tags"), document.get("note"), document.get("name")
     known = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-    return Labels(tuple(sorted(set(known))), note if isinstance(note, str) else "")
+    note, name = (text if isinstance(text, str) else "" for text in (note, name))
+    return Labels(tuple(sorted(set(known))), note, name, document.get("archived") is True)
 
 
 def change_labels(
-    store: ExperimentStore, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None
+    store: ExperimentStore, add: Iterable[str] = (), remove: Iterable[str] = (), **changes: Any
 ) -> Labels:
     """Change the labels of an experiment, and return them.
+
+    Args:
+        store: The experiment.
+        add: Tags that it gets.
+        remove: Tags that it loses.
+        **changes: Further labels, by the names in :class:`Labels`.
 
     Raises:
         InvalidNameError: A tag has spaces or other characters that tags do not have.
@@ -56,6 +68,6 @@ def change_labels(
     store.must_be_of_this_program("labelled")
     before = read_labels(store)
     tags = tuple(sorted({*before.tags, *added} - set(remove)))
-    after = Labels(tags, before.note if note is None else note)
+    after = replace(before, tags=tags, **changes)
     write_json(store.path / _FILE, asdict(after))
     return after

@@ -31,6 +31,8 @@ class Overview:
         problem: What is wrong with its files; empty if nothing is.
         received: Whether it is not this user's on this home, so that nothing was asked.
         tags: Its tags.
+        name: What it is called beside its id.
+        archived: Whether it is left out of lists.
     """
 
     id: str
@@ -43,6 +45,8 @@ class Overview:
     problem: str = ""
     received: bool = False
     tags: tuple[str, ...] = ()
+    name: str = ""
+    archived: bool = False
 
     def row(self, now: float) -> TableRow:
         """Return the cells of :data:`COLUMNS`, and what is wrong."""
@@ -51,7 +55,8 @@ class Overview:
         created = "" if self.created is None else ago(self.created, now)
         took = "" if self.created is None or self.ended is None else duration(self.ended - self.created)
         said = self.problem or ("" if list(self.jobs) == [self.state] else mixed)
-        note = "; ".join(filter(None, [said, f"tags: {', '.join(self.tags)}" if self.tags else ""]))
+        tags = f"tags: {', '.join(self.tags)}" if self.tags else ""
+        note = "; ".join(filter(None, [self.name, said, tags, "archived" if self.archived else ""]))
         return TableRow((self.state or "DAMAGED", created, took, jobs, self.id), note)
 
 
@@ -61,7 +66,7 @@ COLUMNS = ("state", "launched", "took", "jobs", "experiment")
 def overview(store: ExperimentStore) -> Overview:
     """Return an experiment in one line; never fails for damaged files, but says so."""
     try:
-        definition = store.read_definition()
+        definition, labels = store.read_definition(), read_labels(store)
         received = store.is_received
         found = store.read_summary() or _summed_up(store, definition, current_progress(store, definition))
         problem = NOT_ASKED if received and found["state"] not in _FINAL else ""
@@ -75,7 +80,9 @@ def overview(store: ExperimentStore) -> Overview:
             directory=str(store.path),
             problem=problem,
             received=received,
-            tags=read_labels(store).tags,
+            tags=labels.tags,
+            name=labels.name,
+            archived=labels.archived,
         )
     except (NemoRunError, KeyError) as error:
         return Overview(id=store.id, directory=str(store.path), problem=str(error))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nemo_run.core import values
 from nemo_run.core.files import read_json, read_object, write_json
-from nemo_run.core.runners.outputs import FILE as INPUTS, SUGGESTED
+from nemo_run.core.runners.outputs import FILE as INPUTS, SUGGESTED, suggested
 from nemo_run.errors import NemoRunError, StoreError, SweepError
 from nemo_run.run.inputs import output, suggestion
 from nemo_run.run.objective import numbers_of, objective_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Direction = Literal["maximize", "minimize"]
 _FILE = "sweeps.json"
 _LONGEST_NAME = 60
+_SUGGESTED = f"{suggested.__module__}.{suggested.__qualname__}"
 
 
 @dataclass
@@ -285,9 +286,25 @@ def _trial(store: ExperimentStore, job: JobDefinition, parameters: Point, object
     return Trial(job.id, progress.state.name, parameters, numbers, value)
 
 
+def configuration_of(store: ExperimentStore, job: JobDefinition) -> Any:
+    """Return the configuration of a job as a document, with the values that a sweep has chosen for it."""
+    chosen = chosen_points(store, [job]).get(job.id, {})
+    return _with_chosen(store.read_task(job.tasks[0])["config"], chosen)
+
+
+def _with_chosen(document: Any, chosen: Point) -> Any:
+    if isinstance(document, list):
+        return [_with_chosen(item, chosen) for item in document]
+    if not isinstance(document, dict):
+        return document
+    if document.get("_target_") == _SUGGESTED and chosen:
+        return _with_chosen(chosen.get(document["path"], document.get("default")), chosen)
+    return {name: _with_chosen(item, chosen) for name, item in document.items()}
+
+
 def parameters_of(store: ExperimentStore, job: JobDefinition) -> Point:
     """Return the values in the configuration of a job, by their paths; for a group, those of its first member."""
-    return dict(_leaves(store.read_task(job.tasks[0])["config"], ()))
+    return dict(_leaves(configuration_of(store, job), ()))
 
 
 def _differing(store: ExperimentStore, jobs: Iterable[JobDefinition]) -> dict[str, Point]:

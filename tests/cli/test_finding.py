@@ -109,3 +109,42 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
 def test_no_text_ends_in_another_error(text: str) -> None:
     with contextlib.suppress(CommandLineError):
         condition(text)(PARAMETERS)
+
+
+def test_further_columns_and_order(nemorun: Nemorun) -> None:
+    ids = []
+    for size in (3, 11, 7):
+        with run.Experiment(f"sized{size}", executor=run.LocalExecutor(), skip_status_at_exit=True) as exp:
+            exp.add(tasks.trial, x=size, kind="steep")
+            exp.run()
+        ids.append(exp.id)
+    out = nemorun("experiment", "list", "--sort", "score", "--columns", "score, x,nothing").stdout.splitlines()
+    assert [line.split()[-1] for line in out[1:]] == [ids[0], ids[2], ids[1]]
+    assert "score" in out[0] and "nothing" not in out[0]  # noqa: PT018
+    assert out[-1].split().count("11") == 2
+    assert nemorun("experiment", "list", "--sort", "score", "-n", "1").stdout.split()[-1] == ids[1]
+    document = json.loads(nemorun("experiment", "list", "--json", "--columns", "score").stdout)
+    assert [one["columns"]["score"] for one in document] == [3, 11, 7]
+
+
+def test_names_and_the_archive(nemorun: Nemorun, two: tuple[str, str]) -> None:
+    first, second = two
+    nemorun("experiment", "rename", first, "the one of the paper")
+    assert "the one of the paper" in nemorun("experiment", "list").stdout
+    nemorun("experiment", "archive", first)
+    assert first not in nemorun("experiment", "list").stdout
+    assert second in nemorun("experiment", "list", "-n", "1").stdout
+    assert "archived" in nemorun("experiment", "list", "--archived").stdout
+    nemorun("experiment", "status", first)  # it is there as before
+    nemorun("experiment", "archive", first, "--undo")
+    assert first in nemorun("experiment", "list").stdout
+
+
+def test_the_room_that_experiments_take(nemorun: Nemorun, two: tuple[str, str]) -> None:
+    large = run.Experiment.from_id(two[0]).directory / "large"
+    large.write_bytes(b"x" * 5_000_000)
+    large.with_name("again").hardlink_to(large)
+    largest, other = json.loads(nemorun("experiment", "du", "--json").stdout)
+    assert largest["id"] == two[0]
+    assert 5_000_000 <= largest["bytes"] - other["bytes"] < 5_100_000
+    assert "all 2" in nemorun("experiment", "du", "-n", "1").stdout

@@ -12,7 +12,7 @@ import typer
 
 from nemo_run.cli.commands import completing
 from nemo_run.cli.commands.arguments import AsJson, Needed, OneJob, Which
-from nemo_run.cli.commands.finding import list_, note, show, tag
+from nemo_run.cli.commands.finding import archive, du, list_, note, rename, show, tag
 from nemo_run.cli.commands.outcomes import compare, metrics, results
 from nemo_run.cli.commands.sharing import export, import_
 from nemo_run.cli.groups import CommandGroup
@@ -38,8 +38,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def create() -> typer.Typer:
     """Return the group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
-    looking = (list_, show, status, logs, results, metrics, compare, artifacts, diff, tag, note, export, import_)
-    for command in (*looking, attach, forward, cancel, resume, rerun, adopt, delete, prune):
+    looking = (list_, show, status, logs, results, metrics, compare, artifacts, diff, du)
+    labelling = (tag, note, rename, archive, export, import_)
+    for command in (*looking, *labelling, attach, forward, cancel, resume, rerun, adopt, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app
 

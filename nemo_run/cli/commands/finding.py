@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -16,6 +16,7 @@ from nemo_run.cli.commands.arguments import AsJson, Needed, Which
 if TYPE_CHECKING:
     from nemo_run.run.overview import Overview
     from nemo_run.run.store import ExperimentStore
+    from nemo_run.run.terminal import TableRow
 
 
 def list_(
@@ -31,6 +32,13 @@ def list_(
     where: Annotated[
         str | None, typer.Option("--where", help="Only those with such a job: \"model.layers > 8 and kind == 'a'\".")
     ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="Sort by a column, a parameter or a result, the largest last.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", "-c", help="Further columns: parameters or results, with commas between.")
+    ] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Also those that were archived.")] = False,
     json: AsJson = False,
 ) -> None:
     """List experiments, the newest last."""
@@ -39,12 +47,18 @@ def list_(
     from nemo_run.run import catalog
 
     launched = catalog.launched(title or "")
-    wanted = _Wanted(_states(state), tuple(tag or ()), None if since is None else time.time() - parse_age(since))
-    found = list(_found(_with_jobs(launched, where) if where else launched, wanted, limit))
+    begin = None if since is None else time.time() - parse_age(since)
+    wanted = _Wanted(_states(state), tuple(tag or ()), begin, archived)
+    further = [name.strip() for name in (columns or "").split(",") if name.strip()]
+    found = list(_found(_with_jobs(launched, where) if where else launched, wanted, 0 if sort else limit))
+    values = {entry.id: _values(entry, [*further, *filter(None, [sort])]) for entry in found}
+    if sort:
+        found = sorted(found, key=lambda entry: _order(values[entry.id].get(sort)))[-limit:]
     if json:
-        print_json([dataclasses.asdict(entry) for entry in found])
+        print_json([{**dataclasses.asdict(entry), **({"columns": values[entry.id]} if further else {})}
+                    for entry in found])  # fmt: skip
     elif found:
-        _print(found)
+        _print(found, further, values)
         if not (where or any(wanted)) and len(launched) > len(found):
             typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
     else:
@@ -55,9 +69,12 @@ class _Wanted(NamedTuple):
     states: set[str]
     tags: tuple[str, ...]
     begin: float | None
+    archived: bool
 
     def fits(self, entry: Overview) -> bool:
         """Whether an experiment is wanted."""
+        if entry.archived and not self.archived:
+            return False
         if self.states and (entry.state or "DAMAGED") not in self.states:
             return False
         return set(self.tags) <= set(entry.tags) and (self.begin is None or (entry.created or 0.0) >= self.begin)
@@ -66,9 +83,40 @@ class _Wanted(NamedTuple):
 def _found(stores: Sequence[ExperimentStore], wanted: _Wanted, limit: int) -> Sequence[Overview]:
     from nemo_run.run.overview import overview
 
-    if not any(wanted):  # the older ones need not be read
-        return [overview(one) for one in stores[-limit:]]
-    return [entry for one in stores if wanted.fits(entry := overview(one))][-limit:]
+    found: list[Overview] = []
+    for one in reversed(stores):
+        if limit and len(found) == limit:  # the older ones need not be read
+            break
+        if wanted.fits(entry := overview(one)):
+            found.append(entry)
+    return found[::-1]
+
+
+def _values(entry: Overview, names: Sequence[str]) -> dict[str, Any]:
+    """Return what an experiment has under these names: its own columns, or parameters and results of its best job."""
+    from nemo_run.errors import NemoRunError
+    from nemo_run.run import catalog
+    from nemo_run.run.sweep import parameters_of, trials_of
+
+    own = {**dataclasses.asdict(entry), "jobs": sum(entry.jobs.values()), "launched": entry.created,
+           "took": entry.ended - entry.created if entry.ended and entry.created else None}  # fmt: skip
+    if set(names) <= own.keys():
+        return {name: own[name] for name in names}
+    found: dict[str, Any] = {}
+    with contextlib.suppress(NemoRunError, IndexError):
+        store = catalog.find(entry.id)
+        definition = store.read_definition()
+        best = trials_of(store, definition)[0]
+        found = {**parameters_of(store, definition.job(best.job)), **best.parameters, **best.results}
+        found["objective"] = best.objective
+    return {name: own.get(name, found.get(name)) for name in names}
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Return what sorts values of all kinds: what is missing, then texts, then numbers."""
+    if isinstance(value, int | float):
+        return (2, value)
+    return (0, "") if value is None else (1, str(value))
 
 
 def _states(given: list[str] | None) -> set[str]:
@@ -95,15 +143,22 @@ def _with_jobs(stores: Sequence[ExperimentStore], where: str) -> list[Experiment
     return found
 
 
-def _print(found: Sequence[Overview]) -> None:
+def _print(found: Sequence[Overview], further: Sequence[str], values: Mapping[str, Mapping[str, Any]]) -> None:
     from nemo_run.run.display import print_lines
     from nemo_run.run.overview import COLUMNS
     from nemo_run.run.terminal import columns_of, table
 
-    rows = [entry.row(time.time()) for entry in found]
-    print_lines(table(COLUMNS, rows, columns_of(sys.stdout), right=("took", "jobs")), sys.stdout)
+    rows = [_with_columns(entry.row(time.time()), values[entry.id], further) for entry in found]
+    names = (*COLUMNS[:-1], *further, COLUMNS[-1])
+    print_lines(table(names, rows, columns_of(sys.stdout), right=("took", "jobs", *further)), sys.stdout)
     if interrupted := [entry.id for entry in found if entry.state == "INTERRUPTED"]:
         typer.echo(f"INTERRUPTED: the controller is gone; go on: nemorun experiment resume {interrupted[-1]}", err=True)
+
+
+def _with_columns(row: TableRow, values: Mapping[str, Any], names: Sequence[str]) -> TableRow:
+    shown = [values[name] for name in names]
+    texts = ["" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one) for one in shown]
+    return dataclasses.replace(row, cells=(*row.cells[:-1], *texts, row.cells[-1]))
 
 
 def _nothing(title: str | None) -> str:
@@ -138,6 +193,55 @@ def note(which: Needed, text: Annotated[str, typer.Argument(help="The note; empt
     store = find_experiment(which)
     change_labels(store, note=text)
     typer.echo(f"{store.id}: {text or 'no note'}")
+
+
+def rename(which: Needed, name: Annotated[str, typer.Argument(help="The name; empty to take it away.")]) -> None:
+    """Give an experiment a name that lists show; its id and its title stay as they are."""
+    from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.run.labels import change_labels
+
+    store = find_experiment(which)
+    change_labels(store, name=name)
+    typer.echo(f"{store.id}: {name or 'no name'}")
+
+
+def archive(
+    which: Annotated[list[str], typer.Argument(help="Ids or titles of experiments.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Show them in lists again.")] = False,
+) -> None:
+    """Leave experiments out of lists; nothing of them is deleted or changed."""
+    from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.run.labels import change_labels
+
+    for one in which:
+        store = find_experiment(one)
+        change_labels(store, archived=not undo)
+        typer.echo(f"{store.id}: {'back in lists' if undo else 'archived; list --archived shows it'}")
+
+
+def du(
+    title: Annotated[str | None, typer.Argument(help="Only those with this title.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Only the largest so many; 0 for all.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """Show how much room experiments take on the disk, the largest first."""
+    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.run import catalog
+    from nemo_run.run.housekeeping import size_of
+
+    stores = catalog.launched(title or "")
+    sizes = sorted(((size_of(one.path), size_of(one.path / "packages"), one.id) for one in stores), reverse=True)
+    found = sizes[:limit] if limit else sizes
+    if json:
+        print_json([{"id": name, "bytes": size, "code": code} for size, code, name in found])
+        return
+    rows = [(_megabytes(size), _megabytes(code), name) for size, code, name in found]
+    total = (_megabytes(sum(size for size, _, _ in sizes)), "", f"all {len(sizes)}")
+    print_table(("MB", "of code", "experiment"), [*rows, total], right=("MB", "of code"))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
 
 
 def show(which: Which = None, json: AsJson = False) -> None:

@@ -105,6 +105,9 @@ def compare(
         Path | None, typer.Option("--to-yaml", help="Write the configuration of the best to this file.")
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw parallel coordinates and importance into this SVG file.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Compare jobs: the parameters in which they differ, and what they returned, the best first."""
@@ -118,6 +121,8 @@ def compare(
     found = trials_of(store, definition, objective=objective, direction=direction)
     if to_yaml is not None:
         _write_best(store, definition, found, to_yaml)
+    if plot is not None:
+        _draw(store, found, objective, plot)
     found = found[:1] if best else found
     if json:
         print_json([dataclasses.asdict(trial) for trial in found])
@@ -125,14 +130,27 @@ def compare(
         _print_trials(found, _write_csv if csv else _print_aligned)
 
 
+def _draw(store: ExperimentStore, found: Sequence[Trial], objective: str, file: Path) -> None:
+    from nemo_run.cli.pictures import picture
+    from nemo_run.core.files import write_text
+    from nemo_run.run.sweep import read_sweeps
+
+    if file.suffix.lower() != ".svg":
+        raise typer.BadParameter(f"{file}: the picture is SVG; name it {file.with_suffix('.svg').name}")
+    name = objective or next((sweep.objective for sweep in read_sweeps(store)), "")
+    drawn = picture([one.parameters for one in found], [one.objective for one in found], name, store.id)
+    write_text(file.absolute(), drawn)
+    typer.echo(f"the picture is {file}", err=True)
+
+
 def _write_best(store: ExperimentStore, definition: Definition, found: Sequence[Trial], file: Path) -> None:
     from nemo_run.config.export import write_document
     from nemo_run.errors import ExperimentError
+    from nemo_run.run.sweep import configuration_of
 
     if not found or found[0].objective is None:
         raise ExperimentError(f"experiment {store.id!r} has no best job: none has a number to compare by")
-    task = store.read_task(definition.job(found[0].job).tasks[0])
-    write_document(task["config"], "yaml", file)
+    write_document(configuration_of(store, definition.job(found[0].job)), "yaml", file)
     typer.echo(f"the configuration of {found[0].job} is in {file}", err=True)
 
 
