@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nemo_run.config.escaping import escaped
-from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.run.mapping import lines_of_maps
 from nemo_run.run.records import Definition, JobDefinition, JobProgress
@@ -208,23 +207,6 @@ def status_lines(
     if hint:
         lines.append(TableLine(f"INTERRUPTED: {hint}", "INTERRUPTED"))
     return lines
-
-
-def show_plans(store: ExperimentStore, definition: Definition, backends: Backends, *, log: bool, keep: bool) -> None:
-    """Print what would be launched, or write it into the folder of each task."""
-    shown: set[str] = set()
-    for job in definition.jobs:
-        is_alike = job.mapped in shown
-        shown |= {job.mapped} - {""}
-        after = f", after {', '.join(job.dependencies)}" if job.dependencies else ""
-        for task in job.tasks:
-            plan = store.read_plan(task)
-            description = backends.of(plan).describe(plan)
-            if log:
-                text = f"# as the first of {job.mapped!r}, with its own configuration" if is_alike else description
-                print(f"\n# {task.name} on {task.executor}{after}\n{text}")
-            if keep:
-                store.write_description(task, description)
 
 
 def print_lines(lines: Sequence[TableLine], stream: TextIO) -> None:

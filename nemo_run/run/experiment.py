@@ -18,13 +18,11 @@ from nemo_run.errors import (
     ExperimentError,
     InvalidJobError,
     NemoRunError,
-    NestedLaunchError,
 )
 from nemo_run.run import catalog
-from nemo_run.run.display import show_plans
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
-from nemo_run.run.prepare import ancestors, build_images, preflight, prepare_experiment, show_plans
+from nemo_run.run.prepare import build_images, check_launch, preflight, prepare_experiment, show_plans
 from nemo_run.run.records import Definition
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweeping import SweepingExperiment
@@ -364,7 +362,7 @@ class Experiment(SweepingExperiment):
         if self._launched:
             logger.warning("experiment %s was launched already", self.id)
             return
-        self._check_launch(max_parallel)
+        check_launch(self._title, max_parallel)
         if not self._jobs:
             logger.warning("experiment %r has no jobs: nothing is launched; add some: exp.add(...)", self._title)
             return
@@ -393,15 +391,6 @@ class Experiment(SweepingExperiment):
             if not direct:
                 self._preflight(backends)
         self._launched = True
-
-    def _check_launch(self, max_parallel: int | None) -> None:
-        if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
-            raise ExperimentError(f"max_parallel={max_parallel!r}, but it must be a number of tasks, at least 1")
-        if self._title in ancestors():
-            raise NestedLaunchError(
-                f"a task of experiment {self._title!r} tried to launch {self._title!r} again. Code that launches "
-                "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
-            )
 
     def _clean_up_plugins(self) -> None:
         for job in self._jobs:

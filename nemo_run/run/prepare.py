@@ -27,7 +27,7 @@ from nemo_run.core.masking import MASK, is_secret, masked
 from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.storage import absolute
-from nemo_run.errors import ExecutorError, SerializationError
+from nemo_run.errors import ExecutorError, ExperimentError, NestedLaunchError, SerializationError
 from nemo_run.run import code
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
@@ -242,6 +242,22 @@ def _environment(title: str) -> dict[str, str]:
 def ancestors() -> list[str]:
     """Return the titles of the experiments that this process is a task of."""
     return list(json.loads(os.environ.get(_ANCESTORS, "[]")))
+
+
+def check_launch(title: str, max_parallel: int | None) -> None:
+    """Check that an experiment can be launched here.
+
+    Raises:
+        ExperimentError: ``max_parallel`` is no number of tasks.
+        NestedLaunchError: This process is a task of the same experiment.
+    """
+    if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
+        raise ExperimentError(f"max_parallel={max_parallel!r}, but it must be a number of tasks, at least 1")
+    if title in ancestors():
+        raise NestedLaunchError(
+            f"a task of experiment {title!r} tried to launch {title!r} again. Code that launches "
+            "belongs under `if __name__ == '__main__':`, or the inner experiment needs a title of its own"
+        )
 
 
 def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged: bool = False) -> Command:

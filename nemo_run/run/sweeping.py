@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nemo_run.run.mapping import Mapped
     from nemo_run.run.notifying import Notification
     from nemo_run.run.plugin import ExperimentPlugin
-    from nemo_run.run.space import Sampler
     from nemo_run.run.store import ExperimentStore
     from nemo_run.run.sweep import Direction, Sweep, Trial
 
