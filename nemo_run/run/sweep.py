@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -270,13 +270,20 @@ def trials_of(
     sweeps = read_sweeps(store)
     swept = {job: sweep for sweep in sweeps for job in sweep.points}
     jobs = [job for job in definition.jobs if not swept or job.id in swept]
-    parameters = {job: sweep.points[job] for job, sweep in swept.items()} or _differing(store, jobs)
-    parameters |= chosen_points(store, [job for job in jobs if not parameters.get(job.id)])
+    parameters = _tried(store, jobs, swept)
     wanted = objective or next((sweep.objective for sweep in sweeps), "")
     found = [_trial(store, job, parameters.get(job.id, {}), wanted) for job in jobs]
     chosen = direction or next((sweep.direction for sweep in sweeps), "maximize")
     sign = 1 if chosen == "minimize" else -1
     return sorted(found, key=lambda one: math.inf if one.objective is None else sign * one.objective)
+
+
+def _tried(store: ExperimentStore, jobs: Sequence[JobDefinition], swept: Mapping[str, Sweep]) -> dict[str, Point]:
+    """Return the parameters in which jobs differ, by their ids."""
+    if not swept:
+        return _differing(store, jobs)
+    planned = {job: sweep.points[job] for job, sweep in swept.items()}
+    return planned | chosen_points(store, [job for job in jobs if not planned[job.id]])
 
 
 def _trial(store: ExperimentStore, job: JobDefinition, parameters: Point, objective: str) -> Trial:

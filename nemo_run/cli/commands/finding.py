@@ -42,27 +42,47 @@ def list_(
     json: AsJson = False,
 ) -> None:
     """List experiments, the newest last."""
-    from nemo_run.cli.commands.selection import parse_age
     from nemo_run.cli.show import print_json
     from nemo_run.run import catalog
 
     launched = catalog.launched(title or "")
-    begin = None if since is None else time.time() - parse_age(since)
-    wanted = _Wanted(_states(state), tuple(tag or ()), begin, archived)
-    further = [name.strip() for name in (columns or "").split(",") if name.strip()]
-    found = list(_found(_with_jobs(launched, where) if where else launched, wanted, 0 if sort else limit))
-    values = {entry.id: _values(entry, [*further, *filter(None, [sort])]) for entry in found}
-    if sort:
-        found = sorted(found, key=lambda entry: _order(values[entry.id].get(sort)))[-limit:]
+    wanted = _wanted(state, tag, since, archived=archived)
+    further = _names(columns)
+    found = list(_found(_with_jobs(launched, where), wanted, 0 if sort else limit))
+    values = {entry.id: _values(entry, [*further, *_names(sort)]) for entry in found}
+    found = _sorted(found, sort, values, limit)
     if json:
-        print_json([{**dataclasses.asdict(entry), **({"columns": values[entry.id]} if further else {})}
-                    for entry in found])  # fmt: skip
+        print_json([_document(entry, further, values) for entry in found])
     elif found:
         _print(found, further, values)
         if not (where or any(wanted)) and len(launched) > len(found):
             typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
     else:
         typer.echo("none of the experiments is so" if launched else _nothing(title), err=True)
+
+
+def _wanted(state: list[str] | None, tag: list[str] | None, since: str | None, *, archived: bool) -> _Wanted:
+    from nemo_run.cli.commands.selection import parse_age
+
+    begin = None if since is None else time.time() - parse_age(since)
+    return _Wanted(_states(state), tuple(tag or ()), begin, archived)
+
+
+def _names(typed: str | None) -> list[str]:
+    return [name.strip() for name in (typed or "").split(",") if name.strip()]
+
+
+def _sorted(
+    found: Sequence[Overview], sort: str | None, values: Mapping[str, Mapping[str, Any]], limit: int
+) -> Sequence[Overview]:
+    if not sort:
+        return found
+    return sorted(found, key=lambda entry: _order(values[entry.id].get(sort)))[-limit:]
+
+
+def _document(entry: Overview, names: Sequence[str], values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    columns = {"columns": {name: values[entry.id][name] for name in names}} if names else {}
+    return {**dataclasses.asdict(entry), **columns}
 
 
 class _Wanted(NamedTuple):
@@ -128,8 +148,10 @@ def _states(given: list[str] | None) -> set[str]:
     return {name.upper() for name in given or []}
 
 
-def _with_jobs(stores: Sequence[ExperimentStore], where: str) -> list[ExperimentStore]:
-    """Return the experiments with a job for which a condition on its parameters holds."""
+def _with_jobs(stores: Sequence[ExperimentStore], where: str | None) -> Sequence[ExperimentStore]:
+    """Return the experiments with a job for which a condition on its parameters holds; all without a condition."""
+    if not where:
+        return stores
     from nemo_run.errors import NemoRunError
     from nemo_run.run.sweep import parameters_of
     from nemo_run.run.where import condition
