@@ -48,7 +48,7 @@ def list_(
     launched = catalog.launched(title or "")
     wanted = _wanted(state, tag, since, archived=archived)
     further = _names(columns)
-    found = list(_found(_with_jobs(launched, where), wanted, 0 if sort else limit))
+    found = _found(_with_jobs(launched, where), wanted, 0 if sort else limit)
     values = {entry.id: _values(entry, [*further, *_names(sort)]) for entry in found}
     found = _sorted(found, sort, values, limit)
     if json:
