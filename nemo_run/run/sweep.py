@@ -16,7 +16,7 @@ from nemo_run.run.objective import numbers_of, objective_of
 from nemo_run.run.records import Definition, JobDefinition
 from nemo_run.run.space import Point, Sampler, points, spaces_of
 from nemo_run.run.store import ExperimentStore
-from nemo_run.run.studies import StudyPlan, chosen_sampler, read_studies, write_studies
+from nemo_run.run.study import StudyPlan, chosen_sampler, read_studies, write_studies
 
 if TYPE_CHECKING:
     import fiddle as fdl
