@@ -18,7 +18,7 @@ File = Annotated[str, typer.Argument(metavar="FILE[:SECTION]", help="File in YAM
 def create() -> typer.Typer:
     """Return the group of commands."""
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
-    for command in (show, diff, convert, validate):
+    for command in (show, diff, convert, validate, schema):
         app.command(command.__name__)(command)
     return app
 
@@ -73,6 +73,37 @@ def validate(file: File) -> None:
     config = _config(file, validate=True)
     check_arguments(config)
     typer.echo(f"{file}: a valid configuration of {get_type_namespace(config.__fn_or_cls__)}")
+
+
+def schema(
+    target: Annotated[
+        str, typer.Argument(help="Function or class, such as my_package.train or nemo_run.SlurmExecutor.")
+    ],
+    file: Annotated[Path | None, typer.Argument(help="File to write; standard output by default.")] = None,
+) -> None:
+    """Print the JSON Schema of files for a function or class, with which editors complete and check them."""
+    import pkgutil
+    import sys
+
+    from nemo_run.cli.show import print_json
+    from nemo_run.config.schema import schema as made
+    from nemo_run.core.files import json_bytes
+    from nemo_run.errors import CommandLineError
+
+    sys.path.insert(0, "")  # a module of the current folder
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CommandLineError(
+            f"{target!r} cannot be imported: {error}; name it like my_package.my_module.train"
+        ) from None
+    if not callable(found):
+        raise CommandLineError(f"{target!r} is neither a function nor a class")
+    if file is None:
+        print_json(made(found))
+        return
+    file.write_bytes(json_bytes(made(found)))
+    typer.echo(f"at the top of a YAML file, for editors: # yaml-language-server: $schema={file}", err=True)
 
 
 def _document(file: str) -> Any:
