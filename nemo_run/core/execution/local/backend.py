@@ -397,6 +397,15 @@ def _is_held(folder: Path) -> bool:
         return False
 
 
+def _stays_held(folder: Path) -> bool:
+    """Check that a supervisor lives elsewhere; what one that was killed has just forked holds its claim for a moment."""
+    for _ in range(20):
+        if not _is_held(folder):
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def _holds_claim(pid: int, folder: Path) -> bool:
     """Check that a process is the supervisor of an attempt, whatever the files say: it has the claim open."""
     found = system.has_open(pid, str(folder / "supervisor.json"))
@@ -428,7 +437,7 @@ def _cancel(folder: Path) -> str:
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner["pid"], signal.SIGTERM)
         return ""
-    if owner and not _is_alive(owner) and _is_held(folder):
+    if owner and not _is_alive(owner) and _stays_held(folder):
         return f"another container on {os.uname().nodename}"
     supervisor.end_members(str(folder))
     if _is_alive(owner):
