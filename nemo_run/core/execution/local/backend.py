@@ -398,7 +398,7 @@ def _is_held(folder: Path) -> bool:
 
 
 def _stays_held(folder: Path) -> bool:
-    """Check that a supervisor lives elsewhere; what one that was killed has just forked holds its claim for a moment."""
+    """Check that a supervisor lives elsewhere; what one forked that was killed then holds its claim for a moment."""
     for _ in range(20):
         if not _is_held(folder):
             return False
