@@ -1,0 +1,68 @@
+"""Tasks that run until they are done on a real Slurm cluster, whose shortest time limit is a minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import nemo_run as run
+from nemo_run.core.execution.jobs import JobState
+from nemo_run.core.execution.slurm.queue import job_status, parse_squeue
+from tests.services.slurm import USER
+from tests.services.sshd import Sshd
+
+pytestmark = pytest.mark.needs("sshd", "slurm cluster")
+
+TRAIN = """
+trap 'echo told >> "$NEMO_RUN_CHECKPOINTS/log"' USR1
+echo "restart $NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE" >> "$NEMO_RUN_CHECKPOINTS/log"
+if [ "$NEMO_RUN_RESTART" = 1 ]; then
+  cat "$NEMO_RUN_CHECKPOINTS/log"
+  exit 85
+fi
+[ "$NEMO_RUN_RESTART" = 2 ] && exit 0
+while :; do sleep 0.2; done
+"""
+
+
+def test_a_task_goes_on_after_its_time_limit(login: Sshd, jobs_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its files are there for the next attempt, and what depends on it waits for its real end."""
+    executor = run.SlurmExecutor(
+        time="00:01:00",
+        mem="100M",
+        packager=run.Packager(),
+        tunnel=run.SSHTunnel(host="cluster", user=USER, job_dir=str(jobs_folder)),
+        restarts=run.Restarts(backoff=0, notice=30),
+    )
+    exp = run.Experiment("limited", executor=executor)
+    exp.add(run.Script(inline=TRAIN), name="train")
+    exp.add(run.Script(inline="echo after"), name="after", dependencies=["train"])
+    exp.run()
+    status = exp.status(return_dict=True)
+    assert status is not None
+    assert [status[name]["status"] for name in ("train", "after")] == [JobState.SUCCEEDED] * 2
+    assert (status["train"]["restarts"], status["train"]["tries"]) == (2, 1)
+    assert status["after"]["started"] >= status["train"]["ended"] - 1
+    shown = capfd.readouterr().err
+    assert "restart 1, time limit; next in 0 s" in shown
+    assert "restart 2, continued; next in 0 s" in shown
+    log = next(jobs_folder.rglob("checkpoints/log")).read_text().splitlines()
+    assert log == ["restart 0 ", "told", "restart 1 time limit", "restart 2 continued"]
+
+
+@pytest.mark.parametrize(
+    ("state", "cause"),
+    [
+        ("TIMEOUT", "time limit"),
+        ("PREEMPTED", "preemption"),
+        ("NODE_FAIL", "node failure"),
+        ("BOOT_FAIL", "node failure"),
+        ("FAILED", ""),
+        ("OUT_OF_MEMORY", ""),
+        ("DEADLINE", ""),
+    ],
+)
+def test_what_slurm_says_is_a_cause(state: str, cause: str) -> None:
+    status = job_status(parse_squeue(f"7|{state}|256|100|160|node1|None|"))
+    assert (status.state, status.cause) == (JobState.FAILED, cause)
