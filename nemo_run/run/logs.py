@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -210,6 +211,8 @@ class LogFollower:
                 if may_come and request.rank not in backend.ranks(handle):
                     return None
                 reader = backend.open_log(handle, rank=request.rank, tail=request.tail)
+            if restart := _restart(task, handle):
+                reader = _Headed(restart, reader)
         except NemoRunError as e:
             if len(self._jobs) == 1:
                 raise
@@ -225,6 +228,39 @@ class LogFollower:
 def _handles(task: TaskProgress) -> list[str]:
     """Return the handles of all attempts of a task, the earliest first."""
     return [*(entry["handle"] for entry in task.history), *filter(None, [task.handle])]
+
+
+def _restart(task: TaskProgress, handle: str) -> str:
+    """Return the line that begins the log of an attempt that is a restart; empty for any other."""
+    before = list(itertools.takewhile(lambda entry: entry["handle"] != handle, task.history))
+    if not before or not before[-1].get("cause"):
+        return ""
+    return f"(restart {sum(bool(entry.get('cause')) for entry in before)}, {before[-1]['cause']})\n"
+
+
+class _Headed:
+    """A log with a line of ours before it."""
+
+    def __init__(self, text: str, reader: LogReader) -> None:
+        self._text = text.encode()
+        self._reader = reader
+
+    @property
+    def source(self) -> int:
+        """Which task of an array wrote what was read last."""
+        return int(getattr(self._reader, "source", 0))
+
+    def read(self) -> bytes:
+        """Return the next piece, with our line before the first."""
+        data = self._reader.read()
+        if not data:
+            return b""
+        text, self._text = self._text, b""
+        return text + data
+
+    def close(self) -> None:
+        """Close the log."""
+        self._reader.close()
 
 
 class _Note:

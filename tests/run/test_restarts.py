@@ -73,6 +73,8 @@ def test_a_task_that_is_told_of_its_time_limit_continues_later(
     shown = capfd.readouterr().out
     assert "begins at 2 restart 2 cause continued" in shown
     assert "done at 3" in shown
+    (first, second) = (shown.index(f"(restart {number}, continued)") for number in (1, 2))
+    assert shown.index("begins at 0") < first < shown.index("begins at 1") < second < shown.index("begins at 2")
 
 
 def test_a_task_whose_supervisor_is_lost_is_restarted(tmp_path: Path) -> None:
