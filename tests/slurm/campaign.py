@@ -34,6 +34,7 @@ from nemo_run.run import catalog
 from tests.services.slurm import NODES, USER, SlurmCluster
 from tests.services.sshd import Sshd
 
+AGAIN = "abcdefgh"  # endings of the titles of launches that are tried again
 AT_ONCE = 6  # experiments that run at a time
 TASK = """
 say() {
@@ -189,9 +190,9 @@ class Campaign:
 
     def launch(self, title: str) -> None:
         """Launch an experiment."""
-        self.titles.append(title)
+        self.titles += [f"{title}{again}" for again in AGAIN]
         seed = self.rng.randrange(1 << 30)
-        self.start(f"from tests.slurm.campaign import launch; launch({title!r}, {str(self.folder)!r}, {seed})")
+        self.start(f"from tests.slurm.campaign import insist; insist({title!r}, {str(self.folder)!r}, {seed})")
 
     def open_experiments(self) -> list[run.Experiment]:
         """Return the experiments that have not ended."""
@@ -297,6 +298,18 @@ class Campaign:
             else:
                 ends[task, element, one] = int(code)
         return runs, ends
+
+
+def insist(title: str, folder: str, seed: int) -> None:
+    """Launch an experiment; another one where the first could not be begun, as the cluster was not to be reached."""
+    for again in AGAIN:
+        try:
+            launch(f"{title}{again}", folder, seed)
+        except NemoRunError as e:
+            sys.stderr.write(f"{title}{again}: {e}\n")
+            time.sleep(1)
+        else:
+            return
 
 
 def launch(title: str, folder: str, seed: int) -> None:
