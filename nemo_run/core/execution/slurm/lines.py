@@ -116,10 +116,16 @@ done
 RETRY = r"""
 if [ "$__nr_code" -ne 0 ]; then
   __nr_failures=$(cat "$__nr_attempt/failures.$__nr_task" 2>/dev/null || echo 0)
-  if [ "$__nr_failures" -lt RETRIES ] &&
-    [ "$(squeue -h -j "$__nr_job" -o %T)" = RUNNING ]; then  # and not being cancelled
+  __nr_state=
+  if [ "$__nr_failures" -lt RETRIES ]; then
+    for __nr_pause in 2 5 15 30 0; do  # Slurm may not answer for a while
+      __nr_state=$(squeue -h -j "$__nr_job" -o %T) && break
+      sleep "$__nr_pause"
+    done
+  fi
+  if [ "$__nr_state" = RUNNING ]; then  # and not being cancelled
     (umask 077; echo "$((__nr_failures + 1))" > "$__nr_attempt/failures.$__nr_task")
-    for __nr_pause in 1 3 0; do
+    for __nr_pause in 1 3 10 30 0; do
       scontrol requeue "$__nr_job" && sleep 600  # this script is ended meanwhile
       sleep "$__nr_pause"
     done
