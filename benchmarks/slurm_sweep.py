@@ -20,10 +20,12 @@ from pathlib import Path
 
 import nemo_run as run
 from benchmarks.slurm import cluster
+from tests.services.slurm import SlurmCluster
 
 
-def sweep(executor: run.SlurmExecutor, tasks: int, sent: Path) -> str:
-    """Return what a sweep of many tasks took."""
+def sweep(slurm: SlurmCluster, executor: run.SlurmExecutor, tasks: int, sent: Path) -> str:
+    """Return what a sweep of many tasks took; they begin when all of them are in the queue."""
+    executor.additional_parameters = {"hold": True}
     ends = Path(executor.tunnel.job_dir).parent / "ends"
     ends.mkdir(exist_ok=True)
     ends.chmod(0o777)
@@ -34,6 +36,9 @@ def sweep(executor: run.SlurmExecutor, tasks: int, sent: Path) -> str:
     begin = time.time()
     experiment.run(detach=True)
     submitted, commands = time.time() - begin, len(sent.read_text().split())
+    held = slurm.ask("squeue", "-h", "-o", "%A").split()
+    for start in range(0, len(held), 200):
+        slurm.ask("scontrol", "release", ",".join(held[start : start + 200]))
     while not all(job.state.is_final for job in experiment.progress().values()):
         time.sleep(0.2)
     right = time.time()
@@ -41,8 +46,8 @@ def sweep(executor: run.SlurmExecutor, tasks: int, sent: Path) -> str:
     states = {job.state for job in experiment.progress().values()}
     polled = len(sent.read_text().split()) - commands
     return (
-        f"{tasks} tasks: submitted {submitted:.1f} s, last task's end {last - begin:.1f} s, all states known "
-        f"{right - last:.1f} s later ({', '.join(state.name for state in states)}), {polled} commands meanwhile, "
+        f"{tasks} tasks: submitted {submitted:.1f} s ({commands} commands), last task's end {last - begin:.1f} s, "
+        f"all states known {right - last:.1f} s later ({', '.join(state.name for state in states)}), {polled} commands meanwhile, "
         f"{polled / (right - begin - submitted):.2f} a second"
     )
 
@@ -75,7 +80,7 @@ def main(tasks: int, megabytes: int) -> None:
         os.chdir(folder)
         executor = run.SlurmExecutor(tunnel=tunnel, packager=run.Packager(), mem="100M")
         print(log(executor, megabytes), flush=True)
-        print(sweep(executor, tasks, sent), flush=True)
+        print(sweep(slurm, executor, tasks, sent), flush=True)
 
 
 if __name__ == "__main__":

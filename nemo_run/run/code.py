@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_run.core.execution.base import Executor
+from nemo_run.core.execution.shared import environments
 from nemo_run.core.files import make_folder, write_text
 from nemo_run.errors import PackagingError
 from nemo_run.run.store import ExperimentStore
@@ -34,6 +35,7 @@ class Packages:
     def __init__(self, store: ExperimentStore) -> None:
         self._store = store
         self._archives: dict[str, str] = {}
+        self._environments: dict[tuple[str, str, str], environments.Environment] = {}
 
     def archive(self, executor: Executor) -> str:
         """Return the path of the archive that the executor's packager makes; empty where it ships no code.
@@ -51,6 +53,19 @@ class Packages:
             folder = make_folder(self._store.path / "packages")
             self._archives[key] = packager.package(Path.cwd(), str(folder), f"code-{len(self._archives)}")
         return self._archives[key]
+
+    def environment(self, executor: Executor, archive: str) -> environments.Environment | None:
+        """Return what a task depends on whose code is in an archive; ``None`` where it is to have no environment.
+
+        Raises:
+            ExecutorError: That cannot be told.
+        """
+        if not executor.environment:
+            return None
+        key = (executor.environment, executor.wheels, archive)
+        if key not in self._environments:
+            self._environments[key] = environments.find(*key, Path.cwd())
+        return self._environments[key]
 
 
 def own_paths() -> list[str]:

@@ -120,7 +120,7 @@ def _prepare_job(
         executor.note_package(archive, name.replace("/", "-"))
         if isinstance(task, Script):
             check_script(task, name, executor, archive, is_first=is_first)
-        write_requirements(executor, name, folder, archive)
+        write_requirements(packages.environment(executor, archive), name, folder, executor.engine)
         request = TaskRequest(
             experiment_id=store.id,
             job_id=name,
@@ -291,16 +291,15 @@ def prepare(task: Any, name: str, folder: Path, executor: Executor, *, packaged:
     return Command(argv, {**(import_environment() if shares_files else {}), **env}, python=True)
 
 
-def write_requirements(executor: Executor, name: str, folder: Path, archive: str) -> None:
+def write_requirements(environment: environments.Environment | None, name: str, folder: Path, engine: str) -> None:
     """Write the files that make the environment of a task, where it is to have one."""
-    if not executor.environment:
+    if environment is None:
         return
-    if not backend_class(executor.engine).can.makes_environments:
+    if not backend_class(engine).can.makes_environments:
         raise ExecutorError(
-            f"job {name!r}: the {executor.engine} engine makes no environments; leave environment= out, and use an "
+            f"job {name!r}: the {engine} engine makes no environments; leave environment= out, and use an "
             "image that has what the task depends on"
         )
-    environment = environments.find(executor.environment, executor.wheels, archive, Path.cwd())
     for file, text in environment.files().items():
         write_text(make_folder((folder / file).parent) / Path(file).name, text)
 
