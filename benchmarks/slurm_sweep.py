@@ -45,9 +45,10 @@ def sweep(slurm: SlurmCluster, executor: run.SlurmExecutor, tasks: int, sent: Pa
     last = max(path.stat().st_mtime for path in ends.iterdir())
     states = {job.state for job in experiment.progress().values()}
     polled = len(sent.read_text().split()) - commands
+    names = ", ".join(state.name for state in states)
     return (
         f"{tasks} tasks: submitted {submitted:.1f} s ({commands} commands), last task's end {last - begin:.1f} s, "
-        f"all states known {right - last:.1f} s later ({', '.join(state.name for state in states)}), {polled} commands meanwhile, "
+        f"all states known {right - last:.1f} s later ({names}), {polled} commands meanwhile, "
         f"{polled / (right - begin - submitted):.2f} a second"
     )
 
