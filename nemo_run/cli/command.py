@@ -106,6 +106,9 @@ def add_command(
         skip_confirmation: Annotated[Flag, typer.Option("--yes", "-y", "--no-confirm", help="Do not ask.")] = None,
         tail_logs: Annotated[Flag, typer.Option("--tail-logs/--no-tail-logs", help="Show logs.")] = None,
         repl: Annotated[Flag, typer.Option("--repl", "-r", help="Change the configuration in a shell first.")] = None,
+        sweep: Annotated[
+            Flag, typer.Option("--sweep", "-m", "--multirun", help="Try several values: lr=0.1,0.01 kind=choice(a,b).")
+        ] = None,
         lazy: Annotated[bool, typer.Option("--lazy", help="Import the code only where it runs.")] = False,
         to_yaml: Annotated[
             Text, typer.Option("--to-yaml", metavar="FILE", help="Write the configuration; run nothing.")
@@ -128,7 +131,7 @@ def add_command(
             "direct": direct, "dryrun": dryrun, "detach": detach, "skip_confirmation": skip_confirmation,
             "tail_logs": tail_logs, "repl": repl, "yaml": one_or_all(yaml), "load": load,
             "to_yaml": to_yaml, "to_toml": to_toml, "to_json": to_json, "to_python": to_python,
-            "rich_exceptions": rich_exceptions, "verbose": verbose,
+            "rich_exceptions": rich_exceptions, "verbose": verbose, "sweep": sweep,
         }  # fmt: skip
         options = {**(spec.defaults or {}), **_given(typed)}
         _configure_output(options)

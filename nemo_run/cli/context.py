@@ -44,6 +44,7 @@ class RunContext:
         to_toml: The same in TOML.
         to_json: The same in JSON.
         to_python: The same as Python source.
+        sweep: Try several values, as the arguments say.
         executor: Where it runs; ``None`` for this process.
         plugins: Plugins for tasks and executors.
 
@@ -68,6 +69,7 @@ class RunContext:
     to_toml: str | None = None
     to_json: str | None = None
     to_python: str | None = None
+    sweep: bool = False
 
     executor: Executor | None = field(init=False)
     plugins: list[ExperimentPlugin] = field(init=False)
@@ -273,6 +275,9 @@ class RunContext:
     def _execute_task(self, fn: Callable[..., Any], args: Sequence[str]) -> None:
         from nemo_run.cli.overriding.overrides import bind_default_configs
 
+        if self.sweep:
+            self._execute_sweep(fn, args)
+            return
         task = self.parse_fn(fn, args)
         bind_default_configs(task)
         if self._export(task):
@@ -283,6 +288,26 @@ class RunContext:
         self._check_complete(task)
         if self._may_go_on(task):
             self._run_task(task)
+
+    def _execute_sweep(self, fn: Callable[..., Any], args: Sequence[str]) -> None:
+        from nemo_run.cli.overriding.overrides import bind_default_configs
+        from nemo_run.cli.typed_sweep import typed_sweep
+        from nemo_run.run.experiment import Experiment
+
+        typed = typed_sweep(args)
+        task = self.parse_fn(fn, typed.others)
+        bind_default_configs(task)
+        self._check_complete(task, given=[path for path in typed.spaces if path.isidentifier()])
+        if not self._may_go_on(task):
+            return
+        with Experiment(self.name, executor=self.executor, enable_goodbye_message=not self.dryrun) as experiment:
+            experiment.sweep(task, typed.spaces, plugins=self.plugins, **typed.options)
+            if self.dryrun:
+                experiment.dryrun()
+                return
+            experiment.run(detach=self.detach, tail_logs=self.tail_logs)
+        if not self.detach:
+            experiment.raise_for_failure()
 
     def _run_task(self, task: Partial[Any]) -> None:
         from nemo_run.run.api import run
