@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from nemo_run.config.diff import ConfigDiff
 
 __all__ = ["in_terminal"]  # what is used from elsewhere
+
+
+def say(text: str) -> None:
+    """Print a line for people; nothing in it acts on the terminal."""
+    typer.echo(escaped(text))
+
+
+def tell(text: str) -> None:
+    """Print a line beside the result of a command, on standard error."""
+    typer.echo(escaped(text), err=True)
 
 
 def print_error(message: str) -> None:
@@ -69,6 +79,18 @@ def print_json(document: Any) -> None:
     typer.echo(text)
 
 
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as CSV, the first line with the names of the columns."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    typer.echo(escaped(text.getvalue()), nl=False)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -85,7 +107,7 @@ def print_table(
         styles: Styles of the cells with these texts.
     """
     if not in_terminal(sys.stdout):
-        typer.echo(plain_table(columns, rows))
+        say(plain_table(columns, rows))
         return
     from rich.console import Console
 
@@ -127,6 +149,7 @@ def print_configuration(config: Any) -> None:
 
 def print_yaml(text: str) -> None:
     """Print YAML, in colours where there are any."""
+    text = escaped(text)
     if not in_terminal(sys.stdout):
         typer.echo(text)
         return

@@ -13,6 +13,7 @@ from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.files import parse_json, write_text
 from nemo_run.core.masking import MASK, holds_secret, is_secret
 from nemo_run.errors import ExperimentBusyError, ReceivedExperimentError, StoreError
+from nemo_run.run.notifying import FILE as NOTIFICATIONS
 from nemo_run.run.ownership import DEFINITION, content_of, digest
 from nemo_run.run.records import Definition, JobProgress, TaskProgress
 from nemo_run.run.rerun import renamed
@@ -133,9 +134,22 @@ def description(adoption: Adoption) -> Iterator[str]:
             yield f"  connects to: {_text(plan.connection) or 'this machine'}"
             yield f"  attempt:     {json.dumps(progress.handle)}" if progress.handle else "  attempt:     none yet"
             yield from (f"  {line}" for line in f"runs:\n{_text(plan.spec, indent=1)}".splitlines())
-    unseen = [path for path in adoption.files if path.endswith("main.pkl") or path.startswith(("code/", "packages/"))]
-    if unseen:
-        yield f"and has pickles, code and packages, which can run anything: {', '.join(map(json.dumps, unseen))}"
+    if tells := _notifications(adoption):
+        yield f"at its end it tells: {json.dumps(tells)}"
+    if unseen := [path for path in adoption.files if _can_run_anything(path)]:
+        yield f"and has files that are not shown, and can run anything: {', '.join(map(json.dumps, unseen))}"
+
+
+def _can_run_anything(path: str) -> bool:
+    """Check whether a file is a pickle, a script or a configuration, or is code."""
+    inside = path.startswith(("code/", "packages/")) or "/scripts/" in path or "/configs/" in path
+    return inside or path.endswith("main.pkl")
+
+
+def _notifications(adoption: Adoption) -> Any:
+    """Return who would be told of its end: addresses and commands; nobody where there is no such file."""
+    path = adoption.store.path / NOTIFICATIONS
+    return parse_json(path, _read(adoption.store, NOTIFICATIONS, adoption.files)) if path.exists() else None
 
 
 def _text(value: Any, indent: int | None = None) -> str:

@@ -154,6 +154,10 @@ class Ownership:
                 if _file_digest(self._folder / path) != known:
                     raise self._changed(path)
 
+    def marked_below(self, place: str) -> list[str]:
+        """Return the paths of the files in a folder that were marked; of what was put there since, none."""
+        return [path for path in self._marked() if path == place or path.startswith(f"{place}/")]
+
     def must_be_own_folder(self) -> None:
         """Check that this user owns the experiment's folder.
 

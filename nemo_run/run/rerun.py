@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,8 @@ from nemo_run.core import files
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.shared.relocation import moved
-from nemo_run.errors import ExperimentError
+from nemo_run.core.inside import copy_inside, read_inside
+from nemo_run.errors import ExperimentError, StoreError
 from nemo_run.run import artifacts, catalog, code
 from nemo_run.run.notifying import read_notifications, write_notifications
 from nemo_run.run.provenance import collect
@@ -49,8 +49,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
         provenance = old.read_provenance()
         places = _bring_code(old, new, provenance)
         files.write_text(new.path / "environment.json", (old.path / "environment.json").read_text())
-        if (old.path / "packages").is_dir():
-            shutil.copytree(old.path / "packages", new.path / "packages")
+        _copy_marked(old, new, "packages")
         with Backends() as backends:
             for task in (task for job in definition.jobs for task in job.tasks):
                 _copy_task(old, new, task.directory, places, backends)
@@ -73,7 +72,7 @@ def _bring_code(old: ExperimentStore, new: ExperimentStore, provenance: dict[str
         places[entry["root"]] = str(folder)
         for kept in ("patch", "archive"):  # so that the copy can be run again, too
             if entry.get(kept):
-                shutil.copy2(old.path / entry[kept], new.path / entry[kept])
+                _copy(old, new, entry[kept])
     return places
 
 
@@ -88,10 +87,7 @@ def _copy_task(
     plan = Plan.from_json(json.loads(renamed((source / "plan.json").read_text(), names)))
     files.write_json(target / "plan.json", backends.of(plan).relocated(plan, places).to_json())
     for name in _COPIES:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
-        elif (source / name).exists():
-            shutil.copy2(source / name, target / name)
+        _copy_marked(old, new, f"{directory}/{name}")
     files.make_folder(target / "artifacts")
 
 
@@ -145,6 +141,20 @@ def take_over(old: ExperimentStore, new: ExperimentStore, jobs: Sequence[str]) -
         for one, other in zip(source.tasks, target.tasks, strict=True):
             artifacts.take_over(old, one, new, other)
         new.write_progress(target, JobProgress(tasks))
+
+
+def _copy_marked(old: ExperimentStore, new: ExperimentStore, place: str) -> None:
+    """Copy the files of a folder that were launched, and nothing that was put there since; no link is followed."""
+    for path in old.ownership.marked_below(place):
+        _copy(old, new, path)
+
+
+def _copy(old: ExperimentStore, new: ExperimentStore, path: str) -> None:
+    try:
+        with read_inside(old.path, path) as source:
+            copy_inside(source.fileno(), new.path, path)
+    except OSError as e:
+        raise StoreError(f"{old.path / path}: cannot be copied: {e.strerror}") from e
 
 
 def renamed(text: str, names: dict[str, str]) -> str:

@@ -189,3 +189,21 @@ def test_ids_of_one_title_and_second_differ(work: Path, tmp_path: Path) -> None:
     ids = {catalog.planned("one").name for _ in range(200)}
     assert len(ids) == 200
     assert all(one.rpartition("_")[2].isdecimal() for one in ids)
+
+
+def test_adopting_shows_whom_it_tells_and_names_what_can_run_anything(received: Received) -> None:
+    told = [{"url": "", "command": ["touch", "/tmp/\x1b[31mx"], "when": "end"}]
+    (received.folder / "notify.json").write_text(json.dumps(told))
+    shown = received.nemorun("experiment", "adopt", received.id).stdout
+    assert '"touch", "/tmp/\\u001b[31mx"' in shown
+    assert "scripts/job.sh" in shown
+
+
+def test_what_was_put_beside_the_launched_files_is_not_run_again(work: Path, tmp_path: Path) -> None:
+    store = launched()
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("mine")
+    (store.path / "job/scripts/link").symlink_to(tmp_path / "private")
+    (store.path / "job/scripts/added.sh").write_text("echo added")
+    again = run.Experiment.from_id(store.id).rerun()
+    assert [path.name for path in (again.directory / "job/scripts").iterdir()] == ["job.sh"]

@@ -17,9 +17,10 @@ ACTING = "\x1b\x07\x9b\u202e"
 EVIL = "\x1b]0;OWNED\x07\x1b[2J\x1b[31m\r\x9b31m\u202e"
 
 
-@pytest.fixture
-def evil() -> str:
+@pytest.fixture(params=["FAILED", "SUCCEEDED"])
+def evil(request: pytest.FixtureRequest) -> str:
     """The id of an experiment with escape sequences wherever there is a text."""
+    state: str = request.param
     with run.Experiment("got", clean_mode=True) as exp:
         exp.add(bash("echo x > $NEMO_RUN_ARTIFACTS/a.txt"), name="job")
         exp.run()
@@ -37,17 +38,27 @@ def evil() -> str:
     edit("experiment.json", definition)
     edit(
         "job/state.json",
-        lambda doc: doc["tasks"][0].update(reason=f"r{EVIL}", node=f"n{EVIL}", state="FAILED", exit_code=1),
+        lambda doc: doc["tasks"][0].update(reason=f"r{EVIL}", node=f"n{EVIL}", state=state, exit_code=1),
     )
     edit("job/artifacts.json", lambda doc: doc[0].update(path=f"p{EVIL}"))
     edit("summary.json", lambda doc: doc.update(counts={f"X{EVIL}": 1}))
+    (exp.directory / "labels.json").write_text(json.dumps({"tags": ["paper", f"t{EVIL}"], "note": f"n{EVIL}"}))
+    metrics = [{"step": step, "metrics": {f"m{EVIL}": step}} for step in range(3)]
+    (exp.directory / "job/artifacts/metrics.jsonl").write_text("\n".join(map(json.dumps, metrics)))
+    value = {"$": "object", "type": f"a:B{EVIL}", "fields": {f"f{EVIL}": f"v{EVIL}", f"n{EVIL}": 1}}
+    (exp.directory / "job/artifacts/.nemo_run").mkdir()
+    (exp.directory / "job/artifacts/.nemo_run/value.json").write_text(json.dumps({"value": value}))
     return exp.id
 
 
 @pytest.mark.parametrize(
     "words",
-    ["list", "list --json", "status ID", "status ID --json", "artifacts ID", "diff ID ID", "cancel ID nope", "logs ID"],
-)
+    [
+        "list", "list --json", "status ID", "status ID --json", "artifacts ID", "diff ID ID", "cancel ID nope", "logs ID",
+        "results ID", "results ID --json", "metrics ID", "metrics ID --csv", "metrics ID --json", "metrics ID --plot",
+        "compare ID", "compare ID --csv", "compare ID --json", "show ID", "show ID --json", "list -t paper",
+    ],
+)  # fmt: skip
 def test_it_is_shown_escaped(words: str, evil: str) -> None:
     argv = words.replace("ID", evil).split()
     done = subprocess.run(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import typer
-
-from nemo_run.cli.show import confirm
+from nemo_run.cli.show import confirm, say, tell
 from nemo_run.errors import NemoRunError
 from nemo_run.run import adopting, catalog
 
 
 def show(adoption: adopting.Adoption) -> None:
     """Print all that an experiment would connect to and run."""
-    typer.echo(f"experiment {adoption.store.id}")
+    say(f"experiment {adoption.store.id}")
     for line in adopting.description(adoption):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
 
 
 def adopt_all(*, yes: bool) -> None:
@@ -26,9 +24,9 @@ def adopt_all(*, yes: bool) -> None:
         except NemoRunError as error:
             _tell_left(store.id, error)
     for adoption in adoptions:
-        typer.echo(f"{adoption.store.id}: {'; '.join(adopting.connections(adoption))}")
+        say(f"{adoption.store.id}: {'; '.join(adopting.connections(adoption))}")
     if not adoptions:
-        typer.echo("there is nothing to adopt", err=True)
+        tell("there is nothing to adopt")
     elif confirm(f"Are all these {len(adoptions)} yours, and none received from somebody else?", yes=yes):
         for adoption in adoptions:
             try:
@@ -38,4 +36,4 @@ def adopt_all(*, yes: bool) -> None:
 
 
 def _tell_left(experiment_id: str, error: NemoRunError) -> None:
-    typer.echo(f"{experiment_id} is left as it is: {error}", err=True)
+    tell(f"{experiment_id} is left as it is: {error}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nemo_run.cli.groups import CommandGroup
+from nemo_run.cli.show import say
 
 if TYPE_CHECKING:
     import fiddle as fdl
@@ -72,7 +73,7 @@ def validate(file: File) -> None:
 
     config = _config(file, validate=True)
     check_arguments(config)
-    typer.echo(f"{file}: a valid configuration of {get_type_namespace(config.__fn_or_cls__)}")
+    say(f"{file}: a valid configuration of {get_type_namespace(config.__fn_or_cls__)}")
 
 
 def schema(

@@ -16,7 +16,7 @@ from nemo_run.cli.commands.finding import archive, du, list_, note, rename, show
 from nemo_run.cli.commands.outcomes import compare, metrics, results
 from nemo_run.cli.commands.sharing import export, import_
 from nemo_run.cli.groups import CommandGroup
-from nemo_run.config.escaping import escaped
+from nemo_run.cli.show import say, tell
 
 if TYPE_CHECKING:
     from nemo_run.run.experiment import Experiment
@@ -67,7 +67,7 @@ def status(
     else:
         print_status(definition, progress, every=every, hint=interruption(store, progress))
         if store.is_received:
-            typer.echo(f"received, and not yours: nemorun experiment adopt {store.id}", err=True)
+            tell(f"received, and not yours: nemorun experiment adopt {store.id}")
     if exit_code and any(job.state is not JobState.SUCCEEDED for job in progress.values()):
         raise typer.Exit(1)
 
@@ -117,7 +117,7 @@ def cancel(
     before = experiment.progress(names)
     experiment.cancel_jobs(names)
     for name, progress in experiment.progress(names).items():
-        typer.echo(f"{escaped(name)}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
+        say(f"{name}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
 
 
 def artifacts(
@@ -140,12 +140,12 @@ def artifacts(
         rows = [(one.task, one.path, str(one.size), one.sha256) for one in found]
         print_table(("job", "file", "bytes", "sha256"), rows, right=("bytes",))
         for top in dict.fromkeys(one.copy.removesuffix(f"/{one.task}/{one.path}") for one in found if one.copy):
-            typer.echo(f"copies are in {top}", err=True)
+            tell(f"copies are in {top}")
     else:
-        typer.echo("no task left files in $NEMO_RUN_ARTIFACTS", err=True)
+        tell("no task left files in $NEMO_RUN_ARTIFACTS")
     if copy_to is not None:
         copies = copy_out(found, copy_to)
-        typer.echo(f"{len(copies)} files copied to {copy_to}", err=True)
+        tell(f"{len(copies)} files copied to {copy_to}")
 
 
 def diff(
@@ -188,10 +188,10 @@ def forward(
     definition = store.read_definition()
     its_job = find_job(definition, job)
     with forwarded(store, definition, its_job.id, service, port) as here:
-        typer.echo(f"{service}: localhost:{here}")
+        say(f"{service}: localhost:{here}")
         while not has_ended(store, definition, its_job):
             time.sleep(2)
-    typer.echo(f"job {its_job.id!r} has ended", err=True)
+    tell(f"job {its_job.id!r} has ended")
 
 
 def resume(which: Which = None, detach: Detach = False, tail_logs: TailLogs = False) -> None:
@@ -221,7 +221,7 @@ def _open(which: str | None) -> Experiment:
 
 def _report(experiment: Experiment, detached: bool) -> None:
     if detached:
-        typer.echo(experiment.id)
+        say(experiment.id)
         return
     experiment.status()
     experiment.raise_for_failure()
@@ -277,12 +277,12 @@ def prune(
     from nemo_run.run import housekeeping
 
     old, unreadable = housekeeping.launched_before(time.time() - parse_age(older_than), title)
-    typer.echo("\n".join(old) if old else f"no experiment is older than {older_than}")
+    say("\n".join(old) if old else f"no experiment is older than {older_than}")
     for reason in unreadable.values():
-        typer.echo(f"kept: {reason}", err=True)
+        tell(f"kept: {reason}")
     if dryrun or not old or not confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
         return
     deleted, kept = housekeeping.delete_all(old)  # just those that were shown
-    typer.echo(f"{len(deleted)} deleted", err=True)
+    tell(f"{len(deleted)} deleted")
     for reason in kept.values():
-        typer.echo(f"kept: {reason}", err=True)
+        tell(f"kept: {reason}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from nemo_run.cli.commands.arguments import AsJson, Needed, Which
+from nemo_run.cli.show import say, tell
 
 if TYPE_CHECKING:
     from nemo_run.run.overview import Overview
@@ -56,9 +57,9 @@ def list_(
     elif found:
         _print(found, further, values)
         if not (where or any(wanted)) and len(launched) > len(found):
-            typer.echo(f"and {len(launched) - len(found)} older ones", err=True)
+            tell(f"and {len(launched) - len(found)} older ones")
     else:
-        typer.echo("none of the experiments is so" if launched else _nothing(title), err=True)
+        tell("none of the experiments is so" if launched else _nothing(title))
 
 
 def _wanted(state: list[str] | None, tag: list[str] | None, since: str | None, *, archived: bool) -> _Wanted:
@@ -174,7 +175,7 @@ def _print(found: Sequence[Overview], further: Sequence[str], values: Mapping[st
     names = (*COLUMNS[:-1], *further, COLUMNS[-1])
     print_lines(table(names, rows, columns_of(sys.stdout), right=("took", "jobs", *further)), sys.stdout)
     if interrupted := [entry.id for entry in found if entry.state == "INTERRUPTED"]:
-        typer.echo(f"INTERRUPTED: the controller is gone; go on: nemorun experiment resume {interrupted[-1]}", err=True)
+        tell(f"INTERRUPTED: the controller is gone; go on: nemorun experiment resume {interrupted[-1]}")
 
 
 def _with_columns(row: TableRow, values: Mapping[str, Any], names: Sequence[str]) -> TableRow:
@@ -204,7 +205,7 @@ def tag(
 
     store = find_experiment(which)
     labels = change_labels(store, remove=tags) if remove else change_labels(store, add=tags)
-    typer.echo(f"{store.id}: {', '.join(labels.tags) or 'no tags'}")
+    say(f"{store.id}: {', '.join(labels.tags) or 'no tags'}")
 
 
 def note(which: Needed, text: Annotated[str, typer.Argument(help="The note; empty to take it away.")]) -> None:
@@ -214,7 +215,7 @@ def note(which: Needed, text: Annotated[str, typer.Argument(help="The note; empt
 
     store = find_experiment(which)
     change_labels(store, note=text)
-    typer.echo(f"{store.id}: {text or 'no note'}")
+    say(f"{store.id}: {text or 'no note'}")
 
 
 def rename(which: Needed, name: Annotated[str, typer.Argument(help="The name; empty to take it away.")]) -> None:

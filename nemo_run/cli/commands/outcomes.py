@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nemo_run.cli.commands.arguments import AsJson, OneJob, Which
+from nemo_run.cli.show import print_csv, say, tell
 
 if TYPE_CHECKING:
     from nemo_run.run.metrics import Metric, Metrics
@@ -33,7 +34,7 @@ def results(which: Which = None, job: OneJob = None, json: AsJson = False) -> No
         return
     for name, one in found.items():
         said = one["problem"] or (one["exception"] or {}).get("traceback") or one["shown"] or "no result"
-        typer.echo(f"{name} ({one['state']}): {said.rstrip()}")
+        say(f"{name} ({one['state']}): {said.rstrip()}")
 
 
 def metrics(
@@ -57,9 +58,9 @@ def metrics(
     if json:
         print_json({name: {one.name: vars(one) for one in of_job.values()} for name, of_job in found.items()})
     elif not rows:
-        typer.echo("no task has logged metrics: run.log_metrics({...}), or lines in $NEMO_RUN_METRICS", err=True)
+        tell("no task has logged metrics: run.log_metrics({...}), or lines in $NEMO_RUN_METRICS")
     elif csv:
-        _write_csv(("job", "metric", "step", "time", "value"), _points(rows))
+        print_csv(("job", "metric", "step", "time", "value"), _points(rows))
     elif plot:
         for name, one in rows:
             _plot(f"{name} {one.name}", one.steps, one.values)
@@ -90,7 +91,7 @@ def _plot(title: str, steps: list[int], values: list[float]) -> None:
     from nemo_run.run.terminal import columns_of
 
     room = (columns_of(sys.stdout) or 80) - 14
-    typer.echo("\n".join((title, *curve(steps, values, max(10, room)), "")))
+    say("\n".join((title, *curve(steps, values, max(10, room)), "")))
 
 
 def compare(
@@ -127,7 +128,7 @@ def compare(
     if json:
         print_json([dataclasses.asdict(trial) for trial in found])
     else:
-        _print_trials(found, _write_csv if csv else _print_aligned)
+        _print_trials(found, print_csv if csv else _print_aligned)
 
 
 def _draw(store: ExperimentStore, found: Sequence[Trial], objective: str, file: Path) -> None:
@@ -140,7 +141,7 @@ def _draw(store: ExperimentStore, found: Sequence[Trial], objective: str, file: 
     name = objective or next((sweep.objective for sweep in read_sweeps(store)), "")
     drawn = picture([one.parameters for one in found], [one.objective for one in found], name, store.id)
     write_text(file.absolute(), drawn)
-    typer.echo(f"the picture is {file}", err=True)
+    tell(f"the picture is {file}")
 
 
 def _write_best(store: ExperimentStore, definition: Definition, found: Sequence[Trial], file: Path) -> None:
@@ -151,7 +152,7 @@ def _write_best(store: ExperimentStore, definition: Definition, found: Sequence[
     if not found or found[0].objective is None:
         raise ExperimentError(f"experiment {store.id!r} has no best job: none has a number to compare by")
     write_document(configuration_of(store, definition.job(found[0].job)), "yaml", file)
-    typer.echo(f"the configuration of {found[0].job} is in {file}", err=True)
+    tell(f"the configuration of {found[0].job} is in {file}")
 
 
 def _print_trials(found: Sequence[Trial], write: Callable[[Sequence[str], Sequence[Sequence[str]]], None]) -> None:
@@ -180,11 +181,3 @@ def _cells(trial: Trial, parameters: Sequence[str], results: Sequence[str]) -> I
         for name in names:
             value = given.get(name, "")
             yield f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)

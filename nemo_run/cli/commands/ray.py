@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from nemo_run.cli.groups import CommandGroup
-from nemo_run.cli.show import print_error
+from nemo_run.cli.show import print_error, say, tell
 from nemo_run.errors import CommandLineError, ExecutorError, JobNotFoundError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def status(
         _print_clusters(shown)
     else:
         hint = "; those that have ended: nemorun ray status --all" if found else ""
-        typer.echo(f"no Ray cluster runs{hint}", err=True)
+        tell(f"no Ray cluster runs{hint}")
     if name and shown[0]["state"] != "ready":
         raise typer.Exit(1)
 
@@ -219,7 +219,7 @@ def jobs(
         columns = ("job", "cluster", "state", "exit", "took", "reason")
         print_table(columns, rows, right=("exit", "took"), styles=styles)
     else:
-        typer.echo("there are no Ray jobs" + (f" of the cluster {name!r}" if name else ""), err=True)
+        tell("there are no Ray jobs" + (f" of the cluster {name!r}" if name else ""))
 
 
 def logs(
@@ -267,7 +267,7 @@ def stop(
     if json:
         print_json(found)
     else:
-        typer.echo(in_words(found) if job else f"Ray cluster {name!r}: {found['state']}")
+        say(in_words(found) if job else f"Ray cluster {name!r}: {found['state']}")
 
 
 def dashboard(
@@ -290,7 +290,7 @@ def dashboard(
         if json:
             print_json({"name": name, "address": address})
         else:
-            typer.echo(f"{address} until Ctrl-C")
+            say(f"{address} until Ctrl-C")
         sys.stdout.flush()
         threading.Event().wait()
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nemo_run.cli.commands.arguments import Needed
+from nemo_run.cli.show import say, tell
 
 
 def export(
@@ -19,8 +20,8 @@ def export(
 
     store = find_experiment(which)
     for problem in write(store, file):
-        typer.echo(f"not in it: {problem}", err=True)
-    typer.echo(f"{store.id} is in {file}; to look at it elsewhere: nemorun experiment import {file.name}")
+        tell(f"not in it: {problem}")
+    say(f"{store.id} is in {file}; to look at it elsewhere: nemorun experiment import {file.name}")
 
 
 def import_(file: Annotated[Path, typer.Argument(help="File that export has written.")]) -> None:
@@ -28,4 +29,4 @@ def import_(file: Annotated[Path, typer.Argument(help="File that export has writ
     from nemo_run.run.sharing import receive
 
     store = receive(file)
-    typer.echo(f"look at it: nemorun experiment show {store.id}")
+    say(f"look at it: nemorun experiment show {store.id}")

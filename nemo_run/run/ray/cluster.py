@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core import extras
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.pauses import Pauses
@@ -238,7 +239,7 @@ class RayCluster:
         else:
             status = self._engine.status(stored.record)
         if display:
-            print(f"Ray cluster {self.name!r} ({self.executor.info()}): {_in_words(status)}")  # noqa: T201
+            print(escaped(f"Ray cluster {self.name!r} ({self.executor.info()}): {_in_words(status)}"))  # noqa: T201
         return status_document(self.name, self.executor.engine, status)
 
     def running(self) -> StoredCluster:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.ray_address import RayAddressExecutor
 from nemo_run.core.files import folder_name
@@ -246,7 +247,7 @@ class RayJob:
             with WatchedJob(stored) as job:
                 status = job.status()
         if display:
-            print(in_words(status))  # noqa: T201
+            print(escaped(in_words(status)))  # noqa: T201
         return status
 
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
