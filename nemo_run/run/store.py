@@ -168,8 +168,17 @@ class ExperimentStore:
         write_json(self.path / "provenance.json", provenance)
 
     def read_provenance(self) -> dict[str, Any]:
-        """Return who launched the experiment, where, and with what."""
-        return read_object(self.path / "provenance.json") or {}
+        """Return who launched the experiment, where, and with what.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        path = self.path / "provenance.json"
+        found = read_object(path) or {}
+        code = found.get("code", [])
+        if not isinstance(code, list) or not all(isinstance(one, dict) and _are_texts(one, "root") for one in code):
+            raise StoreError(f"{path}: the file is damaged: what it says of the code is not what it should be")
+        return found
 
     def inside(self, relative: str) -> Path:
         """Return a folder of the experiment, which may not be there.
@@ -418,6 +427,10 @@ class ExperimentStore:
                 f"experiment {self.id!r} is deleted, but some of its files cannot be removed; they may be another "
                 f"user's: sudo rm -r {grave}"
             )
+
+
+def _are_texts(document: dict[str, Any], *names: str) -> bool:
+    return all(isinstance(document.get(name), str) for name in names)
 
 
 def _remove(folder: Path) -> None:

@@ -54,9 +54,9 @@ def evil(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        "list", "list --json", "status ID", "status ID --json", "artifacts ID", "diff ID ID", "cancel ID nope", "logs ID",
+        "list", "list --json", "status ID", "status ID --json", "artifacts ID", "diff ID ID", "cancel ID nope",
         "results ID", "results ID --json", "metrics ID", "metrics ID --csv", "metrics ID --json", "metrics ID --plot",
-        "compare ID", "compare ID --csv", "compare ID --json", "show ID", "show ID --json", "list -t paper",
+        "compare ID", "compare ID --csv", "compare ID --json", "show ID", "show ID --json", "list -t paper", "logs ID",
     ],
 )  # fmt: skip
 def test_it_is_shown_escaped(words: str, evil: str) -> None:

@@ -33,6 +33,7 @@ from nemo_run.core.execution.shared.attempt_files import (
     rank_logs,
 )
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.units import seconds
 from nemo_run.core.images import Image
@@ -53,6 +54,7 @@ _NOT_STARTED = ("created", "configured", "initialized")
 _ENDED = ("exited", "dead", "stopped")
 
 
+@door("the Docker engine")
 class DockerBackend(Backend):
     """Runs attempts as containers. What ended is in the attempts' folders, what has not is on the engine."""
 

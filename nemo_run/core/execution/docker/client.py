@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core import extras
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 
@@ -31,6 +32,7 @@ PRIVATE_NETWORK = f"{LABEL}.network"
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _TRIES = 10  # to find addresses that no other process takes meanwhile
+_LARGEST = 256 << 20  # bytes of an answer that is not read in pieces
 _TIMEOUT = 60  # seconds; an engine that takes longer for an answer counts as unreachable
 
 
@@ -322,7 +324,7 @@ class DockerClient:
         except docker.errors.APIError as e:
             if e.status_code in (502, 503, 504):
                 raise self._unreachable(e) from e
-            raise ExecutorError(f"the Docker engine at {self._host} refused: {e.explanation or e}") from e
+            raise ExecutorError(f"the Docker engine at {self._host} refused: {escaped(str(e.explanation or e))}") from e
         except (RequestException, _NobodyThereError) as e:
             raise self._unreachable(e) from e
         except docker.errors.DockerException as e:
@@ -353,7 +355,22 @@ class DockerClient:
 
     def _make_client(self, docker: Any, tls: Any, version: str) -> SdkClient:
         client: SdkClient = docker.DockerClient(base_url=self._host, tls=tls, timeout=_TIMEOUT, version=version)
+        client.api.hooks["response"].append(self._read)
         return client
+
+    def _read(self, response: Any, **options: Any) -> None:
+        """Read an answer to its end, which comes before a limit, unless it is one that is read in pieces."""
+        if options.get("stream"):
+            return
+        content = bytearray()
+        for piece in response.iter_content(1 << 16):
+            content += piece
+            if len(content) > _LARGEST:
+                response.close()
+                raise ExecutorError(
+                    f"the Docker engine at {self._host} answered with more than {_LARGEST >> 20} MiB; given up"
+                )
+        response._content = bytes(content)  # noqa: SLF001  (what reading it by itself would set)
 
     def _unreachable(self, error: BaseException) -> EngineUnreachableError:
         self.close()

@@ -34,6 +34,7 @@ from nemo_run.core.execution.pods.objects import (
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, inbox_volumes, job_folder
 from nemo_run.core.execution.pods.status import Pod, broken, combined, pod_status, still
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.execution.shared.units import seconds
@@ -68,6 +69,7 @@ class TrainJobHandle(PodHandle):
         return int((metadata.get("labels") or {}).get(INDEX) or (metadata.get("annotations") or {}).get(INDEX) or 0)
 
 
+@door("Kubernetes")
 class KubeflowBackend(PodBackend[TrainJobHandle]):
     """Runs attempts as TrainJobs."""
 

@@ -42,6 +42,7 @@ from nemo_run.core.execution.pods.spec import (
     net_name,
 )
 from nemo_run.core.execution.pods.status import Pod, container_status, is_gone, pod_status, still, why_deleted, why_left
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.shipping import needs_runner
 from nemo_run.core.files import write_text
 from nemo_run.core.masking import holds_secret
@@ -57,6 +58,7 @@ _MANY = 50  # attempts up to which a query lists them by name
 _NEWS = 5.0  # seconds between two questions for the events of an object
 
 
+@door("Kubernetes")
 class KubernetesBackend(PodBackend[PodHandle]):
     """Runs attempts as Jobs."""
 

@@ -15,6 +15,7 @@ from nemo_run.core.execution.pods.client import KubernetesClient, Object, defaul
 from nemo_run.core.execution.pods.objects import NAME, placeholders_of, secret_object
 from nemo_run.core.execution.pods.shipping import VolumeClaim
 from nemo_run.core.execution.shared.attempt_files import attempt_folder
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.errors import EngineUnreachableError, ExecutorError, MissingExtraError
 
@@ -60,6 +61,7 @@ def refusals_naming(job_id: str) -> Iterator[None]:
         raise ExecutorError(f"job {job_id!r}: {e}") from e
 
 
+@door("Kubernetes")
 class PodBackend(Backend, Generic[A]):
     """The part of a backend that does not depend on what creates the pods."""
 
@@ -120,7 +122,7 @@ class PodBackend(Backend, Generic[A]):
             yield
         except EngineUnreachableError:
             raise
-        except ExecutorError:
+        except Exception:  # an answer that is none, too
             self._sent -= {(secret["metadata"]["namespace"], secret["metadata"]["name"]) for secret in secrets}
             with contextlib.suppress(ExecutorError):
                 shipping.discard(self._client, new)

@@ -9,9 +9,10 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core import extras
 from nemo_run.errors import EngineUnreachableError, ExecutorError
 
@@ -22,6 +23,8 @@ MANAGER = "nemo-run"
 Object = dict[str, Any]
 """An object of the cluster, as its API writes it."""
 
+_PIECE = 1 << 16
+_LARGEST = 256 << 20  # bytes of an answer that is not read in pieces: all pods of a large cluster
 _TIMEOUT = 30.0  # seconds to wait for a connection, or for the next piece of an answer
 _PAUSES = (0.2, 0.6, 1.5)  # seconds before each further try where there was no answer
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -87,6 +90,13 @@ def _kubeconfigs(files: str) -> Iterator[dict[str, Any]]:
             continue
         except (OSError, yaml.YAMLError) as e:
             raise ExecutorError(f"the kubeconfig {file} cannot be read: {e}") from e
+
+
+class _Whole(NamedTuple):
+    """An answer that was read to its end."""
+
+    status: int
+    data: bytes
 
 
 class KubernetesClient:
@@ -269,7 +279,22 @@ class KubernetesClient:
             absent: Status codes, such as 404, for which the result is ``None``.
         """
         response = self._answer(method, path, body=body, params=params, content_type=content_type, absent=absent)
-        return None if response.status in absent else json.loads(response.data)
+        return None if response.status in absent else self._object(method, path, response.data)
+
+    def _object(self, method: str, path: str, data: bytes) -> Object:
+        """Return the object that an answer is.
+
+        Raises:
+            ExecutorError: It is something else: another program answers in place of the server.
+        """
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(data)
+            if isinstance(found, dict):
+                return found
+        raise ExecutorError(
+            f"the cluster {self.name!r} answered {method} {path} with something that is no object: {data[:200]!r}; see "
+            f"that this works: kubectl --context {self.name} get pods"
+        )
 
     @contextlib.contextmanager
     def stream(self, path: str, params: Mapping[str, str] | None = None, absent: Collection[int] = ()) -> Iterator[Any]:
@@ -280,7 +305,9 @@ class KubernetesClient:
         finally:
             response.close()
 
-    def _answer(self, method: str, path: str, *, absent: Collection[int] = (), **options: Any) -> Any:
+    def _answer(
+        self, method: str, path: str, *, absent: Collection[int] = (), stream: bool = False, **options: Any
+    ) -> Any:
         """Send a request, again if there is no answer or the server is overloaded, and return the answer."""
         sdk()
         import urllib3  # the Kubernetes client brings it
@@ -295,6 +322,8 @@ class KubernetesClient:
                     reconnected = True
                     self.close()
                     response = self._ask(method, path, **options)
+                if not (stream and (response.status in absent or response.status < 300)):
+                    response = self._whole(method, path, response)
             except urllib3.exceptions.HTTPError as e:
                 failure = self._unreachable(e)
                 continue
@@ -314,7 +343,6 @@ class KubernetesClient:
         body: Object | None = None,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
-        stream: bool = False,
     ) -> Any:
         api = self._connect()
         query = f"?{urlencode(params)}" if params else ""
@@ -325,8 +353,26 @@ class KubernetesClient:
             headers={"Accept": "application/json, */*", "Content-Type": content_type, **self.authorization()},
             timeout=_TIMEOUT,
             retries=False,
-            preload_content=not stream,
+            preload_content=False,
         )
+
+    def _whole(self, method: str, path: str, response: Any) -> _Whole:
+        """Read an answer to its end, which comes before a limit.
+
+        Raises:
+            ExecutorError: It does not.
+        """
+        content = bytearray()
+        with contextlib.closing(response):
+            for piece in response.stream(_PIECE):
+                content += piece
+                if len(content) > _LARGEST:
+                    raise ExecutorError(
+                        f"the cluster {self.name!r} answered {method} {path} with more than {_LARGEST >> 20} MiB, "
+                        "which was given up"
+                    )
+            response.release_conn()
+        return _Whole(response.status, bytes(content))
 
     def authorization(self) -> dict[str, str]:
         """Return the headers that identify the user."""
@@ -369,7 +415,7 @@ class KubernetesClient:
             words = str(json.loads(response.data)["message"])
         except (ValueError, KeyError, TypeError):
             words = f"{method} {path}: {response.data[:300].decode(errors='replace')}"
-        text = f"the cluster {self.name!r} refused ({response.status}): {words}"
+        text = f"the cluster {self.name!r} refused ({response.status}): {escaped(words)}"
         if response.status == 401:
             return f"{text}; log in to it again, and see that this works: kubectl --context {self.name} get pods"
         if response.status == 403:

@@ -20,6 +20,7 @@ from nemo_run.core.execution.base import Backend, Submission, TaskRequest, one_b
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared.attempt_files import attempt_folder, rank_logs
 from nemo_run.core.execution.shared.attempt_folder import AttemptFolder
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.execution.shared.shipping import job_archive, needs_runner, shared_packages
@@ -89,6 +90,7 @@ class SkyJob:
     status: TaskStatus
 
 
+@door("SkyPilot")
 class SkypilotBackend(Backend):
     """Behaviour of both engines; what differs is abstract."""
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nemo_run.config.escaping import escaped
 from nemo_run.core import extras
 from nemo_run.errors import EngineUnreachableError, ExecutorError, NemoRunError
 
@@ -69,7 +70,7 @@ def plain(text: object) -> str:
     >>> plain("Catalog has\x1b[33m nothing\x1b[0m.\nHint: relax")
     'Catalog has nothing. Hint: relax'
     """
-    return " ".join(_COLOUR.sub("", str(text)).split())
+    return escaped(" ".join(_COLOUR.sub("", str(text)).split()))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.shared import leftovers
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
 from nemo_run.core.execution.sky.client import asking, make_task
@@ -29,6 +30,7 @@ from nemo_run.core.packaging.globs import Patterns
 from nemo_run.errors import ExecutorError
 
 
+@door("SkyPilot")
 class SkypilotClusterBackend(SkypilotBackend):
     """Runs attempts as jobs on clusters."""
 

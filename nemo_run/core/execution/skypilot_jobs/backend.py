@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from nemo_run.core.execution.base import TaskRequest
 from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.shared import leftovers
+from nemo_run.core.execution.shared.door import door
 from nemo_run.core.execution.shared.leaving import parted
 from nemo_run.core.execution.sky import log as sky_log, spec as sky_task
 from nemo_run.core.execution.sky.backend import SkyHandle, SkyJob, SkypilotBackend
@@ -28,6 +29,7 @@ _TOO_LARGE = "artifacts.size"
 _BUCKET = "let the task write to a bucket, with storage_mounts= of SkypilotJobsExecutor"
 
 
+@door("SkyPilot")
 class SkypilotJobsBackend(SkypilotBackend):
     """Runs attempts as managed jobs."""
 
