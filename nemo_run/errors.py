@@ -216,6 +216,10 @@ class ReceivedExperimentError(ExperimentError):
     """This user has not launched the experiment on this home: it can be looked at, but not acted on until adopted."""
 
 
+class ReceivedRecordError(NemoRunError):
+    """This user has not written the record of a Ray cluster or job on this home: nothing that it names is asked."""
+
+
 class ExperimentBusyError(ExperimentError):
     """Another controller drives this experiment."""
 

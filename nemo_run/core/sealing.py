@@ -11,9 +11,11 @@ import binascii
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from nemo_run.errors import StoreError
 
@@ -92,6 +94,19 @@ def unseal(key: bytes, text: str) -> bytes | None:
     if len(hidden) < _NONCE or not hmac.compare_digest(tag, _mac(key, hidden)):
         return None
     return _xor(hidden[_NONCE:], _derived(key, b"encrypt"), hidden[:_NONCE])
+
+
+def mark_of(key: bytes, document: Any) -> str:
+    """Return the mark of a document of JSON, which only who has the key can make."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def is_mark_of(mark: object, key: bytes, document: Any) -> bool:
+    """Check whether this is the mark of a document."""
+    return isinstance(mark, str) and hmac.compare_digest(
+        mark.encode("utf-8", "replace"), mark_of(key, document).encode()
+    )
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import hashlib
 import hmac
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.files import make_folder, read_object, write_json
-from nemo_run.core.sealing import made_key, own_key
+from nemo_run.core.sealing import is_mark_of, made_key, mark_of, own_key
 from nemo_run.errors import ReceivedExperimentError, StoreError
 
 NOT_ASKED = "received: not asked"
@@ -74,7 +73,7 @@ class Ownership:
         """
         make_folder(self._root)
         document = {"id": self._folder.name, "files": files}
-        write_json(self._folder / _MARK, {**document, "mark": _mac(made_key(self._root), document)}, indent=None)
+        write_json(self._folder / _MARK, {**document, "mark": mark_of(made_key(self._root), document)}, indent=None)
         self._files = files
 
     def _below(self, place: str) -> Iterator[str]:
@@ -95,7 +94,7 @@ class Ownership:
     def mark_of(self, *what: Any) -> str:
         """Return the mark of a further document of this experiment, such as its handles."""
         key = own_key(self._root)
-        return _mac(key, [self._folder.name, *what]) if key else ""
+        return mark_of(key, [self._folder.name, *what]) if key else ""
 
     def is_mark_of(self, mark: str, *what: Any) -> bool:
         """Check whether this is the mark of a further document of this experiment."""
@@ -117,7 +116,12 @@ class Ownership:
             document = read_object(self._folder / _MARK) or {}
             files, key = document.get("files"), own_key(self._root)
             signed = {"id": self._folder.name, "files": files}
-            if not (isinstance(files, dict) and key and _is_own(self._folder) and _is_right(document, key, signed)):
+            if not (
+                isinstance(files, dict)
+                and key
+                and _is_own(self._folder)
+                and is_mark_of(document.get("mark"), key, signed)
+            ):
                 return {}
             with contextlib.suppress(FileNotFoundError):  # it is being launched
                 if _file_digest(self._folder / DEFINITION) != files[DEFINITION]:
@@ -186,16 +190,6 @@ class Ownership:
 
 
 # --- documents and files -------------------------------------------------------------------------------------------
-
-
-def _mac(key: bytes, document: Any) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-
-
-def _is_right(document: Mapping[str, Any], key: bytes, signed: Mapping[str, Any]) -> bool:
-    mark = document.get("mark")
-    return isinstance(mark, str) and hmac.compare_digest(mark.encode("utf-8", "replace"), _mac(key, signed).encode())
 
 
 def digest(content: bytes) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.base import Executor
 from nemo_run.core.masking import MASK
+from nemo_run.errors import StoreError
 from nemo_run.run.job import Job, JobGroup, JobOwner
 from nemo_run.run.records import Definition, JobDefinition, TaskDefinition, TaskProgress
 from nemo_run.run.store import ExperimentStore
@@ -110,7 +112,7 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
     document = store.read_task_to_load(task)
     main = store.read_pickle(task) if "main" in document else b""
     loaded = decode({"config": document["config"], "executor": document["executor"]}, main)
-    work, executor = loaded["config"], fdl.build(loaded["executor"])
+    work, executor = loaded["config"], _built_executor(store, task, loaded["executor"])
     plan = store.read_plan(task)
     with Backends() as backends:
         real = backends.of(plan).environment(plan)
@@ -119,6 +121,21 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
         work = fdl.build(work)
         work.env = _unmasked(work.env, real)
     return work, executor
+
+
+def _built_executor(store: ExperimentStore, task: TaskDefinition, config: Any) -> Executor:
+    """Return the executor that a configuration describes, if that is what it describes.
+
+    Raises:
+        StoreError: It is anything else: it is not called.
+    """
+    import fiddle as fdl
+
+    cls = fdl.get_callable(config) if isinstance(config, fdl.Config) else None
+    if not (isinstance(cls, type) and issubclass(cls, Executor)):
+        raise StoreError(f"{store.path / task.directory / 'task.json'}: its executor is none, so it is not built")
+    executor: Executor = fdl.build(config)
+    return executor
 
 
 def _unmasked(values: dict[str, str], real: dict[str, str]) -> dict[str, str]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -21,8 +23,9 @@ from typing import Any, TypeVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.shared.pauses import Pauses
-from nemo_run.core.files import folder_name, make_folder, open_lock, read_json, try_lock, write_json, write_text
-from nemo_run.errors import ExecutorError, StoreError
+from nemo_run.core.files import folder_name, make_folder, open_lock, read_object, try_lock, write_json, write_text
+from nemo_run.core.sealing import is_mark_of, made_key, mark_of, own_key
+from nemo_run.errors import ExecutorError, ReceivedRecordError, StoreError
 from nemo_run.run.ray.waiting import telling
 
 
@@ -74,6 +77,9 @@ class StoredRayJob:
 
 Stored = TypeVar("Stored", StoredCluster, StoredRayJob)
 
+logger = logging.getLogger(__name__)
+
+_MARK = "mark"
 _STARTING = 600.0  # seconds to wait for another process that starts the same cluster
 _FOLDERS: dict[type, str] = {StoredCluster: "clusters", StoredRayJob: "jobs"}
 
@@ -82,7 +88,9 @@ def write(item: Stored) -> None:
     """Store the record of a cluster or a job."""
     path = _path(type(item), item.engine, item.place, item.name)
     _make_room(path)
-    write_json(path, dataclasses.asdict(item), durable=True)
+    document = json.loads(json.dumps(dataclasses.asdict(item)))  # as it is read again
+    key = made_key(make_folder(_root(type(item)).parent))
+    write_json(path, {**document, _MARK: mark_of(key, document)}, durable=True)
 
 
 def read(kind: type[Stored], engine: str, place: str, name: str) -> Stored | None:
@@ -93,9 +101,14 @@ def read(kind: type[Stored], engine: str, place: str, name: str) -> Stored | Non
 
 
 def read_all(kind: type[Stored], name: str = "") -> list[Stored]:
-    """Return all clusters or jobs, or those of a name, the oldest first."""
-    paths = _root(kind).glob(f"*/{folder_name(name) if name else '*'}.json")
-    return sorted((_read(kind, path) for path in paths), key=lambda item: item.created)
+    """Return all clusters or jobs, or those of a name, the oldest first; what was received is passed over."""
+    found = []
+    for path in _root(kind).glob(f"*/{folder_name(name) if name else '*'}.json"):
+        try:
+            found.append(_read(kind, path))
+        except ReceivedRecordError as e:
+            logger.warning("%s", e)
+    return sorted(found, key=lambda item: item.created)
 
 
 @contextlib.contextmanager
@@ -159,7 +172,22 @@ def _path(kind: type[Stored], engine: str, place: str, name: str) -> Path:
 
 
 def _read(kind: type[Stored], path: Path) -> Stored:
+    """Return a record that this user on this home has written.
+
+    Raises:
+        ReceivedRecordError: Somebody else has: nothing that it names is asked or connected to.
+        StoreError: It is damaged.
+    """
+    document = read_object(path)
+    if document is None:
+        raise FileNotFoundError(path)
+    mark, key = document.pop(_MARK, None), own_key(_root(kind).parent)
+    if key is None or not is_mark_of(mark, key, document):
+        raise ReceivedRecordError(
+            f"{path}: was not written by this user on this home, so nothing that it names is asked or connected to; "
+            "delete it, and start what it is about again"
+        )
     try:
-        return kind(**read_json(path))
+        return kind(**document)
     except TypeError as e:
         raise StoreError(f"{path}: the file is damaged, or was written by another version ({e}); delete it") from e

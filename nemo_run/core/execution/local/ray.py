@@ -188,10 +188,13 @@ def _folder(name: str) -> Path:
     return Path(get_nemorun_home(), "ray", "local", folder_name(name))
 
 
+_TEMPORARY = "nemo-ray-"
+
+
 def _temporary_folder() -> str:
     """Return a new name for Ray's own files."""
     base = tempfile.gettempdir()
-    return str(Path(base if len(base) <= _LONGEST_TEMP else "/tmp", f"nemo-ray-{secrets.token_hex(6)}"))  # noqa: S108
+    return str(Path(base if len(base) <= _LONGEST_TEMP else "/tmp", f"{_TEMPORARY}{secrets.token_hex(6)}"))  # noqa: S108
 
 
 def _plan(spec: ClusterSpec, folder: Path, temporary: str) -> Plan:
@@ -306,8 +309,11 @@ def _why(record: Record, job: TaskStatus) -> str:
 
 def _clean_up(record: Record) -> None:
     """Delete Ray's own files of a cluster that has ended; where its process was killed, the logs are kept first."""
-    keep_logs(Path(record["temp_dir"], ray_nodes.LOGS), _attempt(record) / JOBS)
-    shutil.rmtree(record["temp_dir"], ignore_errors=True)
+    folder = Path(record["temp_dir"])
+    if not folder.name.startswith(_TEMPORARY):
+        raise ExecutorError(f"{folder}: is no folder of a Ray cluster; nothing of it is deleted")
+    keep_logs(folder / ray_nodes.LOGS, _attempt(record) / JOBS)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _dashboard(record: Record, facts: Mapping[str, Any]) -> Dashboard:
