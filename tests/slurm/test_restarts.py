@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 import nemo_run as run
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.slurm.queue import job_status, parse_squeue
-from tests.services.slurm import USER
+from tests.services.slurm import USER, SlurmCluster
 from tests.services.sshd import Sshd
+from tests.support import eventually
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
 
@@ -49,6 +51,24 @@ def test_a_task_goes_on_after_its_time_limit(login: Sshd, jobs_folder: Path, cap
     assert "restart 2, continued; next in 0 s" in shown
     log = next(jobs_folder.rglob("checkpoints/log")).read_text().splitlines()
     assert log == ["restart 0 ", "told", "restart 1 time limit", "restart 2 continued"]
+
+
+def test_a_task_whose_job_slurm_starts_again_is_told(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """As after preemption, or the loss of a node: with the same id, and files."""
+    code = """
+echo "restart $NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE" >> "$NEMO_RUN_CHECKPOINTS/log"
+[ "$NEMO_RUN_RESTART" = 1 ] || sleep 600
+"""
+    executor = run.SlurmExecutor(mem="100M", packager=run.Packager(), restarts=run.Restarts(backoff=0))
+    exp = run.Experiment("requeued", executor=executor)
+    exp.add(run.Script(inline=code), name="train")
+    exp.run(detach=True)
+    log = eventually(lambda: next(exp.directory.rglob("checkpoints/log"), None), "it runs")
+    status = exp.status(return_dict=True)
+    assert status is not None
+    subprocess.run(["scontrol", "requeue", status["train"]["job_id"].partition(":")[0].partition("/")[0]], check=True)
+    assert exp.wait()["train"].state is JobState.SUCCEEDED
+    assert log.read_text() == "restart 0 \nrestart 1 requeued\n"
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,14 @@ for __nr_pid in "${__nr_pids[@]}"; do
   kill $!
   break
 done"""
+
+# Slurm itself starts a job again that was preempted, or whose node failed; retries are no restarts.
+REQUEUED = """\
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
+  __nr_retries=$(cat "$__nr_attempt"/failures.* 2>/dev/null || echo 0)
+  if [ "$SLURM_RESTART_COUNT" -gt "$__nr_retries" ]; then
+    export NEMO_RUN_RESTART=$((NEMO_RUN_RESTART + SLURM_RESTART_COUNT - __nr_retries))
+    export NEMO_RUN_RESTART_CAUSE=requeued
+  fi
+fi
+"""

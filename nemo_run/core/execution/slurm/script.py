@@ -124,7 +124,8 @@ def file_name(pattern: str) -> str:
 def environment_file(step: Step) -> str:
     """Return the shell file that sets the variables of a step."""
     env = {**step.env, "NEMO_RUN_ATTEMPT": ATTEMPT}
-    return "".join(f"export {name}={_value(value)}\n" for name, value in env.items())
+    text = "".join(f"export {name}={_value(value)}\n" for name, value in env.items())
+    return text + lines.REQUEUED if "NEMO_RUN_RESTART" in env else text
 
 
 def _value(text: str) -> str:
