@@ -183,7 +183,19 @@ def test_a_launch_loads_only_what_it_needs(tmp_path: Path) -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     needless = {
         *("absl.flags", "cloudpickle", "rich", "yaml", "pydantic", "typer", "libcst._nodes"),
-        *("platform", "uuid", "decimal", "fractions", "zoneinfo", "tarfile", "zipfile", "concurrent.futures", "email"),
+        *(
+            "platform",
+            "uuid",
+            "decimal",
+            "fractions",
+            "zoneinfo",
+            "tarfile",
+            "zipfile",
+            "concurrent.futures",
+            "email",
+            "html",
+            "calendar",
+        ),
         *(f"nemo_run.run.{name}" for name in ("foreign", "sweep", "space", "rerun", "adopting")),
     }
     assert "nemo_run.run.controller" in loaded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,8 @@ def lines_as_html(lines: Sequence[TableLine]) -> str:
 def _line(line: TableLine) -> str:
     state, rest = line.text[: len(line.state)], line.text[len(line.state) :]
     style = STATE_STYLES.get(line.state, "").rpartition(" ")[2]
+    import html
+
     shown = f'<b style="color: {_COLOURS.get(style, "inherit")}">{html.escape(printable(state))}</b>' if state else ""
     return shown + html.escape(printable(rest))
 

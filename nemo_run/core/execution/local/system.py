@@ -6,7 +6,6 @@ Like the supervisor, which stands alone, this needs nothing but the standard lib
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import os
 import signal
@@ -30,6 +29,8 @@ class Process:
     """A process, as ``ps`` tells of it."""
 
     def __init__(self, line: str) -> None:
+        import calendar  # takes long to import, and only systems without /proc need it
+
         pid, parent, group, self.state, kilobytes, *began = line.split(maxsplit=10)
         self.pid, self.parent, self.group, self.memory = int(pid), int(parent), int(group), int(kilobytes) * 1024
         self.start = calendar.timegm(time.strptime(" ".join(began[:5]), "%a %b %d %H:%M:%S %Y"))
