@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Backend
-from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.tunnel.answers import posix
 from nemo_run.errors import ExperimentError
 from nemo_run.run.progress import current_progress
@@ -94,6 +94,24 @@ def forwarded(
         tunnel, _ = backends.of(plan).reach(plan)
         with tunnel.forward(service.port, service.host, local_port) as port:
             yield port
+
+
+def run_beside(
+    store: ExperimentStore, definition: Definition, job: JobDefinition, argv: Sequence[str], *, rank: int, member: int
+) -> int:
+    """Run a program, or a shell, where a task of a job runs, and return its exit code.
+
+    Raises:
+        ExperimentError: The task does not run, or there is no such task.
+    """
+    if member >= len(job.tasks):
+        raise ExperimentError(f"job {job.id!r} has {len(job.tasks)} tasks; there is no task {member}")
+    task = current_progress(store, definition, [job.id])[job.id].tasks[member]
+    if task.state is not JobState.RUNNING or not task.handle:
+        raise ExperimentError(f"job {job.id!r} does not run: it is {task.state}; a shell is opened where one runs")
+    with Backends() as backends:
+        plan = store.read_plan(job.tasks[member])
+        return backends.of(plan).run_beside(plan, task.handle, argv, rank)
 
 
 def _find(

@@ -37,6 +37,8 @@ class EngineBench:
     """The engine's log has the carriage returns that stand before the ends of lines."""
     keeps_files: bool = True
     """What a task writes to ``$NEMO_RUN_ARTIFACTS`` arrives, also without a volume."""
+    opens_shells: bool = False
+    """Programs can be run where a task runs."""
     large_line: int = 3_000_000
     """Bytes of the large line."""
 

@@ -287,6 +287,19 @@ class BackendContract(EngineBench):
         result = exp.results()["a"]
         assert (result.state, result.reason) == (JobState.FAILED, "time limit of 1 s reached")
 
+    def test_a_program_runs_beside_a_task_with_its_variables(self, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+        plan = self.plan("echo begun; sleep 60", env={"OF_TASK": "it's here"})
+        handle = self.submit(plan)
+        self.until_logged(handle, b"begun")
+        argv = [self.shell, "-c", 'echo "<$OF_TASK> $1"; exit 7', "x", "a  b"]
+        if self.opens_shells:
+            assert self.backend.run_beside(plan, handle, argv) == 7
+            assert b"<it's here> a  b" in capfdbinary.readouterr().out
+        else:
+            with pytest.raises(ExecutorError, match="starts nothing"):
+                self.backend.run_beside(plan, handle, argv)
+        self.backend.cancel([handle])
+
     def test_cancel_right_after_submission(self) -> None:
         handle = self.start("sleep 300; echo too far")
         self.backend.cancel([handle])

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.needs("docker")
 
 
 class TestDockerBackend(BackendContract):
+    opens_shells = True
+
     def make_executor(self, **options: Any) -> DockerExecutor:
         return DockerExecutor(container_image=IMAGE, packager=Packager(), **options)
 

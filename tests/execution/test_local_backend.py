@@ -20,6 +20,8 @@ from tests.support import attempts, eventually, own_processes
 
 
 class TestLocalBackend(BackendContract):
+    opens_shells = True
+
     def make_executor(self, **options: Any) -> LocalExecutor:
         return LocalExecutor(**options)
 

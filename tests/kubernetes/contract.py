@@ -18,6 +18,8 @@ from tests.services.kubernetes import IMAGE, KubernetesCluster
 
 
 class PodContract(BackendContract):
+    opens_shells = True
+
     executor: ClassVar[type[PodOptions]]
 
     patience = 180.0

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.needs("sshd", "slurm cluster")
 
 
 class TestSlurmBackend(BackendContract):
+    opens_shells = True
+
     @pytest.fixture(autouse=True)
     def _tunnel(self, remote: SSHTunnel) -> None:
         self.tunnel = remote

@@ -7,25 +7,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_run.core.execution.shared.findings import Finding
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Executor
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at.
-
-    Attributes:
-        what: The thing.
-        state: ``"ok"``, ``"note"`` or ``"broken"``.
-        text: What was found.
-    """
-
-    what: str
-    state: str
-    text: str
 
 
 def executors(json: AsJson = False) -> None:
@@ -44,11 +35,16 @@ def executors(json: AsJson = False) -> None:
     print_table(("executor", "class", "works here", "why not"), rows, styles={"yes": "green", "no": "yellow"})
 
 
-def doctor(json: AsJson = False) -> None:
-    """Check what this machine has of what is needed. Exits with 1 if something is broken."""
+def doctor(
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="@FILE", help="Look at the engine of this one: a file or a factory.")
+    ] = "",
+    json: AsJson = False,
+) -> None:
+    """Check what this machine, or a cluster, has of what is needed. Exits with 1 if something is broken."""
     from nemo_run.cli.show import print_json, print_table
 
-    findings = [*(check() for check in _CHECKS), *_executors()]
+    findings = _of_executor(executor) if executor else [*(check() for check in _CHECKS), *_executors()]
     if json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -56,6 +52,31 @@ def doctor(json: AsJson = False) -> None:
         print_table(("what", "state", "found"), findings, styles=styles)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
+
+
+def _of_executor(text: str) -> list[Finding]:
+    wanted = executor_of(text)
+    why = type(wanted.backend()).why_not_usable()
+    found = list(wanted.examine())
+    if not found:
+        return [Finding(wanted.info(), "broken" if why else "ok", why or "there is nothing more to look at")]
+    return found
+
+
+def executor_of(text: str) -> Executor:
+    """Return the executor that is typed: ``@FILE``, or the name of a factory with its arguments.
+
+    Raises:
+        CommandLineError: There is none.
+    """
+    from nemo_run.cli.context import RunContext
+    from nemo_run.errors import CommandLineError
+
+    context = RunContext(name="doctor")
+    context.parse_args([f"executor={text}"])
+    if context.executor is None:
+        raise CommandLineError(f"{text!r} is no executor; name a file, @cluster.yaml, or a factory")
+    return context.executor
 
 
 def _version() -> Finding:

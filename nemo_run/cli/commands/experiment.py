@@ -13,6 +13,7 @@ import typer
 from nemo_run.cli.commands import completing
 from nemo_run.cli.commands.arguments import AsJson, Needed, OneJob, Which
 from nemo_run.cli.commands.finding import archive, du, list_, note, rename, show, tag
+from nemo_run.cli.commands.inside import shell
 from nemo_run.cli.commands.outcomes import compare, metrics, results
 from nemo_run.cli.commands.sharing import export, import_
 from nemo_run.cli.groups import CommandGroup
@@ -40,7 +41,7 @@ def create() -> typer.Typer:
     app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
     looking = (list_, show, status, logs, results, metrics, compare, artifacts, diff, du)
     labelling = (tag, note, rename, archive, export, import_)
-    for command in (*looking, *labelling, attach, forward, cancel, resume, rerun, adopt, delete, prune):
+    for command in (*looking, *labelling, attach, forward, shell, cancel, resume, rerun, adopt, delete, prune):
         app.command(command.__name__.rstrip("_"))(command)
     return app
 

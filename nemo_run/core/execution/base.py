@@ -28,6 +28,7 @@ from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
 from nemo_run.core.execution.restarts import Restarts
 from nemo_run.core.execution.shared.checks import check_variables
+from nemo_run.core.execution.shared.findings import Finding
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.execution.shared.values import check_values
@@ -180,6 +181,23 @@ class Backend(ABC):
             "tasks on this machine, on Docker, Slurm and Kubernetes have one"
         )
 
+    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
+        """Run a program where an attempt runs, with this terminal where there is one, and return its exit code.
+
+        Args:
+            plan: What the attempt runs.
+            handle: The attempt, which has not ended.
+            argv: The program; a shell where it is empty.
+            rank: Of a task with several processes, the one that it runs beside.
+
+        Raises:
+            ExecutorError: It cannot be started there.
+        """
+        raise ExecutorError(
+            f"job {plan.job_id!r}: the {self.name} engine starts nothing where its tasks run; "
+            "tasks on this machine, on Docker, Slurm and Kubernetes have shells"
+        )
+
     def environment(self, plan: Plan) -> dict[str, str]:
         """Return the variables that a task is given, secrets among them; by default ``env`` of the spec."""
         return dict(plan.spec.get("env", {}))
@@ -276,6 +294,10 @@ class Executor(ConfigurableMixin):
         check_storage(f"{type(self).__name__}.artifacts_to", self.artifacts_to or "")
         if self.restarts:
             self.restarts.check()
+
+    def examine(self) -> Iterable[Finding]:
+        """Look at the engine before a first task, and return what was found; nothing where there is nothing to tell."""
+        return ()
 
     def info(self) -> str:
         """Return the name of the kind of executor, as it is shown in a status."""

@@ -282,6 +282,12 @@ class DockerBackend(Backend):
                 return ContainerTunnel(job_dir="", address=address_of(found)), plan.directory
         return ContainerTunnel(job_dir=""), plan.directory
 
+    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
+        """Run a program in the container of a task."""
+        from nemo_run.core.execution.docker.shell import run_inside
+
+        return run_inside(self._engine, handle.removeprefix(_SCHEME).partition("/")[0], argv)
+
     # logs and files
 
     def ranks(self, handle: str) -> list[int]:

@@ -201,6 +201,12 @@ class LocalBackend(Backend):
 
         return LocalTunnel(job_dir=""), plan.directory
 
+    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
+        """Run a program with the variables and in the folder of a task."""
+        from nemo_run.core.execution.local.shell import run_like
+
+        return run_like(plan, _folder(handle), argv)
+
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if a supervisor has taken it; if none has, none ever will."""
         folder = attempt_folder(plan, attempt)

@@ -89,6 +89,17 @@ class PodBackend(Backend, Generic[A]):
         """Describe tasks, each for itself."""
         return [self._render(request) for request in requests]
 
+    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
+        """Run a program in the pod of a task, or of one of its processes."""
+        from nemo_run.core.execution.pods.shell import run_inside
+
+        this = self.kind_of_attempt.parse(handle)
+        node = rank // max(int(self.environment(plan).get("NPROC_PER_NODE", "1")), 1)
+        for pod in self._client.pods(this.namespace, this.selector):
+            if this.node_of(pod) == node and pod["status"].get("phase") == "Running":
+                return run_inside(self._client, this.namespace, pod["metadata"]["name"], this.container, argv)
+        raise ExecutorError(f"job {plan.job_id!r}: no pod of node {node} runs now")
+
     @abstractmethod
     def _render(self, request: TaskRequest) -> Plan:
         """Describe a task."""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.core.execution.pods.client import KubernetesClient, websocket_sdk
+from nemo_run.core.execution.shared import terminals
 from nemo_run.core.packaging.archive import unpack as unpack_safely
 from nemo_run.errors import CommandError, EngineUnreachableError, ExecutorError, PackagingError
 
-_STDIN, _STDOUT, _STDERR, _STATUS = range(4)
+_STDIN, _STDOUT, _STDERR, _STATUS, _SIZE = range(5)
 _PIECE = 1 << 16
 
 
@@ -83,6 +84,32 @@ def execute(
         raise EngineUnreachableError(f"the connection to pod {pod!r} ended before the command {argv[0]!r} did")
     code = _exit_code(json.loads(status.getvalue()), argv)
     return Executed(code, out.getvalue() if isinstance(out, io.BytesIO) and stdout is None else b"", errors.getvalue())
+
+
+def execute_in_terminal(client: KubernetesClient, namespace: str, pod: str, argv: Sequence[str], container: str) -> int:
+    """Run a command in a container with this terminal, and return its exit code."""
+    flags = [(name, "true") for name in ("stdin", "stdout", "tty")]
+    params = [("command", word) for word in argv] + flags + [("container", container)]
+    ws = client.websocket(f"{client.path('v1', 'Pod', namespace, pod)}/exec", params)
+
+    def send(channel: int, data: bytes) -> None:
+        with contextlib.suppress(OSError, websocket_sdk().WebSocketException):  # the other direction reports it
+            ws.send(bytes([channel]) + data, opcode=websocket_sdk().ABNF.OPCODE_BINARY)
+
+    def resize(columns: int, lines: int) -> None:
+        send(_SIZE, json.dumps({"Width": columns, "Height": lines}).encode())
+
+    try:
+        with terminals.handed_over(lambda typed: send(_STDIN, typed), resize):
+            for channel, data in _messages(ws):
+                if channel == _STATUS:
+                    return _exit_code(json.loads(data), argv)
+                terminals.show(data)
+    except (OSError, websocket_sdk().WebSocketException) as e:
+        raise EngineUnreachableError(f"the connection to pod {pod!r} broke: {e}") from e
+    finally:
+        ws.shutdown()
+    raise EngineUnreachableError(f"the connection to pod {pod!r} ended before the command {argv[0]!r} did")
 
 
 def _converse(ws: Any, source: IO[bytes] | None, sinks: dict[int, IO[bytes]]) -> None:

@@ -18,9 +18,7 @@ from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
 from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
 from nemo_run.core.execution.shared import environments, leftovers
-from nemo_run.core.execution.shared.shipping import job_files
-from nemo_run.core.execution.shared.small_tar import tar_of
-from nemo_run.core.execution.slurm import arrays, artifacts, commands, interpreters, queue, script, spec
+from nemo_run.core.execution.slurm import arrays, artifacts, commands, interpreters, queue, script, sending, spec
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
@@ -73,7 +71,6 @@ class _Cluster:
     found: tuple[float, dict[str, str]] = (float("-inf"), {})
 
 
-_FOLDERS = ("artifacts", "services", "checkpoints")
 """What a task finds in its folder from the first."""
 
 
@@ -188,14 +185,17 @@ class SlurmBackend(Backend):
         parts = arrays.elements(submissions, self._largest_array(submissions))
         for position, item in enumerate(submissions):
             base = item.plan.spec["base"]
-            files.setdefault(base, {}).update(_files(item.plan, item.attempt, *names[item.plan.job_id]))
+            files.setdefault(base, {}).update(sending.attempt_files(item.plan, item.attempt, *names[item.plan.job_id]))
             folders.setdefault(base, {}).update(dict.fromkeys(item.plan.spec.get("log_folders", ())))
             lines.setdefault(base, []).append(_line(item, parts.get(position)))
         for path, content in arrays.files(submissions, parts).items():
             next(of for of in files.values() if f"{posixpath.dirname(path)}/job.sh" in of)[path] = content
         answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
-            self._run(posix(commands.UNPACK, base, *_above(base, entries), "--", *folders[base]), _tar(base, entries))
+            self._run(
+                posix(commands.UNPACK, base, *sending.shared_folders(base, entries), "--", *folders[base]),
+                sending.packed(base, entries),
+            )
             submit = posix(commands.SUBMIT, program="/bin/bash")
             answers[base] = _by_number(self._run(submit, "".join(lines[base]).encode()))
         with self._cluster.lock:
@@ -287,6 +287,12 @@ class SlurmBackend(Backend):
     def reach(self, plan: Plan) -> tuple[Tunnel, str]:
         """Return the way to the cluster, and the job's folder there."""
         return self._tunnel, plan.spec["folder"]
+
+    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
+        """Run a program in a step of its own in the job of a task."""
+        from nemo_run.core.execution.slurm.shell import run_beside
+
+        return run_beside(self._tunnel, plan, Handle.parse(handle), argv, rank)
 
     # following
 
@@ -466,25 +472,3 @@ def _by_number(text: str) -> dict[int, str]:
     return {int(number): answer for number, _, answer in answers if number.isdigit()}
 
 
-def _files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str, bytes]:
-    """Return the files of an attempt by their paths on the cluster. Folders have a ``/`` at the end."""
-    folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in _FOLDERS}
-    if folder != plan.directory:
-        files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
-    if plan.spec["member"] == 0:
-        for pair in script.job_files(spec.batch_of(plan.spec)).items():
-            path, text = (script.complete(part, attempt, code, runner) for part in pair)
-            files[path] = text.encode("utf-8", "surrogateescape")
-    return files
-
-
-def _above(base: str, files: Mapping[str, bytes]) -> list[str]:
-    """Return the folders below ``base`` that experiments share: the first parts of these paths, where more follow."""
-    parts = (posixpath.relpath(path, base).split("/") for path in files)
-    return list(dict.fromkeys(names[0] for names in parts if len(names) > 3 and names[0] != ".."))
-
-
-def _tar(base: str, files: Mapping[str, bytes]) -> bytes:
-    """Return the files as a tar file to unpack in ``base``; only their owner can read them."""
-    names = {path: posixpath.relpath(path, base) + ("/" if path.endswith("/") else "") for path in files}
-    return tar_of({names[path]: content for path, content in files.items()}, modified=int(time.time()))

@@ -6,9 +6,11 @@ import json
 import posixpath
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from nemo_run.core.execution.shared.findings import Finding
 from nemo_run.core.execution.slurm.options import SlurmOptions, container_options, flag, sbatch_options
 from nemo_run.core.tunnel.answers import posix
 from nemo_run.core.tunnel.client import Callback, LocalTunnel, SSHTunnel, Tunnel
@@ -42,6 +44,12 @@ class InteractiveSlurm(SlurmOptions):
     def local_is_slurm(self) -> bool:
         """Whether this machine is part of a Slurm cluster."""
         return self.local.run("command -v srun", warn=True).ok
+
+    def examine(self) -> Iterable[Finding]:
+        """Look at the cluster before a first job: login shell, commands, clocks, folder, accounts, limits, a node."""
+        from nemo_run.core.execution.slurm.examining import examine
+
+        return examine(self, self.slurm)
 
     @property
     def slurm(self) -> Tunnel:

@@ -82,9 +82,14 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "dependency_type": first.dependency_type,
             "dependencies": first.parse_deps(),
             "cwd": _on_cluster(step.cwd, step),
+            "per_node": executor.processes_of_launcher()
+            if executor.get_launcher().one_per_node
+            else executor.ntasks_per_node,
             "log_folders": _log_folders([step.log, step.error_log, *_files_of(sets)], step.folder),
         }
-        if index == 0:
+        if index:
+            spec["step"] = vars(step)
+        else:
             spec["batch"] = {**vars(batch), "steps": [vars(step) for step in steps]}  # asdict() is slow
         plans.append(Plan("slurm", request.job_id, request.directory, spec, executor.connection()))
     return plans
