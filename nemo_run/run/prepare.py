@@ -142,7 +142,7 @@ def _prepare_job(
         limit = 0.0 if backend.can.limits_time else parse_duration("timeout", executor.timeout) or 0.0
         definition = TaskDefinition(
             name, where, executor.info(), retries, executor.retry_delay, tuple(job.artifacts), limit,
-            absolute(executor.artifacts_to) if executor.artifacts_to else "",
+            absolute(executor.artifacts_to) if executor.artifacts_to else "", gpus=executor.gpus_in_all,
         )  # fmt: skip
         tasks.append(_with_restarts(definition, job, executor))
         requests.append(request)

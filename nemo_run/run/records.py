@@ -60,6 +60,7 @@ class TaskDefinition:
         restart_max: How often it is restarted at most.
         restart_within: For how many seconds after its first begin; 0 for any time.
         restart_delay: Seconds before a restart.
+        gpus: GPUs that it has, on all of its nodes together.
         artifacts_to: Where copies of its artifacts go; empty for nowhere.
     """
 
@@ -75,6 +76,7 @@ class TaskDefinition:
     restart_max: int = 0
     restart_within: float = 0.0
     restart_delay: float = 0.0
+    gpus: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.base import Command, JobState, Plan, Submission, TaskRequest
-from nemo_run.core.execution.slurm import SlurmExecutor, arrays
+from nemo_run.core.execution.slurm import SlurmExecutor, sending
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.execution.slurm.handle import Handle
+from nemo_run.run.store import ExperimentStore
+from nemo_run.run.usage import usage
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
@@ -183,9 +185,22 @@ def test_elements_share_an_array_where_all_but_their_names_is_equal(tmp_path: Pa
     other = [Submission(plan, 1) for plan in plans(executor, tmp_path / "b", "true", "true")]
     executor.array = "1-3"
     own = [Submission(plan, 1) for plan in plans(executor, tmp_path / "c", "true", "true")]
-    found = arrays.elements([*some, *other, *own], 3)
+    found = sending.elements([*some, *other, *own], 3)
     assert {position: (one.index, one.size) for position, one in found.items()} == {
         0: (0, 3), 1: (1, 3), 2: (2, 3), 3: (0, 2), 4: (1, 2), 5: (0, 2), 6: (1, 2),
     }  # fmt: skip
-    assert arrays.elements(some, 1) == {}
+    assert sending.elements(some, 1) == {}
     assert json.loads(json.dumps(some[0].plan.to_json())) == some[0].plan.to_json()
+
+
+def test_what_tasks_used_is_told_by_the_accounts(executor: SlurmExecutor) -> None:
+    executor.gpus_per_node = 2
+    with run.Experiment("used", executor=executor) as exp:
+        exp.map(scripts("sleep 3", "sleep 3"), name="u")
+        exp.run(check=True)
+    store = ExperimentStore(exp.directory)
+    definition = store.read_definition()
+    eventually(lambda: all(one.accounted for one in usage(store, definition, exp.progress()).values()))
+    for one in usage(store, definition, exp.progress()).values():
+        assert one.hours >= 2 / 3600
+        assert one.gpu_hours == 2 * one.hours

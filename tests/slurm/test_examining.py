@@ -37,7 +37,8 @@ def test_what_is_wrong_is_told_with_its_mend(executor: SlurmExecutor) -> None:
     assert "shared disk" in seen["job_dir"][1]
     executor.tunnel.job_dir = "/tmp"
     seen = found(executor)
-    assert seen["python on nodes"] == (
+    assert seen["python on nodes"][0] == "broken"
+    assert "python=" in seen["python on nodes"][1]
         "broken",
         "python2.7 is missing; functions need 3.9: set python=, or container_image=",
     )

@@ -51,9 +51,12 @@ def status(
     json: AsJson = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 unless every job succeeded.")] = False,
     every: Annotated[bool, typer.Option("--all", "-a", help="Every job, also where there are many.")] = False,
+    usage: Annotated[bool, typer.Option("--usage", help="Hours of tasks and of GPUs.")] = False,
+    price: Annotated[float, typer.Option(min=0, help="With --usage: what an hour of a GPU costs.")] = 0.0,
 ) -> None:
     """Show the state of an experiment's jobs; of many, of those that failed or run."""
     from nemo_run.cli.commands.selection import find_experiment
+    from nemo_run.cli.commands.usage import print_usage, usage_document
     from nemo_run.cli.show import print_json
     from nemo_run.core.execution.jobs import JobState
     from nemo_run.run.display import print_status
@@ -64,7 +67,10 @@ def status(
     definition = store.read_definition()
     progress = current_progress(store, definition)
     if json:
-        print_json(experiment_document(store, definition, progress))
+        document = experiment_document(store, definition, progress)
+        print_json({**document, "usage": usage_document(store, definition, progress, price)} if usage else document)
+    elif usage:
+        print_usage(store, definition, progress, price)
     else:
         print_status(definition, progress, every=every, hint=interruption(store, progress))
         if store.is_received:

@@ -23,6 +23,7 @@ from nemo_run.core.execution.jobs import (
     JobState as JobState,
     Plan as Plan,
     TaskStatus as TaskStatus,
+    Used as Used,
 )
 from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
@@ -198,6 +199,10 @@ class Backend(ABC):
             "tasks on this machine, on Docker, Slurm and Kubernetes have shells"
         )
 
+    def used(self, handles: Sequence[str]) -> dict[str, Used]:
+        """Return what the engine accounts for attempts; only those that it has accounts of."""
+        return {}
+
     def environment(self, plan: Plan) -> dict[str, str]:
         """Return the variables that a task is given, secrets among them; by default ``env`` of the spec."""
         return dict(plan.spec.get("env", {}))
@@ -349,6 +354,19 @@ class Executor(ConfigurableMixin):
     def nproc_per_node(self) -> int:
         """Return the number of processes on each node."""
         raise NotImplementedError(f"{type(self).__name__} does not say its number of processes per node")
+
+    @property
+    def gpus_in_all(self) -> int:
+        """GPUs of a task on all of its nodes together; 0 where the executor does not say."""
+        counts = (getattr(self, name, None) for name in ("gpus_per_node", "num_gpus", "gpus"))
+        return max(next((count for count in counts if isinstance(count, int)), 0), 0) * self._nodes_in_all
+
+    @property
+    def _nodes_in_all(self) -> int:
+        try:
+            return self.nnodes()
+        except NotImplementedError:
+            return 1
 
     def macro_values(self) -> ExecutorMacros | None:
         """Return the variables in which the engine tells of its nodes; ``None`` where it has none."""

@@ -78,6 +78,19 @@ class TaskStatus:
 
 
 @dataclass(frozen=True)
+class Used:
+    """What an engine accounts for an attempt.
+
+    Attributes:
+        seconds: For how long it ran, all of its starts together.
+        gpus: How many GPUs it had; ``None`` where that is not accounted for.
+    """
+
+    seconds: float
+    gpus: int | None = None
+
+
+@dataclass(frozen=True)
 class Command:
     """One program to run: its arguments, its own environment variables, and its folder.
 

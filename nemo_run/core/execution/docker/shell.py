@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nemo_run.core.execution.docker.client import DockerClient
@@ -16,23 +15,39 @@ def run_inside(engine: DockerClient, container: str, argv: Sequence[str]) -> int
     with engine.asking() as client:
         api, tty = client.api, is_terminal()
         made = api.exec_create(container, list(argv or SHELL), tty=tty, stdin=tty)["Id"]
-        if tty:
-            _converse(api, made)
-        else:
-            for piece in api.exec_start(made, stream=True):
-                show(piece)
+        with _conversation(api, made, tty=tty) as opened:
+            if tty:
+                _converse(api, made, getattr(opened, "_sock", opened))
+            else:
+                _listen(opened)
         return int(api.exec_inspect(made)["ExitCode"] or 0)
 
 
-def _converse(api: Any, made: str) -> None:
-    opened = api.exec_start(made, tty=True, socket=True)
-    connection: socket.socket = getattr(opened, "_sock", opened)
+@contextlib.contextmanager
+def _conversation(api: Any, made: str, *, tty: bool) -> Iterator[Any]:
+    """Yield the socket of a program, and leave nothing of it open."""
+    opened = api.exec_start(made, tty=tty, socket=True)
+    try:
+        yield opened
+    finally:
+        for part in (opened, getattr(opened, "_sock", None), getattr(opened, "_response", None)):
+            if part is not None:
+                part.close()
 
+
+def _listen(opened: Any) -> None:
+    from docker.utils.socket import frames_iter
+
+    for _, data in frames_iter(opened, tty=False):  # type: ignore[no-untyped-call]
+        show(data)
+
+
+def _converse(api: Any, made: str, connection: Any) -> None:
     def resize(columns: int, lines: int) -> None:
         with contextlib.suppress(Exception):  # it has ended meanwhile
             api.exec_resize(made, height=lines, width=columns)
 
     connection.settimeout(None)
-    with contextlib.closing(opened), handed_over(connection.sendall, resize):
+    with handed_over(connection.sendall, resize):
         while data := connection.recv(1 << 14):
             show(data)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
+from nemo_run.core.execution.shared.findings import Finding
 from nemo_run.core.execution.slurm.interactive import InteractiveSlurm
 from nemo_run.core.execution.slurm.options import (
     ResourceRequest,
@@ -37,6 +39,12 @@ class SlurmExecutor(InteractiveSlurm):
     """
 
     ResourceRequest: ClassVar[type[ResourceRequest]] = ResourceRequest
+
+    def examine(self) -> Iterable[Finding]:
+        """Look at the cluster before a first job: login shell, commands, clocks, folder, accounts, limits, a node."""
+        from nemo_run.core.execution.slurm.look import examine
+
+        return examine(self, self.slurm)
 
     def package(self, packager: Packager, job_name: str) -> None:
         """Note for a job that its code lies on the cluster already, where its packager says so."""

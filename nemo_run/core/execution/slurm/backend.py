@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.base import Backend, Capabilities, Submission, TaskRequest
-from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus
+from nemo_run.core.execution.jobs import JobState, Plan, TaskStatus, Used
 from nemo_run.core.execution.shared import environments, leftovers
-from nemo_run.core.execution.slurm import arrays, artifacts, commands, interpreters, queue, script, sending, spec
+from nemo_run.core.execution.slurm import artifacts, commands, interpreters, queue, script, sending, spec
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.log import Feed, SlurmLog
 from nemo_run.core.packaging.archive import package_digest
@@ -182,13 +182,13 @@ class SlurmBackend(Backend):
         files: dict[str, dict[str, bytes]] = {}
         folders: dict[str, dict[str, None]] = {}
         lines: dict[str, list[str]] = {}
-        parts = arrays.elements(submissions, self._largest_array(submissions))
+        parts = sending.elements(submissions, self._largest_array(submissions))
         for position, item in enumerate(submissions):
             base = item.plan.spec["base"]
             files.setdefault(base, {}).update(sending.attempt_files(item.plan, item.attempt, *names[item.plan.job_id]))
             folders.setdefault(base, {}).update(dict.fromkeys(item.plan.spec.get("log_folders", ())))
             lines.setdefault(base, []).append(_line(item, parts.get(position)))
-        for path, content in arrays.files(submissions, parts).items():
+        for path, content in sending.array_files(submissions, parts).items():
             next(of for of in files.values() if f"{posixpath.dirname(path)}/job.sh" in of)[path] = content
         answers: dict[str, dict[int, str]] = {}
         for base, entries in files.items():
@@ -216,13 +216,13 @@ class SlurmBackend(Backend):
         with self._cluster.lock:
             if not self._cluster.largest_array:
                 try:
-                    self._cluster.largest_array = arrays.largest_array(self._slurm("scontrol", "show", "config"))
+                    self._cluster.largest_array = sending.largest_array(self._slurm("scontrol", "show", "config"))
                 except CommandError:
-                    self._cluster.largest_array = arrays.USUAL_SIZE
+                    self._cluster.largest_array = sending.USUAL_SIZE
                 self._cluster.array_size = self._cluster.largest_array
             return self._cluster.array_size
 
-    def _note_size(self, parts: Mapping[int, arrays.Element], answers: Sequence[str | ExecutorError]) -> None:
+    def _note_size(self, parts: Mapping[int, sending.Element], answers: Sequence[str | ExecutorError]) -> None:
         """Note whether arrays were too large for what the user may submit, so that the next ones are smaller."""
         for position, element in parts.items():
             if element.index == 0:
@@ -290,7 +290,7 @@ class SlurmBackend(Backend):
 
     def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
         """Run a program in a step of its own in the job of a task."""
-        from nemo_run.core.execution.slurm.shell import run_beside
+        from nemo_run.core.execution.slurm.interactive import run_beside
 
         return run_beside(self._tunnel, plan, Handle.parse(handle), argv, rank)
 
@@ -386,13 +386,23 @@ class SlurmBackend(Backend):
         array, is_element, _ = handle.job.partition("_")
         return bool(is_element) and array in self._cluster.records and handle.job not in self._cluster.records
 
+    def used(self, handles: Sequence[str]) -> dict[str, Used]:
+        """Return what ``sacct`` accounts for attempts, where there is accounting."""
+        jobs = {text: Handle.parse(text) for text in handles}
+        ids = ",".join(dict.fromkeys(handle.job.partition("_")[0] for handle in jobs.values()))
+        found = queue.parse_usage(self._slurm(*queue.USAGE, "-j", ids)) if ids else {}
+        shared = Used(0, 0)  # for further members of a group: the first one's job is that of all
+        return {
+            text: shared if handle.member else found[handle.job] for text, handle in jobs.items() if handle.job in found
+        }
+
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
         ids = list(dict.fromkeys(Handle.parse(text).job for text in handles if text not in self._cluster.ended))
         if not ids:
             return
         try:
-            self._slurm("scancel", *arrays.compact(ids))
+            self._slurm("scancel", *sending.compact(ids))
         except CommandError as e:
             said = str(e).splitlines()[1:]
             if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
@@ -458,7 +468,7 @@ def _handle(plan: Plan, attempt: int, job: str) -> Handle:
     return Handle(job, _attempt(plan, attempt), plan.spec["member"] if plan.spec["members"] > 1 else None)
 
 
-def _line(item: Submission, element: arrays.Element | None) -> str:
+def _line(item: Submission, element: sending.Element | None) -> str:
     plan = item.plan
     ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in item.after)])
     dependency = f"{plan.spec['dependency_type']}:{':'.join(ids)}" if ids else ""

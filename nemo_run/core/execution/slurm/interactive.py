@@ -6,11 +6,14 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from nemo_run.core.execution.shared.findings import Finding
+from nemo_run.core.execution.jobs import Plan
+from nemo_run.core.execution.shared.terminals import is_terminal
+from nemo_run.core.execution.slurm import commands, script
+from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.slurm.options import SlurmOptions, container_options, flag, sbatch_options
 from nemo_run.core.tunnel.answers import posix
 from nemo_run.core.tunnel.client import Callback, LocalTunnel, SSHTunnel, Tunnel
@@ -23,6 +26,13 @@ _NO_EDITOR = 127
 _EDITOR = """\
 command -v code > /dev/null || exit 127
 exec code tunnel --accept-server-license-terms --name "$1"
+"""
+
+# Of a task: the folder of its attempt, the folder that it runs in, and then a program.
+_INSIDE = r"""
+. "$1/environment.sh"; cd -- "$2" 2>/dev/null; shift 2
+[ $# -gt 0 ] || set -- "$(command -v bash || command -v sh)"
+exec "$@"
 """
 
 
@@ -44,12 +54,6 @@ class InteractiveSlurm(SlurmOptions):
     def local_is_slurm(self) -> bool:
         """Whether this machine is part of a Slurm cluster."""
         return self.local.run("command -v srun", warn=True).ok
-
-    def examine(self) -> Iterable[Finding]:
-        """Look at the cluster before a first job: login shell, commands, clocks, folder, accounts, limits, a node."""
-        from nemo_run.core.execution.slurm.examining import examine
-
-        return examine(self, self.slurm)
 
     @property
     def slurm(self) -> Tunnel:
@@ -204,3 +208,30 @@ def read_space(tunnel: Tunnel, folder: str) -> dict[str, str]:
         return dict(json.loads(tunnel.execute(shlex.join(["cat", "--", f"{folder}/{SPACE_FILE}"]))))
     except (CommandError, ValueError) as e:
         raise ExecutorError(f"there is no development space in {folder} on {tunnel.key}: {e}") from e
+
+
+def shell_command(plan: Plan, handle: Handle, argv: Sequence[str], rank: int, options: Sequence[str] = ()) -> str:
+    """Return the command that runs a program beside a task, with the variables and in the folder of that. Pure.
+
+    Args:
+        plan: Plan of the task.
+        handle: Its attempt.
+        argv: The program; a shell where it is empty.
+        rank: The process on whose node it runs.
+        options: Further options of ``srun``.
+    """
+    step = script.Step(**(plan.spec.get("step") or plan.spec["batch"]["steps"][0]))
+    kept = [option for option in step.options if option.startswith(("--container", "--het-group"))]
+    node = rank // max(plan.spec.get("per_node", 1), 1)
+    place = [f"--jobid={handle.job}", "--overlap", "--nodes=1", "--ntasks=1", f"--relative={node}"]
+    attempt = f"{step.inside}/attempts/{handle.folder.rpartition('/')[2]}"
+    shell = "/bin/bash" if step.inside == step.folder else "/bin/sh"
+    program = [shell, "-c", _INSIDE, "sh", attempt, step.cwd, *argv]
+    return posix(commands.CALL, "srun", *place, *options, *kept, *program)
+
+
+def run_beside(tunnel: Tunnel, plan: Plan, handle: Handle, argv: Sequence[str], rank: int) -> int:
+    """Run a program beside a task, with this terminal where there is one, and return its exit code."""
+    pty = is_terminal()
+    command = shell_command(plan, handle, argv, rank, ["--pty"] if pty else [])
+    return tunnel.run(command, hide=False, warn=True, pty=pty).exited

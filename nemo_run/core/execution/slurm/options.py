@@ -234,6 +234,13 @@ class SlurmOptions(Executor):
         """Return the number of nodes."""
         return self.nodes
 
+    @property
+    def gpus_in_all(self) -> int:
+        """GPUs of a task on all of its nodes together, as far as the options say."""
+        if self.gpus_per_node is None and self.gpus_per_task is not None:
+            return self.gpus_per_task * self.ntasks_per_node * self.nodes
+        return super().gpus_in_all
+
     def nproc_per_node(self) -> int:
         """Return the processes on each node, as a script that starts them itself wants to know it."""
         if self.torchrun_nproc_per_node:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from nemo_run.core.execution.jobs import NODE_FAILURE, PREEMPTION, TIME_LIMIT, JobState, TaskStatus
+from nemo_run.core.execution.jobs import NODE_FAILURE, PREEMPTION, TIME_LIMIT, JobState, TaskStatus, Used
 
 _FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
 _FORMAT = ",".join(f"{name}:|" for name in _FIELDS)
@@ -15,6 +15,9 @@ SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", f"--Format={_FORMAT}")
 """Asks for all of one's own jobs, with every task of an array on a line of its own."""
 SACCT = ("sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode,Start,End,NodeList,Reason")
 """Asks for jobs whose ids follow after ``-j``."""
+
+USAGE = ("sacct", "-n", "-P", "-X", "-D", "-o", "JobID,ElapsedRaw,AllocTRES")
+"""Asks for what every start of jobs used, whose ids follow after ``-j``."""
 
 _RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING", "SUSPENDED", "STOPPED"}
 _FAILURES = {
@@ -111,6 +114,22 @@ def parse_sacct(text: str) -> list[Record]:
             reason = f"{_BY}{user}" if user else reason
             records.append(Record(name, word, _from_pair(code), _time(start), _time(end), _nodes(nodes), reason))
     return records
+
+
+def parse_usage(text: str) -> dict[str, Used]:
+    r"""Return what jobs and tasks of arrays used, by their ids, from the answer to :data:`USAGE`.
+
+    >>> parse_usage("7|60|cpu=1,gres/gpu:h100=4,gres/gpu=4\n7|30|cpu=1,gres/gpu=4\n8_1|5|cpu=1")
+    {'7': Used(seconds=90, gpus=4), '8_1': Used(seconds=5, gpus=0)}
+    """
+    found: dict[str, Used] = {}
+    for line in text.splitlines():
+        job, elapsed, resources = [*line.split("|"), "", ""][:3]
+        if elapsed.isdigit():
+            gpus = re.search(r"gres/gpu=(\d+)", resources)
+            before = found.get(job, Used(0, 0))
+            found[job] = Used(before.seconds + int(elapsed), max(before.gpus or 0, int(gpus[1]) if gpus else 0))
+    return found
 
 
 @dataclass(frozen=True)

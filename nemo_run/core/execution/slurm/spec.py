@@ -82,9 +82,7 @@ def render(requests: list[TaskRequest]) -> list[Plan]:
             "dependency_type": first.dependency_type,
             "dependencies": first.parse_deps(),
             "cwd": _on_cluster(step.cwd, step),
-            "per_node": executor.processes_of_launcher()
-            if executor.get_launcher().one_per_node
-            else executor.ntasks_per_node,
+            "per_node": _processes_per_node(executor),
             "log_folders": _log_folders([step.log, step.error_log, *_files_of(sets)], step.folder),
         }
         if index:
@@ -105,6 +103,12 @@ def _known_python(request: TaskRequest, executor: SlurmOptions) -> str:
     if "PATH" in request.command.env or request.in_environment:
         return ""
     return executor.python or ("" if isinstance(executor.tunnel, LocalTunnel) else "python3")
+
+
+def _processes_per_node(executor: SlurmOptions) -> int:
+    if executor.get_launcher().one_per_node:
+        return executor.processes_of_launcher()
+    return executor.ntasks_per_node
 
 
 def batch_of(spec: Mapping[str, Any]) -> script.Batch:
