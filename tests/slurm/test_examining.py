@@ -39,9 +39,6 @@ def test_what_is_wrong_is_told_with_its_mend(executor: SlurmExecutor) -> None:
     seen = found(executor)
     assert seen["python on nodes"][0] == "broken"
     assert "python=" in seen["python on nodes"][1]
-        "broken",
-        "python2.7 is missing; functions need 3.9: set python=, or container_image=",
-    )
 
 
 def test_what_the_shell_sets_for_slurm_is_told(
