@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from nemo_run.core.execution.shared.findings import Finding
-from nemo_run.core.execution.slurm.interactive import InteractiveSlurm
+from nemo_run.core.execution.slurm.interactive import InteractiveSlurm, examine
 from nemo_run.core.execution.slurm.options import (
     ResourceRequest,
     SlurmJobDetails as SlurmJobDetails,
@@ -42,8 +42,6 @@ class SlurmExecutor(InteractiveSlurm):
 
     def examine(self) -> Iterable[Finding]:
         """Look at the cluster before a first job: login shell, commands, clocks, folder, accounts, limits, a node."""
-        from nemo_run.core.execution.slurm.look import examine
-
         return examine(self, self.slurm)
 
     def package(self, packager: Packager, job_name: str) -> None:
