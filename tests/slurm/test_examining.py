@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_a_cluster_as_it_should_be_has_nothing_broken(executor: SlurmExecutor) -
     assert {state for state, _ in seen.values()} <= {"ok", "note"}
     for what in ("login shell", "job_dir", "job_dir on nodes", "clock of nodes", "python on nodes", "accounting"):
         assert seen[what][0] == "ok"
-    left = executor.tunnel.run(f"ls -A '{executor.tunnel.job_dir}'").stdout
+    left = executor.tunnel.run(f"ls -A {shlex.quote(executor.tunnel.job_dir)}").stdout
     assert "doctor" not in left
 
 

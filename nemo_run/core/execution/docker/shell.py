@@ -30,9 +30,10 @@ def _conversation(api: Any, made: str, *, tty: bool) -> Iterator[Any]:
     try:
         yield opened
     finally:
-        for part in (opened, getattr(opened, "_sock", None), getattr(opened, "_response", None)):
-            if part is not None:
-                part.close()
+        for part in (getattr(opened, "_response", None), opened, getattr(opened, "_sock", None)):
+            with contextlib.suppress(OSError, ValueError):  # one may have closed another
+                if part is not None:
+                    part.close()
 
 
 def _listen(opened: Any) -> None:

@@ -120,15 +120,15 @@ def parse_usage(text: str) -> dict[str, Used]:
     r"""Return what jobs and tasks of arrays used, by their ids, from the answer to :data:`USAGE`.
 
     >>> parse_usage("7|60|cpu=1,gres/gpu:h100=4,gres/gpu=4\n7|30|cpu=1,gres/gpu=4\n8_1|5|cpu=1")
-    {'7': Used(seconds=90, gpus=4), '8_1': Used(seconds=5, gpus=0)}
+    {'7': Used(seconds=90, gpus=4), '8_1': Used(seconds=5, gpus=None)}
     """
     found: dict[str, Used] = {}
     for line in text.splitlines():
         job, elapsed, resources = [*line.split("|"), "", ""][:3]
         if elapsed.isdigit():
             gpus = re.search(r"gres/gpu=(\d+)", resources)
-            before = found.get(job, Used(0, 0))
-            found[job] = Used(before.seconds + int(elapsed), max(before.gpus or 0, int(gpus[1]) if gpus else 0))
+            before = found.get(job, Used(0))
+            found[job] = Used(before.seconds + int(elapsed), int(gpus[1]) if gpus else before.gpus)
     return found
 
 
