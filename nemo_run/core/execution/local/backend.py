@@ -20,6 +20,7 @@ from nemo_run.core.execution.base import Backend, Capabilities, Submission, Task
 from nemo_run.core.execution.jobs import Command, JobState, Plan, TaskStatus
 from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, supervisor, system
+from nemo_run.core.execution.local.shell import RunsBeside
 from nemo_run.core.execution.shared import environments, leftovers
 from nemo_run.core.execution.shared.attempt_files import (
     attempt_folder,
@@ -52,7 +53,7 @@ supervisor.main()
 """  # imported, not run, because then it is compiled once only
 
 
-class LocalBackend(Backend):
+class LocalBackend(RunsBeside, Backend):
     """Runs attempts through supervisors. All it knows of them is in their folders."""
 
     name: ClassVar[str] = "local"
@@ -200,12 +201,6 @@ class LocalBackend(Backend):
         from nemo_run.core.tunnel.client import LocalTunnel
 
         return LocalTunnel(job_dir=""), plan.directory
-
-    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
-        """Run a program with the variables and in the folder of a task."""
-        from nemo_run.core.execution.local.shell import run_like
-
-        return run_like(plan, _folder(handle), argv)
 
     def recover(self, plan: Plan, attempt: int) -> str | None:
         """Return the attempt's handle if a supervisor has taken it; if none has, none ever will."""

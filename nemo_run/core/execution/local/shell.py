@@ -13,6 +13,14 @@ from nemo_run.core.execution.local import supervisor
 from nemo_run.errors import ExecutorError
 
 
+class RunsBeside:
+    """What a backend of this machine offers for work beside a task."""
+
+    def run_beside(self, plan: Plan, handle: str, argv: Sequence[str], rank: int = 0) -> int:
+        """Run a program with the variables and in the folder of a task."""
+        return run_like(plan, Path(handle.partition("://")[2]), argv)
+
+
 def run_like(plan: Plan, folder: Path, argv: Sequence[str]) -> int:
     """Run a program with the variables and in the folder that a task which runs now was given."""
     living = supervisor.members(str(folder))

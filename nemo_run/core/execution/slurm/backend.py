@@ -480,5 +480,3 @@ def _by_number(text: str) -> dict[int, str]:
     """Return the answers to :data:`commands.SUBMIT`, by the numbers of the attempts."""
     answers = (line.partition(" ") for line in text.splitlines())
     return {int(number): answer for number, _, answer in answers if number.isdigit()}
-
-

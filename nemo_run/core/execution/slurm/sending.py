@@ -119,6 +119,7 @@ def _ranges(numbers: Iterable[int]) -> str:
         runs.append(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}")
     return ",".join(runs)
 
+
 _FOLDERS = ("artifacts", "services", "checkpoints")
 
 
