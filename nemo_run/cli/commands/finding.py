@@ -225,7 +225,7 @@ def rename(which: Needed, name: Annotated[str, typer.Argument(help="The name; em
 
     store = find_experiment(which)
     change_labels(store, name=name)
-    typer.echo(f"{store.id}: {name or 'no name'}")
+    say(f"{store.id}: {name or 'no name'}")
 
 
 def archive(
@@ -239,7 +239,7 @@ def archive(
     for one in which:
         store = find_experiment(one)
         change_labels(store, archived=not undo)
-        typer.echo(f"{store.id}: {'back in lists' if undo else 'archived; list --archived shows it'}")
+        say(f"{store.id}: {'back in lists' if undo else 'archived; list --archived shows it'}")
 
 
 def du(
