@@ -31,6 +31,22 @@ def get(port: int) -> bytes:
         return bytes(answer.read())
 
 
+HOSTS = ("", "127.0.0.1:", "some-name-of-its-own:")
+"""What a task may announce as the host of its service, where it runs in a container or pod of its own."""
+
+
+def check_is_reached(executor: run.Executor, host: str) -> None:
+    """Check that a service of a task that runs elsewhere is found and reached from here."""
+    with run.Experiment("services", executor=executor, clean_mode=True) as exp:
+        exp.add(run.Script(inline=SERVER, env={"HOST": host}), name="serve")
+        exp.run(detach=True)
+        try:
+            with exp.forward("serve", "web", timeout=120) as port:
+                assert get(port) == b"serve"
+        finally:
+            exp.cancel("serve")
+
+
 @pytest.mark.parametrize(
     ("text", "service"),
     [
