@@ -53,7 +53,8 @@ def test_a_sidecar_that_goes_on_keeps_no_artifact(own_namespace: str, options: d
 
 def test_a_large_environment_arrives(own_namespace: str, work: Path) -> None:
     many = {f"NAME_{number}": "x" * 1000 for number in range(300)}
-    script = run.Script(inline='env | grep -c "^NAME_.*xxx$" > "$NEMO_RUN_ARTIFACTS/count"')
+    count = "import os; print(sum(len(value) == 1000 for value in os.environ.values()))"
+    script = run.Script(inline=f"python3 -c '{count}' > \"$NEMO_RUN_ARTIFACTS/count\"")
     exp = launch(own_namespace, script, env_vars={**many, "A_TOKEN": "t" * 100_000})
     assert exp.results()["t"].state is JobState.SUCCEEDED, exp.results()["t"].reason
     [artifact] = exp.artifacts()
@@ -62,13 +63,5 @@ def test_a_large_environment_arrives(own_namespace: str, work: Path) -> None:
 
 def test_an_environment_that_no_cluster_stores_is_refused(own_namespace: str, work: Path) -> None:
     many = {f"NAME_{number}": "x" * 100_000 for number in range(30)}
-    with pytest.raises(ExecutorError, match=r"(?i)too large|limit|exceed"):
+    with pytest.raises(ExecutorError, match="its Job is too large for a cluster"):
         launch(own_namespace, run.Script(inline="true"), env_vars=many)
-
-
-def test_a_pod_without_a_shell_says_so(own_namespace: str, work: Path) -> None:
-    hidden = {"name": "nothing", "emptyDir": {}}
-    mounts = [{"name": "nothing", "mountPath": "/bin"}]
-    exp = launch(own_namespace, run.Script(inline="true"), volumes=[hidden], volume_mounts=mounts, start_timeout=1)
-    assert exp.results()["t"].state is JobState.FAILED
-    assert "/bin/sh" in exp.results()["t"].reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nemo_run.config.masking import MASK, holds_secret, masked
 from nemo_run.core.execution.dgxcloud.client import DGXCloudClient
 from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.rest import RestClient
@@ -39,3 +40,10 @@ def test_a_secret_goes_encrypted_or_stays_on_this_machine(monkeypatch: pytest.Mo
     client = DGXCloudClient("http://cloud.example", "", "me", "project")
     with pytest.raises(ExecutorError, match=r"readable by others.*https://"):
         client.project()
+
+
+@pytest.mark.parametrize("value", ["x" * 2_000_000, "a://" * 500_000, "a://x" + "y" * 2_000_000, "a:" * 1_000_000])
+def test_a_long_value_is_looked_through_in_one_go(value: str) -> None:
+    assert not holds_secret("DATA", value)
+    assert holds_secret("DATA", f"{value} postgres://me:pw@db/x")
+    assert masked({"DATA": f"{value} postgres://me:pw@db/x"})["DATA"].endswith(f"postgres://{MASK}@db/x")

@@ -20,7 +20,14 @@ from nemo_run.core.execution.jobs import PREEMPTION, JobState, Plan, TaskStatus
 from nemo_run.core.execution.kubernetes import queue as queues
 from nemo_run.core.execution.kubernetes.look import Snapshot, by_attempt
 from nemo_run.core.execution.kubernetes.options import KubernetesOptions
-from nemo_run.core.execution.kubernetes.spec import job_object, manifest, owner_of, service_object, with_inbox
+from nemo_run.core.execution.kubernetes.spec import (
+    check_size,
+    job_object,
+    manifest,
+    owner_of,
+    service_object,
+    with_inbox,
+)
 from nemo_run.core.execution.pods import attempt as attempts, shipping
 from nemo_run.core.execution.pods.attempt import PodHandle
 from nemo_run.core.execution.pods.backend import PodBackend, PodInputs, refusals_naming
@@ -120,6 +127,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
         for plan in plans:
             with refusals_naming(plan.job_id):
                 job = fill(self._queued(plan), placeholders_of(plan, 1, 0))
+                check_size(job)
                 self._client.create_dry_run(job)
         for volume, files in by_volume.items():
             shipping.send(self._client, volume, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from nemo_run.core.execution.base import TaskRequest
@@ -23,6 +24,9 @@ from nemo_run.core.execution.pods.objects import (
 from nemo_run.core.execution.pods.spec import SHOWN_PACKAGES, TASK, inbox_volumes, pod_spec, standard_labels
 from nemo_run.core.execution.shared.manifests import as_yaml
 from nemo_run.core.masking import MASK, masked_arguments
+from nemo_run.errors import ExecutorError
+
+_LARGEST = 1400 << 10  # bytes of an object, of the 1.5 MiB that etcd takes
 
 
 def job_object(executor: KubernetesOptions, request: TaskRequest, namespace: str) -> Object:
@@ -54,6 +58,16 @@ def job_object(executor: KubernetesOptions, request: TaskRequest, namespace: str
             },
         },
     }
+
+
+def check_size(job: Object) -> None:
+    """Raise :class:`~nemo_run.errors.ExecutorError` where a Job is larger than a cluster stores: a dry run is not."""
+    size = len(json.dumps(job).encode())
+    if size > _LARGEST:
+        raise ExecutorError(
+            f"its Job is too large for a cluster ({size >> 10} KiB; about {_LARGEST >> 10} KiB are stored), for its "
+            "variables or arguments; write large ones to a file, and give the task the path"
+        )
 
 
 def with_inbox(job: Object, sources: Sequence[Object]) -> Object:

@@ -25,6 +25,7 @@ Object = dict[str, Any]
 
 _PIECE = 1 << 16
 _LARGEST = 256 << 20  # bytes of an answer that is not read in pieces: all pods of a large cluster
+_TOO_LARGE = "request is too large"  # what the store of a cluster says, as if it were a failure of its own
 _TIMEOUT = 30.0  # seconds to wait for a connection, or for the next piece of an answer
 _PAUSES = (0.2, 0.6, 1.5)  # seconds before each further try where there was no answer
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -330,7 +331,7 @@ class KubernetesClient:
             if response.status in absent or response.status < 300:
                 return response
             words = self._refusal(method, path, response)
-            if response.status != 429 and response.status < 500:
+            if (response.status != 429 and response.status < 500) or _TOO_LARGE in words:
                 raise ExecutorError(words)
             failure = EngineUnreachableError(words)
         raise failure
