@@ -68,7 +68,7 @@ class TaskStatus:
     ended: float | None = None
     node: str = ""
     lost: bool = False
-    unrun: bool = False
+    unrun: bool = field(default=False, repr=False)
     cause: str = field(default="", repr=False)
 
     @property

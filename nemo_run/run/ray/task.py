@@ -159,7 +159,7 @@ def _name(experiment: str, what: str) -> str:
     """Return the name of a job or a cluster of an experiment, which every engine takes.
 
     >>> _name("example_1", "Train/0")
-    'train-0-92f62e2f'
+    'train-0-14154c94'
     """
     unique = hashlib.sha256(f"{experiment}/{what}".encode()).hexdigest()[:8]
     readable = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")[:16].rstrip("-") or "task"
