@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -211,6 +213,22 @@ class EntrypointCommand(core.TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options."""
         return with_plain_values(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; arguments with dashes before them are refused with the way to write them."""
+        for typed, following in zip(args, [*args[1:], "-"], strict=False):  # there may be none at all
+            self._check_dashes(typed, "VALUE" if following.startswith("-") else following)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+    def _check_dashes(self, typed: str, following: str) -> None:
+        option, equals, value = typed.partition("=")
+        known = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+        if self.entrypoint is None or not option.startswith("--") or option in known:
+            return
+        path = option[2:].replace("-", "_")
+        if re.split(r"[.\[]", path)[0] in inspect.signature(self.entrypoint.fn).parameters:
+            raise CommandLineError(f"{option} is no option: write {path}={value if equals else following}")
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return how it is called."""

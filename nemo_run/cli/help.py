@@ -20,6 +20,8 @@ from nemo_run.cli import registry
 from nemo_run.cli.overriding import making, wanted
 from nemo_run.cli.overriding.place import Place, Unresolved
 from nemo_run.cli.show import in_terminal
+from nemo_run.config.convert import dataclasses_to_configs
+from nemo_run.config.kinds import kind_for
 from nemo_run.config.names import get_type_namespace
 from nemo_run.config.target import MISSING, Target, target_of
 from nemo_run.config.typecheck import hint_name
@@ -112,7 +114,7 @@ def run_help() -> str:
         for entry in making.factories_for(Place(name, hint))
         for row in _factory_row(name, entry, set())
     ]
-    rows = rows or [("run.executor", "NAME", "Register one: @run.cli.factory. All there are: nemorun executors")]
+    rows = rows or [("run.executor", "NAME", "All there are: nemorun executors")]
     return _plain("Where it runs", [*rows, ("run.executor.ARGUMENT", "VALUE", "Change one argument of it.")])
 
 
@@ -151,7 +153,8 @@ def _draw(sections: Sections, console: Console | None) -> None:
         table = Table(box=None, show_header=False, pad_edge=False, expand=True)
         keep = _kept(rows)
         for i in keep:
-            table.add_column(style=styles[title][i], overflow="fold", ratio=None if i == 0 else i + 1)
+            most, ratio = (max(20, console.width * 2 // 5), None) if i == 0 else (None, i + 1)  # names may be long
+            table.add_column(style=styles[title][i], overflow="fold", max_width=most, ratio=ratio)
         for row in rows:
             table.add_row(*(Text(row[i]) for i in keep))
         console.print(Panel(table, title=title, title_align="left", border_style="dim"))
@@ -188,7 +191,13 @@ def argument_rows(
         value = given.get(name, target.default_values.get(name))
         inner = _class_in(hint, value)
         if inner is not None and depth < _DEEPEST:
-            yield from argument_rows(inner, f"{prefix}{name}.", depth + 1, getattr(value, "__arguments__", {}))
+            yield from argument_rows(inner, f"{prefix}{name}.", depth + 1, _given(value))
+
+
+def _given(value: Any) -> Mapping[Any, Any]:
+    """Return the arguments of a configuration, or of an object of a dataclass that is a default."""
+    node = dataclasses_to_configs(value, kind_for(partial=False))
+    return node.__arguments__ if isinstance(node, fdl.Buildable) else {}
 
 
 def _can_be_set(parameter: inspect.Parameter, depth: int) -> bool:
@@ -230,6 +239,8 @@ def _class_in(hint: Any, default: Any) -> Any:
     if isinstance(default, fdl.Buildable):
         return default.__fn_or_cls__
     classes = wanted.classes_of(hint)
+    if type(default) in classes:
+        return type(default)
     return classes[0] if len(classes) == 1 and not inspect.isabstract(classes[0]) else None
 
 

@@ -301,6 +301,8 @@ def _parse(text: str, format: Format, source: str, parsers: Mapping[Format, Call
         raise SerializationError(f"cannot read {source} as {format.upper()}: it is nested too deeply") from None
     if isinstance(document, (dict, list)):
         return document
+    if document is None:
+        raise SerializationError(f"{source} is empty: it holds no configuration")
     raise SerializationError(f"{source} holds no configuration, and no file is named so: {shown(document)}")
 
 

@@ -19,6 +19,7 @@ except ImportError:  # PyYAML without libyaml
     from yaml import SafeDumper, SafeLoader  # type: ignore[assignment]
 
 _EXPONENT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+")
+_TIME = re.compile(r"[0-9]{1,9}(?::[0-9]{1,2}){1,2}")  # which YAML 1.1 counts in seconds
 _OCTAL = re.compile(r"[-+]?0o[0-7_]+")
 _FLOAT, _INT, _MERGE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int", "tag:yaml.org,2002:merge"
 _MOST_NODES = 1_000_000
@@ -51,12 +52,24 @@ class _WordLoader(_Loader):
         meant = super().construct_yaml_bool(node)
         if node.value.lower() in ("true", "false"):
             return meant
-        word = Switchable(node.value)
-        word.meant = meant
-        return word
+        return _word(node, meant)
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        meant = super().construct_yaml_int(node)
+        return _word(node, meant) if _TIME.fullmatch(node.value) else meant
+
+    def construct_yaml_timestamp(self, node: Any) -> Any:
+        return _word(node, super().construct_yaml_timestamp(node))
 
 
-_WordLoader.add_constructor("tag:yaml.org,2002:bool", _WordLoader.construct_yaml_bool)
+def _word(node: Any, meant: Any) -> Switchable:
+    word = Switchable(node.value)
+    word.meant = meant
+    return word
+
+
+for _kind in ("bool", "int", "timestamp"):
+    _WordLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(_WordLoader, f"construct_yaml_{_kind}"))
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Switchable(str):
-    """A word that YAML takes for true or false, and that may also be a name: ``on``, ``off``, ``yes``, ``no``.
+    """A word that YAML takes for something else: ``off`` for false, ``4:00:00`` for 14400, ``2024-01-01`` for a date.
 
     Attributes:
-        meant: True or false.
+        meant: What YAML takes it for.
     """
 
     __slots__ = ("meant",)
 
-    meant: bool
+    meant: Any

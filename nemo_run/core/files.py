@@ -150,6 +150,8 @@ def make_folder(path: Path) -> Path:
             if not path.parent.is_dir():
                 make_folder(path.parent)
             path.mkdir(exist_ok=True, mode=0o700)
+    except StoreError:
+        raise
     except OSError as e:
         raise StoreError(
             f"{path}: cannot be created: {e.strerror}; set NEMORUN_HOME to a folder you can write to"

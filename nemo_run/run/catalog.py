@@ -216,6 +216,8 @@ def _launched(title: str, base: str | None) -> list[_Found]:
         parents = sorted(_folders_of(root, title)) if title else [e.path for e in os.scandir(root) if _is_folder(e)]
     except FileNotFoundError:
         return []
+    except NotADirectoryError as e:
+        raise StoreError(f"{e.filename}: {e.strerror}; set NEMORUN_HOME to a folder") from e
     return sorted((found for parent in parents for found in _launched_in(parent)), key=lambda found: found.age)
 
 

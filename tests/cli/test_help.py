@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -64,6 +65,19 @@ class Outer:
 
 
 def go(outer: Outer, where: Path = Path()) -> None: ...
+
+
+@dataclasses.dataclass
+class Momentum:
+    momentum: float = 0.9
+
+
+def test_arguments_of_a_default_are_shown_with_its_values_also_in_a_union() -> None:
+    def fit(either: Adam | Momentum = Momentum(momentum=3.0), opt: Adam = Adam(rate=0.5)) -> None: ...  # noqa: B008
+
+    shown = {row.path: row.default for row in argument_rows(fit)}
+    assert shown["either.momentum"] == "3.0"
+    assert shown["opt.rate"] == "0.5"
 
 
 def test_nothing_but_the_first_levels() -> None:

@@ -216,3 +216,38 @@ def test_help_offers_only_what_can_be_set(here: Path, script: Nemorun) -> None:
     assert "others" not in said
     assert "**more" in said
     assert script("rest.py", "--yes", "n=2", "a=1.5").stdout == "2 () {'a': 1.5}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--n", "3"], "--n is no option: write n=3"),
+        (["--n=3"], "--n is no option: write n=3"),
+        (["--n"], "--n is no option: write n=VALUE"),
+        (["--yaml", "empty.yaml"], "empty.yaml is empty"),
+        (["--yaml", "folder.yaml"], "'folder.yaml' is a folder"),
+    ],
+)
+def test_what_is_typed_in_another_way_is_told(here: Path, script: Nemorun, typed: list[str], said: str) -> None:
+    (here / "small.py").write_text(
+        "import nemo_run as run\n@run.cli.entrypoint\ndef main(n: int = 1):\n    print(n)\n"
+        "if __name__ == '__main__':\n    run.cli.main(main)\n"
+    )
+    (here / "empty.yaml").touch()
+    (here / "folder.yaml").mkdir()
+    assert said in script("small.py", "--yes", *typed, code=2).stderr
+
+
+def test_a_home_that_is_a_file_is_told(nemorun: Nemorun, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "home").touch()
+    monkeypatch.setenv("NEMORUN_HOME", str(here / "home"))
+    assert "Not a directory; set NEMORUN_HOME" in nemorun("experiment", "list", code=1).stderr
+
+
+def test_an_entrypoint_whose_experiment_has_no_jobs_succeeds(here: Path, script: Nemorun) -> None:
+    (here / "none.py").write_text(
+        "import nemo_run as run\n@run.cli.entrypoint(type='experiment')\ndef main(ctx: run.cli.RunContext):\n"
+        "    with run.Experiment('none') as exp:\n        ctx.launch(exp)\n"
+        "if __name__ == '__main__':\n    run.cli.main(main)\n"
+    )
+    assert "has no jobs" in script("none.py", "--yes").stderr

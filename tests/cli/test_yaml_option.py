@@ -120,6 +120,9 @@ def test_an_empty_pipe_is_a_mistake(folder: Path) -> None:
         ("mode: off", "1 0.1 off ON '' True [] '' 0 None \n"),
         ("light: off", "1 0.1 on OFF '' True [] '' 0 None \n"),
         ("text: No", "1 0.1 on ON 'No' True [] '' 0 None \n"),
+        ("text: 4:00:00", "1 0.1 on ON '4:00:00' True [] '' 0 None \n"),
+        ("text: 2024-01-02", "1 0.1 on ON '2024-01-02' True [] '' 0 None \n"),
+        ("n: 1:30", "90 0.1 on ON '' True [] '' 0 None \n"),
         ("flag: off", "1 0.1 on ON '' False [] '' 0 None \n"),
         ("flag: False", "1 0.1 on ON '' False [] '' 0 None \n"),
         ("words: [on, off, ok]", "1 0.1 on ON '' True ['on', 'off', 'ok'] '' 0 None \n"),
@@ -134,10 +137,10 @@ def test_a_word_is_what_is_wanted(folder: Path, script: Nemorun, text: str, prin
     assert said(script, "--yaml", "words.yaml") == printed
 
 
-@pytest.mark.parametrize("text", ["n: off", "rate: off", "size: off"])
+@pytest.mark.parametrize("text", ["n: off", "rate: off", "size: off", "flag: 4:00:00", "n: 2024-01-02"])
 def test_a_word_that_fits_nowhere_is_told_as_it_stands(folder: Path, script: Nemorun, text: str) -> None:
     (folder / "words.yaml").write_text(text)
-    assert "got 'off'" in script("task.py", "--yes", "--yaml", "words.yaml", code=2).stderr
+    assert f"got {text.split(maxsplit=1)[1]!r}" in script("task.py", "--yes", "--yaml", "words.yaml", code=2).stderr
 
 
 def test_words_in_values_and_objects_are_true_and_false(folder: Path) -> None:

@@ -97,6 +97,98 @@ def test_status_of_a_thousand_jobs(columns: int, terminal: Open) -> None:
     same_as_captured(f"status-of-1000-{columns}", shown)
 
 
+LONG = f"{STEM}_model"  # a name of 70 characters, as an argument may have it
+
+TRAIN = f"""
+    from dataclasses import dataclass, field
+    from typing import Literal, Optional, Union
+    import nemo_run as run
+
+    @dataclass
+    class Adam:
+        lr: float = 3e-4
+        betas: tuple[float, float] = (0.9, 0.95)
+
+    @dataclass
+    class Sgd:
+        momentum: float = 0.9
+
+    @dataclass
+    class Model:
+        \"\"\"What is trained.
+
+        Attributes:
+            hidden: Width of a layer; more of it makes the model better, slower and larger, as everybody knows by now.
+        \"\"\"
+        hidden: int = 4096
+        optimizer: Optional[Adam] = None
+
+    @run.cli.factory
+    @run.autoconvert
+    def {STEM.replace("-", "_")}() -> Model:
+        return Model(hidden=8192)
+
+    @run.cli.entrypoint
+    def train({LONG.replace("-", "_")}: Model = Model(), either: Union[Adam, Sgd] = Adam(), steps: int = 1_000,
+              mode: Literal["fast", "exact"] = "fast", note: str = "two words"):
+        \"\"\"Trains.
+
+        Args:
+            steps: How long.
+        \"\"\"
+
+    if __name__ == "__main__":
+        run.cli.main(train)
+"""
+
+
+@pytest.fixture
+def train(work: Path) -> Path:
+    (work / "train.py").write_text(textwrap.dedent(TRAIN))
+    return Path("train.py")
+
+
+@WIDTHS
+def test_help(columns: int, train: Path, terminal: Open) -> None:
+    shown = terminal(sys.executable, str(train), "--help", columns=columns, lines=100).end()
+    assert max(map(len, shown.splitlines())) <= columns
+    same_as_captured(f"help-{columns}", shown[shown.index("╭─ Arguments") :])  # what is above is drawn by Typer
+
+
+ERRORS = {
+    "an argument that is not there": ["stps=3"],
+    "a value that does not fit": ["steps=many"],
+    "a value inside of a union": ["either={lr: [1, 2]}"],
+    "no class of a union": ["either={nobody: 1}"],
+    "a factory that is not there": [f"{LONG.replace('-', '_')}={STEM.replace('-', '_')[:-1]}"],
+    "dashes": ["--steps", "3"],
+    "a file that is not there": ["--yaml", "configs/small.yaml"],
+    "an executor": ["run.executor=slrm"],
+}
+
+
+@WIDTHS
+def test_errors(columns: int, train: Path, terminal: Open) -> None:
+    shown = []
+    for what, typed in ERRORS.items():
+        screen = terminal(sys.executable, str(train), "--yes", *typed, columns=columns)
+        shown.append(f"# {what}: {' '.join(typed)}\n{screen.end()}")
+        assert screen.process.returncode == 2
+    same_as_captured(f"errors-{columns}", "".join(shown))
+
+
+@WIDTHS
+def test_errors_of_our_own_commands(columns: int, terminal: Open) -> None:
+    store = kept(STEM + "_sweep1", [S, F], age=90000)
+    kept(STEM + "_sweep2", [S])
+    shown = []
+    for words in (["status", f"{STEM}_swe"], ["logs", store.id, "seed01x"]):
+        screen = terminal("nemorun", "experiment", *words, columns=columns)
+        shown.append(f"$ nemorun experiment {' '.join(words)}\n{screen.end()}")
+        assert screen.process.returncode == 2
+    same_as_captured(f"errors-of-nemorun-{columns}", "".join(shown))
+
+
 LIVE = """
     import sys, time
     from nemo_run.run.live import ProgressView

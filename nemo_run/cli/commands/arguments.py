@@ -8,13 +8,13 @@ import typer
 
 Which = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", help="Id of an experiment, its beginning, or a title; the newest by default."),
+    typer.Argument(metavar="ID", help="Id of an experiment, its beginning, or a title; the newest by default."),
 ]
 Needed = Annotated[
     str, typer.Argument(metavar="ID", help="Id of an experiment, its beginning, or a title: its newest one.")
 ]
 OneJob = Annotated[
     str | None,
-    typer.Argument(metavar="[JOB]", help="Name of the job, or its number in the status, from 0; all by default."),
+    typer.Argument(metavar="JOB", help="Name of the job, or its number in the status, from 0; all by default."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -80,7 +80,7 @@ def status(
 
 
 def logs(
-    which: Needed,
+    which: Which = None,
     job: OneJob = None,
     follow: Annotated[bool, typer.Option(help="Go on until the jobs have ended.")] = True,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Begin with the last so many lines.")] = None,
@@ -128,7 +128,7 @@ def cancel(
 
 
 def artifacts(
-    which: Needed,
+    which: Which = None,
     job: OneJob = None,
     copy_to: Annotated[Path | None, typer.Option("--copy-to", help="Copy them into this folder.")] = None,
     json: AsJson = False,

@@ -123,6 +123,8 @@ def read(text: str) -> Any:
 
 
 def _document(path: Path) -> Any:
+    if path.is_dir():
+        raise CommandLineError(f"{str(path)!r} is a folder; name a file in it")
     if not path.is_file():
         raise CommandLineError(f"there is no file {str(path)!r}{_files_near(path)}")
     return load_words(path)
@@ -290,7 +292,7 @@ def _strings(document: Any) -> list[str]:
 
 
 def _meant(document: Any) -> Any:
-    """Return a document with the values that YAML's words for true and false stand for."""
+    """Return a document with the values that YAML takes its words for."""
     if isinstance(document, Switchable):
         return document.meant
     if isinstance(document, list):

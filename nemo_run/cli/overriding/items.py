@@ -87,14 +87,14 @@ class Text(Item):
 
 @dataclass(frozen=True)
 class Switch(Item):
-    """A word that YAML takes for true or false: ``off`` is a name as well.
+    """A word that YAML takes for something else: ``off`` is a name as well, and ``4:00:00`` a text.
 
     Attributes:
-        value: True or false.
+        value: What YAML takes it for.
         word: The word as text, where no such value is wanted.
     """
 
-    value: bool
+    value: Any
     word: Text
 
 
