@@ -71,8 +71,8 @@ def test_configurations_have_types(checker: str, tmp_path: Path) -> None:
 @checkers
 def test_the_examples_of_the_guides_have_types(checker: str, tmp_path: Path) -> None:
     folders = []
-    for page in PAGES:
-        folders.append(folder := tmp_path / page.stem)
+    for number, page in enumerate(PAGES):
+        folders.append(folder := tmp_path / f"{page.stem}_{number}")
         folder.mkdir()
         for block in markdown.blocks(page.read_text(encoding="utf-8")):
             if block.language == "python":
