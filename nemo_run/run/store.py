@@ -266,7 +266,7 @@ class ExperimentStore:
 
     @staticmethod
     def _task_document(path: Path, doc: dict[str, Any] | None) -> dict[str, Any]:
-        if not isinstance(doc, dict) or "config" not in doc or "executor" not in doc:
+        if not isinstance(doc, dict) or "config" not in doc or not isinstance(doc.get("executor"), dict):
             raise StoreError(f"{path}: the file is {'missing' if doc is None else 'damaged'}; it says what the task is")
         return doc
 
