@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -367,8 +367,8 @@ def main() -> int:
     return bool(campaign.problems)
 
 
-def under_fire(seed: int, folder: Path, experiments: int, faults: int) -> Campaign:
-    """Start a cluster and a login node, and run a campaign on them."""
+def under_fire(seed: int, folder: Path, experiments: int, faults: int, without: Sequence[str] = ()) -> Campaign:
+    """Start a cluster and a login node, and run a campaign on them, without some kinds of faults."""
     cluster = SlurmCluster()
     login = Sshd((USER,), {"SLURM_CONF": str(cluster.configuration)})
     before = dict(os.environ)
@@ -378,6 +378,8 @@ def under_fire(seed: int, folder: Path, experiments: int, faults: int) -> Campai
         os.environ.update(login.client_environment(), SLURM_CONF=str(cluster.configuration))
         campaign = Campaign(seed, folder)
         campaign.cluster, campaign.login = cluster, login
+        for kind in without:
+            del campaign.faults[kind]
         campaign.run(experiments, faults)
         return campaign
     finally:
