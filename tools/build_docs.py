@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Config", "Partial", "Script", "ConfigurableMixin", "autoconvert", "load_config", "dryrun_fn", "lazy_imports",
         "LazyEntrypoint",
     ),
-    "Experiments": ("run", "Experiment", "Plugin", "JobState", "DevSpace"),
+    "Experiments": ("run", "Experiment", "Plugin", "JobState", "Restarts", "stopping", "continue_later", "DevSpace"),
     "Results, metrics and sweeps": ("log_metrics", "choice", "loguniform", "randint", "uniform"),
     "Executors": ("Executor", "ExecutorMacros", "import_executor", "Image", "KubeRayWorkerGroup"),
     "Launchers": ("Torchrun", "FaultTolerance", "SlurmRay", "SlurmTemplate"),

@@ -40,7 +40,7 @@ def typed_sweep(args: Sequence[str]) -> TypedSweep:
     Example:
         >>> found = typed_sweep(["lr=0.1,0.01", "kind=choice(a,b)", "steps=3", "trials=2"])
         >>> found.spaces["lr"].values, found.spaces["kind"].values, found.options, found.others
-        ((0.1, 0.01), ('a', 'b'), {'trials': 2}, ['steps=3'])
+        ((0.1, 0.01), ('a', 'b'), {'trials': 2, 'sampler': 'random'}, ['steps=3'])
     """
     found = TypedSweep()
     for typed in args:
