@@ -68,12 +68,16 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-@pytest.mark.parametrize("first", range(2000, 2300, 50))
+# CI, where every engine is there, tries 300 changes; anybody else some of them.
+_END = 2300 if os.environ.get("CI") == "true" else 2025
+
+
+@pytest.mark.parametrize("first", range(2000, _END, 25))
 def test_whatever_a_file_says_looking_does_nothing_and_hides_nothing(first: int, homes: Path) -> None:
-    command = [sys.executable, "-m", "tests.trust.fuzz", str(homes), str(first), "50", str(_SECONDS)]
+    command = [sys.executable, "-m", "tests.trust.fuzz", str(homes), str(first), "25", str(_SECONDS)]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}, timeout=900,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "50 changes, 0 problems" in done.stdout
+    assert "25 changes, 0 problems" in done.stdout
