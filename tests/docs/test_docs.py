@@ -12,7 +12,7 @@ from tests.docs import markdown
 from tests.docs.running import Reader
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "site")]
 SHOWN_ONLY = {"text", "yaml", "toml", "json"}  # any other language is run
 
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]

@@ -57,7 +57,7 @@ CHECKERS = {
         "--disable-error-code=import-not-found",
         "--no-error-summary",
     ],
-    "pyright": ["pyright"],
+    "pyright": ["pyright", f"--pythonpath={sys.executable}"],
 }
 checkers = pytest.mark.parametrize("checker", [pytest.param(name, marks=pytest.mark.needs(name)) for name in CHECKERS])
 

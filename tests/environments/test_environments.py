@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uv
 
 import nemo_run as run
 from nemo_run.core.execution.shared import environments
 from nemo_run.errors import ExecutorError
 from tests.support import bash
 
+UV = uv.find_uv_bin()
 SHOW = "import wanted, sys; print('wanted', wanted.VERSION, sys.prefix != sys.base_prefix)"
 
 
@@ -67,7 +68,7 @@ def test_a_task_runs_in_the_environment_of_its_requirements(
     tool: str, wheels: Path, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("requirements.txt").write_text("wanted == 1.0\n")
-    path = os.environ["PATH"] if tool == "uv" else "/usr/bin:/bin"
+    path = f"{Path(UV).parent}:/usr/bin:/bin" if tool == "uv" else "/usr/bin:/bin"
     executor = run.LocalExecutor(environment="requirements.txt", wheels=str(wheels), env_vars={"PATH": path})
     tasks = [bash(f'python3 -c "{SHOW}"; echo "$VIRTUAL_ENV"') for _ in range(4)]
     experiment, results = launch(executor, *tasks)
@@ -143,7 +144,7 @@ def test_uv_makes_what_it_has_locked(wheels: Path, work: Path, capfd: pytest.Cap
     Path("pyproject.toml").write_text(
         '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.9"\ndependencies = ["wanted < 2"]\n'
     )
-    subprocess.run(["uv", "lock", "--quiet", "--no-index", f"--find-links={wheels}"], check=True)
+    subprocess.run([UV, "lock", "--quiet", "--no-index", f"--find-links={wheels}"], check=True)
     executor = run.LocalExecutor(environment="auto", wheels=str(wheels))
     experiment, results = launch(executor, bash(f'python3 -c "{SHOW}"'))
     assert results["t0"].state is run.JobState.SUCCEEDED

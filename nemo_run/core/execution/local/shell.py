@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_run.core.execution.jobs import Plan
-from nemo_run.core.execution.local import supervisor
+from nemo_run.core.execution.local import supervisor, system
 from nemo_run.errors import ExecutorError
 
 
@@ -26,23 +26,13 @@ def run_like(plan: Plan, folder: Path, argv: Sequence[str]) -> int:
     living = supervisor.members(str(folder))
     if not living:
         raise ExecutorError(f"job {plan.job_id!r}: no process of it runs now")
-    own = dict(os.environ)
-    environment = {**own, **plan.spec.get("env", {})}
-    leader = _leader(folder)
-    if leader in living and Path(f"/proc/{leader}/environ").exists():
-        pairs = (entry.partition(b"=") for entry in Path(f"/proc/{leader}/environ").read_bytes().split(b"\0"))
-        environment = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if name}
-        environment.setdefault("TERM", own.get("TERM", "dumb"))
+    environment = {**os.environ, **plan.spec.get("env", {})}
+    leader = supervisor.task_of(str(folder)).get("pid")
+    if leader in living and (found := system.environment_of(leader)):
+        environment = {"TERM": os.environ.get("TERM", "dumb"), **found}
     program = list(argv) or [os.environ.get("SHELL") or shutil.which("bash") or "/bin/sh"]
     try:
         done = subprocess.run(program, check=False, cwd=plan.spec.get("cwd") or None, env=environment)
     except OSError as e:
         raise ExecutorError(f"{program[0]!r} cannot be started: {e.strerror}") from e
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
-
-
-def _leader(folder: Path) -> int:
-    try:
-        return int((supervisor.read_json(str(folder / "running.json")).get("task") or {}).get("pid") or 0)
-    except (OSError, ValueError):
-        return 0

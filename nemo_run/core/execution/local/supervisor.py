@@ -90,12 +90,19 @@ def claim(folder: str, doc: dict[str, Any], *, hold: bool = False) -> bool:
 # --- processes and devices ---------------------------------------------------------------------------------------
 
 
+def task_of(folder: str) -> dict[str, Any]:
+    """Return what is noted of the first process of an attempt's task; empty where nothing is, or it is damaged."""
+    try:
+        running = read_json(os.path.join(folder, "running.json"))
+    except (OSError, ValueError):
+        return {}
+    task = running.get("task") if isinstance(running, dict) else None
+    return task if isinstance(task, dict) and isinstance(task.get("pid"), int) and task["pid"] > 1 else {}
+
+
 def members(folder: str, above: int | None = None) -> dict[int, int]:
     """Return the living processes of an attempt, with their resident memory in bytes; see :func:`system.members`."""
-    try:
-        task = read_json(os.path.join(folder, "running.json")).get("task") or {}
-    except (OSError, ValueError):
-        task = {}
+    task = task_of(folder)
     leader = task.get("pid")
     if leader and above is None and not system.HAS_PROC and system.start_time(leader) not in (None, task.get("start")):
         leader = None  # another process has its number now

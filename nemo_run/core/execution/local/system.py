@@ -196,6 +196,14 @@ def _mark_of(pid: str) -> str | None:
     return None
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with; empty where the system does not show it."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as f:
+        pairs = (entry.partition(b"=") for entry in f.read().split(b"\0"))
+        return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if name}
+    return {}
+
+
 def memory_of(found: dict[int, int]) -> int:
     """Return the memory that processes use together, in bytes; what they share counts once, where that is told."""
     total = 0
