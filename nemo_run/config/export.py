@@ -84,7 +84,10 @@ def write_document(document: Any, format: Format, path: str | os.PathLike[str] |
 def _yaml_text(document: Any) -> str:
     from nemo_run.config.export_yaml import dump
 
-    return dump(document)
+    try:
+        return dump(document)
+    except UnicodeEncodeError as e:  # half of a pair of surrogates, as names of files may have
+        raise SerializationError(f"YAML cannot hold the text {ascii(e.object)[:100]}; use JSON") from e
 
 
 def _toml_text(document: Any) -> str:

@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given
 
 import nemo_run as run
-from nemo_run.config.export import load_config, load_words, to_json, to_python, to_toml, to_yaml
+from nemo_run.config.export import load_config, load_words, to_json, to_python, to_toml, to_yaml, write_document
 from nemo_run.errors import ConfigTypeError, SerializationError, UnknownFieldError
 from tests.config.stored import QUICK, VALUES, Important, Model, Node, all_configs, function, plain, same
 from tests.support import value_id
@@ -360,3 +360,8 @@ def test_a_number_that_is_too_long_is_refused_with_the_name_of_the_file(suffix: 
 def test_a_number_of_a_thousand_digits_is_read(tmp_path: Path) -> None:
     (tmp_path / "n.yaml").write_text("n: " + "9" * 1000)
     assert load_words(tmp_path / "n.yaml") == {"n": int("9" * 1000)}
+
+
+def test_a_text_that_yaml_cannot_hold_is_told() -> None:
+    with pytest.raises(SerializationError, match="use JSON"):
+        write_document({"name": "x\ud800"}, "yaml")
