@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,8 @@ def test_configurations_have_types(checker: str, tmp_path: Path) -> None:
 @checkers
 def test_the_examples_of_the_guides_have_types(checker: str, tmp_path: Path) -> None:
     folders = []
-    for number, page in enumerate(PAGES):
+    has_ray = importlib.util.find_spec("ray") is not None  # without it, nothing says what its decorators make
+    for number, page in enumerate(page for page in PAGES if has_ray or "ray" not in page.stem):
         folders.append(folder := tmp_path / f"{page.stem}_{number}")
         folder.mkdir()
         for block in markdown.blocks(page.read_text(encoding="utf-8")):

@@ -145,7 +145,8 @@ def test_uv_makes_what_it_has_locked(wheels: Path, work: Path, capfd: pytest.Cap
         '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.9"\ndependencies = ["wanted < 2"]\n'
     )
     subprocess.run([UV, "lock", "--quiet", "--no-index", f"--find-links={wheels}"], check=True)
-    executor = run.LocalExecutor(environment="auto", wheels=str(wheels))
+    path = f"{Path(UV).parent}:{os.environ['PATH']}"
+    executor = run.LocalExecutor(environment="auto", wheels=str(wheels), env_vars={"PATH": path})
     experiment, results = launch(executor, bash(f'python3 -c "{SHOW}"'))
     assert results["t0"].state is run.JobState.SUCCEEDED
     assert "makes an environment from uv.lock with uv" in logs(experiment, capfd, "t0")
