@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import resource
+import subprocess
 import textwrap
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.backends import Backends
+from nemo_run.core.execution.local import system
 from nemo_run.errors import DependencyError, ExecutorError
 from nemo_run.run.controller import Controller
 from tests.support import attempts, bash, eventually, states
@@ -257,6 +259,16 @@ def test_shared_memory_counts_once() -> None:
     with run.Experiment("sharing", executor=local(memory="100M")) as exp:
         exp.add(python(share), name="job")
         exp.run(check=True)
+
+
+def test_memory_of_what_has_ended_does_not_count() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        resident = 40_000_000  # as it was seen a moment ago
+        assert 0 < system.memory_of({process.pid: resident}) < resident
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert system.memory_of({process.pid: resident}) == 0  # still in the table of processes
+    assert system.memory_of({process.pid: resident}) == 0
 
 
 def test_cpus_are_bound_and_do_not_overlap(work: Path) -> None:

@@ -212,9 +212,18 @@ def memory_of(found: dict[int, int]) -> int:
             with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
                 shares = [line.split()[1] for line in f if line.startswith(b"Pss:")]
             total += int(shares[0]) * 1024
-        except (OSError, IndexError):  # it has ended meanwhile, or this system does not tell
-            total += resident
+        except (OSError, IndexError):  # it has ended meanwhile, and uses nothing, or this system does not tell
+            total += _resident_now(pid) if HAS_PROC else resident
     return total
+
+
+def _resident_now(pid: int) -> int:
+    """Return the resident memory of a process in bytes; none once it has ended."""
+    try:
+        state, *fields = _stat(pid)
+    except OSError:
+        return 0
+    return 0 if state in (b"Z", b"X") else int(fields[20]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # --- this process ------------------------------------------------------------------------------------------------
