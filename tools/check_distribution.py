@@ -31,7 +31,7 @@ except ImportError:  # Python 3.10
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-run-tests" / "pythons"
-EXTRAS = ("dgxcloud", "docker", "kubernetes", "lepton", "ray-jobs", "slurm", "test")
+EXTRAS = ("dgxcloud", "docker", "kubernetes", "lepton", "optuna", "ray-jobs", "slurm", "test", "ui")
 # Left out of "lowest": ray and skypilot take minutes to install and pin most of what they need; launchers pin Torch.
 
 # What may differ between Pythons and between versions of dependencies.  The rest of the tests runs on one Python only,

@@ -33,6 +33,8 @@ class Overview:
         tags: Its tags.
         name: What it is called beside its id.
         archived: Whether it is left out of lists.
+        hours: Hours for which its tasks have run, by their times; ``None`` where that was not summed up.
+        gpu_hours: The same, times the GPUs that they had.
     """
 
     id: str
@@ -47,6 +49,8 @@ class Overview:
     tags: tuple[str, ...] = ()
     name: str = ""
     archived: bool = False
+    hours: float | None = None
+    gpu_hours: float | None = None
 
     def row(self, now: float) -> TableRow:
         """Return the cells of :data:`COLUMNS`, and what is wrong."""
@@ -83,12 +87,18 @@ def overview(store: ExperimentStore) -> Overview:
             tags=labels.tags,
             name=labels.name,
             archived=labels.archived,
+            hours=_hours(found, "seconds"),
+            gpu_hours=_hours(found, "gpu_seconds"),
         )
     except (NemoRunError, KeyError) as error:
         return Overview(id=store.id, directory=str(store.path), problem=str(error))
 
 
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+def _hours(found: dict[str, Any], name: str) -> float | None:
+    return round(found[name] / 3600, 4) if name in found else None
 
 
 def _summed_up(store: ExperimentStore, definition: Definition, progress: dict[str, JobProgress]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 from typing import Any
@@ -170,6 +171,14 @@ class TaskProgress:
         self.node = status.node or self.node
         return before != (self.state, self.exit_code, self.reason, self.started, self.node)
 
+    def ran(self, now: float | None = None) -> Iterator[tuple[str, float]]:
+        """Yield the handle of every attempt that has started, and the seconds for which it ran, until ``now``."""
+        for entry in self.history:
+            ended = entry.get("ended") or 0.0
+            yield entry["handle"], max(ended - (entry.get("started") or ended), 0.0)
+        if self.started:
+            yield self.handle, max((self.ended or now or time.time()) - self.started, 0.0)
+
 
 # The state of a job is the first of these that one of its tasks is in.
 _PRECEDENCE = (
@@ -258,10 +267,17 @@ def summary(definition: Definition, progress: dict[str, JobProgress]) -> dict[st
     for state in states:
         counts[state.name] = counts.get(state.name, 0) + 1
     ends = [job.ended for job in progress.values() if job.ended]
+    ran = [
+        (sum(seconds for _, seconds in its.ran()), task.gpus)
+        for job in definition.jobs
+        for task, its in zip(job.tasks, progress[job.id].tasks, strict=False)
+    ]
     return {
         "state": overall(states).name,
         "counts": counts,
         "ended": max(ends, default=definition.created),
+        "seconds": sum(seconds for seconds, _ in ran),
+        "gpu_seconds": sum(seconds * gpus for seconds, gpus in ran),
     }
 
 
@@ -275,6 +291,7 @@ def is_summary(document: dict[str, Any]) -> bool:
         and all(name in JobState.__members__ and type(count) is int for name, count in counts.items())
         and isinstance(ended, _NUMBER)
         and 0 <= ended < _LATEST
+        and all(isinstance(document.get(name, 0.0), _NUMBER) for name in ("seconds", "gpu_seconds"))
     )
 
 

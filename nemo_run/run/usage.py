@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.jobs import Used
 from nemo_run.errors import NemoRunError
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
+from nemo_run.run.records import Definition, JobDefinition, JobProgress
 from nemo_run.run.store import ExperimentStore
 
 _HOUR = 3600.0
@@ -43,7 +42,7 @@ def _of_job(job: JobDefinition, progress: JobProgress, accounts: Mapping[str, Us
     found = [
         _of_attempt(seconds, task.gpus, accounts.get(handle))
         for task, its in zip(job.tasks, progress.tasks, strict=False)
-        for handle, seconds in _attempts(its)
+        for handle, seconds in its.ran()
     ]
     return sum(found[1:], found[0]) if found else Usage()
 
@@ -56,24 +55,13 @@ def _of_attempt(seconds: float, gpus: int, used: Used | None) -> Usage:
     )
 
 
-def _attempts(task: TaskProgress) -> Iterator[tuple[str, float]]:
-    """Yield the handle of every attempt of a task, and the seconds for which it ran."""
-    for entry in task.history:
-        yield (
-            entry["handle"],
-            max((entry.get("ended") or 0.0) - (entry.get("started") or entry.get("ended") or 0.0), 0.0),
-        )
-    if task.started:
-        yield task.handle, max((task.ended or time.time()) - task.started, 0.0)
-
-
 def _accounts(store: ExperimentStore, definition: Definition, progress: Mapping[str, JobProgress]) -> dict[str, Used]:
     """Return what engines account for attempts, where they do, and answer."""
     handles = [
         (store.read_plan(task), handle)
         for job in definition.jobs
         for task, its in zip(job.tasks, progress[job.id].tasks, strict=False)
-        for handle, _ in _attempts(its)
+        for handle, _ in its.ran()
         if handle
     ]
     found: dict[str, Used] = {}

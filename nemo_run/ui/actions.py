@@ -36,6 +36,8 @@ _COMMANDS: Mapping[str, Callable[[str, Mapping[str, Any]], Words]] = {
     "tag": lambda one, request: ["tag", "--", one, *_texts(request, "tags")],
     "untag": lambda one, request: ["tag", "--remove", "--", one, *_texts(request, "tags")],
     "note": lambda one, request: ["note", "--", one, _text(request, "note")],
+    "archive": lambda one, _: ["archive", "--", one],
+    "unarchive": lambda one, _: ["archive", "--undo", "--", one],
     "delete": lambda one, _: ["delete", "--yes", "--", one],
 }
 NAMES = tuple(_COMMANDS)

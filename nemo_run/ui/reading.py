@@ -78,6 +78,7 @@ def _experiment(store: ExperimentStore, definition: Definition, progress: dict[s
         "driven": store.is_driven(),
         "tags": list(labels.tags),
         "note": labels.note,
+        "archived": labels.archived,
         "jobs": jobs,
         "stages": _stages(definition),
         "sweep": bool(_sweeps(store)),
@@ -99,7 +100,7 @@ def _sweeps(store: ExperimentStore) -> Sequence[Any]:
 
 
 def _job(job: JobDefinition, progress: JobProgress, status: Mapping[str, Any]) -> Document:
-    shown = ("executor", "exit_code", "reason", "tries", "started", "ended", "node", "handle")
+    shown = ("executor", "exit_code", "reason", "tries", "restarts", "cause", "started", "ended", "node", "handle")
     return {
         "id": job.id,
         "state": status["status"],
@@ -107,6 +108,11 @@ def _job(job: JobDefinition, progress: JobProgress, status: Mapping[str, Any]) -
         "after": list(job.dependencies),
         "waits_for": job.waits_for,
         "exception": _said(status.get("exception")),
+        "gpu_hours": sum(
+            seconds * task.gpus / 3600
+            for task, its in zip(job.tasks, progress.tasks, strict=False)
+            for _, seconds in its.ran()
+        ),
         "tasks": [
             {"name": task.name, "executor": task.executor, "attempts": _attempts(found)}
             for task, found in zip(job.tasks, progress.tasks, strict=False)

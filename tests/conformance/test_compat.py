@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import compat
+from tests.services import compat, environment
 
 pytestmark = pytest.mark.needs("compat")
 
@@ -49,7 +49,7 @@ for role in app.roles:
 
 def test_a_program_imports_torchx_invoke_and_fabric(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(_PROGRAM)
-    env = {**os.environ, "PYTHONPATH": str(compat.ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(environment.ROOT)}
     done = subprocess.run(
         [compat.PYTHON, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=200
     )

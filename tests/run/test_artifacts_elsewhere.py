@@ -14,7 +14,7 @@ import pytest
 import nemo_run as run
 from nemo_run.core.storage import check_storage
 from nemo_run.errors import ExecutorError, MissingExtraError
-from tests.services import s3
+from tests.services import environment, s3
 
 _LEAVES = """
 mkdir -p "$NEMO_RUN_ARTIFACTS/deep"
@@ -113,7 +113,7 @@ print("RESULT" + json.dumps({
 
 
 def _in_environment(server: Mapping[str, str], work: Path, *arguments: str) -> Any:
-    env = {**os.environ, **server, "PYTHONPATH": str(s3.ROOT)}
+    env = {**os.environ, **server, "PYTHONPATH": str(environment.ROOT)}
     program = work / "program.py"
     program.write_text(_PROGRAM)
     done = subprocess.run(

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.services import environment
 
 VERSION = "0.47.1"
-_FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-run-tests" / f"leptonai-{VERSION}"
-PYTHON = _FOLDER / "bin" / "python"
-_DONE = _FOLDER / "installed"
+_NAME = f"leptonai-{VERSION}"
+PYTHON = environment.python(_NAME)
 
 
 def available() -> bool:
     """Is it there? In CI, it is installed first; on your machine, ``CI=true`` does that once."""
-    if not _DONE.exists() and os.environ.get("CI") == "true":
-        subprocess.run([sys.executable, "-m", "venv", "--clear", _FOLDER], capture_output=True, check=False)
-        install = [PYTHON, "-m", "pip", "install", "--quiet", f"leptonai=={VERSION}"]
-        if PYTHON.exists() and subprocess.run(install, capture_output=True, check=False).returncode == 0:
-            _DONE.touch()
-    return _DONE.exists()
+    return environment.available(_NAME, f"leptonai=={VERSION}")

@@ -6,36 +6,21 @@ It is of its own because botocore and recent Kubernetes clients want different v
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-_FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-run-tests" / "s3-1"
-PYTHON = _FOLDER / "bin" / "python"
-_DONE = _FOLDER / "installed"
+from tests.services import environment
+
+_NAME = "s3-1"
+PYTHON = environment.python(_NAME)
 _PACKAGES = ("s3fs>=2024.2", "moto[s3]>=5.0", "flask", "flask-cors")
 
 
 def available() -> bool:
     """Is the environment there? In CI, it is made first; on your machine, ``CI=true`` does that once."""
-    if not _DONE.exists() and os.environ.get("CI") == "true":
-        subprocess.run([sys.executable, "-m", "venv", "--clear", _FOLDER], capture_output=True, check=False)
-        install = [PYTHON, "-m", "pip", "install", "--quiet", *_PACKAGES, *_own_requirements()]
-        if PYTHON.exists() and subprocess.run(install, capture_output=True, check=False).returncode == 0:
-            _DONE.touch()
-    return _DONE.exists()
-
-
-def _own_requirements() -> list[str]:
-    """What this package needs; itself is taken from the working tree."""
-    from importlib import metadata
-
-    return [line for line in metadata.requires("nemo-run") or [] if "extra ==" not in line]
+    return environment.available(_NAME, *_PACKAGES, *environment.own_requirements())  # ourselves: the working tree
 
 
 @contextlib.contextmanager

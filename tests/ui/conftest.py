@@ -16,8 +16,6 @@ from typing import Any
 import httpx
 import pytest
 
-pytest.importorskip("starlette")
-
 PROGRAM = """
 import os, sys, time
 import nemo_run as run

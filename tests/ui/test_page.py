@@ -85,6 +85,29 @@ def test_tags_notes_and_deleting(page: Any, served: Served) -> None:
     assert not list(served.home.glob(f"experiments/sweep/{one}"))
 
 
+def test_archiving(page: Any, served: Served) -> None:
+    one = id_of(served.home, "sweep")
+    _open(page, served, f"e/{one}")
+    page.click("button:has-text('Archive')")
+    page.click("dialog button:has-text('Archive')")
+    page.wait_for_selector("dialog:has-text('Done')")
+    page.click("dialog button")
+    page.wait_for_selector("button:has-text('Unarchive')")
+    _open(page, served)
+    _until(page, "document.querySelectorAll('.row').length === 2")
+    page.check("label:has-text('archived') input")
+    _until(page, "document.querySelectorAll('.row').length === 3")
+    assert "archived" in page.inner_text(f".row:has-text('{one}')")
+
+
+def test_jobs_tell_their_results(page: Any, looking: Served) -> None:
+    _open(page, looking, f"e/{id_of(looking.home, 'pipeline')}")
+    page.wait_for_selector("tr:has-text('train') td:has-text('accuracy')")
+    page.goto(f"{looking.base}#/e/{id_of(looking.home, 'pipeline')}/results")
+    page.wait_for_selector(".note.bad:has-text('3 is too large')")
+    assert "raise ValueError" in page.inner_text("main")
+
+
 def test_experiments_are_found(page: Any, looking: Served) -> None:
     _open(page, looking)
     page.wait_for_selector(".row")
@@ -256,6 +279,7 @@ def test_nothing_is_in_the_way_of_anybody(chromium: Any, looking: Served, scheme
         page.wait_for_selector("h1")
         _until(page, "!document.querySelector('main .loading')")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), where
+        assert "[object" not in page.inner_text("main"), where
         page.evaluate("Object.defineProperty(window, 'exports', {value: undefined, configurable: true})")
         found = axe.run(page).response["violations"]
         serious = [

@@ -15,12 +15,19 @@ ui.sweepPage = (id, found) => {
       ...names.map((name) => ({ name, kind: "number", cell: (t) => ui.text(ui.number(t.parameters[name])) })), ...(results.length ? results : ["objective"]).map((name) => ({ name, kind: "number", cell: (t) => ui.text(ui.number(results.length ? t.results[name] : t.objective)) }))], trials.slice(0, 1000), { label: "Jobs, the best first" })];
 };
 
+// A value of a configuration; a long one is opened on demand.
+ui.longValue = (value, kind) => {
+  const text = ui.short(value);
+  const shown = (part) => ui.h("code", { class: kind }, ui.text(part));
+  return text.length <= 160 ? shown(text) : ui.h("details", {}, ui.h("summary", {}, shown(`${text.slice(0, 80)} …`)), shown(text));
+};
+
 ui.pages.compare = async (main, ids) => {
   if (ids.length < 2) { ui.show(main, ui.h("p", { class: "note" }, "Choose at least two experiments in the list.")); return; }
   const found = await ui.get(ui.address("api/compare", { id: ids }));
   const curves = Object.entries(found.metrics).flatMap(([id, jobs]) => Object.entries(jobs).map(([job, metrics]) => [`${id} ${job}`, metrics]));
   ui.show(main, ui.h("h1", {}, "Comparison"), ui.h("p", { class: "quiet" }, "Differences from ", ui.h("a", { href: `#/e/${encodeURIComponent(ids[0])}` }, ui.text(ids[0]))),
     found.differences.map((one) => [ui.h("h2", {}, ui.h("a", { href: `#/e/${encodeURIComponent(one.id)}` }, ui.text(one.id))), one.changes.length ? ui.table([
-      { name: "Where", cell: (c) => ui.h("code", {}, ui.text(c.path)) }, { name: "First", cell: (c) => ui.h("code", { class: c.kind === "added" ? null : "removed" }, ui.text(c.kind === "added" ? "" : c.old)) }, { name: "This", cell: (c) => ui.h("code", { class: c.kind === "removed" ? null : "added" }, ui.text(c.kind === "removed" ? "" : c.new)) }], one.changes.slice(0, 1000), { label: `Differences of ${one.id}` }) : ui.h("p", { class: "quiet" }, "No differences.")]),
+      { name: "Where", cell: (c) => ui.h("code", {}, ui.text(c.path)) }, { name: "First", cell: (c) => ui.longValue(c.kind === "added" ? "" : c.old, c.kind === "added" ? null : "removed") }, { name: "This", cell: (c) => ui.longValue(c.kind === "removed" ? "" : c.new, c.kind === "removed" ? null : "added") }], one.changes.slice(0, 1000), { label: `Differences of ${one.id}` }) : ui.h("p", { class: "quiet" }, "No differences.")]),
     ui.h("h2", {}, "Metrics"), ui.overlaid(curves));
 };

@@ -9,7 +9,7 @@ ui.node = (make, props, children) => {
     else if (name === "value" || name === "checked") make[name] = value;
     else make.setAttribute(name, value === true ? "" : value);
   }
-  make.append(...children.flat(3).filter((one) => one !== null && one !== undefined && one !== false).map(
+  make.append(...children.flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false).map(
     (one) => (one instanceof Node ? one : ui.clean(one))));
   return make;
 };
@@ -64,6 +64,7 @@ ui.bytes = (size) => {
   for (; size >= 1000 && i < 4; i++) size /= 1000;
   return `${i && size < 10 ? size.toFixed(1) : Math.round(size)} ${units[i]}`;
 };
+ui.used = (hours, gpuHours) => (gpuHours ? `${ui.number(Number(gpuHours.toPrecision(3)))} GPU h` : hours ? ui.duration(hours * 3600) : "");
 ui.number = (value) => (typeof value === "number" ? (Number.isInteger(value) ? String(value) : value.toPrecision(6).replace(/\.?0+($|e)/, "$1")) : ui.short(value));
 ui.short = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
 ui.text = (text) => ui.h("bdi", {}, text);

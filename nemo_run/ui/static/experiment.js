@@ -57,6 +57,7 @@ ui.actionBar = (found) => {
       const answer = await ui.ask("Note", "", { field: found.note, long: true, yes: "Save" });
       if (answer !== null) await ui.act(found.id, "note", { note: answer });
     }),
+    open ? null : button(found.archived ? "Unarchive" : "Archive", () => ui.act(found.id, found.archived ? "unarchive" : "archive", {}, found.archived ? `Show ${found.id} in lists again?` : `Leave ${found.id} out of lists? Its files stay as they are.`)),
     open ? null : button("Delete", async () => { if (await ui.act(found.id, "delete", {}, `Delete ${found.id} with all logs and artifacts? This cannot be undone.`, true)) location.hash = "#/"; }, { danger: true }));
 };
 
@@ -109,17 +110,30 @@ ui.jobColumns = (found) => [
   { name: "Executor", kind: "hide-small", cell: (job) => ui.text(job.executor) },
   { name: "Node", kind: "hide-small", cell: (job) => ui.text(job.node || "") },
   { name: "After", kind: "hide-small", cell: (job) => ui.text(job.after.length > 3 ? `${job.after.length} jobs` : job.after.join(", ")) },
-  { name: "Tries", kind: "number", cell: (job) => job.tries || "" },
+  { name: "Result", kind: "hide-small", cell: (job) => ui.h("span", { class: "mono", "data-outcome": job.id }) },
+  { name: "Tries", kind: "number", cell: (job) => (job.restarts ? ui.h("span", { title: ui.clean(`last ended by: ${job.cause || "the task itself"}`) }, `${job.tries}, ${job.restarts} restarts`) : job.tries || "") },
   { name: "Exit", kind: "number", cell: (job) => (job.exit_code === null ? "" : job.exit_code) },
   { name: "Took", kind: "number", cell: (job) => (job.started ? ui.duration((job.ended || Date.now() / 1000) - job.started) : "") },
+  ...(found.jobs.some((job) => job.gpu_hours) ? [{ name: "GPU h", kind: "number", cell: (job) => (job.gpu_hours ? ui.number(Number(job.gpu_hours.toPrecision(3))) : "") }] : []),
 ];
+
+// The result of a job in a few words, or the last values of its metrics; they are in files, so they come afterwards.
+ui.brief = (one) => {
+  if (one.value !== null && one.value !== undefined && !one.exception) return ui.short(one.value).slice(0, 80);
+  return Object.entries(one.metrics || {}).slice(0, 3).map(([name, metric]) => `${name} ${ui.number(metric.last)}`).join(", ");
+};
+ui.fillOutcomes = async (found, place) => {
+  if (found.jobs.length > 500 || !found.jobs.some((job) => job.started)) return;
+  const all = await ui.get(ui.of(found.id, "/outcomes")).catch(() => ({}));
+  for (const cell of place.querySelectorAll("[data-outcome]")) cell.textContent = ui.clean(ui.brief(all[cell.dataset.outcome] || {}));
+};
 
 ui.experimentTabs = {
   jobs: (found) => {
     const order = (job) => ui.worst.indexOf(job.state);
     const many = found.jobs.length > 200, shown = many ? [...found.jobs].sort((a, b) => order(a) - order(b)).slice(0, 200) : found.jobs;
     const find = ui.h("input", { type: "search", placeholder: "Find jobs", "aria-label": "Find jobs", on: { input: () => fill() } }), place = ui.h("div", {});
-    const fill = () => ui.show(place, ui.table(ui.jobColumns(found), find.value ? found.jobs.filter((job) => `${job.id} ${job.state} ${job.node} ${job.reason}`.toLowerCase().includes(find.value.toLowerCase())).slice(0, 500) : shown, { link: (job) => ui.jobHash(found.id, job.id), label: "Jobs" }));
+    const fill = () => { ui.show(place, ui.table(ui.jobColumns(found), find.value ? found.jobs.filter((job) => `${job.id} ${job.state} ${job.node} ${job.reason}`.toLowerCase().includes(find.value.toLowerCase())).slice(0, 500) : shown, { link: (job) => ui.jobHash(found.id, job.id), label: "Jobs" })); ui.fillOutcomes(found, place); };
     fill();
     return [ui.graph(found), ui.h("h2", {}, "Jobs"), many ? ui.h("div", { class: "bar" }, find, ui.h("span", { class: "quiet" }, `200 of ${found.jobs.length} shown, those that failed or run first`)) : null, place];
   },

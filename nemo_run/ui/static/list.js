@@ -2,7 +2,7 @@
 // All experiments: drawn where they are seen, so that very many scroll smoothly.
 ui.rows = new Map();
 ui.chosen = new Set();
-ui.listState = { text: "", state: "", sort: "created", down: true, ids: null, condition: "", cursor: 0 };
+ui.listState = { text: "", state: "", sort: "created", down: true, ids: null, condition: "", cursor: 0, archived: false };
 
 ui.pages.list = async (main) => {
   const state = ui.listState;
@@ -11,14 +11,15 @@ ui.pages.list = async (main) => {
   const states = ["", "running", "failed", "succeeded", "cancelled", "interrupted", "pending", "unsubmitted", "unknown", "damaged"];
   const choice = ui.h("select", { "aria-label": "State", on: { change: () => { state.state = choice.value; draw(); } } }, states.map((one) => ui.h("option", { value: one }, one || "every state")));
   choice.value = state.state;
+  const archived = ui.h("input", { type: "checkbox", checked: state.archived, on: { change: () => { state.archived = archived.checked; draw(); } } });
   const count = ui.h("span", { class: "quiet", role: "status" });
   const compare = ui.h("button", { type: "button", on: { click: () => { location.hash = ui.address("#/compare", { id: [...ui.chosen] }); } } }, "Compare");
   const inner = ui.h("div", {});
   const box = ui.h("div", { class: "rows", tabindex: "0", role: "list", "aria-label": "Experiments", on: { scroll: () => paint(), keydown: (e) => keys(e) } }, inner);
   const sorter = (name, key) => ui.h("button", { type: "button", on: { click: () => { state.down = state.sort === key ? !state.down : true; state.sort = key; draw(); } } }, name);
-  const head = ui.h("div", { class: "head" }, ui.h("span"), sorter("State", "state"), sorter("Experiment", "id"), sorter("Launched", "created"), sorter("Took", "took"), ui.h("span", {}, "Jobs and tags"));
+  const head = ui.h("div", { class: "head" }, ui.h("span"), sorter("State", "state"), sorter("Experiment", "id"), sorter("Launched", "created"), sorter("Took", "took"), sorter("Used", "used"), ui.h("span", {}, "Jobs and tags"));
   const failed = ui.h("div", {});
-  ui.show(main, ui.h("div", { class: "list" }, ui.h("h1", {}, "Experiments"), ui.h("div", { class: "bar" }, ui.h("span", { class: "grow" }, search), choice, ui.h("span", { class: "grow" }, condition), compare, count), failed, head, box));
+  ui.show(main, ui.h("div", { class: "list" }, ui.h("h1", {}, "Experiments"), ui.h("div", { class: "bar" }, ui.h("span", { class: "grow" }, search), choice, ui.h("span", { class: "grow" }, condition), ui.h("label", { class: "quiet" }, archived, "archived"), compare, count), failed, head, box));
 
   const where = async () => {
     if (state.condition === condition.value && state.ids !== undefined && !condition.value) return;
@@ -38,8 +39,8 @@ ui.pages.list = async (main) => {
   });
   const took = (row) => (row.ended && row.created ? row.ended - row.created : -1);
   const draw = () => {
-    found = [...ui.rows.values()].filter((row) => (!state.state || (row.state || "damaged").toLowerCase() === state.state) && (!state.ids || state.ids.has(row.id)) && fits(row));
-    const key = { created: (r) => r.created || 0, took, id: (r) => r.id, state: (r) => r.state }[state.sort];
+    found = [...ui.rows.values()].filter((row) => (!state.state || (row.state || "damaged").toLowerCase() === state.state) && (!state.ids || state.ids.has(row.id)) && (state.archived || !row.archived) && fits(row));
+    const key = { created: (r) => r.created || 0, took, used: (r) => (r.gpu_hours || 0) * 1e9 + (r.hours || 0), id: (r) => r.id, state: (r) => r.state }[state.sort];
     found.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0));
     if (state.down) found.reverse();
     count.textContent = found.length === ui.rows.size ? `${found.length}` : `${found.length} of ${ui.rows.size}`;
@@ -56,7 +57,7 @@ ui.pages.list = async (main) => {
     const pick = ui.h("input", { type: "checkbox", checked: ui.chosen.has(row.id), "aria-label": `Choose ${row.id} to compare`, on: { change: () => { ui.chosen[pick.checked ? "add" : "delete"](row.id); compare.disabled = ui.chosen.size < 2; } } });
     const element = ui.h("div", { class: `row${i === state.cursor ? " chosen" : ""}`, role: "listitem" }, ui.h("span", { class: "pick" }, pick), ui.h("span", { class: "status" }, ui.state(row.state)),
       ui.h("a", { class: "title", href: `#/e/${encodeURIComponent(row.id)}`, title: ui.clean(row.title) }, ui.text(row.id)), ui.h("span", { class: "when" }, ui.when(row.created)), ui.h("span", { class: "took" }, ui.duration(took(row) < 0 ? null : took(row))),
-      ui.h("span", { class: "what quiet", title: ui.clean(row.problem || counts) }, row.received ? ui.h("span", { class: "tag" }, "received") : null, row.tags.map((tag) => [ui.h("span", { class: "tag" }, ui.text(tag)), " "]), " ", ui.text(row.problem || counts)));
+      ui.h("span", { class: "used", title: "What its tasks have used, by their times" }, ui.used(row.hours, row.gpu_hours)), ui.h("span", { class: "what quiet", title: ui.clean(row.problem || counts) }, row.received ? ui.h("span", { class: "tag" }, "received") : null, row.archived ? ui.h("span", { class: "tag" }, "archived") : null, row.name ? [ui.text(row.name), " "] : null, row.tags.map((tag) => [ui.h("span", { class: "tag" }, ui.text(tag)), " "]), " ", ui.text(row.problem || counts)));
     element.style.top = `${i * height}px`;
     return element;
   };
@@ -91,7 +92,7 @@ ui.pages.list = async (main) => {
 };
 ui.takeRows = (rows) => {
   for (const row of rows) {
-    row.words = `${row.id} ${row.title} ${row.tags.join(" ")} ${row.state}`.toLowerCase();
+    row.words = `${row.id} ${row.title} ${row.name || ""} ${row.tags.join(" ")} ${row.state}`.toLowerCase();
     ui.rows.set(row.id, row);
   }
 };
