@@ -198,19 +198,6 @@ def _parameter(parameter: Any) -> str:
     return f"| {names} | {_cell(parameter.help or '')} |"
 
 
-def errors_page() -> str:
-    """Return the page of all errors, and what each is a kind of."""
-    lines = [
-        "# Errors\n\nAll are in `nemo_run.errors`, and each is a `NemoRunError`.\n",
-        "| error | is also | when |",
-        "|---|---|---|",
-    ]
-    for one in error_classes():
-        bases = ", ".join(f"`{base.__name__}`" for base in one.__bases__ if base is not Exception)
-        lines.append(f"| `{one.__name__}` | {bases} | {_cell((inspect.getdoc(one) or '').partition(chr(10) * 2)[0])} |")
-    return "\n".join(lines).replace("``", "`")
-
-
 def write_sources(folder: Path) -> None:
     """Write all pages into a folder, as Sphinx reads them."""
     shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns("site"), dirs_exist_ok=True)
@@ -218,7 +205,7 @@ def write_sources(folder: Path) -> None:
     for page in folder.rglob("*.md"):
         page.write_text(_LINK_OUT.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
     (folder / "reference").mkdir()
-    pages = {"options": options_page, "api": api_page, "commands": commands_page, "errors": errors_page}
+    pages = {"options": options_page, "api": api_page, "commands": commands_page}
     for name, make in pages.items():
         (folder / "reference" / f"{name}.md").write_text(make(), encoding="utf-8")
 

@@ -54,6 +54,7 @@ from nemo_run.errors import ExperimentBusyError, StoreError
 from nemo_run.run import received
 from nemo_run.run.ownership import DEFINITION, Ownership
 from nemo_run.run.records import (
+    FORMAT,
     Definition,
     JobDefinition,
     JobProgress,
@@ -158,6 +159,12 @@ class ExperimentStore:
             raise StoreError(
                 f"{path}: there is no such file; the experiment was never launched, or is being created"
             ) from None
+        written = doc.get("format", FORMAT) if isinstance(doc, dict) else FORMAT
+        if isinstance(written, int) and written > FORMAT:
+            raise StoreError(
+                f"{path}: it has format {written}, and this version of nemo-run reads formats up to {FORMAT}: "
+                "pip install --upgrade nemo-run"
+            )
         try:
             return _checked(_definition(doc))
         except (KeyError, TypeError, AttributeError, ValueError) as e:

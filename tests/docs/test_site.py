@@ -40,6 +40,13 @@ def test_every_environment_variable_that_is_read_is_told() -> None:
     assert left_out == set()
 
 
+def test_every_error_is_in_the_catalogue_with_what_to_do() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
+    told = {row[0].strip("`"): set(row[1].replace("`", "").split(", ")) for row in rows if all(row[2:])}
+    assert told == {one.__name__: {base.__name__ for base in one.__bases__} for one in build_docs.error_classes()}
+
+
 def _variables(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _OWN.fullmatch(node.value):

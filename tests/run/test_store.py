@@ -58,6 +58,13 @@ def test_any_title_stays_inside(title: str, nemorun_home: Path) -> None:
     assert catalog.ids(title) == [store.id]
 
 
+def test_a_definition_of_a_later_format_says_what_to_do(ended: run.Experiment) -> None:
+    path = ended.directory / "experiment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "something": "new"}))
+    with pytest.raises(StoreError, match=r"format 2, .* up to 1: pip install --upgrade nemo-run"):
+        run.Experiment.from_id(ended.id)
+
+
 @pytest.mark.parametrize("directory", ["../x", "/x", "..", ".", "a/../../x", "a/b", ""])
 def test_no_definition_leads_outside_of_its_experiment(directory: str, ended: run.Experiment) -> None:
     path = ended.directory / "experiment.json"

@@ -212,6 +212,11 @@ def test_a_tunnel_is_configurable(tunnel: Tunnel) -> None:
     assert tunnel.to_config().build() == tunnel
 
 
+def test_this_machine_needs_no_options() -> None:
+    assert LocalTunnel() == LocalTunnel(job_dir="")
+    assert LocalTunnel().run("echo hello").stdout == "hello\n"
+
+
 def test_link_command_is_quoted() -> None:
     job = PackagingJob(symlink=True, src_path="/a $(b)", dst_path="/c")
     assert job.symlink_cmd() == "ln -s -- '/a $(b)' /c"

@@ -23,13 +23,14 @@ class LocalTunnel(Tunnel):
     r"""This machine, with the interface of a tunnel.
 
     Example:
-        >>> LocalTunnel(job_dir="/tmp").run("echo hello").stdout
+        >>> LocalTunnel().run("echo hello").stdout
         'hello\n'
 
     Attributes:
         job_dir: Folder of the jobs; the experiment's own folder where it is empty.
     """
 
+    job_dir: str = ""
     host: str = field(init=False, default="localhost")
     user: str = field(init=False, default="")
 
