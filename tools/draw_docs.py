@@ -11,8 +11,7 @@ from pathlib import Path
 import nemo_run as run
 from nemo_run.core.execution.base import Backend
 from nemo_run.core.execution.jobs import CAUSES
-from nemo_run.run import phases
-from nemo_run.run import store as files
+from nemo_run.run import phases, store as files
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / name for name in ("how-it-works.md", "support.md")]
@@ -34,10 +33,8 @@ def _unknown() -> str:
 
 def phase_list() -> str:
     """Return the phases of a task, each with what the code says of it."""
-    body = ast.parse(inspect.getsource(phases.Phase)).body[0]
-    assert isinstance(body, ast.ClassDef)
     lines, name = [], ""
-    for node in body.body:
+    for node in ast.walk(ast.parse(inspect.getsource(phases.Phase))):
         match node:
             case ast.Assign(targets=[ast.Name(id=found)]):
                 name = found
