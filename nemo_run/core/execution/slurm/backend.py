@@ -30,7 +30,7 @@ from nemo_run.errors import CommandError, EngineFullError, EngineUnreachableErro
 _FRESH, _LONGEST = 1.0, 4.0  # seconds between two questions: while jobs change, and when they have not for long
 _GONE_AFTER = 60.0  # seconds after which a job that nobody knows any more has ended
 _NOT_KNOWN = (JobState.UNKNOWN, JobState.PENDING)  # what sacct says of jobs that squeue may have lost
-_UNRECORDED = "any more, and how it ended is not recorded"
+_UNRECORDED = "and how this one ended is not recorded"
 _DROPPED = "cancelled before it began"
 _TRANSIENT = re.compile(
     r"timed out|Zero Bytes were|contact slurm controller|connect failure|Connection refused|"
@@ -50,6 +50,7 @@ class _Cluster:
         asked: When that was.
         changed: When an answer last differed from the one before.
         gone: Since when jobs are missing in all answers.
+        origins: What attempts were submitted with.
         ended: Jobs that have ended, which are not asked for any more.
         sent: Packages that are there.
         feed: The logs that are read.
@@ -63,6 +64,7 @@ class _Cluster:
     asked: float = float("-inf")
     changed: float = field(default_factory=time.monotonic)
     gone: dict[str, float] = field(default_factory=dict)
+    origins: queue.Origins = field(default_factory=queue.Origins)
     ended: dict[str, TaskStatus] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
     feed: Feed | None = None
@@ -70,8 +72,9 @@ class _Cluster:
     array_size: int = 0
     found: tuple[float, dict[str, str]] = (float("-inf"), {})
 
-
-"""What a task finds in its folder from the first."""
+    def own(self, handle: Handle) -> Sequence[queue.Record]:
+        """Return what squeue said of an attempt's job."""
+        return self.origins.own(self.records, handle)
 
 
 class SlurmBackend(Backend):
@@ -187,7 +190,7 @@ class SlurmBackend(Backend):
             base = item.plan.spec["base"]
             files.setdefault(base, {}).update(sending.attempt_files(item.plan, item.attempt, *names[item.plan.job_id]))
             folders.setdefault(base, {}).update(dict.fromkeys(item.plan.spec.get("log_folders", ())))
-            lines.setdefault(base, []).append(_line(item, parts.get(position)))
+            lines.setdefault(base, []).append(sending.line(item, parts.get(position)))
         for path, content in sending.array_files(submissions, parts).items():
             next(of for of in files.values() if f"{posixpath.dirname(path)}/job.sh" in of)[path] = content
         answers: dict[str, dict[int, str]] = {}
@@ -292,7 +295,10 @@ class SlurmBackend(Backend):
         """Run a program in a step of its own in the job of a task."""
         from nemo_run.core.execution.slurm.interactive import run_beside
 
-        return run_beside(self._tunnel, plan, Handle.parse(handle), argv, rank)
+        where = Handle.parse(handle)
+        if not self._live({handle: where}):
+            raise ExecutorError(f"job {plan.job_id!r}: Slurm has no job {where.job} of it any more")
+        return run_beside(self._tunnel, plan, where, argv, rank)
 
     # following
 
@@ -303,19 +309,23 @@ class SlurmBackend(Backend):
             open_handles = {text: handle for text, handle in parsed.items() if text not in self._cluster.ended}
             if open_handles:
                 self._look(open_handles)
-            missing = {text: handle for text, handle in open_handles.items() if handle.job not in self._cluster.records}
-            statuses = {
-                text: queue.job_status(self._cluster.records[handle.job])
-                for text, handle in open_handles.items()
-                if text not in missing
-            }
+            own = {text: self._cluster.own(handle) for text, handle in open_handles.items()}
+            missing = {text: handle for text, handle in open_handles.items() if not own[text]}
+            statuses = {text: queue.job_status(records) for text, records in own.items() if records}
             statuses.update(self._statuses_elsewhere(missing))
-            self._add_ends(statuses, parsed)
+            self._add_ends(statuses, parsed, missing)
             self._cluster.ended.update({text: s for text, s in statuses.items() if s.state.is_final})
             return {text: statuses.get(text) or self._cluster.ended[text] for text in parsed}
 
+    def _learn(self, handles: Iterable[Handle]) -> None:
+        """See to it that it is known what attempts were submitted with."""
+        if new := self._cluster.origins.unknown(handles):
+            folders = "".join(f"{handle.folder}\n" for handle in new)
+            self._cluster.origins.learn(new, _by_number(self._run(posix(commands.SCRIPTS), folders.encode())))
+
     def _look(self, handles: Mapping[str, Handle]) -> None:
         """Ask squeue, unless the last answer is good enough."""
+        self._learn(handles.values())
         cluster, now = self._cluster, time.monotonic()
         good_for = min(_LONGEST, max(_FRESH, 0.1 * (now - cluster.changed))) if self._has_asked else _FRESH
         if now - cluster.asked < good_for:
@@ -338,7 +348,8 @@ class SlurmBackend(Backend):
         except CommandError as e:
             if not _NO_ACCOUNTS.search(str(e)):
                 problem = f"sacct does not answer: {str(e).splitlines()[-1]}"
-        statuses = {text: queue.job_status(found.get(handle.job, [])) for text, handle in handles.items()}
+        own = {text: self._cluster.origins.own(found, handle) for text, handle in handles.items()}
+        statuses = {text: queue.job_status(records) for text, records in own.items()}
         # What squeue does not show may still run; how a job ended is told by what it left, or by sacct a little later.
         return {
             text: self._unknown(handles[text], problem, status) if status.state in _NOT_KNOWN else status
@@ -350,17 +361,20 @@ class SlurmBackend(Backend):
         if problem:
             return TaskStatus(JobState.UNKNOWN, reason=problem)
         since = self._cluster.gone.setdefault(str(handle), time.monotonic())
-        reason = f"Slurm knows no job {handle.job}"
+        is_taken = handle.job in self._cluster.records
+        reason = f"Slurm {'gave another job the id' if is_taken else 'knows no job'} {handle.job}"
         if time.monotonic() - since < _GONE_AFTER:
             return status if status.state is JobState.PENDING else TaskStatus(JobState.UNKNOWN, reason=reason)
-        return TaskStatus(JobState.FAILED, reason=f"{reason} {_UNRECORDED}", ended=time.time())
+        return TaskStatus(JobState.FAILED, reason=f"{reason}, {_UNRECORDED}", ended=time.time())
 
-    def _add_ends(self, statuses: dict[str, TaskStatus], handles: Mapping[str, Handle]) -> None:
+    def _add_ends(
+        self, statuses: dict[str, TaskStatus], handles: Mapping[str, Handle], missing: Mapping[str, Handle]
+    ) -> None:
         """Take from what jobs left what Slurm does not know: how a member ended, how a forgotten job did."""
         wanted = {
             text: handles[text]
             for text, status in statuses.items()
-            if handles[text].job not in self._cluster.records
+            if text in missing
             or (status.state.is_final and handles[text].member is not None)
             or (status.state is JobState.FAILED and status.reason in queue.NOT_BEGUN)
         }
@@ -384,25 +398,27 @@ class SlurmBackend(Backend):
     def _is_dropped(self, handle: Handle) -> bool:
         """Whether an element is missing where its array is known: Slurm forgets those that are cancelled early."""
         array, is_element, _ = handle.job.partition("_")
-        return bool(is_element) and array in self._cluster.records and handle.job not in self._cluster.records
+        is_known = is_element and self._cluster.own(replace(handle, job=array))
+        return bool(is_known) and handle.job not in self._cluster.records
 
     def used(self, handles: Sequence[str]) -> dict[str, Used]:
         """Return what ``sacct`` accounts for attempts, where there is accounting."""
         jobs = {text: Handle.parse(text) for text in handles}
         ids = ",".join(dict.fromkeys(handle.job.partition("_")[0] for handle in jobs.values()))
         found = queue.parse_usage(self._slurm(*queue.USAGE, "-j", ids)) if ids else {}
-        shared = Used(0, 0)  # for further members of a group: the first one's job is that of all
-        return {
-            text: shared if handle.member else found[handle.job] for text, handle in jobs.items() if handle.job in found
-        }
+        with self._cluster.lock:
+            self._learn(jobs.values())
+            own = {text: self._cluster.origins.used(found, handle) for text, handle in jobs.items()}
+        return {text: used for text, used in own.items() if used}
 
     def cancel(self, handles: Iterable[str]) -> None:
         """Cancel the jobs that have not ended."""
-        ids = list(dict.fromkeys(Handle.parse(text).job for text in handles if text not in self._cluster.ended))
-        if not ids:
+        open_handles = {text: Handle.parse(text) for text in handles if text not in self._cluster.ended}
+        if not open_handles:
             return
         try:
-            self._slurm("scancel", *sending.compact(ids))
+            if ids := self._live(open_handles):
+                self._slurm("scancel", *sending.compact(ids))
         except CommandError as e:
             said = str(e).splitlines()[1:]
             if any(line.strip() and not _NOT_LIVE.search(line) for line in said):
@@ -410,6 +426,13 @@ class SlurmBackend(Backend):
         with self._cluster.lock:
             self._cluster.asked = float("-inf")
             self._cluster.changed = time.monotonic()
+
+    def _live(self, handles: Mapping[str, Handle]) -> list[str]:
+        """Return the ids of those attempts that squeue says to be theirs now: no other job may be touched."""
+        with self._cluster.lock:
+            self._cluster.asked = float("-inf")
+            self._look(handles)
+            return list(dict.fromkeys(handle.job for handle in handles.values() if self._cluster.own(handle)))
 
     def wait(self, handles: Sequence[str], timeout: float) -> list[str]:
         """Wait; Slurm has to be asked for news, which :meth:`states` does not do too often."""
@@ -466,14 +489,6 @@ def _attempt(plan: Plan, attempt: int) -> str:
 
 def _handle(plan: Plan, attempt: int, job: str) -> Handle:
     return Handle(job, _attempt(plan, attempt), plan.spec["member"] if plan.spec["members"] > 1 else None)
-
-
-def _line(item: Submission, element: sending.Element | None) -> str:
-    plan = item.plan
-    ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in item.after)])
-    dependency = f"{plan.spec['dependency_type']}:{':'.join(ids)}" if ids else ""
-    leader = element.leader if element else f"{plan.spec['leader']}/attempts/{item.attempt}"
-    return f"{_attempt(plan, item.attempt)}\n{leader}\n{dependency}\n"
 
 
 def _by_number(text: str) -> dict[int, str]:

@@ -195,6 +195,26 @@ done
 echo '?'"""
 )
 
+# For every attempt two lines, with their numbers: the batch script that it was submitted with, and that's --chdir.
+SCRIPTS = (
+    _PART_OF
+    + r"""
+n=0 of=
+while IFS= read -r folder; do
+  part_of "$folder"
+  script=$folder/job.sh
+  [ -z "$part" ] || script=$at/array.sh
+  [ ! -s "$folder/leader" ] || { IFS= read -r at < "$folder/leader"; script=$at/job.sh; }
+  if [ "$script" != "$of" ]; then
+    of=$script dir=
+    [ ! -e "$of" ] || while IFS= read -r line; do
+      case $line in '#SBATCH --chdir='*) dir=${line#*=}; break ;; '') break ;; esac
+    done < "$of"
+  fi
+  printf '%s %s\n%s %s\n' "$n" "$script" "$((n + 1))" "$dir"; n=$((n + 2))
+done"""
+)
+
 ELEMENT = '[ ! -e "$1/element" ] || cat "$1/element"'
 
 # A job that turns up later finds that it has come too late; or it was faster.

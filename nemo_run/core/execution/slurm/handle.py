@@ -34,6 +34,11 @@ class Handle:
         """Folder of the artifacts of its job."""
         return f"{posixpath.dirname(posixpath.dirname(self.folder))}/artifacts"
 
+    @property
+    def experiment(self) -> str:
+        """Folder of the experiment of its job."""
+        return posixpath.dirname(posixpath.dirname(posixpath.dirname(self.folder)))
+
     @classmethod
     def parse(cls, text: str) -> Handle:
         """Return the handle that :meth:`__str__` wrote.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nemo_run.core.execution.jobs import NODE_FAILURE, PREEMPTION, TIME_LIMIT, JobState, TaskStatus, Used
+from nemo_run.core.execution.slurm.handle import Handle
 
 _FIELDS = ("JobArrayID", "State", "exit_code", "StartTime", "EndTime", "NodeList", "Reason")
-_FORMAT = ",".join(f"{name}:|" for name in _FIELDS)
-SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", f"--Format={_FORMAT}")
+_SQUEUE_FORMAT = ",".join(f"{name}:|" for name in (*_FIELDS, "Command"))
+SQUEUE = ("squeue", "--me", "-h", "-r", "-t", "all", f"--Format={_SQUEUE_FORMAT}")
 """Asks for all of one's own jobs, with every task of an array on a line of its own."""
-SACCT = ("sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode,Start,End,NodeList,Reason")
+SACCT = ("sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode,Start,End,NodeList,Reason,WorkDir")
 """Asks for jobs whose ids follow after ``-j``."""
 
-USAGE = ("sacct", "-n", "-P", "-X", "-D", "-o", "JobID,ElapsedRaw,AllocTRES")
+USAGE = ("sacct", "-n", "-P", "-X", "-D", "-o", "JobID,ElapsedRaw,AllocTRES,WorkDir")
 """Asks for what every start of jobs used, whose ids follow after ``-j``."""
 
 _RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING", "SUSPENDED", "STOPPED"}
@@ -66,6 +69,8 @@ class Record:
         end: When it ended, or will have to.
         nodes: Where it runs.
         reason: Slurm's word for why it is in its state.
+        script: Its batch script, as squeue says it.
+        folder: Its working directory, as sacct says it.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Record:
     end: float | None
     nodes: str
     reason: str
+    script: str = ""
+    folder: str = ""
 
     @property
     def job(self) -> str:
@@ -93,9 +100,9 @@ def parse_squeue(text: str) -> list[Record]:
         parts = line.split("|")
         if len(parts) >= len(_FIELDS):
             name, state, status, start, end, nodes, reason = parts[:7]
-            records.append(
-                Record(name, state, _from_wait_status(status), _time(start), _time(end), _nodes(nodes), reason)
-            )
+            script = "|".join(parts[7:]).removesuffix("|")
+            code = _from_wait_status(status)
+            records.append(Record(name, state, code, _time(start), _time(end), _nodes(nodes), reason, script))
     return records
 
 
@@ -112,23 +119,24 @@ def parse_sacct(text: str) -> list[Record]:
             name, state, code, start, end, nodes, reason = parts[:7]
             word, _, user = state.partition(" by ")
             reason = f"{_BY}{user}" if user else reason
-            records.append(Record(name, word, _from_pair(code), _time(start), _time(end), _nodes(nodes), reason))
+            where, folder = _nodes(nodes), "|".join(parts[7:])
+            records.append(Record(name, word, _from_pair(code), _time(start), _time(end), where, reason, folder=folder))
     return records
 
 
-def parse_usage(text: str) -> dict[str, Used]:
-    r"""Return what jobs and tasks of arrays used, by their ids, from the answer to :data:`USAGE`.
+def parse_usage(text: str) -> dict[str, dict[str, Used]]:
+    r"""Return what jobs and tasks of arrays used, by their ids and then folders, from the answer to :data:`USAGE`.
 
-    >>> parse_usage("7|60|cpu=1,gres/gpu:h100=4,gres/gpu=4\n7|30|cpu=1,gres/gpu=4\n8_1|5|cpu=1")
-    {'7': Used(seconds=90, gpus=4), '8_1': Used(seconds=5, gpus=None)}
+    >>> parse_usage("7|60|cpu=1,gres/gpu:h100=4,gres/gpu=4|/a\n7|30|cpu=1,gres/gpu=4|/a\n7|5|cpu=1|/b")
+    {'7': {'/a': Used(seconds=90, gpus=4), '/b': Used(seconds=5, gpus=None)}}
     """
-    found: dict[str, Used] = {}
+    found: dict[str, dict[str, Used]] = {}
     for line in text.splitlines():
-        job, elapsed, resources = [*line.split("|"), "", ""][:3]
+        job, elapsed, resources, folder = [*line.split("|", 3), "", "", ""][:4]
         if elapsed.isdigit():
             gpus = re.search(r"gres/gpu=(\d+)", resources)
-            before = found.get(job, Used(0))
-            found[job] = Used(before.seconds + int(elapsed), int(gpus[1]) if gpus else before.gpus)
+            before = found.setdefault(job, {}).get(folder, Used(0))
+            found[job][folder] = Used(before.seconds + int(elapsed), int(gpus[1]) if gpus else before.gpus)
     return found
 
 
@@ -361,3 +369,77 @@ def with_end(status: TaskStatus, end: End) -> TaskStatus:
         known = status.reason if status.state is JobState.FAILED else ""
         state, reason = JobState.FAILED, known or end.reason
     return replace(status, state=state, exit_code=end.code, reason=reason, ended=end.when or status.ended)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What Slurm was given for an attempt. A job with its id is its job only if Slurm says the same of that.
+
+    A controller that died, or lost its memory, may give an id to another job.
+
+    Attributes:
+        handle: The attempt.
+        script: Its batch script, which it may share with others.
+        folder: The working directory of that.
+    """
+
+    handle: Handle
+    script: str
+    folder: str
+
+    @classmethod
+    def of(cls, handle: Handle, script: str, chdir: str) -> Origin:
+        """Return that of an attempt from the answer to ``commands.SCRIPTS``, which is empty where its files are gone.
+
+        >>> Origin.of(Handle("7", "/e/a/attempts/1"), "", "").script
+        '/e/a/attempts/1/job.sh'
+        """
+        try:
+            words = shlex.split(chdir)
+        except ValueError:
+            words = []
+        own_folder = posixpath.dirname(posixpath.dirname(handle.folder))
+        return cls(handle, script or f"{handle.folder}/job.sh", words[0] if words else own_folder)
+
+    def is_of(self, script: str, folder: str) -> bool:
+        """Whether a job with this script is that of the attempt; or with this folder, where the script is not known.
+
+        >>> origin = Origin.of(Handle("7", "/e/a/attempts/1"), "", "")
+        >>> [origin.is_of(script, "") for script in ("/e/a/attempts/1/job.sh", "/e/a/attempts/2/job.sh", "", "(null)")]
+        [True, False, False, False]
+        """
+        if script in (self.script, "") and (script or folder == self.folder):
+            return True
+        shares = self.handle.member or "_" in self.handle.job
+        if not shares or self.script != f"{self.handle.folder}/job.sh":
+            return False
+        found = posixpath.dirname(posixpath.dirname(script)) if script else folder  # its leader is not known any more
+        return f"{found}/".startswith(f"{self.handle.experiment}/")
+
+
+class Origins:
+    """What the attempts were submitted with that have been asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Origin] = {}
+
+    def unknown(self, handles: Iterable[Handle]) -> list[Handle]:
+        """Return an attempt for each folder that ``commands.SCRIPTS`` has not been asked of yet."""
+        return list({handle.folder: handle for handle in handles if handle.folder not in self._known}.values())
+
+    def learn(self, handles: Iterable[Handle], answers: Mapping[int, str]) -> None:
+        """Note what ``commands.SCRIPTS`` says of attempts, by the numbers of its lines."""
+        for number, handle in enumerate(handles):
+            script, chdir = (answers.get(2 * number + line, "") for line in (0, 1))
+            self._known[handle.folder] = Origin.of(handle, script, chdir)
+
+    def own(self, records: Mapping[str, Sequence[Record]], handle: Handle) -> Sequence[Record]:
+        """Return the records of an attempt's job; none where its id is that of another job now."""
+        found, origin = records.get(handle.job, ()), self._known[handle.folder]
+        return found if any(origin.is_of(record.script, record.folder) for record in found) else ()
+
+    def used(self, found: Mapping[str, Mapping[str, Used]], handle: Handle) -> Used | None:
+        """Return what an attempt used, from :func:`parse_usage`; the first member's is that of its whole group."""
+        origin = self._known[handle.folder]
+        own = [used for folder, used in found.get(handle.job, {}).items() if origin.is_of("", folder)]
+        return (Used(0, 0) if handle.member else own[0]) if own else None

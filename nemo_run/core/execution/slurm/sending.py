@@ -19,6 +19,7 @@ from nemo_run.core.execution.jobs import Plan
 from nemo_run.core.execution.shared.shipping import job_files
 from nemo_run.core.execution.shared.small_tar import tar_of
 from nemo_run.core.execution.slurm import script, spec
+from nemo_run.core.execution.slurm.handle import Handle
 from nemo_run.core.execution.submission import Submission
 
 USUAL_SIZE = 1001
@@ -44,6 +45,15 @@ class Element:
 def attempt_folder(submission: Submission) -> str:
     """Return the folder of an attempt on the cluster."""
     return f"{submission.plan.spec['folder']}/attempts/{submission.attempt}"
+
+
+def line(item: Submission, element: Element | None) -> str:
+    """Return the lines on an attempt for ``commands.SUBMIT``: its folder, its leader's, and what it waits for."""
+    plan = item.plan
+    ids = dict.fromkeys([*plan.spec["dependencies"], *(Handle.parse(handle).job for handle in item.after)])
+    dependency = f"{plan.spec['dependency_type']}:{':'.join(ids)}" if ids else ""
+    leader = element.leader if element else f"{plan.spec['leader']}/attempts/{item.attempt}"
+    return f"{attempt_folder(item)}\n{leader}\n{dependency}\n"
 
 
 def largest_array(configuration: str) -> int:
@@ -128,7 +138,9 @@ def attempt_files(plan: Plan, attempt: int, code: str, runner: str) -> dict[str,
     folder, files = plan.spec["folder"], {f"{plan.spec['folder']}/{name}/": b"" for name in _FOLDERS}
     if folder != plan.directory:
         files |= {f"{folder}/{name}": path.read_bytes() for name, path in job_files(plan.directory).items()}
-    if plan.spec["member"] == 0:
+    if plan.spec["member"]:
+        files[f"{folder}/attempts/{attempt}/leader"] = f"{plan.spec['leader']}/attempts/{attempt}\n".encode()
+    else:
         for pair in script.job_files(spec.batch_of(plan.spec)).items():
             path, text = (script.complete(part, attempt, code, runner) for part in pair)
             files[path] = text.encode("utf-8", "surrogateescape")
