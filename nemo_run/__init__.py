@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.execution.skypilot import SkypilotExecutor as SkypilotExecutor
     from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor as SkypilotJobsExecutor
     from nemo_run.core.execution.slurm import SlurmExecutor as SlurmExecutor
+    from nemo_run.core.execution.soonest import Soonest as Soonest
     from nemo_run.core.images import Image as Image
     from nemo_run.core.packaging.base import Packager as Packager
     from nemo_run.core.packaging.git import GitArchivePackager as GitArchivePackager
@@ -106,6 +107,7 @@ _NAMES = {
     "nemo_run.core.execution.skypilot": ("SkypilotExecutor",),
     "nemo_run.core.execution.skypilot_jobs": ("SkypilotJobsExecutor",),
     "nemo_run.core.execution.slurm": ("SlurmExecutor",),
+    "nemo_run.core.execution.soonest": ("Soonest",),
     "nemo_run.core.images": ("Image",),
     "nemo_run.core.packaging.base": ("Packager",),
     "nemo_run.core.packaging.git": ("GitArchivePackager",),

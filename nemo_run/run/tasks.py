@@ -82,7 +82,7 @@ def executors_for(given: Executor | list[Executor], count: int, job_id: str) -> 
     for one in executors:
         if not isinstance(one, Executor):
             raise InvalidJobError(f"job {job_id!r}: {one!r} is not an executor, such as run.LocalExecutor()")
-    return [one.clone() for one in executors]
+    return [one.chosen().clone() for one in executors]
 
 
 def placed(tasks: Sequence[Any], given: Executor | list[Executor], job_id: str) -> tuple[list[Any], list[Executor]]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import re
+import select
 import shlex
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import nemo_run as run
 from nemo_run.core.execution.slurm import SlurmExecutor
+from nemo_run.core.tunnel.client import LocalTunnel
 from nemo_run.devspace.base import DevSpace
 from nemo_run.errors import ExecutorError
 from tests.run.test_services import SERVER, get
@@ -30,6 +38,63 @@ def test_a_service_of_a_job(executor: SlurmExecutor, host: str) -> None:
         with experiment.forward("serve", "web", timeout=60) as port:
             assert get(port) == b"serve"
         experiment.cancel("serve")
+
+
+class Typed:
+    """A program in a terminal of its own."""
+
+    def __init__(self, *argv: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.program = subprocess.Popen(
+            argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, close_fds=True
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def shows(self, pattern: str) -> str:
+        """Wait until something is shown."""
+        deadline = time.monotonic() + 120
+        while not (found := re.search(pattern, self.seen)):
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self._ours], [], [], 0.2)[0]:
+                with contextlib.suppress(OSError):  # the program has ended
+                    self.seen += os.read(self._ours, 65536).decode(errors="replace")
+        return found[0]
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def close(self) -> None:
+        self.program.kill()
+        self.program.wait()
+        os.close(self._ours)
+
+
+@pytest.mark.parametrize("way", ["ssh", "here"])
+def test_a_shell_beside_a_job_is_a_terminal(
+    executor: SlurmExecutor, here: LocalTunnel, way: str, request: pytest.FixtureRequest
+) -> None:
+    if way == "here":
+        executor = SlurmExecutor(tunnel=here, packager=run.Packager(), mem="100M")
+    executor.env_vars = {"OF_TASK": "it is's own"}
+    with run.Experiment("shells", executor=executor, clean_mode=True) as experiment:
+        experiment.add(run.Script(inline="echo begun; sleep 600"), name="work")
+        experiment.run(detach=True)
+        eventually(lambda: experiment.results()["work"].state is run.JobState.RUNNING)
+        typed = Typed(sys.executable, "-m", "nemo_run", "experiment", "shell", experiment.id, "work")
+        request.addfinalizer(typed.close)
+        typed.type('stty size; echo "<$OF_TASK $SLURM_JOB_ID $((40 + 2))>"; [ -t 0 ] && [ -t 1 ] && echo is-"a"-tty\n')
+        job = str(experiment.progress()["work"].tasks[0].handle).split("/")[2]
+        typed.shows(f"<it is's own {job} 42>")
+        typed.shows("is-a-tty")
+        typed.type("sleep 600\n")
+        time.sleep(1)
+        typed.type("\x03")  # it ends what runs in the shell, not the shell
+        typed.type("echo still-$((1 + 1)); exit 7\n")
+        typed.shows("still-2")
+        assert typed.program.wait(60) == 7
+        assert experiment.results()["work"].state is run.JobState.RUNNING
+        experiment.cancel("work")
 
 
 class FromElsewhere(SlurmExecutor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +20,54 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def executors(json: AsJson = False) -> None:
+def executors(
+    named: Annotated[
+        list[str] | None, typer.Argument(metavar="[@FILE...]", help="With --load: executors to look at.")
+    ] = None,
+    *,
+    load: Annotated[
+        bool, typer.Option("--load", help="How busy the engines of these are, and when a job would start.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
     """List the executors, which of them work here, and why the others do not."""
+    from nemo_run.errors import CommandLineError
+
+    if load != bool(named):
+        raise CommandLineError("--load takes executors to look at, such as: nemorun executors --load @a.yaml @b.yaml")
+    if named:
+        _print_loads(named, json=json)
+    else:
+        _print_executors(json=json)
+
+
+def _print_loads(named: list[str], *, json: bool) -> None:
+    from nemo_run.cli.show import print_json, print_table
+    from nemo_run.core.execution.soonest import load_of
+
+    loads = [(text, load_of(executor_of(text))) for text in named]
+    if json:
+        print_json([{"name": text, **load._asdict()} for text, load in loads])
+        return
+    rows = [
+        (
+            text,
+            *("?" if count is None else str(count) for count in (load.free_nodes, load.free_gpus)),
+            _moment(load.start),
+            load.why,
+        )
+        for text, load in loads
+    ]
+    print_table(("executor", "free nodes", "free GPUs", "would start", "why not"), rows)
+
+
+def _moment(start: float | None) -> str:
+    if start is None:
+        return "?"
+    return "now" if start <= time.time() + 1 else time.strftime("%Y-%m-%d %H:%M", time.localtime(start))
+
+
+def _print_executors(*, json: bool) -> None:
     from nemo_run.cli.executors import executor_names, third_party_engines, why_not_usable
     from nemo_run.cli.show import print_json, print_table
 

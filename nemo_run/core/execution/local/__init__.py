@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.local import system
+from nemo_run.core.execution.shared.findings import Load
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.errors import ExecutorError
 
@@ -46,6 +48,12 @@ class LocalExecutor(Executor):
     def nnodes(self) -> int:
         """Return the number of nodes."""
         return self.nodes
+
+    def load(self) -> Load:
+        """Return that a task starts at once, unless it waits for cores or GPUs of this machine."""
+        if self.cpus or self.gpus:
+            return Load(why="it starts when its cores and GPUs are free")
+        return Load(start=time.time())
 
     def nproc_per_node(self) -> int:
         """Return the processes on each node."""

@@ -17,3 +17,21 @@ class Finding(NamedTuple):
     what: str
     state: str
     text: str
+
+
+class Load(NamedTuple):
+    """How busy an engine is.
+
+    Attributes:
+        free_nodes: Nodes on which nothing runs; ``None`` where nobody knows.
+        free_gpus: GPUs that no job has.
+        start: When a job would start, in seconds since 1970; ``None`` where there is no estimate.
+        why: Why there is none.
+        is_broken: The engine cannot be asked, or refuses the job.
+    """
+
+    free_nodes: int | None = None
+    free_gpus: int | None = None
+    start: float | None = None
+    why: str = ""
+    is_broken: bool = False

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from nemo_run.config.home import get_nemorun_home
 from nemo_run.core.execution.jobs import Plan
-from nemo_run.core.execution.shared.findings import Finding
+from nemo_run.core.execution.shared.findings import Finding, Load
 from nemo_run.core.execution.shared.terminals import is_terminal
 from nemo_run.core.execution.slurm import commands, script
 from nemo_run.core.execution.slurm.handle import Handle
@@ -61,6 +61,18 @@ say quota "$(timeout 5 quota -w 2>/dev/null | awk '$2 ~ /\*/ || $5 ~ /\*/ {print
 sacct=$(timeout 10 sacct -n -X -o JobID 2>&1 >/dev/null) && say accounting yes || say accounting "no: $sacct"
 say limits "$(timeout 5 sacctmgr -nP show assoc where "user=$(id -un)" format=MaxSubmitJobs,MaxJobs 2>/dev/null)"
 """
+
+# A line for every node: its name, its state, the GPUs that it has, and those in use; then what sbatch says.
+_LOAD = (
+    commands.PLAIN
+    + r"""
+export SLURM_TIME_FORMAT=%s
+partition=$1; shift
+sinfo -h -N ${partition:+-p "$partition"} -O 'NodeList:|,StateLong:|,Gres:|,GresUsed:|' | sed 's/^/node /'
+sbatch --test-only "$@" --wrap true 2>&1 | sed 's/^/said /'
+"""
+)
+_USABLE = ("idle", "mixed", "allocated", "completing")
 
 _ON_NODE = r"""
 printf 'node %s\nclock %s\n' "$(hostname)" "$(date +%s)"
@@ -124,6 +136,11 @@ class InteractiveSlurm(SlurmOptions):
     def bash(self, job_name: str = "interactive") -> RunResult:
         """Work in a shell on the cluster, in this terminal."""
         return self.srun("bash", job_name=job_name, flags=["--pty"], hide=False, pty=True)
+
+    def load(self) -> Load:
+        """Return the free nodes and GPUs of the partition, and when ``sbatch --test-only`` expects a job to start."""
+        partition, options = self.partition or "", self._interactive_options("estimate")
+        return load_in(self.slurm.execute(posix(_LOAD, partition, *options)).decode("utf-8", "replace"))
 
     def _interactive_options(self, job_name: str) -> list[str]:
         options = {**sbatch_options(self), "job_name": f"{self.job_name_prefix or ''}{job_name}"}
@@ -383,3 +400,24 @@ def _remove(tunnel: Tunnel, marker: str) -> None:
 def _lines(answer: bytes) -> dict[str, Any]:
     pairs = (line.partition(" ") for line in answer.decode("utf-8", "replace").splitlines())
     return {name: text.strip() for name, _, text in pairs if name in ("sees", "free", "lacks", "node") or text.strip()}
+
+
+def load_in(answer: str) -> Load:
+    r"""Return how busy a cluster is, from its own words. Pure.
+
+    >>> load_in("node n1|idle|gpu:h100:8(S:0)|gpu:h100:2(IDX:0-1)|\nsaid sbatch: Job 5 to start at 1700000000 using 1")
+    Load(free_nodes=1, free_gpus=6, start=1700000000.0, why='', is_broken=False)
+    """
+    said = [line.removeprefix("said ") for line in answer.splitlines() if line.startswith("said ")]
+    lines = [line.removeprefix("node ").split("|") for line in answer.splitlines() if line.startswith("node ")]
+    nodes = {name: parts for name, *parts in lines if len(parts) > 2}
+    usable = [parts for parts in nodes.values() if parts[0] in _USABLE]
+    free = sum(_gpus(parts[1]) - _gpus(parts[2]) for parts in usable)
+    start = re.search(r" to start at (\d+) ", "\n".join(said))
+    why = "" if start else next((line for line in said if line.strip()), "sbatch says nothing")
+    idle = sum(parts[0] == "idle" for parts in usable)
+    return Load(idle, free, float(start[1]) if start else None, why, is_broken=not start)
+
+
+def _gpus(text: str) -> int:
+    return sum(map(int, re.findall(r"(?:^|,)gpu(?::[^:(,]+)?:(\d+)", text)))
