@@ -408,7 +408,8 @@ class Origin:
         >>> [origin.is_of(script, "") for script in ("/e/a/attempts/1/job.sh", "/e/a/attempts/2/job.sh", "", "(null)")]
         [True, False, False, False]
         """
-        if script in (self.script, "") and (script or folder == self.folder):
+        own_folder = self.folder.replace('"', "`")  # so the accounts have it
+        if script in (self.script, "") and (script or folder in (self.folder, own_folder)):
             return True
         shares = self.handle.member or "_" in self.handle.job
         if not shares or self.script != f"{self.handle.folder}/job.sh":
