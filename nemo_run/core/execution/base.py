@@ -29,7 +29,7 @@ from nemo_run.core.execution.launcher import Launcher, make_launcher
 from nemo_run.core.execution.macros import ExecutorMacros as ExecutorMacros
 from nemo_run.core.execution.restarts import Restarts
 from nemo_run.core.execution.shared.checks import check_variables
-from nemo_run.core.execution.shared.findings import Finding, Load
+from nemo_run.core.execution.shared.findings import Examined
 from nemo_run.core.execution.shared.log_reader import LogReader
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.execution.shared.values import check_values
@@ -235,7 +235,7 @@ class Backend(ABC):
 
 
 @dataclass(kw_only=True)
-class Executor(ConfigurableMixin):
+class Executor(ConfigurableMixin, Examined):
     """Where a task runs. Data only; :meth:`backend` gives the behaviour.
 
     Attributes:
@@ -299,14 +299,6 @@ class Executor(ConfigurableMixin):
         check_storage(f"{type(self).__name__}.artifacts_to", self.artifacts_to or "")
         if self.restarts:
             self.restarts.check()
-
-    def examine(self) -> Iterable[Finding]:
-        """Look at the engine before a first task, and return what was found; nothing where there is nothing to tell."""
-        return ()
-
-    def load(self) -> Load:
-        """Return how busy the engine is, and when a job of this executor would start, as far as it can be known."""
-        return Load(why="this engine gives no estimate of when a job starts")
 
     def chosen(self) -> Executor:
         """Return the executor that takes a job: this one, unless it stands for others."""

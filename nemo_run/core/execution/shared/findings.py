@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -35,3 +36,15 @@ class Load(NamedTuple):
     start: float | None = None
     why: str = ""
     is_broken: bool = False
+
+
+class Examined:
+    """What can be asked of an engine before a first task, with the answers of one that has nothing to tell."""
+
+    def examine(self) -> Iterable[Finding]:
+        """Look at the engine before a first task, and return what was found; nothing where there is nothing to tell."""
+        return ()
+
+    def load(self) -> Load:
+        """Return how busy the engine is, and when a job of this executor would start, as far as it can be known."""
+        return Load(why="this engine gives no estimate of when a job starts")

@@ -372,7 +372,7 @@ def with_end(status: TaskStatus, end: End) -> TaskStatus:
 
 
 @dataclass(frozen=True)
-class Origin:
+class JobOrigin:
     """What Slurm was given for an attempt. A job with its id is its job only if Slurm says the same of that.
 
     A controller that died, or lost its memory, may give an id to another job.
@@ -388,10 +388,10 @@ class Origin:
     folder: str
 
     @classmethod
-    def of(cls, handle: Handle, script: str, chdir: str) -> Origin:
+    def of(cls, handle: Handle, script: str, chdir: str) -> JobOrigin:
         """Return that of an attempt from the answer to ``commands.SCRIPTS``, which is empty where its files are gone.
 
-        >>> Origin.of(Handle("7", "/e/a/attempts/1"), "", "").script
+        >>> JobOrigin.of(Handle("7", "/e/a/attempts/1"), "", "").script
         '/e/a/attempts/1/job.sh'
         """
         try:
@@ -404,7 +404,7 @@ class Origin:
     def is_of(self, script: str, folder: str) -> bool:
         """Whether a job with this script is that of the attempt; or with this folder, where the script is not known.
 
-        >>> origin = Origin.of(Handle("7", "/e/a/attempts/1"), "", "")
+        >>> origin = JobOrigin.of(Handle("7", "/e/a/attempts/1"), "", "")
         >>> [origin.is_of(script, "") for script in ("/e/a/attempts/1/job.sh", "/e/a/attempts/2/job.sh", "", "(null)")]
         [True, False, False, False]
         """
@@ -422,7 +422,7 @@ class Origins:
     """What the attempts were submitted with that have been asked for."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Origin] = {}
+        self._known: dict[str, JobOrigin] = {}
 
     def unknown(self, handles: Iterable[Handle]) -> list[Handle]:
         """Return an attempt for each folder that ``commands.SCRIPTS`` has not been asked of yet."""
@@ -432,7 +432,7 @@ class Origins:
         """Note what ``commands.SCRIPTS`` says of attempts, by the numbers of its lines."""
         for number, handle in enumerate(handles):
             script, chdir = (answers.get(2 * number + line, "") for line in (0, 1))
-            self._known[handle.folder] = Origin.of(handle, script, chdir)
+            self._known[handle.folder] = JobOrigin.of(handle, script, chdir)
 
     def own(self, records: Mapping[str, Sequence[Record]], handle: Handle) -> Sequence[Record]:
         """Return the records of an attempt's job; none where its id is that of another job now."""
