@@ -42,10 +42,11 @@ class SlurmCluster:
         nodes: Number of nodes.
         accounting: Keep accounts of jobs, for ``sacct``.
         enforced: What of the accounts is enforced, such as ``"limits"``.
+        settings: Further lines of its configuration.
     """
 
-    def __init__(self, nodes: int = NODES, *, accounting: bool = True, enforced: str = "") -> None:
-        self.nodes, self.accounting, self.enforced = nodes, accounting, enforced
+    def __init__(self, nodes: int = NODES, *, accounting: bool = True, enforced: str = "", settings: str = "") -> None:
+        self.nodes, self.accounting, self.enforced, self.settings = nodes, accounting, enforced, settings
         self.folder = Path(tempfile.mkdtemp(prefix="nr-slurm-"))
         self.folder.chmod(0o755)
         self.configuration = self.folder / "slurm.conf"
@@ -111,6 +112,7 @@ SchedulerParameters=bf_interval=2,batch_sched_delay=0,sched_min_interval=100000
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=500
+{self.settings}
 GresTypes=gpu
 {nodes}
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from nemo_run.core.execution.base import Command, JobState, Plan, Submission, Ta
 from nemo_run.core.execution.slurm import SlurmExecutor, sending
 from nemo_run.core.execution.slurm.backend import SlurmBackend
 from nemo_run.core.execution.slurm.handle import Handle
+from nemo_run.core.packaging.base import Packager
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.usage import usage
+from tests.services.slurm import SlurmCluster
 from tests.support import eventually
 
 pytestmark = pytest.mark.needs("sshd", "slurm cluster")
@@ -204,3 +207,30 @@ def test_what_tasks_used_is_told_by_the_accounts(executor: SlurmExecutor) -> Non
     for one in usage(store, definition, exp.progress()).values():
         assert one.hours >= 2 / 3600
         assert one.gpu_hours == 2 * one.hours
+
+
+@pytest.fixture
+def small_arrays(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    """A cluster on which an array may have three elements."""
+    cluster = SlurmCluster(nodes=1, accounting=False, settings="MaxArraySize=3")
+    try:
+        cluster.start()
+        monkeypatch.setenv("SLURM_CONF", str(cluster.configuration))
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def test_a_map_over_the_largest_array_is_several_arrays(
+    small_arrays: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [f"echo {number} >> {tmp_path}/ran; exit {number // 7}" for number in range(8)]
+    with run.Experiment("chunks", executor=SlurmExecutor(packager=Packager(), mem="100M")) as exp:
+        found = exp.map(scripts(*texts), name="many")
+        exp.run()
+    assert [exp.results()[name].exit_code for name in found.jobs] == [0] * 7 + [1]
+    assert sorted((tmp_path / "ran").read_text().split()) == list("01234567")
+    jobs = [Handle.parse(str(exp.progress()[name].tasks[0].handle)).job.split("_") for name in found.jobs]
+    assert [int(index) for _, index in jobs] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert len({array for array, _ in jobs}) == 3

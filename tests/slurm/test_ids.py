@@ -116,7 +116,7 @@ def test_accounts_of_a_foreign_job_are_not_those_of_ours(
     assert seen(f"slurm://{foreign}{folder}").state is JobState.UNKNOWN
     assert backend.used([f"slurm://{foreign}{folder}"]) == {}
     assert seen(ran).exit_code == 3
-    assert backend.used([ran]).keys() == {ran}
+    eventually(lambda: backend.used([ran]).keys() == {ran})
 
 
 def test_a_controller_that_starts_with_an_old_memory_gives_an_id_twice(
