@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Experiments": ("run", "Experiment", "Plugin", "JobState", "Restarts", "stopping", "continue_later", "DevSpace"),
     "Results, metrics and sweeps": ("log_metrics", "choice", "loguniform", "randint", "uniform"),
-    "Executors": ("Executor", "ExecutorMacros", "import_executor", "Image", "KubeRayWorkerGroup"),
+    "Executors": ("Executor", "ExecutorMacros", "import_executor", "Image", "Soonest", "KubeRayWorkerGroup"),
     "Launchers": ("Torchrun", "FaultTolerance", "SlurmRay", "SlurmTemplate"),
     "Packagers": ("Packager", "GitArchivePackager", "PatternPackager", "HybridPackager"),
     "Tunnels": ("LocalTunnel", "SSHTunnel"),

@@ -126,7 +126,8 @@ if [ "$__nr_code" -ne 0 ]; then
   if [ "$__nr_state" = RUNNING ]; then  # and not being cancelled
     (umask 077; echo "$((__nr_failures + 1))" > "$__nr_attempt/failures.$__nr_task")
     for __nr_pause in 1 3 10 30 0; do
-      scontrol requeue "$__nr_job" && sleep 600  # this script is ended meanwhile
+      # This script is ended while it sleeps; that bash has something to say of that is no part of the log.
+      scontrol requeue "$__nr_job" && exec 2>/dev/null && sleep 600
       sleep "$__nr_pause"
     done
   fi
