@@ -21,7 +21,7 @@ def _overtime() -> None:
 def test_nothing_is_lost_doubled_or_wrong_under_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(tempfile.mkdtemp(prefix="nr-campaign-"))
     monkeypatch.setenv("NEMORUN_HOME", str(folder / "home"))
-    # A killed slurmctld may forget jobs and give their ids to others; a killed node may leave elements that never ran.
+    # A killed slurmctld may forget a job, which is not tried again; a killed node leaves elements that never ran.
     campaign = under_fire(3, folder, experiments=3, faults=12, without=["slurmctld killed", "node killed"])
     assert campaign.problems == []
     assert campaign.counts["tasks"] >= 24
