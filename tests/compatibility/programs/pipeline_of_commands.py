@@ -105,7 +105,7 @@ def generate(cluster, seeds, server=None, dry_run=False, expname="generate"):
 if __name__ == "__main__":
     seen = {}
     exp, handles = generate("local", 3)
-    seen["local"] = [handles, {name: one["status"].name for name, one in exp.status(return_dict=True).items()}]
+    seen["local"] = [handles, {name: one["status"].name for name, one in sorted(exp.status(return_dict=True).items())}]
     exp, handles = generate("big", 2, server={"port": 5000, "tasks": 8}, dry_run=True, expname="served")
     seen["served"] = [handles, [[type(job).__name__, job.id, job.dependencies] for job in exp.jobs]]
     exp, handles = generate("big", 2, dry_run=True, expname="plain")

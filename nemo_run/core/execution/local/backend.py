@@ -473,9 +473,10 @@ def _recorded_status(folder: Path) -> TaskStatus:
         if not running:
             return TaskStatus(JobState.PENDING, reason="waits for free devices", node=host)
         return TaskStatus(JobState.RUNNING, started=running["started"], node=host)
-    if end := _end(folder):  # it may have ended between the two looks
+    is_held = _is_held(folder)
+    if end := _end(folder):  # it may have ended meanwhile: its end is written before its claim is given up
         return end
-    if _is_held(folder):
+    if is_held:
         return TaskStatus(JobState.UNKNOWN, reason=f"runs in another container on {host}; ask there", node=host)
     what = "how the task ended is not known" if running else "the task had not begun"
     reason = f"its supervisor was killed or the machine was restarted; {what}"
