@@ -48,7 +48,11 @@ def test_a_job_on_a_cluster_of_somebody_else(
         job.wait()
     assert run_app(app.nemorun, ["ray", "logs", "there"]) == 0  # the token is known by now
     assert "hello" in capsys.readouterr().out
-    kept = [path for path in (tmp_path / "another-home").rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    kept = [
+        path
+        for path in (tmp_path / "another-home").rglob("*")
+        if path.is_file() and token.encode() in path.read_bytes()
+    ]
     assert [(path.parent.name, path.stat().st_mode & 0o077) for path in kept] == [("tokens", 0)]
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     assert run_app(app.nemorun, ["ray", "submit", "again", "--address", address, "--", "exit 4"]) == 4
