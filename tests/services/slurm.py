@@ -199,8 +199,14 @@ StorageLoc=slurm
         _wait(lambda: "is UP" in self.ask("scontrol", "ping"), self)
 
     def start_node(self, name: str) -> None:
-        """Start a node."""
-        self._run(name, ["slurmd", "-D", "-N", name])
+        """Start a node; as on a real cluster, the names of nodes are known there."""
+        hosts = self.folder / "hosts"
+        names = " ".join(f"node{i}" for i in range(1, self.nodes + 1))
+        hosts.write_text(f"{Path('/etc/hosts').read_text()}\n127.0.0.1 {names}\n")
+        known = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        slurmd = shutil.which("slurmd") or "/usr/sbin/slurmd"
+        there = ["unshare", "--mount", "--propagation", "slave", "/bin/sh", "-c", known, str(hosts)]
+        self._run(name, [*there, slurmd, "-D", "-N", name])
 
     def _run(self, name: str, argv: list[str]) -> None:
         argv[0] = shutil.which(argv[0]) or f"/usr/sbin/{argv[0]}"
