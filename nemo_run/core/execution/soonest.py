@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.shared.findings import Load
@@ -28,7 +28,7 @@ class Soonest(Executor):
         executors: Those to choose from; the first of several with the same start is taken.
     """
 
-    executors: list[Executor]
+    executors: list[Executor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._choice: Executor | None = None
