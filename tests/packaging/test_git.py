@@ -264,7 +264,9 @@ def test_include_uncommitted_before_the_first_commit(
     assert package(fresh.path, include_uncommitted=True) == {"a.py": "a", "b.py": "b"}
 
 
-def test_include_uncommitted_in_the_middle_of_a_conflict(package: Callable[..., dict[str, str]], repo: Repo) -> None:
+def test_include_uncommitted_in_the_middle_of_a_conflict(
+    package: Callable[..., dict[str, str]], repo: Repo, caplog: pytest.LogCaptureFixture
+) -> None:
     repo.git("checkout", "-q", "-b", "side")
     repo.commit({"a.py": "theirs"})
     repo.git("checkout", "-q", "main")
@@ -272,6 +274,7 @@ def test_include_uncommitted_in_the_middle_of_a_conflict(package: Callable[..., 
     with pytest.raises(Exception, match="merge"):
         repo.git("merge", "side")
     assert "<<<<<<<" in package(include_uncommitted=True)["a.py"]
+    assert "conflicts of a merge are packaged as they are: 'a.py'" in caplog.records[-1].getMessage()
     (repo.path / "a.py").unlink()
     assert "a.py" not in package(include_uncommitted=True)
 

@@ -174,6 +174,10 @@ def _with_repositories_inside(
     if tree is not None:
         return tree, {}, {link.path: link.commit for link in repository.links_of(repo, tree)}
     state = repository.status(repo, under=under)
+    if conflicts := [change.path for change in state.changes if change.is_unmerged]:
+        logger.warning(
+            "%s: conflicts of a merge are packaged as they are: %s; resolve them first", repo, some(conflicts)
+        )
     inside: dict[str, str | None] = {c.path.rstrip("/"): None for c in state.changes if c.path.endswith("/")}
     tree, env = stack.enter_context(repository.snapshot(repo, state.commit, state.changes))
     return tree, env, inside | {link.path: None for link in repository.links_of(repo, tree, env)}

@@ -50,11 +50,13 @@ class TreeChange:
             where all untracked files are asked for one that is a repository itself.
         kind: ``"untracked"``, ``"deleted"`` or ``"modified"``.
         dirty_inside: Whether it is a submodule that has changes of its own.
+        is_unmerged: Whether a merge has left conflicts in it that are not resolved.
     """
 
     path: str
     kind: str
     dirty_inside: bool = False
+    is_unmerged: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,12 @@ def _change(line: str) -> TreeChange:
     # "1 XY sub mH mI mW hH hI path"; an unmerged path has two fields more
     fields = line.split(" ", 10 if line[0] == "u" else 8)
     deleted = line[0] == "1" and "D" in fields[1]
-    return TreeChange(fields[-1], "deleted" if deleted else "modified", dirty_inside=fields[2][2:].strip(".") != "")
+    return TreeChange(
+        fields[-1],
+        "deleted" if deleted else "modified",
+        dirty_inside=fields[2][2:].strip(".") != "",
+        is_unmerged=line[0] == "u",
+    )
 
 
 def links_of(repo: Path, tree: str, env: Mapping[str, str] | None = None) -> list[Link]:
