@@ -107,6 +107,7 @@ THINGS: dict[str, Thing] = {
     "pyright": Thing(_package("pyright"), "pip install '.[dev]'"),
     "notebooks": Thing(lambda: _package("nbclient")() and _package("ipykernel")(), "pip install '.[test]'"),
     "numpy": Thing(_package("numpy"), "pip install numpy"),
+    "scikit-learn": Thing(_package("sklearn"), "pip install '.[demo]'"),
     "Python 3.11": Thing(lambda: sys.version_info >= (3, 11), "run the tests on a later Python"),
     "root": Thing(lambda: os.geteuid() == 0, "run the tests as root"),
     "unprivileged user": Thing(lambda: os.geteuid() != 0, "run the tests as an ordinary user"),
@@ -126,6 +127,7 @@ _NO_ENGINES = {
     "Python 3.11",
     "nvidia-resiliency-ext",
     "root",
+    "scikit-learn",
     "torch",
     "unprivileged user",
 }

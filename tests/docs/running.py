@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.docs import markdown
+
+SHOWN_ONLY = {"text", "yaml", "toml", "json"}  # any other language is run
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -26,6 +30,19 @@ class Reader:
     def bash(self, code: str, name: str) -> str:
         """Run ``code`` in a shell that stops at the first error; what it prints."""
         return self._run(["bash", "-euo", "pipefail", "-c", code], what=name)
+
+    def page(self, page: Path) -> None:
+        """Do what the blocks of a page say, one after the other, and see that they print what it says."""
+        printed = ""
+        for block in markdown.blocks(page.read_text(encoding="utf-8")):
+            name = f"{page.stem}_line_{block.line}"
+            if block.file is not None:
+                (self.folder / block.file).write_text(block.code, encoding="utf-8")
+            elif block.is_output:
+                assert markdown.prints(block.code, printed), f"{name}: the block before printed\n{printed}"
+            elif block.not_run is None and block.language not in SHOWN_ONLY:
+                run = {"python": self.python, "bash": self.bash}[block.language]
+                printed = run(block.code, f"{name}.py")
 
     def _run(self, command: list[str], what: str) -> str:
         done = subprocess.run(

@@ -13,7 +13,6 @@ from tests.docs.running import Reader
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "site")]
-SHOWN_ONLY = {"text", "yaml", "toml", "json"}  # any other language is run
 
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 pages = pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -26,17 +25,7 @@ pages_with_needs = pytest.mark.parametrize(
 
 @pages_with_needs
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
-    printed = ""
-    for block in markdown.blocks(page.read_text(encoding="utf-8")):
-        name = f"{page.stem}_line_{block.line}"
-        if block.file is not None:
-            (tmp_path / block.file).write_text(block.code, encoding="utf-8")
-        elif block.is_output:
-            assert markdown.prints(block.code, printed), f"{name}: the block before printed\n{printed}"
-        elif block.not_run is None and block.language not in SHOWN_ONLY:
-            run = {"python": reader.python, "bash": reader.bash}[block.language]
-            printed = run(block.code, f"{name}.py")
+    Reader(tmp_path).page(page)
 
 
 @pages
