@@ -17,7 +17,7 @@ from tests.docs.running import Reader
 
 HERE = [name for name in NAMES if not set(needs(name)) & set(ELSEWHERE)]
 
-QUIET = {"torch_two_nodes", "nohup_executor"}
+QUIET = {"long_training", "torch_two_nodes", "nohup_executor"}
 """PyTorch and pip are warned of what they use themselves."""
 
 

@@ -56,10 +56,7 @@ def test_a_taint(own_namespace: str, cluster: KubernetesClient, work: Path) -> N
 def test_a_drain(own_namespace: str, cluster: KubernetesClient, work: Path) -> None:
     with running(own_namespace) as exp, changed_node(cluster, unschedulable=True) as node:
         for pod in cluster.objects("v1", "Pod", own_namespace):
-            name = pod["metadata"]["name"]
-            body = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name}}
-            path = f"{cluster.path('v1', 'Pod', own_namespace, name)}/eviction"
-            cluster.request("POST", path, body={**body, "metadata": {"name": name, "namespace": own_namespace}})
+            evict(cluster, own_namespace, pod["metadata"]["name"])
         exp.wait()
     assert exp.results()["t"].reason.startswith(f"its node {node!r} is being drained")
 
@@ -69,3 +66,53 @@ def test_too_much_disk(own_namespace: str, work: Path) -> None:
     with running(own_namespace, text, extra_resource_limits={"ephemeral-storage": "10Mi"}) as exp:
         exp.wait()
     assert exp.results()["t"].reason.startswith("evicted: ")
+
+
+GOES_ON = 'echo "restart $NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE"; test "$NEMO_RUN_RESTART" != 0 || sleep 300'
+
+
+@pytest.mark.parametrize("how", ["taint", "drain", "delete"])
+def test_a_task_that_the_cluster_takes_away_is_restarted(
+    how: str, own_namespace: str, cluster: KubernetesClient, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    executor = run.KubernetesExecutor(
+        image=IMAGE, namespace=own_namespace, packager=run.Packager(), grace=2, restarts=run.Restarts(backoff=0)
+    )
+    exp = run.Experiment("goes-on", executor=executor)
+    exp.add(run.Script(inline=GOES_ON), name="t")
+    exp.run(detach=True)
+    eventually(lambda: exp.results()["t"].state is JobState.RUNNING, within=120)
+    taint = {"key": "repair", "value": "soon", "effect": "NoExecute"}
+    change: dict[str, Any] = {"taint": {"taints": [taint]}, "drain": {"unschedulable": True}}.get(how, {})
+    with changed_node(cluster, **change):
+        for pod in cluster.objects("v1", "Pod", own_namespace) if how != "taint" else []:
+            evict(cluster, own_namespace, pod["metadata"]["name"], how)
+        eventually(lambda: exp.progress()["t"].tasks[0].restarts, "it is restarted", within=120)
+    assert exp.wait()["t"].state is JobState.SUCCEEDED
+    task = exp.progress()["t"].tasks[0]
+    assert ([entry["cause"] for entry in task.history], task.tries) == (["node failure"], 1)
+    capfd.readouterr()
+    exp.logs("t")
+    assert "restart 1 node failure" in capfd.readouterr().out
+
+
+def evict(cluster: KubernetesClient, namespace: str, name: str, how: str = "drain") -> None:
+    """Take a pod away as a drain does, or as somebody who deletes it."""
+    if how == "delete":
+        cluster.delete("v1", "Pod", namespace, name)
+        return
+    body = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    cluster.request("POST", f"{cluster.path('v1', 'Pod', namespace, name)}/eviction", body=body)
+
+
+def test_a_task_is_restarted_after_its_time_limit_in_a_pod(own_namespace: str, work: Path) -> None:
+    executor = run.KubernetesExecutor(
+        image=IMAGE, namespace=own_namespace, packager=run.Packager(), grace=1, timeout=3,
+        restarts=run.Restarts(backoff=0),
+    )  # fmt: skip
+    exp = run.Experiment("limited", executor=executor)
+    exp.add(run.Script(inline='case "$NEMO_RUN_RESTART" in 0) sleep 300;; 1) exit 85;; esac'), name="t")
+    exp.run(detach=True)
+    assert exp.wait()["t"].state is JobState.SUCCEEDED
+    task = exp.progress()["t"].tasks[0]
+    assert [entry["cause"] for entry in task.history] == ["time limit", "continued"]

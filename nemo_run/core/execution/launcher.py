@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core import extras
+from nemo_run.core.runners import elastic
 from nemo_run.errors import ExecutorError, LauncherError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Layout:
         log_dir: Where logs of single ranks go; empty for nowhere.
         profile_dir: Where a profiler leaves its files.
         python: The interpreter that runs a launcher whose command is no Python program.
+        restarts: Whether the task may be restarted: a launcher hands on what it is told, and how it is to go on.
     """
 
     nodes: int = 1
@@ -44,6 +46,7 @@ class Layout:
     log_dir: str = ""
     profile_dir: str = ""
     python: str = sys.executable
+    restarts: bool = False
 
 
 @dataclass(kw_only=True)
@@ -127,7 +130,8 @@ class _ElasticLauncher(Launcher):
         python = command.argv[0] if command.python else layout.python
         # The agent starts a Python of its own for its workers; any other program is run as it is.
         program = command.argv[1:] if command.python else ("--no-python", *command.argv)
-        argv = (python, "-m", self.module, *self._options(layout), *program)
+        start = ("-c", Path(elastic.__file__).read_text()) if layout.restarts else ("-m",)
+        argv = (python, *start, self.module, *self._options(layout), *program)
         return self._profiled(replace(command, argv=argv, python=True), layout)
 
     def _options(self, layout: Layout) -> list[str]:

@@ -89,6 +89,7 @@ def command_inside(executor: DockerExecutor, request: TaskRequest) -> Command:
         log_dir=f"{RUN_FOLDER}/{ATTEMPT_FOLDER}",
         profile_dir=RUN_FOLDER,
         python="python3",
+        restarts=executor.restarts is not None,
     )
     command = executor.get_launcher().wrap(command, layout)
     return environments.inside(command, RUN_FOLDER, ENVIRONMENTS, "python3") if request.in_environment else command

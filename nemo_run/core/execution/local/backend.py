@@ -22,12 +22,7 @@ from nemo_run.core.execution.launcher import ATTEMPT_FOLDER, Layout
 from nemo_run.core.execution.local import LocalExecutor, available_cpus, available_gpus, supervisor, system
 from nemo_run.core.execution.local.shell import RunsBeside
 from nemo_run.core.execution.shared import environments, leftovers
-from nemo_run.core.execution.shared.attempt_files import (
-    attempt_folder,
-    final_status,
-    open_log,
-    rank_logs,
-)
+from nemo_run.core.execution.shared.attempt_files import attempt_folder, final_status, open_log, rank_logs
 from nemo_run.core.execution.shared.inherited import read_environment
 from nemo_run.core.execution.shared.log_reader import FileLog
 from nemo_run.core.execution.shared.relocation import moved, moved_paths
@@ -85,6 +80,7 @@ class LocalBackend(RunsBeside, Backend):
             processes_per_node=executor.nodes * executor.ntasks_per_node,
             log_dir=ATTEMPT_FOLDER,
             profile_dir=request.directory,
+            restarts=executor.restarts is not None,
         )
         command = _command(request, layout)
         base = str(Path(request.directory, "code")) if request.code_archive else request.cwd

@@ -176,6 +176,7 @@ class Attempt:
         self.kill_at: float | None = None
         self.deadline: float | None = None
         self.notice_at: float | None = None  # when the task is told that its time limit is near
+        self.told = False  # of its time limit
         self.cause = ""  # in the words of TaskStatus
         self.memory_poll = _MEMORY_POLL
         self.memory_look = 0.0
@@ -253,9 +254,10 @@ class Attempt:
         if guard is not None:
             os.write(guard, b"x")
         code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            return 128 - code, self.ending or f"ended by {signal.Signals(-code).name}"
-        return code, self.ending
+        code, reason = (128 - code, f"ended by {signal.Signals(-code).name}") if code < 0 else (code, "")
+        if self.told and code == 128 + signal.SIGUSR1:  # it did not mind the notice of its time limit
+            self.cause = self.cause or "time limit"
+        return code, self.ending or reason
 
     def become_task(self, log: int, device_env: dict[str, str], supervisor: int) -> None:
         """In the child: turn into the task. Never returns."""
@@ -303,7 +305,7 @@ class Attempt:
             self.cause = "time limit"
             self.end(f"time limit of {self.spec['timeout']:g} s reached")
         elif self.notice_at is not None and now >= self.notice_at:
-            self.notice_at = None
+            self.notice_at, self.told = None, True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGUSR1)
         if self.spec.get("memory") and not self.ending and now >= self.memory_look:

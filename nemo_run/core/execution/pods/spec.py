@@ -166,6 +166,7 @@ def command_inside(executor: PodOptions, request: TaskRequest) -> Command:
         node_rank=RANK,
         profile_dir=job_folder(executor, request),
         python="python3",
+        restarts=executor.restarts is not None,
     )
     return executor.get_launcher().wrap(_without_macros(executor, request, command), layout)
 

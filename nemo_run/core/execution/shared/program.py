@@ -26,6 +26,11 @@ class Nodes(Protocol):
         """Return the number of processes on each node."""
         ...
 
+    @property
+    def restarts(self) -> object:
+        """When a task is restarted; ``None`` for never."""
+        ...
+
     def get_launcher(self) -> Launcher:
         """Return the launcher."""
         ...
@@ -78,6 +83,7 @@ def program(options: Nodes, request: Request, folder: str, log_dir: str = "") ->
         log_dir=log_dir,
         profile_dir=folder,
         python="python3",
+        restarts=options.restarts is not None,
     )
     command = options.get_launcher().wrap(relocated(request.command, request.directory, folder), layout)
     return {

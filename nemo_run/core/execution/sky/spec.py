@@ -288,6 +288,7 @@ def _command(options: SkypilotOptions, request: TaskRequest) -> Command:
         node_rank="\0SKYPILOT_NODE_RANK\0",
         profile_dir=_FOLDER,
         python="python3",
+        restarts=options.restarts is not None,
     )
     macros = options.macro_values()
 

@@ -250,6 +250,7 @@ def _layout(executor: SlurmOptions, inside: str, python: str) -> Layout:
         log_dir=f"{ATTEMPT_FOLDER}/node.{script.NODE_RANK}.{processes}",
         profile_dir=inside,
         python=python,
+        restarts=executor.restarts is not None,
     )
 
 

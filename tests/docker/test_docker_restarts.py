@@ -1,0 +1,61 @@
+"""Tasks in containers that run until they are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+import nemo_run as run
+from nemo_run.core.execution.jobs import JobState
+from tests.services.docker import IMAGE
+from tests.support import eventually
+
+pytestmark = pytest.mark.needs("docker")
+
+
+def launch(code: str, folder: Path, **options: Any) -> run.Experiment:
+    """An experiment whose task keeps its checkpoints in a folder of this machine."""
+    folder.mkdir()
+    folder.chmod(0o777)
+    executor = run.DockerExecutor(
+        container_image=IMAGE, packager=run.Packager(), volumes=[f"{folder}:/checkpoints"],
+        env_vars={"NEMO_RUN_CHECKPOINTS": "/checkpoints"}, restarts=run.Restarts(backoff=0), **options,
+    )  # fmt: skip
+    exp = run.Experiment("long", executor=executor)
+    exp.add(run.Script(inline=code), name="train")
+    exp.run(detach=True)
+    return exp
+
+
+BEGIN = 'echo "$NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE" >> $NEMO_RUN_CHECKPOINTS/begun; '
+
+
+def test_a_task_goes_on_after_its_time_limit(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    exp = launch(BEGIN + 'case "$NEMO_RUN_RESTART" in 0) sleep 300;; 1) exit 85;; esac', folder, timeout=2)
+    assert exp.wait()["train"].state is JobState.SUCCEEDED
+    assert (folder / "begun").read_text() == "0 \n1 time limit\n2 continued\n"
+
+
+def test_a_container_that_vanished_counts_as_a_lost_node(tmp_path: Path, client: docker.DockerClient) -> None:
+    folder = tmp_path / "kept"
+    exp = launch(BEGIN + 'test "$NEMO_RUN_RESTART" != 0 || sleep 300', folder)
+    eventually((folder / "begun").exists, "it runs")
+    [container] = [one for one in client.containers.list() if str(folder) in str(one.attrs["Mounts"])]
+    container.remove(force=True)
+    assert exp.wait()["train"].state is JobState.SUCCEEDED
+    assert (folder / "begun").read_text() == "0 \n1 node failure\n"
+
+
+def test_a_container_that_somebody_stops_has_failed(tmp_path: Path, client: docker.DockerClient) -> None:
+    """Docker does not tell who has ended a process: that counts as the program's own end."""
+    folder = tmp_path / "kept"
+    exp = launch(BEGIN + "exec sleep 300", folder)
+    eventually((folder / "begun").exists, "it runs")
+    [container] = [one for one in client.containers.list() if str(folder) in str(one.attrs["Mounts"])]
+    container.kill("SIGKILL")
+    assert exp.wait()["train"].state is JobState.FAILED
+    assert exp.progress()["train"].tasks[0].restarts == 0
