@@ -46,7 +46,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_named_files_are_there(page: Path) -> None:
     named = set(re.findall(r"`((?:nemo_run|tests|examples|docs)/[^`\s]+)`", page.read_text(encoding="utf-8")))
     package = Path(nemo_run.__file__).parents[1]  # the checkout, or where it is installed
-    assert [name for name in named if not ((package if name.startswith("nemo_run/") else ROOT) / name).exists()] == []
+    for file, _, test in (name.partition("::") for name in named):
+        path = (package if file.startswith("nemo_run/") else ROOT) / file
+        assert path.exists()
+        assert not test or f"def {test}(" in path.read_text(encoding="utf-8"), test
 
 
 def test_the_reader_of_markdown() -> None:
