@@ -10,6 +10,7 @@ import contextlib
 import os
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ _PASSED_ON = {85, -signal.SIGUSR1}  # "continue later", and the end of what did 
 
 
 def _children() -> Iterator[int]:
+    if not Path("/proc/self").exists():  # macOS
+        said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+        yield from (int(pid) for pid, parent in map(str.split, said.splitlines()) if int(parent) == os.getpid())
+        return
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
             if int((folder / "stat").read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
