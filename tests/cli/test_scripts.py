@@ -290,6 +290,18 @@ def test_default_factory_executor_and_plugins(here: Path, script: Nemorun) -> No
     assert "8 three" in shown
 
 
+def test_an_experiment_with_an_argument_is_quiet(here: Path, script: Nemorun) -> None:
+    (here / "many.py").write_text(
+        "import nemo_run as run\n"
+        "@run.cli.entrypoint(type='experiment')\n"
+        "def many(ctx: run.cli.RunContext, epochs: int = 2):\n    print('epochs', epochs)\n"
+        "if __name__ == '__main__':\n    run.cli.main(many)\n"
+    )
+    done = script("many.py", "--yes", "epochs=1")
+    assert "epochs 1" in done.stdout
+    assert done.stderr == ""
+
+
 def test_command_defaults(here: Path, script: Nemorun) -> None:
     name = users(here, 'run.cli.main(fit, cmd_defaults={"dryrun": True})')
     assert "FIT" not in script(name).stdout

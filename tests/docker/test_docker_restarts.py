@@ -59,3 +59,23 @@ def test_a_container_that_somebody_stops_has_failed(tmp_path: Path, client: dock
     container.kill("SIGKILL")
     assert exp.wait()["train"].state is JobState.FAILED
     assert exp.progress()["train"].tasks[0].restarts == 0
+
+
+def test_a_task_does_not_change_what_its_next_try_is(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "secret").write_text("of the host")
+    code = f"""
+import json, os, pathlib, sys
+if os.environ["NEMO_RUN_ATTEMPT"] != "1":
+    sys.exit(7 if os.path.exists("/host/secret") else 0)
+for path in pathlib.Path("/nemo_run").rglob("plan.json"):
+    plan = json.loads(path.read_text())
+    plan["spec"]["options"].update(volumes=["{tmp_path}/host:/host"], privileged=True)
+    path.write_text(json.dumps(plan))
+sys.exit(1)
+"""
+    executor = run.DockerExecutor(container_image=IMAGE, packager=run.Packager(), retries=1, retry_delay=0.1)
+    with run.Experiment("plan", executor=executor) as exp:
+        exp.add(run.Script(inline=code, entrypoint="python3"), name="t")
+        exp.run()
+    assert (exp.results()["t"].state, exp.results()["t"].exit_code) == (JobState.SUCCEEDED, 0)

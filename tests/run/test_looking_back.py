@@ -30,6 +30,16 @@ def past(work: Path) -> run.Experiment:
     return run.Experiment.from_id(exp.id)
 
 
+def test_the_id_is_known_before_the_launch_and_makes_nothing(nemorun_home: Path, work: Path) -> None:
+    exp = run.Experiment("never", clean_mode=True)
+    known = exp.id
+    assert [path for path in nemorun_home.rglob("*") if path.name == known] == []
+    exp.add(bash("true"), name="x")
+    exp.run()
+    assert exp.id == known
+    assert Path(exp.directory).name == known
+
+
 def test_status_for_programs(past: run.Experiment) -> None:
     document = past.status(return_dict=True)
     assert document is not None
