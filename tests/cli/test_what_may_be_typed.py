@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +60,22 @@ def test_experiments_and_their_jobs_are_completed() -> None:
     assert completing.jobs(cast("Any", _Typed), "s") == ["second"]
     _Typed.params = {"which": "nothing"}
     assert completing.jobs(cast("Any", _Typed), "") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("status comp", ["completed"]), ("cancel comp", ["completed"]), ("logs completed s", ["second"])],
+)
+def test_a_shell_asks_for_them(words: str, wanted: list[str]) -> None:
+    with run.Experiment("completed", clean_mode=True) as exp:
+        exp.add(run.Script(inline="true"), name="first")
+        exp.add(run.Script(inline="true"), name="second")
+        exp.run()
+    asked = f"nemorun experiment {words}"
+    env = {"_NEMORUN_COMPLETE": "complete_bash", "COMP_WORDS": asked, "COMP_CWORD": str(len(asked.split()) - 1)}
+    argv = [sys.executable, "-c", "import sys; sys.argv = ['nemorun']; from nemo_run.__main__ import main; main()"]
+    done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [*wanted, *([exp.id] if wanted == ["completed"] else [])], done.stderr
 
 
 def test_what_is_cut_in_a_table_is_found_again(nemorun: Nemorun) -> None:

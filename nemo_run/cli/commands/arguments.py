@@ -6,15 +6,30 @@ from typing import Annotated
 
 import typer
 
+from nemo_run.cli.commands import completing
+
 Which = Annotated[
     str | None,
-    typer.Argument(metavar="ID", help="Id of an experiment, its beginning, or a title; the newest by default."),
+    typer.Argument(
+        metavar="ID",
+        help="Id of an experiment, its beginning, or a title; the newest by default.",
+        autocompletion=completing.experiments,
+    ),
 ]
 Needed = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of an experiment, its beginning, or a title: its newest one.")
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Id of an experiment, its beginning, or a title: its newest one.",
+        autocompletion=completing.experiments,
+    ),
 ]
 OneJob = Annotated[
     str | None,
-    typer.Argument(metavar="JOB", help="Name of the job, or its number in the status, from 0; all by default."),
+    typer.Argument(
+        metavar="JOB",
+        help="Name of the job, or its number in the status, from 0; all by default.",
+        autocompletion=completing.jobs,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
