@@ -50,7 +50,7 @@ def interrupt(exp: run.Experiment, step: int, number: signal.Signals, cause: str
     """
     while cause not in (before := causes_of(exp)):
         folder = exp.directory / "train" / "attempts" / str(len(before) + 1)
-        eventually(lambda: _has_come(exp, step), f"{folder} comes to step {step}", within=120)
+        eventually(lambda: _has_come(exp, step), f"{folder} comes to step {step}", within=300)
         if len(causes_of(exp)) == len(before):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(json.loads((folder / "supervisor.json").read_text())["pid"]), number)
