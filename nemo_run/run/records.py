@@ -21,6 +21,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _TIMES = ("created", "submitted", "started", "ended", "retry_at")
 _DURATIONS = ("retry_delay", "timeout", "restart_within", "restart_delay")
 _LATEST = 1e11  # seconds since the epoch that the system can still show as a date
+_MOST_GPUS = 1e9  # that anybody has
+_LONGEST = 1e20  # seconds of all of them
 
 
 def check_types(record: Any) -> None:
@@ -37,8 +39,15 @@ def check_types(record: Any) -> None:
             raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a list of texts")
         if part.name in _DURATIONS and not 0 <= value < math.inf:
             raise TypeError(f"{part.name} is {value!r}, not a number of seconds")
-        if part.name in _TIMES and value is not None and not 0 <= value < _LATEST:
-            raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a time")
+        if part.name in _TIMES:
+            _check_time(part.name, value)
+        if part.name == "gpus" and not 0 <= value < _MOST_GPUS:
+            raise TypeError(f"{part.name} is {reprlib.repr(value)}, not a number of GPUs")
+
+
+def _check_time(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, _NUMBER) and 0 <= value < _LATEST):
+        raise TypeError(f"{name} is {reprlib.repr(value)}, not a time")
 
 
 FORMAT = 1
@@ -171,13 +180,13 @@ class TaskProgress:
         self.node = status.node or self.node
         return before != (self.state, self.exit_code, self.reason, self.started, self.node)
 
-    def ran(self, now: float | None = None) -> Iterator[tuple[str, float]]:
-        """Yield the handle of every attempt that has started, and the seconds for which it ran, until ``now``."""
+    def ran(self) -> Iterator[tuple[str, float]]:
+        """Yield the handle of every attempt that has started, and the seconds for which it ran, until now."""
         for entry in self.history:
             ended = entry.get("ended") or 0.0
             yield entry["handle"], max(ended - (entry.get("started") or ended), 0.0)
         if self.started:
-            yield self.handle, max((self.ended or now or time.time()) - self.started, 0.0)
+            yield self.handle, max((self.ended or time.time()) - self.started, 0.0)
 
 
 # The state of a job is the first of these that one of its tasks is in.
@@ -249,8 +258,11 @@ class JobProgress:
         tasks = [TaskProgress(**{**task, "state": JobState[task["state"]]}) for task in doc["tasks"]]
         for task in tasks:
             check_types(task)
-            if not all(isinstance(entry["handle"], str) for entry in task.history):
-                raise TypeError("history has a handle that is no text")
+            for entry in task.history:
+                if not isinstance(entry["handle"], str):
+                    raise TypeError("history has a handle that is no text")
+                for name in ("started", "ended"):
+                    _check_time(name, entry.get(name))
         return cls(tasks, str(doc.get("mark", "")))
 
 
@@ -291,8 +303,12 @@ def is_summary(document: dict[str, Any]) -> bool:
         and all(name in JobState.__members__ and type(count) is int for name, count in counts.items())
         and isinstance(ended, _NUMBER)
         and 0 <= ended < _LATEST
-        and all(isinstance(document.get(name, 0.0), _NUMBER) for name in ("seconds", "gpu_seconds"))
+        and all(_is_long(document.get(name, 0.0)) for name in ("seconds", "gpu_seconds"))
     )
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and 0 <= value < _LONGEST
 
 
 def overall(states: Iterable[JobState]) -> JobState:

@@ -156,7 +156,8 @@ def test_the_state_last_stored_is_shown_with_a_note(received: Received) -> None:
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [("summary.json", "counts", "x"), ("summary.json", "state", []), ("summary.json", "ended", 1e308),
-     ("summary.json", "counts", {"x": 1}), ("job/artifacts.json", "sha256", {}), ("job/artifacts.json", "size", "x")],
+     ("summary.json", "counts", {"x": 1}), ("summary.json", "gpu_seconds", 10**400), ("summary.json", "seconds", "x"),
+     ("job/artifacts.json", "sha256", {}), ("job/artifacts.json", "size", "x")],
 )  # fmt: skip
 def test_a_value_of_another_type_is_told_in_one_line(name: str, field: str, value: object, received: Received) -> None:
     received.edit(name, lambda doc: (doc[0] if isinstance(doc, list) else doc).update({field: value}))
@@ -165,6 +166,29 @@ def test_a_value_of_another_type_is_told_in_one_line(name: str, field: str, valu
         done = received.nemorun("experiment", *words)
         assert "Traceback" not in done.stderr, words
         assert name in done.stdout + done.stderr, words
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"handle": "x", "started": 1, "ended": "abc"}, {"handle": "x", "started": [], "ended": 2},
+     {"handle": "x", "started": 1, "ended": 10**400}, {"handle": 1}, "x"],
+)  # fmt: skip
+def test_an_odd_earlier_attempt_takes_no_list_away(entry: object, received: Received) -> None:
+    (received.folder / "summary.json").unlink()
+    received.edit("job/state.json", lambda doc: doc["tasks"][0].update(history=[entry]))
+    for words in (["list"], ["list", "--json"], ["status", received.id], ["status", received.id, "--json"]):
+        done = received.nemorun("experiment", *words)
+        assert "Traceback" not in done.stderr, words
+        assert "UNKNOWN" in done.stdout, words
+
+
+@pytest.mark.parametrize("gpus", [10**400, -1])
+def test_an_odd_number_of_gpus_takes_no_list_away(gpus: int, received: Received) -> None:
+    (received.folder / "summary.json").unlink()
+    received.edit("experiment.json", lambda doc: doc["jobs"][0]["tasks"][0].update(gpus=gpus))
+    done = received.nemorun("experiment", "list")
+    assert "Traceback" not in done.stderr
+    assert "experiment.json" in done.stdout + done.stderr
 
 
 def test_acting_is_refused_and_says_how_to_adopt(received: Received) -> None:
