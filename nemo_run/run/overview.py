@@ -33,7 +33,7 @@ class Overview:
         tags: Its tags.
         name: What it is called beside its id.
         archived: Whether it is left out of lists.
-        hours: Hours for which its tasks have run, by their times; ``None`` where that was not summed up.
+        hours: Hours for which its tasks ran, by their times; ``None`` before its last job ended, as for ``ended``.
         gpu_hours: The same, times the GPUs that they had.
     """
 
@@ -73,22 +73,23 @@ def overview(store: ExperimentStore) -> Overview:
         definition, labels = store.read_definition(), read_labels(store)
         received = store.is_received
         found = store.read_summary() or _summed_up(store, definition, current_progress(store, definition))
-        problem = NOT_ASKED if received and found["state"] not in _FINAL else ""
+        has_ended = found["state"] in _FINAL
+        problem = "" if has_ended or not received else NOT_ASKED
         return Overview(
             id=store.id,
             title=definition.title,
             state=found["state"],
             jobs=found["counts"],
             created=definition.created,
-            ended=found["ended"] if found["state"] in _FINAL else None,
+            ended=found["ended"] if has_ended else None,
             directory=str(store.path),
             problem=problem,
             received=received,
             tags=labels.tags,
             name=labels.name,
             archived=labels.archived,
-            hours=_hours(found, "seconds"),
-            gpu_hours=_hours(found, "gpu_seconds"),
+            hours=_hours(found, "seconds") if has_ended else None,
+            gpu_hours=_hours(found, "gpu_seconds") if has_ended else None,
         )
     except (NemoRunError, KeyError) as error:
         return Overview(id=store.id, directory=str(store.path), problem=str(error))

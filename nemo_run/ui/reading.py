@@ -108,13 +108,8 @@ def _job(job: JobDefinition, progress: JobProgress, status: Mapping[str, Any]) -
         "after": list(job.dependencies),
         "waits_for": job.waits_for,
         "exception": _said(status.get("exception")),
-        "gpu_hours": sum(
-            seconds * task.gpus / 3600
-            for task, its in zip(job.tasks, progress.tasks, strict=False)
-            for _, seconds in its.ran()
-        ),
         "tasks": [
-            {"name": task.name, "executor": task.executor, "attempts": _attempts(found)}
+            {"name": task.name, "executor": task.executor, "gpus": task.gpus, "attempts": _attempts(found)}
             for task, found in zip(job.tasks, progress.tasks, strict=False)
         ],
     }

@@ -108,6 +108,13 @@ def test_jobs_tell_their_results(page: Any, looking: Served) -> None:
     assert "raise ValueError" in page.inner_text("main")
 
 
+def test_hours_of_gpus_are_those_of_all_attempts(page: Any, looking: Served) -> None:
+    _open(page, looking)
+    attempts = [{"started": 3600, "ended": 5400}, {"started": 6000, "ended": None}, {"started": 7200, "ended": 9000}]
+    tasks = [{"gpus": 4, "attempts": attempts}, {"gpus": 0, "attempts": attempts}]
+    assert page.evaluate(f"ui.gpuHours({json.dumps({'tasks': tasks})})") == 4
+
+
 def test_experiments_are_found(page: Any, looking: Served) -> None:
     _open(page, looking)
     page.wait_for_selector(".row")

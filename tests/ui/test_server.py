@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from nemo_run.ui import actions, exporting, reading
 from nemo_run.ui.listing import Listing
 from nemo_run.ui.logs import Log, LogName
 from tests.support import eventually
-from tests.ui.conftest import Served, id_of, serve
+from tests.ui.conftest import Served, id_of, launch, serve
 
 
 def test_without_its_token_nothing_is_told(looking: Served) -> None:
@@ -312,3 +313,26 @@ def test_a_taken_port_is_said(looking: Served) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert f"port {port}" in done.stderr
+
+
+def test_what_runs_is_no_news_by_itself(tmp_path: Path) -> None:
+    """Otherwise every open page is told, and draws again, at every look."""
+    home, flag = tmp_path / "home", tmp_path / "flag"
+    one = launch(home, "waiting", str(flag))
+    listing, store = Listing(str(home)), catalog.find(one, str(home))
+    definition = store.path / "experiment.json"
+    document = json.loads(definition.read_text())
+    document["jobs"][0]["tasks"][0]["gpus"] = 2
+    definition.write_text(json.dumps(document))
+
+    def seen() -> tuple[object, object]:
+        listing.refresh()
+        return listing.rows(), reading.stored_experiment(catalog.find(one, str(home)))
+
+    try:
+        eventually(lambda: reading.stored_experiment(store)["jobs"][0]["state"] == "RUNNING")
+        before = seen()
+        time.sleep(1)
+        assert seen() == before
+    finally:
+        flag.touch()

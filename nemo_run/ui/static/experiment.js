@@ -104,6 +104,11 @@ ui.graph = (found) => {
   return ui.h("div", { class: "picture", tabindex: "0", role: "region", "aria-label": "Graph of the jobs" }, ui.s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group" }, edges, nodes));
 };
 
+// The last attempt of a task runs until now, if it has no end yet.
+ui.gpuHours = (job) => {
+  const ran = (one, i, all) => (one.started ? Math.max(0, (one.ended || (i === all.length - 1 ? Date.now() / 1000 : one.started)) - one.started) : 0);
+  return job.tasks.reduce((sum, task) => sum + (task.gpus * task.attempts.map(ran).reduce((a, b) => a + b, 0)) / 3600, 0);
+};
 ui.jobColumns = (found) => [
   { name: "State", kind: "narrow", cell: (job) => ui.state(job.state) },
   { name: "Job", cell: (job) => [ui.h("a", { href: ui.jobHash(found.id, job.id) }, ui.text(job.id)), job.tasks.length > 1 ? ui.h("span", { class: "quiet" }, ` ${job.tasks.length} tasks`) : null, job.exception || job.reason ? ui.h("div", { class: "small quiet" }, ui.text(job.exception || job.reason)) : null] },
@@ -114,7 +119,7 @@ ui.jobColumns = (found) => [
   { name: "Tries", kind: "number", cell: (job) => (job.restarts ? ui.h("span", { title: ui.clean(`last ended by: ${job.cause || "the task itself"}`) }, `${job.tries}, ${job.restarts} restarts`) : job.tries || "") },
   { name: "Exit", kind: "number", cell: (job) => (job.exit_code === null ? "" : job.exit_code) },
   { name: "Took", kind: "number", cell: (job) => (job.started ? ui.duration((job.ended || Date.now() / 1000) - job.started) : "") },
-  ...(found.jobs.some((job) => job.gpu_hours) ? [{ name: "GPU h", kind: "number", cell: (job) => (job.gpu_hours ? ui.number(Number(job.gpu_hours.toPrecision(3))) : "") }] : []),
+  ...(found.jobs.some(ui.gpuHours) ? [{ name: "GPU h", kind: "number", cell: (job) => { const hours = ui.gpuHours(job); return hours ? ui.number(Number(hours.toPrecision(3))) : ""; } }] : []),
 ];
 
 // The result of a job in a few words, or the last values of its metrics; they are in files, so they come afterwards.
@@ -122,9 +127,9 @@ ui.brief = (one) => {
   if (one.value !== null && one.value !== undefined && !one.exception) return ui.short(one.value).slice(0, 80);
   return Object.entries(one.metrics || {}).slice(0, 3).map(([name, metric]) => `${name} ${ui.number(metric.last)}`).join(", ");
 };
-ui.fillOutcomes = async (found, place) => {
-  if (found.jobs.length > 500 || !found.jobs.some((job) => job.started)) return;
-  const all = await ui.get(ui.of(found.id, "/outcomes")).catch(() => ({}));
+ui.outcomesOf = (found) => (found.jobs.length > 500 || !found.jobs.some((job) => job.started) ? Promise.resolve({}) : ui.get(ui.of(found.id, "/outcomes")).catch(() => ({})));
+ui.fillOutcomes = async (outcomes, place) => {
+  const all = await outcomes;
   for (const cell of place.querySelectorAll("[data-outcome]")) cell.textContent = ui.clean(ui.brief(all[cell.dataset.outcome] || {}));
 };
 
@@ -132,8 +137,8 @@ ui.experimentTabs = {
   jobs: (found) => {
     const order = (job) => ui.worst.indexOf(job.state);
     const many = found.jobs.length > 200, shown = many ? [...found.jobs].sort((a, b) => order(a) - order(b)).slice(0, 200) : found.jobs;
-    const find = ui.h("input", { type: "search", placeholder: "Find jobs", "aria-label": "Find jobs", on: { input: () => fill() } }), place = ui.h("div", {});
-    const fill = () => { ui.show(place, ui.table(ui.jobColumns(found), find.value ? found.jobs.filter((job) => `${job.id} ${job.state} ${job.node} ${job.reason}`.toLowerCase().includes(find.value.toLowerCase())).slice(0, 500) : shown, { link: (job) => ui.jobHash(found.id, job.id), label: "Jobs" })); ui.fillOutcomes(found, place); };
+    const find = ui.h("input", { type: "search", placeholder: "Find jobs", "aria-label": "Find jobs", on: { input: () => fill() } }), place = ui.h("div", {}), outcomes = ui.outcomesOf(found);
+    const fill = () => { ui.show(place, ui.table(ui.jobColumns(found), find.value ? found.jobs.filter((job) => `${job.id} ${job.state} ${job.node} ${job.reason}`.toLowerCase().includes(find.value.toLowerCase())).slice(0, 500) : shown, { link: (job) => ui.jobHash(found.id, job.id), label: "Jobs" })); ui.fillOutcomes(outcomes, place); };
     fill();
     return [ui.graph(found), ui.h("h2", {}, "Jobs"), many ? ui.h("div", { class: "bar" }, find, ui.h("span", { class: "quiet" }, `200 of ${found.jobs.length} shown, those that failed or run first`)) : null, place];
   },
