@@ -154,15 +154,33 @@ def environment(name, python, required, constraints):
 
 
 def run_tests(folder, source, tests):
-    """Run tests of the unpacked sdist; the closing line of pytest."""
+    """Run tests of the unpacked sdist, and once more what failed; the closing line of pytest."""
     env = {key: value for key, value in os.environ.items() if key not in ("CI", "PYTHONPATH", "VIRTUAL_ENV")}
     env["PATH"] = "{}:{}".format(folder / "bin", env["PATH"])
+    pytest = [str(folder / "bin/python"), "-m", "pytest", "-q", "--without-engines", "--timeout=600"]
     paths = ["tests/" + test for test in tests]
-    xdist = ["--numprocesses=2", "--timeout=600"]
-    said = run(
-        str(folder / "bin/python"), "-m", "pytest", "-q", "--without-engines", *xdist, *paths, cwd=source, env=env
-    )
+    try:
+        return closing_line(run(*pytest, "--numprocesses=2", *paths, cwd=source, env=env))
+    except CheckError as error:
+        failed = failed_tests(source)
+        if not failed:
+            raise
+        (source / "again").write_text("\n".join(failed))
+        try:  # a machine may be slow for reasons of its own
+            run(*pytest, "@again", cwd=source, env=env)
+        except CheckError as again:
+            raise CheckError("{}\n\nonce more, what failed:\n{}".format(error, again)) from None
+        return "{}; needed a second run: {}".format(closing_line(str(error)), ", ".join(failed))
+
+
+def closing_line(said):
     return said.strip().splitlines()[-1].strip("= ")
+
+
+def failed_tests(source):
+    """The tests that failed in the last run, without the names of their groups."""
+    path = source / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    return sorted({re.sub("@[a-z]+$", "", name) for name in json.loads(path.read_text())}) if path.exists() else []
 
 
 def run(*command, cwd=None, env=None):

@@ -45,12 +45,7 @@ def phase_list() -> str:
 
 def causes() -> str:
     """Return the causes of an end that a program is not to blame for."""
-    return "\n".join([*CAUSES, f"exit code {run_continue()}: the task asks to be continued"]) + "\n"
-
-
-def run_continue() -> int:
-    """Return the exit code that asks for another attempt."""
-    return phases.CONTINUE
+    return "\n".join([*CAUSES, f"exit code {phases.CONTINUE}: the task asks to be continued"]) + "\n"
 
 
 def flow() -> str:

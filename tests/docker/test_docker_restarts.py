@@ -40,12 +40,17 @@ def test_a_task_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     assert (folder / "begun").read_text() == "0 \n1 time limit\n2 continued\n"
 
 
+def container_of(folder: Path, client: docker.DockerClient) -> Any:
+    """Return the container of a task that has begun."""
+    eventually((folder / "begun").exists, "it runs")
+    [container] = [one for one in client.containers.list() if str(folder) in str(one.attrs["Mounts"])]
+    return container
+
+
 def test_a_container_that_vanished_counts_as_a_lost_node(tmp_path: Path, client: docker.DockerClient) -> None:
     folder = tmp_path / "kept"
     exp = launch(BEGIN + 'test "$NEMO_RUN_RESTART" != 0 || sleep 300', folder)
-    eventually((folder / "begun").exists, "it runs")
-    [container] = [one for one in client.containers.list() if str(folder) in str(one.attrs["Mounts"])]
-    container.remove(force=True)
+    container_of(folder, client).remove(force=True)
     assert exp.wait()["train"].state is JobState.SUCCEEDED
     assert (folder / "begun").read_text() == "0 \n1 node failure\n"
 
@@ -54,9 +59,7 @@ def test_a_container_that_somebody_stops_has_failed(tmp_path: Path, client: dock
     """Docker does not tell who has ended a process: that counts as the program's own end."""
     folder = tmp_path / "kept"
     exp = launch(BEGIN + "exec sleep 300", folder)
-    eventually((folder / "begun").exists, "it runs")
-    [container] = [one for one in client.containers.list() if str(folder) in str(one.attrs["Mounts"])]
-    container.kill("SIGKILL")
+    container_of(folder, client).kill("SIGKILL")
     assert exp.wait()["train"].state is JobState.FAILED
     assert exp.progress()["train"].tasks[0].restarts == 0
 

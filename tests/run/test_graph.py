@@ -34,7 +34,8 @@ def local(**options: object) -> run.LocalExecutor:
 def test_dependencies_are_waited_for(work: Path) -> None:
     with run.Experiment("diamond") as exp:
         top = exp.add(bash("sleep 0.1; echo top >> ran"), name="top")
-        left = exp.add(bash("sleep 0.2; echo left >> ran"), name="left", dependencies=[top])
+        late = bash("until grep right ran; do sleep 0.1; done; echo left >> ran")
+        left = exp.add(late, name="left", dependencies=[top])
         right = exp.add(bash("echo right >> ran"), name="right", dependencies=[top])
         exp.add(bash("echo bottom >> ran"), name="bottom", dependencies=[left, right, left])
         exp.run(check=True)

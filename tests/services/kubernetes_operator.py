@@ -58,5 +58,6 @@ class Operator:
         except ExecutorError as e:
             if "(404)" not in str(e) and "(409)" not in str(e):  # changed meanwhile: looked at again
                 self.errors.append(traceback.format_exc())
-        except Exception:  # noqa: BLE001  # an operator goes on
-            self.errors.append(traceback.format_exc())
+        except Exception as e:  # noqa: BLE001  # an operator goes on
+            if repr(e) != "KeyError('PYTEST_CURRENT_TEST')":  # pytest changes the environment that this thread reads
+                self.errors.append(traceback.format_exc())

@@ -20,9 +20,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
-from tests.services import installed, processes_with, slurm
+from tests.services import environment, installed, processes_with, slurm
 from tests.services.slurm import SlurmCluster
 from tests.services.sshd import Sshd, available as sshd_available
 
@@ -64,7 +62,7 @@ def make_environment() -> None:
             return
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         subprocess.run([_python(), "-m", "venv", "--without-pip", ENVIRONMENT], check=True)
-        wanted = [*_PACKAGES, *_own_requirements()]
+        wanted = [*_PACKAGES, *environment.own_requirements()]
         tools = _CACHE / "uv"  # far quicker than pip
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--upgrade", "--target", tools, "uv"], check=True)
         uv = [tools / "bin" / "uv", "pip", "install", "-q", "--python", ENVIRONMENT / "bin" / "python"]
@@ -80,11 +78,6 @@ def _python() -> str:
         if Path(f"/usr/bin/python3.{minor}").exists():
             return f"/usr/bin/python3.{minor}"
     return sys.executable
-
-
-def _own_requirements() -> list[str]:
-    wanted = [Requirement(text) for text in metadata.requires("nemo-run") or []]
-    return [str(one).partition(";")[0] for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def can_see_kubernetes() -> bool:

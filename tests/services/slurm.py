@@ -204,12 +204,11 @@ StorageLoc=slurm
         names = " ".join(f"node{i}" for i in range(1, self.nodes + 1))
         hosts.write_text(f"{Path('/etc/hosts').read_text()}\n127.0.0.1 {names}\n")
         known = 'mount --bind "$0" /etc/hosts && exec "$@"'
-        slurmd = shutil.which("slurmd") or "/usr/sbin/slurmd"
         there = ["unshare", "--mount", "--propagation", "slave", "/bin/sh", "-c", known, str(hosts)]
-        self._run(name, [*there, slurmd, "-D", "-N", name])
+        self._run(name, [*there, _program("slurmd"), "-D", "-N", name])
 
     def _run(self, name: str, argv: list[str]) -> None:
-        argv[0] = shutil.which(argv[0]) or f"/usr/sbin/{argv[0]}"
+        argv[0] = _program(argv[0])
         with (self.folder / "log" / f"{name}.out").open("ab") as out:
             self._processes[name] = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment(), start_new_session=True
@@ -304,6 +303,10 @@ def _wait(condition: object, cluster: SlurmCluster) -> None:
             logs = "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in (cluster.folder / "log").iterdir())
             raise AssertionError(f"the cluster did not start\n{logs}")
         time.sleep(0.05)
+
+
+def _program(name: str) -> str:
+    return shutil.which(name) or f"/usr/sbin/{name}"
 
 
 def _listens(port: int) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nemo_run.config.mixin import ConfigurableMixin
 from nemo_run.core import extras
-from nemo_run.core.runners import elastic
 from nemo_run.errors import ExecutorError, LauncherError
 
 if TYPE_CHECKING:
@@ -108,6 +107,13 @@ class Launcher(ConfigurableMixin):
         return replace(command, argv=("nsys", *prefix, *command.argv), python=False)
 
 
+def _elastic() -> str:
+    """Return the program that hands on to the agent's workers what it does not, as text."""
+    from nemo_run.core.runners import elastic
+
+    return Path(elastic.__file__).read_text(encoding="utf-8")
+
+
 @dataclass(kw_only=True)
 class _ElasticLauncher(Launcher):
     """What the launchers built on PyTorch's elastic agent have in common.
@@ -130,7 +136,7 @@ class _ElasticLauncher(Launcher):
         python = command.argv[0] if command.python else layout.python
         # The agent starts a Python of its own for its workers; any other program is run as it is.
         program = command.argv[1:] if command.python else ("--no-python", *command.argv)
-        start = ("-c", Path(elastic.__file__).read_text()) if layout.restarts else ("-m",)
+        start = ("-c", _elastic()) if layout.restarts else ("-m",)
         argv = (python, *start, self.module, *self._options(layout), *program)
         return self._profiled(replace(command, argv=argv, python=True), layout)
 

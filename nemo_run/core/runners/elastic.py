@@ -44,7 +44,7 @@ def main() -> None:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except Exception as e:
         codes = {failure.exitcode for failure in getattr(e, "failures", {}).values()}
-        code = next((code for code in sorted(codes & _PASSED_ON, reverse=True)), None)
+        code = max(codes & _PASSED_ON, default=None)
         if code is None:
             raise
         sys.exit(code if code > 0 else 128 - code)
