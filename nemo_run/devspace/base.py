@@ -47,8 +47,7 @@ class DevSpace(ConfigurableMixin):
         Raises:
             ExecutorError: There is no space, or it has ended.
         """
-        from nemo_run.core.execution.slurm import SlurmExecutor
-        from nemo_run.core.execution.slurm.interactive import read_space
+        from nemo_run.core.execution.slurm import SlurmExecutor, read_space
 
         user, _, name = host.rpartition("@")
         tunnel = SSHTunnel(host=name, user=user, job_dir=path)

@@ -25,7 +25,7 @@ def serve(space_zlib: str, *, verbose: bool = False) -> NoReturn:
     Raises:
         ExecutorError: It is no development space, or there is no server.
     """
-    from nemo_run.core.execution.slurm.interactive import note_space, space_folder
+    from nemo_run.core.execution.slurm import note_space, space_folder
 
     space = _space(space_zlib)
     if shutil.which(_SSHD) is None:

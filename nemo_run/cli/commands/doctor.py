@@ -180,9 +180,9 @@ def _locks() -> Finding:
 
 
 def _local_tasks() -> Finding:
-    from nemo_run.core.execution.local import system
+    from nemo_run.core.execution.local import lacks
 
-    lacking = "; ".join(system.lacks())
+    lacking = "; ".join(lacks())
     return Finding("local tasks", "note" if lacking else "ok", lacking or "with all that their executor offers")
 
 

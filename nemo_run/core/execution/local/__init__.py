@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from nemo_run.core.execution.base import Executor
 from nemo_run.core.execution.local import system
+from nemo_run.core.execution.local.system import lacks as lacks
 from nemo_run.core.execution.shared.findings import Load
 from nemo_run.core.execution.shared.units import parse_size
 from nemo_run.errors import ExecutorError

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from nemo_run.core.execution.shared.findings import Finding
-from nemo_run.core.execution.slurm.interactive import InteractiveSlurm, examine
+from nemo_run.core.execution.slurm.interactive import (
+    InteractiveSlurm,
+    examine,
+    note_space as note_space,
+    read_space as read_space,
+    space_folder as space_folder,
+)
 from nemo_run.core.execution.slurm.options import (
     ResourceRequest,
     SlurmJobDetails as SlurmJobDetails,
