@@ -15,6 +15,7 @@ from nemo_run.errors import NemoRunError
 from nemo_run.run.collecting import Collector
 from nemo_run.run.ending import Endings
 from nemo_run.run.engines import Engines
+from nemo_run.run.following import Follower
 from nemo_run.run.ledger import Ledger, Observer
 from nemo_run.run.notifying import FILE, notify
 from nemo_run.run.phases import DrivenTask, Phase
@@ -34,6 +35,7 @@ class Controller:
     _endings: Endings
     _submitter: Submitter
     _recovery: Recovery
+    _follower: Follower
 
     def __init__(self, store: ExperimentStore, observer: Observer | None = None) -> None:
         """Drive what is stored.
@@ -107,6 +109,7 @@ class Controller:
         with self._store.driving(lock) as held, contextlib.ExitStack() as stack:
             self._engines = stack.enter_context(contextlib.closing(Engines(self._store)))
             collector = stack.enter_context(contextlib.closing(Collector(self._store)))
+            self._follower = stack.enter_context(contextlib.closing(Follower(self._store)))
             self._ledger = Ledger(self._store, self._observer)
             self._endings = Endings(self._ledger, self._engines, collector)
             self._submitter = Submitter(self._ledger, self._engines, self._endings)
@@ -141,10 +144,16 @@ class Controller:
 
     def _prune(self) -> None:
         """Cancel the trials of sweeps that are not worth their time."""
-        jobs = {task.job.id: task.job for task in self._ledger.schedule.having(Phase.RUNNING)}
-        running = [job.definition for job in jobs.values() if not job.is_cancelled]
-        for definition, reason in self._ledger.studies.to_prune(running):
-            self._endings.cancel(jobs[definition.id], reason)
+        if not self._ledger.studies.prunes:
+            return
+        tasks = {task.job.id: task for task in self._ledger.schedule.having(Phase.RUNNING) if not task.job.is_cancelled}
+        watched = [task for name, task in tasks.items() if self._ledger.studies.may_prune(name)]
+        elsewhere = [task for task in watched if not self._engines.shares_files(task)]
+        self._follower.follow(
+            (task for task in elsewhere if task.progress.state is JobState.RUNNING), self._engines.way
+        )
+        for definition, reason in self._ledger.studies.to_prune(task.job.definition for task in watched):
+            self._endings.cancel(tasks[definition.id].job, reason)
 
     def _wait(self) -> list[DrivenTask]:
         """Wait for news, and return the tasks that there may be news of."""

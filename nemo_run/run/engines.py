@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.execution.base import Backend, Submission
@@ -15,6 +16,9 @@ from nemo_run.errors import EngineFullError, EngineUnreachableError, ExecutorErr
 from nemo_run.run.outages import Outages
 from nemo_run.run.phases import DrivenJob, DrivenTask
 from nemo_run.run.store import ExperimentStore
+
+if TYPE_CHECKING:
+    from nemo_run.core.tunnel.client import Tunnel
 
 _FULL = 5.0  # seconds between two tries to submit more to an engine that took no more, at most
 _FEW = 16  # tasks that are tried then
@@ -219,7 +223,12 @@ class Engines:
                 untold |= dict.fromkeys(some, e)
         return untold
 
-    # artifacts
+    # files
+
+    def way(self, task: DrivenTask) -> Callable[[], tuple[Tunnel, str]]:
+        """Return a function that finds how to get to where a running task is, and its folder there."""
+        plan = self._plan(task)
+        return partial(self._backends.of(plan).reach, plan)
 
     def shares_files(self, task: DrivenTask) -> bool:
         """Check whether the task writes to folders of this machine."""

@@ -20,11 +20,12 @@ from nemo_run.errors import (
 from nemo_run.run import results
 from nemo_run.run.artifacts import Artifact, listing
 from nemo_run.run.display import print_lines, status_document, status_lines
+from nemo_run.run.following import live_metrics
 from nemo_run.run.interrupting import without_traceback
 from nemo_run.run.job import Job, JobGroup, JobResult
 from nemo_run.run.live import ProgressView
 from nemo_run.run.logs import LogFollower, LogRequest, last_lines
-from nemo_run.run.metrics import Metrics, job_metrics
+from nemo_run.run.metrics import Metrics
 from nemo_run.run.progress import current_progress, goes_on, interruption, with_reasons
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.screen import Screen
@@ -179,7 +180,7 @@ class LaunchedExperiment(ConfigurableMixin):
         return results.job_value(self._its_store, job, unpickle=unpickle)
 
     def metrics(self, job_id: str, *, rank: int = 0, member: int = 0) -> Metrics:
-        """Return what a job has logged with :func:`nemo_run.log_metrics`, as far as it is here.
+        """Return what a job has logged with :func:`nemo_run.log_metrics`, while it runs where there is a way to it.
 
         Args:
             job_id: The job.
@@ -193,7 +194,7 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         if self._its_store.is_left_to_engines() and self._its_store.is_ours:
             self._collect()
-        return job_metrics(self._its_store, self._prepared.job(job_id), rank, member)
+        return live_metrics(self._its_store, self._prepared.job(job_id), rank, member)
 
     def raise_for_failure(self) -> None:
         """Raise an error for the first job that failed, or else for the first that was cancelled.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from nemo_run.core.inside import read_inside
 from nemo_run.errors import MissingExtraError
@@ -109,17 +110,38 @@ def job_metrics(store: ExperimentStore, job: JobDefinition, rank: int = 0, membe
     return task_metrics(store, job.tasks[member], rank)
 
 
-def task_metrics(store: ExperimentStore, task: TaskDefinition, rank: int = 0) -> Metrics:
-    """Return the metrics of a task; lines that cannot be read, such as one that is being written, are left out."""
+def task_metrics(
+    store: ExperimentStore, task: TaskDefinition, rank: int = 0, known: int | None = None, more: bytes = b""
+) -> Metrics:
+    """Return the metrics of a task; lines that cannot be read, such as one that is being written, are left out.
+
+    Args:
+        store: The experiment.
+        task: The task.
+        rank: The rank that logged them.
+        known: How many bytes of the file here count; all by default.
+        more: What follows these elsewhere.
+    """
     name = FILE if rank == 0 else FILE.replace(".", f".{rank}.", 1)
     points: dict[str, dict[int, tuple[float, float]]] = {}
-    try:
-        with read_inside(artifacts.folder_of(store, task), name) as file:
-            for number, line in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b"")):
-                _take(points, number, line)
-    except OSError:  # there are none, or it is no file
-        pass
+    here: IO[bytes] = io.BytesIO()
+    with contextlib.suppress(OSError):  # there are none, or it is no file
+        here = read_inside(artifacts.folder_of(store, task), name)
+    with here as file:
+        for number, line in enumerate(_lines(file, known, more)):
+            _take(points, number, line)
     return Metrics(_series(name, found) for name, found in points.items())
+
+
+def _lines(file: IO[bytes], known: int | None, more: bytes) -> Iterator[bytes]:
+    """Yield the lines of so many bytes of a file, and of what follows these."""
+    begun = b""
+    while line := file.readline(_LONGEST_LINE if known is None else min(_LONGEST_LINE, known - file.tell())):
+        if more and not line.endswith(b"\n"):
+            begun = line
+        else:
+            yield line
+    yield from (begun + more).splitlines()
 
 
 def _take(points: dict[str, dict[int, tuple[float, float]]], number: int, line: bytes) -> None:

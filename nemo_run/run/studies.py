@@ -15,21 +15,32 @@ _FOLDER = "studies"
 
 
 class Studies:
-    """The adaptive sweeps of an experiment that is driven."""
+    """The adaptive sweeps of an experiment that is driven.
+
+    Attributes:
+        prunes: Whether trials may be ended before their end.
+    """
 
     def __init__(self, store: ExperimentStore) -> None:
         """Go on with what is stored."""
         self._store = store
         self._by_job: dict[str, Study] = {}
+        self.prunes = False
         if (store.path / _FOLDER).is_dir():
             from nemo_run.run.study import Study, read_studies
 
             studies = [Study(store, plan) for plan in read_studies(store)]
             self._by_job = {job: study for study in studies for job in study.plan.jobs}
+            self.prunes = any(study.plan.pruner is not None for study in studies)
 
     def has(self, job: str) -> bool:
         """Check whether a job is a trial."""
         return job in self._by_job
+
+    def may_prune(self, job: str) -> bool:
+        """Check whether a job is a trial that may be ended before its end."""
+        study = self._by_job.get(job)
+        return study is not None and study.plan.pruner is not None
 
     def hindrance(self, job: str, busy: Iterable[str]) -> str:
         """Return why a trial cannot start now; empty if it can."""

@@ -91,9 +91,9 @@ class SweepingExperiment(LaunchedExperiment):
                 self._name_of_sweep(label), found, space,
                 sampler=sampler, pruner=pruner, max_parallel=max_parallel, seed=seed,
             )  # fmt: skip
-            found.study = plan
+            found.study, mapped = plan, self._name_of_map(label)
             for title, changed in plan_trials(task, plan, check_trials(trials)):
-                plan.jobs.append(self.add(changed, name=title, **options))
+                plan.jobs.append(self._add_mapped(mapped, changed, name=title, **options))
             found.points.update((job, {}) for job in plan.jobs)
             self._sweeps.append(found)
             return found

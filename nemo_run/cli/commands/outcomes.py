@@ -48,12 +48,12 @@ def metrics(
     """Show the metrics that jobs have logged: last, smallest and largest values, curves, or all values."""
     from nemo_run.cli.commands.selection import find_experiment, find_job
     from nemo_run.cli.show import print_json, print_table
-    from nemo_run.run.metrics import job_metrics
+    from nemo_run.run.following import live_metrics
 
     store = find_experiment(which)
     definition = store.read_definition()
     jobs = definition.jobs if job is None else [find_job(definition, job)]
-    found = {one.id: _chosen(job_metrics(store, one), only) for one in jobs}
+    found = {one.id: _chosen(live_metrics(store, one), only) for one in jobs}
     rows = [(name, one) for name, of_job in found.items() for one in of_job.values()]
     if json:
         print_json({name: {one.name: vars(one) for one in of_job.values()} for name, of_job in found.items()})
