@@ -15,7 +15,7 @@ from nemo_run.errors import NemoRunError
 from nemo_run.run.collecting import Collector
 from nemo_run.run.ending import Endings
 from nemo_run.run.engines import Engines
-from nemo_run.run.following import Follower
+from nemo_run.run.following import MetricsFollower
 from nemo_run.run.ledger import Ledger, Observer
 from nemo_run.run.notifying import FILE, notify
 from nemo_run.run.phases import DrivenTask, Phase
@@ -35,7 +35,7 @@ class Controller:
     _endings: Endings
     _submitter: Submitter
     _recovery: Recovery
-    _follower: Follower
+    _follower: MetricsFollower
 
     def __init__(self, store: ExperimentStore, observer: Observer | None = None) -> None:
         """Drive what is stored.
@@ -109,7 +109,7 @@ class Controller:
         with self._store.driving(lock) as held, contextlib.ExitStack() as stack:
             self._engines = stack.enter_context(contextlib.closing(Engines(self._store)))
             collector = stack.enter_context(contextlib.closing(Collector(self._store)))
-            self._follower = stack.enter_context(contextlib.closing(Follower(self._store)))
+            self._follower = stack.enter_context(contextlib.closing(MetricsFollower(self._store)))
             self._ledger = Ledger(self._store, self._observer)
             self._endings = Endings(self._ledger, self._engines, collector)
             self._submitter = Submitter(self._ledger, self._engines, self._endings)

@@ -160,7 +160,7 @@ def live_metrics(store: ExperimentStore, job: JobDefinition, rank: int = 0, memb
     return job_metrics(store, job, rank, member)
 
 
-class Follower:
+class MetricsFollower:
     """Brings the metrics of some running tasks here, again and again, beside the controller's loop."""
 
     def __init__(self, store: ExperimentStore) -> None:
