@@ -147,7 +147,11 @@ class Ledger:
         """Take in an attempt's end; start the task again where it may be restarted or retried, and is not cancelled."""
         task.end(status, time.time())
         job = task.job
-        restarts = task.can_be_restarted(time.time())
+        goes_on = task.is_to_go_on
+        over = task.restarts_are_over(time.time()) if goes_on else ""
+        if over:
+            task.give_up(over)
+        restarts = goes_on and not over
         if (restarts or task.can_be_tried_again) and not self.is_to_be_cancelled(job):
             delay = task.plan_restart(time.time()) if restarts else task.plan_retry(time.time())
             self.schedule.retry(task, time.monotonic() + delay)

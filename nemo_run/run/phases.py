@@ -100,14 +100,23 @@ class DrivenTask:
         """Whether it failed and has retries left."""
         return self.progress.state is JobState.FAILED and self.progress.tries <= self.definition.retries
 
-    def can_be_restarted(self, now: float) -> bool:
-        """Whether it was ended from outside, or asks to be continued, and may be restarted."""
+    @property
+    def is_to_go_on(self) -> bool:
+        """Whether it was ended from outside, or asks to be continued, and its executor restarts what ends so."""
         task, definition = self.progress, self.definition
-        if task.state is not JobState.FAILED or task.restarts >= definition.restart_max:
+        if task.state is not JobState.FAILED or not definition.restart_max:
             return False
+        return task.cause in definition.restart_on or task.exit_code == CONTINUE
+
+    def restarts_are_over(self, now: float) -> str:
+        """Return why it is not restarted any more; empty if it may be."""
+        task, definition = self.progress, self.definition
+        if task.restarts >= definition.restart_max:
+            return f"it was restarted {task.restarts} times, as often as Restarts.max allows"
         began = min((entry["started"] for entry in task.history if entry["started"]), default=task.started or now)
-        is_late = bool(definition.restart_within) and now - began > definition.restart_within
-        return not is_late and (task.cause in definition.restart_on or task.exit_code == CONTINUE)
+        if definition.restart_within and now - began > definition.restart_within:
+            return f"it began over {definition.restart_within:g} s ago, which is all that Restarts.within allows"
+        return ""
 
     @property
     def restart_variables(self) -> dict[str, str]:
@@ -153,6 +162,11 @@ class DrivenTask:
         """Take in how the attempt ended."""
         self.progress.update(status)
         self.progress.ended = status.ended or now
+
+    def give_up(self, why: str) -> None:
+        """Say in the reason why it is not restarted any more."""
+        task = self.progress
+        task.reason = "; ".join(filter(None, (task.reason, why)))
 
     def end_unrun(self, reason: str, now: float) -> None:
         """End the task as cancelled."""

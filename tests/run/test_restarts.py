@@ -34,6 +34,10 @@ while step < 3:
 print("done at", step)
 """
 
+LIMIT = "time limit of 1 s reached"
+TOO_OFTEN = "it was restarted {} times, as often as Restarts.max allows"
+TOO_LATE = "it began over 0.1 s ago, which is all that Restarts.within allows"
+
 
 def test_a_task_is_restarted_at_each_time_limit_until_it_is_done(capfd: pytest.CaptureFixture[str]) -> None:
     """Its first attempts hang, and are ended; it goes on where it was. None of that counts as a retry."""
@@ -77,6 +81,17 @@ def test_a_task_that_is_told_of_its_time_limit_continues_later(
     assert shown.index("begins at 0") < first < shown.index("begins at 1") < second < shown.index("begins at 2")
 
 
+def test_a_task_that_does_not_mind_its_notice_is_ended_by_it_and_restarted() -> None:
+    code = 'test "$NEMO_RUN_RESTART" = 1 || sleep 1000'
+    exp = run.Experiment("deaf", executor=run.LocalExecutor(timeout=1000, restarts=run.Restarts(backoff=0, notice=999)))
+    exp.add(run.Script(inline=code), name="train")
+    exp.run()
+    task = exp.progress()["train"].tasks[0]
+    assert (task.state, task.restarts) == (JobState.SUCCEEDED, 1)
+    assert task.history[0]["cause"] == "time limit"
+    assert task.history[0]["reason"].startswith("ended by SIGUSR1, the notice of its time limit: ")
+
+
 def test_a_task_whose_supervisor_is_lost_is_restarted(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     code = f'echo "$NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE" >> {begun}; test "$NEMO_RUN_RESTART" = 1 || sleep 1000'
@@ -96,17 +111,17 @@ def test_a_task_whose_supervisor_is_lost_is_restarted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "restarts", "expected"),
     [
-        ("exit 3", run.Restarts(), (0, 3, "")),
-        ("exit 85", run.Restarts(max=2, backoff=0), (2, 85, "")),
-        ("exit 85", None, (0, 85, "")),
-        ("sleep 1000", run.Restarts(on={"preemption"}), (0, 143, "time limit")),
-        ("sleep 1000", run.Restarts(within=0.1, backoff=0), (0, 143, "time limit")),
-        ("sleep 1000", run.Restarts(max=1, backoff=0), (1, 143, "time limit")),
+        ("exit 3", run.Restarts(), (0, 3, "", "")),
+        ("exit 85", run.Restarts(max=2, backoff=0), (2, 85, "", TOO_OFTEN.format(2))),
+        ("exit 85", None, (0, 85, "", "")),
+        ("sleep 1000", run.Restarts(on={"preemption"}), (0, 143, "time limit", LIMIT)),
+        ("sleep 1000", run.Restarts(within=0.1, backoff=0), (0, 143, "time limit", f"{LIMIT}; {TOO_LATE}")),
+        ("sleep 1000", run.Restarts(max=1, backoff=0), (1, 143, "time limit", f"{LIMIT}; {TOO_OFTEN.format(1)}")),
     ],
     ids=["its own failure", "continued too often", "no policy", "another cause", "too late", "too often"],
 )
 def test_what_is_not_restarted_has_failed(
-    code: str, restarts: run.Restarts | None, expected: tuple[int, int, str]
+    code: str, restarts: run.Restarts | None, expected: tuple[int, int, str, str]
 ) -> None:
     exp = run.Experiment("fails", executor=run.LocalExecutor(timeout=1, grace=0.2, restarts=restarts))
     exp.add(run.Script(inline=code), name="train")
@@ -115,7 +130,7 @@ def test_what_is_not_restarted_has_failed(
     assert status is not None
     train = status["train"]
     assert train["status"] is JobState.FAILED
-    assert (train["restarts"], train["exit_code"], train["cause"]) == expected
+    assert (train["restarts"], train["exit_code"], train["cause"], train["reason"]) == expected
 
 
 def test_a_task_that_is_cancelled_while_it_waits_for_its_restart_is_not_restarted(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def _children() -> Iterator[int]:
 
 
 def _pass_on(number: int, _: FrameType | None) -> None:
+    os.environ["NEMO_RUN_STOPPING"] = "1"  # for workers that it has not started yet: a slow machine is still importing
     for pid in _children():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

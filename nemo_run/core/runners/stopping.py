@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -17,8 +18,8 @@ _listening: list[int] = []
 def stopping() -> bool:
     """Return whether this task is about to be ended: by a time limit, or by preemption.
 
-    From the first call on, SIGUSR1 and SIGTERM do not end the process, but make this ``True``. Call it early, in the
-    main thread, and once in each step of the work.
+    From the first call on, SIGUSR1 and SIGTERM do not end the process, but make this ``True``. Call it in the main
+    thread: first before what takes long to import, and then once in each step of the work.
 
     Example:
         >>> import nemo_run as run
@@ -29,6 +30,8 @@ def stopping() -> bool:
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, _take)
             _listening.append(number)
+        if os.environ.pop("NEMO_RUN_STOPPING", ""):  # its launcher was told before it started this process
+            _told.append(signal.SIGUSR1)
     return bool(_told)
 
 

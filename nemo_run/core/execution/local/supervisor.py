@@ -257,6 +257,7 @@ class Attempt:
         code, reason = (128 - code, f"ended by {signal.Signals(-code).name}") if code < 0 else (code, "")
         if self.told and code == 128 + signal.SIGUSR1:  # it did not mind the notice of its time limit
             self.cause = self.cause or "time limit"
+            reason = "ended by SIGUSR1, the notice of its time limit: it neither traps it nor has called run.stopping()"
         return code, self.ending or reason
 
     def become_task(self, log: int, device_env: dict[str, str], supervisor: int) -> None:
