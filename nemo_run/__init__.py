@@ -82,6 +82,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         uniform as uniform,
     )
     from nemo_run.run.task import dryrun_fn as dryrun_fn
+    from nemo_run.run.trackers.plugins import TensorBoardPlugin as TensorBoardPlugin
 
     Plugin = ExperimentPlugin
 
@@ -129,6 +130,7 @@ _NAMES = {
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
     "nemo_run.run.space": ("choice", "loguniform", "randint", "uniform"),
     "nemo_run.run.task": ("dryrun_fn",),
+    "nemo_run.run.trackers.plugins": ("TensorBoardPlugin",),
 }
 _MODULES = {
     "cli": "nemo_run.cli",

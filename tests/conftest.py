@@ -42,6 +42,7 @@ from tests.services import (  # noqa: E402
     skypilot,
     slurm,
     sshd,
+    trackers,
 )
 
 
@@ -100,6 +101,7 @@ THINGS: dict[str, Thing] = {
     "skypilot": Thing(skypilot.available, _ENVIRONMENT),
     "slurm cluster": Thing(slurm.available, _AS_ROOT),
     "sshd": Thing(sshd.available, "apt-get install openssh-server openssh-client"),
+    "trackers": Thing(trackers.available, _ENVIRONMENT),
     "sphinx": Thing(_package("furo"), "pip install '.[docs]'"),
     "torch": Thing(_package("torch"), "pip install '.[launchers]'"),
     "nvidia-resiliency-ext": Thing(_package("nvidia_resiliency_ext"), "pip install '.[launchers]'"),

@@ -18,6 +18,7 @@ from nemo_run.run.ownership import DEFINITION, content_of, digest
 from nemo_run.run.records import Definition, JobProgress, TaskProgress
 from nemo_run.run.rerun import renamed
 from nemo_run.run.store import ExperimentStore
+from nemo_run.run.trackers.tracking import FILE as TRACKERS
 
 _MOVED = ("plan.json", "task.json")  # files of a task that name the experiment's folder
 
@@ -134,8 +135,10 @@ def description(adoption: Adoption) -> Iterator[str]:
             yield f"  connects to: {_text(plan.connection) or 'this machine'}"
             yield f"  attempt:     {json.dumps(progress.handle)}" if progress.handle else "  attempt:     none yet"
             yield from (f"  {line}" for line in f"runs:\n{_text(plan.spec, indent=1)}".splitlines())
-    if tells := _notifications(adoption):
+    if tells := _stored(adoption, NOTIFICATIONS):
         yield f"at its end it tells: {json.dumps(tells)}"
+    for tracker in _stored(adoption, TRACKERS) or []:
+        yield f"forwards metrics to: {_text(tracker)}"
     if unseen := [path for path in adoption.files if _can_run_anything(path)]:
         yield f"and has files that are not shown, and can run anything: {', '.join(map(json.dumps, unseen))}"
 
@@ -146,10 +149,10 @@ def _can_run_anything(path: str) -> bool:
     return inside or path.endswith("main.pkl")
 
 
-def _notifications(adoption: Adoption) -> Any:
-    """Return who would be told of its end: addresses and commands; nobody where there is no such file."""
-    path = adoption.store.path / NOTIFICATIONS
-    return parse_json(path, _read(adoption.store, NOTIFICATIONS, adoption.files)) if path.exists() else None
+def _stored(adoption: Adoption, name: str) -> Any:
+    """Return what is in a file of the experiment; nothing where there is no such file."""
+    path = adoption.store.path / name
+    return parse_json(path, _read(adoption.store, name, adoption.files)) if path.exists() else None
 
 
 def _text(value: Any, indent: int | None = None) -> str:

@@ -17,12 +17,14 @@ from nemo_run.run.ending import Endings
 from nemo_run.run.engines import Engines
 from nemo_run.run.following import MetricsFollower
 from nemo_run.run.ledger import Ledger, Observer
-from nemo_run.run.notifying import FILE, notify
+from nemo_run.run.notifying import FILE as NOTIFICATIONS, notify
 from nemo_run.run.phases import DrivenTask, Phase
 from nemo_run.run.records import JobProgress
 from nemo_run.run.recovering import Recovery
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.submitting import Submitter
+from nemo_run.run.trackers.forwarding import Forwarding
+from nemo_run.run.trackers.tracking import FILE as TRACKERS
 
 _TICK = 0.5  # seconds between two looks at requests, and at everything that runs
 
@@ -85,13 +87,17 @@ class Controller:
             self._store.drop_summary()
             if on_driving:
                 on_driving()
+            forwarding = Forwarding(self._store)
+            forwarding.start()
             while True:
                 self._endings.obey()
                 self._submitter.submit_ready()
                 if self._ledger.graph.is_over:
                     break
                 self._look()
+                forwarding.tell()
             self._ledger.write_summary()
+            forwarding.finish()
             notify(self._store, self._ledger.definition, self._ledger.progress)
             return self._ledger.progress
 
@@ -125,7 +131,8 @@ class Controller:
         if ledger.graph.is_over:
             ledger.write_summary()
             return True
-        if not (self._store.path / FILE).exists() and all(
+        needs_one = any((self._store.path / name).exists() for name in (NOTIFICATIONS, TRACKERS))
+        if not needs_one and all(
             ledger.graph.has_ended(job.id) or self._engines.carry(job) for job in ledger.jobs.values()
         ):
             self._store.leave_to_engines()

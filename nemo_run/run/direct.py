@@ -38,6 +38,7 @@ from nemo_run.run.records import (
 )
 from nemo_run.run.store import IN_PROCESS, ExperimentStore
 from nemo_run.run.tee import kept, run_shown
+from nemo_run.run.trackers.forwarding import Forwarding
 
 
 class Ended(NamedTuple):
@@ -113,6 +114,9 @@ def run_direct(
             done[job.id] = _run_job(store, definition, job, work[job.id], done, errors)
             store.write_progress(job, done[job.id])
         store.write_summary(summary(definition, done))
+        forwarding = Forwarding(store)
+        forwarding.start()
+        forwarding.finish()
         notify(store, definition, done)
     if errors and raises:
         raise errors[0]

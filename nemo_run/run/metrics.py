@@ -18,7 +18,8 @@ from nemo_run.run.store import ExperimentStore
 FILE = "metrics.jsonl"
 """The file of a task's metrics, below its artifacts."""
 
-_LONGEST_LINE = 1 << 20
+LONGEST_LINE = 1 << 20
+"""Bytes of a line that are read."""
 
 
 @dataclass
@@ -136,7 +137,7 @@ def task_metrics(
 def _lines(file: IO[bytes], known: int | None, more: bytes) -> Iterator[bytes]:
     """Yield the lines of so many bytes of a file, and of what follows these."""
     begun = b""
-    while line := file.readline(_LONGEST_LINE if known is None else min(_LONGEST_LINE, known - file.tell())):
+    while line := file.readline(LONGEST_LINE if known is None else min(LONGEST_LINE, known - file.tell())):
         if more and not line.endswith(b"\n"):
             begun = line
         else:
@@ -145,14 +146,31 @@ def _lines(file: IO[bytes], known: int | None, more: bytes) -> Iterator[bytes]:
 
 
 def _take(points: dict[str, dict[int, tuple[float, float]]], number: int, line: bytes) -> None:
+    if (point := point_of(number, line)) is not None:
+        step, time, numbers = point
+        for name, value in numbers.items():
+            points.setdefault(name, {})[step] = (value, time)
+
+
+def point_of(number: int, line: bytes) -> tuple[int, float, dict[str, float]] | None:
+    """Return the step, the time and the numbers in a line of a file of metrics; ``None`` where it cannot be read.
+
+    Args:
+        number: The number of the line, which is its step where it names none.
+        line: The line.
+    """
     try:
         document = json.loads(line)
-        step = int(document.get("step", number))
-        time = float(document.get("time", 0.0))
-        for name, value in document["metrics"].items():
-            points.setdefault(name, {})[step] = (float(value), time)
+        step, time = int(document.get("step", number)), float(document.get("time", 0.0))
+        return step, time, dict(_numbers(document["metrics"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
-        pass
+        return None
+
+
+def _numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in metrics.items():
+        with contextlib.suppress(ValueError, TypeError, OverflowError):  # what is no number is left out
+            yield name, float(value)
 
 
 def _series(name: str, points: Mapping[int, tuple[float, float]]) -> Metric:

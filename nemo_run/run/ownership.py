@@ -32,7 +32,7 @@ DEFINITION = "experiment.json"
 
 _MARK = "mark.json"
 _BLOCK = 1 << 20
-_OF_EXPERIMENT = ("environment.json", "provenance.json", "code", "packages", "notify.json", "studies")
+_OF_EXPERIMENT = ("environment.json", "provenance.json", "code", "packages", "notify.json", "studies", "trackers.json")
 _OF_TASK = ("plan.json", "task.json", "main.pkl", "scripts", "configs")
 
 

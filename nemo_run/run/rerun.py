@@ -25,6 +25,7 @@ from nemo_run.run.provenance import collect
 from nemo_run.run.records import Definition, JobProgress, TaskProgress
 from nemo_run.run.store import ExperimentStore
 from nemo_run.run.sweep import sweeps_to_run, write_sweeps
+from nemo_run.run.trackers.tracking import read_trackings, write_trackings
 
 _COPIES = ("main.pkl", "scripts")
 
@@ -56,6 +57,7 @@ def copy_for_rerun(old: ExperimentStore, base: str | None = None) -> ExperimentS
         new.write_provenance({**collect(), "code": provenance.get("code", []), "rerun_of": old.id})
         write_sweeps(new, sweeps_to_run(old))
         write_notifications(new, read_notifications(old))
+        write_trackings(new, read_trackings(old))
         new.write_definition(dataclasses.replace(definition, id=new.id, created=time.time()))
     except BaseException:
         new.delete()

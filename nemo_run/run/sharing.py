@@ -58,7 +58,7 @@ def _entries(store: ExperimentStore, definition: Definition, scratch: Path, lack
             inside, progress = f"{store.id}/{job.directory}", store.read_progress(job)
             yield from _files(store.path / job.directory, inside, lambda name: name == "state.json")
             for task, now in zip(job.tasks, progress.tasks, strict=False):
-                config = json.dumps(_without_secrets(store.read_task(task)), indent=1)
+                config = json.dumps(without_secrets(store.read_task(task)), indent=1)
                 yield Entry.file(f"{store.id}/{task.directory}/task.json", config.encode("utf-8", "backslashreplace"))
                 has_log = False
                 for entry in _files(store.path / task.directory, f"{store.id}/{task.directory}", _is_shared):
@@ -86,15 +86,15 @@ def _log(
         yield _entry(f"{store.id}/{task.directory}/attempts/{progress.attempt or 1}/log", file)
 
 
-def _without_secrets(document: Any) -> Any:
+def without_secrets(document: Any) -> Any:
     """Return a configuration without what may be a secret: values of such names, and of such options."""
     if isinstance(document, list):
         if all(isinstance(part, str) for part in document):
             return masked_arguments(document)
-        return [_without_secrets(part) for part in document]
+        return [without_secrets(part) for part in document]
     if isinstance(document, dict):
         return {
-            name: MASK if is_secret(name) and isinstance(part, str) and part else _without_secrets(part)
+            name: MASK if is_secret(name) and isinstance(part, str) and part else without_secrets(part)
             for name, part in document.items()
         }
     return document

@@ -12,6 +12,8 @@
         summary.json           how it ended
         mark.json              that this user launched it, with the digests of what was launched (Ownership)
         cancel/<job>           requests to cancel
+        trackers.json          which trackers metrics are forwarded to
+        trackers/<n>/          how far that is, a folder for each tracker
         <job>/state.json       how far the job is (JobProgress)
         <job>[/<n>]/           one folder for every task of the job
             plan.json          what the engine is to run
@@ -65,7 +67,7 @@ from nemo_run.run.records import (
 )
 
 IN_PROCESS = "direct://"  # what handles of tasks begin with that ran in the launching process
-_OWN_FOLDERS = ("cancel", "code", "packages")
+_OWN_FOLDERS = ("cancel", "code", "packages", "tensorboard", "trackers")
 
 
 def job_folder_name(job_id: str) -> str:

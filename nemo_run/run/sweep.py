@@ -293,10 +293,10 @@ def _trial(store: ExperimentStore, job: JobDefinition, parameters: Point, object
     return Trial(job.id, progress.state.name, parameters, numbers, value)
 
 
-def configuration_of(store: ExperimentStore, job: JobDefinition) -> Any:
+def configuration_of(store: ExperimentStore, job: JobDefinition, member: int = 0) -> Any:
     """Return the configuration of a job as a document, with the values that a sweep has chosen for it."""
     chosen = chosen_points(store, [job]).get(job.id, {})
-    return _with_chosen(store.read_task(job.tasks[0])["config"], chosen)
+    return _with_chosen(store.read_task(job.tasks[member])["config"], chosen)
 
 
 def _with_chosen(document: Any, chosen: Point) -> Any:
@@ -311,7 +311,12 @@ def _with_chosen(document: Any, chosen: Point) -> Any:
 
 def parameters_of(store: ExperimentStore, job: JobDefinition) -> Point:
     """Return the values in the configuration of a job, by their paths; for a group, those of its first member."""
-    return dict(_leaves(configuration_of(store, job), ()))
+    return values_by_path(configuration_of(store, job))
+
+
+def values_by_path(configuration: Any) -> Point:
+    """Return the values in the document of a configuration, by their paths."""
+    return dict(_leaves(configuration, ()))
 
 
 def _differing(store: ExperimentStore, jobs: Iterable[JobDefinition]) -> dict[str, Point]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nemo_run.run.plugin import ExperimentPlugin
     from nemo_run.run.store import ExperimentStore
     from nemo_run.run.sweep import Direction, Sweep, Trial
+    from nemo_run.run.trackers.tracking import Tracking
 
 
 class SweepingExperiment(LaunchedExperiment):
@@ -26,6 +27,7 @@ class SweepingExperiment(LaunchedExperiment):
 
     _sweeps: list[Sweep]
     _notifications: list[Notification]
+    _trackings: Sequence[Tracking] = ()
 
     def add(self, task: Any, **options: Any) -> str:
         """Add a job."""
@@ -203,7 +205,7 @@ class SweepingExperiment(LaunchedExperiment):
         self._notifications.append(notification(to, when))
 
     def _write_additions(self, store: ExperimentStore) -> None:
-        """Store what was swept, and who is told."""
+        """Store what was swept, who is told, and which trackers are."""
         if self._sweeps:
             from nemo_run.run.sweep import write_sweeps
 
@@ -212,14 +214,21 @@ class SweepingExperiment(LaunchedExperiment):
             from nemo_run.run.notifying import write_notifications
 
             write_notifications(store, self._notifications)
+        if self._trackings or any(job.plugins for job in self._jobs):
+            from nemo_run.run.trackers.tracking import trackings, write_trackings
+
+            plugins = [(job.id, plugin) for job in self._jobs for plugin in job.plugins or []]
+            write_trackings(store, trackings(plugins, self._trackings))
 
     def _read_additions(self, store: ExperimentStore) -> None:
         """Read what was stored with the experiment."""
         from nemo_run.run.notifying import read_notifications
         from nemo_run.run.sweep import sweeps_to_run
+        from nemo_run.run.trackers.tracking import read_trackings
 
         self._sweeps = sweeps_to_run(store)
         self._notifications = read_notifications(store)
+        self._trackings = read_trackings(store)
 
     def output(self, job_id: str, *path: str | int) -> Any:
         """Return what stands for the output of a job, as an argument of another task of this experiment.

@@ -1,0 +1,1 @@
+"""Trackers that people have: MLflow, Weights & Biases, TensorBoard. Metrics are forwarded to them beside the tasks."""
