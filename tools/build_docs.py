@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "LazyEntrypoint",
     ),
     "Experiments": ("run", "Experiment", "Plugin", "JobState", "Restarts", "stopping", "continue_later", "DevSpace"),
-    "Results, metrics and sweeps": ("log_metrics", "choice", "loguniform", "randint", "uniform"),
+    "Results, metrics and sweeps": ("log_metrics", "TensorBoardPlugin", "choice", "loguniform", "randint", "uniform"),
     "Executors": ("Executor", "ExecutorMacros", "import_executor", "Image", "Soonest", "KubeRayWorkerGroup"),
     "Launchers": ("Torchrun", "FaultTolerance", "SlurmRay", "SlurmTemplate"),
     "Packagers": ("Packager", "GitArchivePackager", "PatternPackager", "HybridPackager"),

@@ -19,6 +19,7 @@ from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.execution.shared.leftovers import fetch_here
 from nemo_run.core.execution.shared.units import parse_duration
 from nemo_run.core.files import make_folder
+from nemo_run.core.runners.metrics import flush_metrics
 from nemo_run.core.runners.outputs import FILE, VARIABLE
 from nemo_run.errors import ExecutorError, NemoRunError
 from nemo_run.run import artifacts, results
@@ -151,6 +152,7 @@ def _run_member(
     own = {"NEMO_RUN_ATTEMPT": "1", VARIABLE: str(folder / FILE)}
     with _environment({**task_environment(folder, where.name, executor), **own}):
         code, reason, raised = _run_limited(task, folder, executor)
+    flush_metrics()  # this process does not end with the task
     ended = time.time()
     if raised is not None:
         errors.append(raised)

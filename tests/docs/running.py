@@ -16,16 +16,17 @@ SHOWN_ONLY = {"text", "yaml", "toml", "json"}  # any other language is run
 
 @dataclass(frozen=True)
 class Reader:
-    """Someone with an empty folder, an empty store, and nemo-run installed."""
+    """Someone with an empty folder, an empty store, and nemo-run installed for ``interpreter``."""
 
     folder: Path
     patience: float = 120.0  # seconds for one piece of code
     environment: Mapping[str, str] = field(default_factory=dict)
+    interpreter: str = sys.executable
 
     def python(self, code: str, name: str) -> str:
         """Save ``code`` as the file ``name`` and run it; what it prints."""
         (self.folder / name).write_text(code, encoding="utf-8")
-        return self._run([sys.executable, name], what=name)
+        return self._run([self.interpreter, name], what=name)
 
     def bash(self, code: str, name: str) -> str:
         """Run ``code`` in a shell that stops at the first error; what it prints."""
@@ -60,7 +61,7 @@ class Reader:
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
-        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        programs = os.pathsep.join([str(Path(self.interpreter).parent), os.environ.get("PATH", os.defpath)])
         return {
             "PATH": programs,
             "HOME": str(self.folder),

@@ -10,6 +10,7 @@ import pytest
 import nemo_run
 from tests.docs import markdown
 from tests.docs.running import Reader
+from tests.services import trackers
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "site")]
@@ -25,7 +26,14 @@ pages_with_needs = pytest.mark.parametrize(
 
 @pages_with_needs
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
-    Reader(tmp_path).page(page)
+    with_trackers = "trackers" in markdown.needs(page.read_text(encoding="utf-8"))
+    (with_trackers_of(tmp_path) if with_trackers else Reader(tmp_path)).page(page)
+
+
+def with_trackers_of(folder: Path) -> Reader:
+    """Return someone who has trackers, whose packages warn of each other."""
+    variables = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return Reader(folder, environment=variables, interpreter=str(trackers.PYTHON))
 
 
 @pages

@@ -86,6 +86,12 @@ def log_metrics(metrics: Mapping[str, SupportsFloat], step: int | None = None, *
     writer.add(json.dumps({**where, "time": round(time.time(), 3), "metrics": numbers}) + "\n")
 
 
+def flush_metrics() -> None:
+    """Write what this process has logged and not written yet."""
+    for writer in _writers.values():
+        writer.flush()
+
+
 def _number(name: str, value: SupportsFloat) -> float | str:
     try:
         number = float(value)
