@@ -1,4 +1,4 @@
-"""One file with an experiment, to give to a colleague; and the experiment that somebody got as such a file.
+"""One file with an experiment, to give to a colleague; see :mod:`nemo_run.run.receiving` for the other end.
 
 It has what can be looked at: definition, configurations, states, logs, results, metrics, artifacts, recorded code. It
 has nothing that acts: no plans, no environment, no pickled code, so no credentials that these hold.
@@ -16,17 +16,14 @@ from typing import IO, Any
 from nemo_run.core.execution.backends import Backends
 from nemo_run.core.inside import files_inside
 from nemo_run.core.masking import MASK, is_secret, masked_arguments
-from nemo_run.core.packaging.archive import Entry, opened, unpack, write_archive
-from nemo_run.errors import ExperimentError, NemoRunError, StoreError
-from nemo_run.run import catalog
+from nemo_run.core.packaging.archive import Entry, write_archive
+from nemo_run.errors import NemoRunError, StoreError
 from nemo_run.run.records import Definition, TaskDefinition, TaskProgress
 from nemo_run.run.store import ExperimentStore
 
 _OF_EXPERIMENT = ("experiment.json", "provenance.json", "summary.json", "sweeps.json", "labels.json")
 _OF_TASK = ("artifacts.json",)
 _BLOCK = 1 << 20
-_BLOCK_OF_DISK = 4096
-_LEAST, _MOST_TIMES = 1 << 30, 100  # bytes that any archive may take, and how many times its own size more
 
 
 def export(store: ExperimentStore, file: Path) -> list[str]:
@@ -140,66 +137,3 @@ def _fetched(
             file.write(piece)
     reader.close()
     return target
-
-
-def receive(file: Path, base: str | None = None) -> ExperimentStore:
-    """Put an experiment that :func:`export` has written among those of this home; it is looked at, and not acted on.
-
-    Args:
-        file: The file.
-        base: Folder in place of the NeMo-Run home.
-
-    Raises:
-        ExperimentError: It is no experiment, or one with its id is there already.
-        PackagingError: It is damaged, or would write outside of its folder.
-    """
-    root = catalog.experiments_root(base)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=root.parent) as scratch:
-        _unpack(file, Path(scratch))
-        folders = [path for path in Path(scratch).iterdir() if path.is_dir()]
-        if len(folders) != 1:
-            raise ExperimentError(f"{file}: is no experiment; write one with: nemorun experiment export ID FILE")
-        definition = ExperimentStore(folders[0]).read_definition()
-        if definition.id != folders[0].name:
-            raise ExperimentError(f"{file}: says that it is {definition.id!r}, and has {folders[0].name!r}")
-        return _placed(folders[0], definition, file, base)
-
-
-def _unpack(file: Path, folder: Path) -> None:
-    """Unpack an archive that anybody may have made: no links, and no more than such a file can have.
-
-    Raises:
-        ExperimentError: It cannot be unpacked, or is refused.
-    """
-    try:
-        if not file.is_file():
-            raise ExperimentError(f"{file}: there is no such file")
-        most, found = _LEAST + _MOST_TIMES * file.stat().st_size, 0
-        with opened(file) as tar:
-            for member in tar:
-                found += member.size + _BLOCK_OF_DISK
-                if member.issym() or member.islnk():
-                    raise ExperimentError(f"{file}: {member.name!r} is a link, which export never writes")
-                if found > most:
-                    raise ExperimentError(
-                        f"{file}: would take more than {most >> 20} MiB, which is too much for an archive of its size; "
-                        f"where you trust it, unpack it with tar below {catalog.experiments_root()}/TITLE"
-                    )
-        with opened(file) as tar:
-            unpack(tar, folder, file)
-    except NemoRunError:
-        raise
-    except (OSError, ValueError, OverflowError, MemoryError, RecursionError) as e:
-        raise ExperimentError(f"{file}: cannot be unpacked: {e}") from e
-
-
-def _placed(folder: Path, definition: Definition, file: Path, base: str | None) -> ExperimentStore:
-    target = catalog.planned(definition.title, base, definition.id)
-    if target.exists() or definition.id in catalog.ids(base=base):
-        raise ExperimentError(f"{file}: experiment {definition.id!r} is here already; nothing was changed")
-    for name in ("mark.json", "controller.lock"):  # an archive of somebody else's making
-        (folder / name).unlink(missing_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.rename(target)
-    return ExperimentStore(target)

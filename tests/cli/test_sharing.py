@@ -12,7 +12,7 @@ import pytest
 import nemo_run as run
 from nemo_run.errors import ExperimentError, PackagingError, ReceivedExperimentError
 from nemo_run.run import catalog
-from nemo_run.run.sharing import receive
+from nemo_run.run.receiving import receive
 from tests.cli.conftest import Nemorun
 from tests.run import work as tasks
 

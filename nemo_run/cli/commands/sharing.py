@@ -26,7 +26,7 @@ def export(
 
 def import_(file: Annotated[Path, typer.Argument(help="File that export has written.")]) -> None:
     """Take in an experiment that somebody has exported, to look at it. Nothing of it is run or connected to."""
-    from nemo_run.run.sharing import receive
+    from nemo_run.run.receiving import receive
 
     store = receive(file)
     say(f"look at it: nemorun experiment show {store.id}")
