@@ -14,8 +14,8 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.errors import ExperimentError, NemoRunError, PackagingError
@@ -98,7 +98,7 @@ def _unpack(file: Path, folder: Path) -> None:
         raise ExperimentError(f"{file}: cannot be unpacked: {e}") from e
 
 
-def _entries(stream: IO[bytes], file: Path, most: int) -> Iterator[tuple[str, int]]:
+def _entries(stream: BufferedIOBase, file: Path, most: int) -> Iterator[tuple[str, int]]:
     """Yield the name and the size of every file, whose content is to be read then, and of every folder.
 
     Raises:
@@ -129,7 +129,7 @@ def _check(member: tarfile.TarInfo, name: str, file: Path) -> None:
         raise PackagingError(f"{file}: {name!r} would be written outside of the folder it is unpacked to")
 
 
-def _write(stream: IO[bytes], path: Path, size: int) -> None:
+def _write(stream: BufferedIOBase, path: Path, size: int) -> None:
     """Write the content that comes next to a file, which is not there yet."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         left = size
@@ -140,7 +140,7 @@ def _write(stream: IO[bytes], path: Path, size: int) -> None:
     _exactly(stream, -size % _BLOCK, padded=False)
 
 
-def _exactly(stream: IO[bytes], size: int, *, padded: bool = True) -> bytes:
+def _exactly(stream: BufferedIOBase, size: int, *, padded: bool = True) -> bytes:
     """Read so many bytes; with those that fill the last block."""
     content = stream.read(size + (-size % _BLOCK if padded else 0))
     if len(content) < size:
