@@ -66,6 +66,7 @@ def status_document(
             "exception": _exception(store, job, state),
             "tries": max(task.tries for task in state.tasks),
             "restarts": max(task.restarts for task in state.tasks),
+            "expected": min((task.expected for task in state.tasks if task.expected), default=None),
             "cause": next((task.cause for task in state.tasks if task.cause), ""),
             "started": state.started,
             "ended": state.ended,

@@ -18,7 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,), "bool": (bool,), "int": (int,), "float": _NUMBER, "JobState": (JobState,),
     "int | None": (int, NoneType), "float | None": (*_NUMBER, NoneType),
 }  # fmt: skip
-_TIMES = ("created", "submitted", "started", "ended", "retry_at")
+_TIMES = ("created", "submitted", "started", "ended", "retry_at", "expected")
 _DURATIONS = ("retry_delay", "timeout", "restart_within", "restart_delay")
 _LATEST = 1e11  # seconds since the epoch that the system can still show as a date
 _MOST_GPUS = 1e9  # that anybody has
@@ -152,7 +152,7 @@ class TaskProgress:
     """How far one task is. ``attempt`` counts from 1; 0 means that it was never submitted.
 
     ``tries`` counts attempts but for restarts, ``restarts`` those; ``cause`` says what ended the last attempt, if
-    that was not its program.
+    that was not its program. ``expected`` says when it begins, where the engine of a waiting task tells.
     """
 
     state: JobState = JobState.UNSUBMITTED
@@ -169,12 +169,14 @@ class TaskProgress:
     restarts: int = 0
     cause: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
+    expected: float | None = None
 
     def update(self, status: TaskStatus) -> bool:
         """Take over what the engine says; whether that changed anything."""
         before = (self.state, self.exit_code, self.reason, self.started, self.node)
         self.state, self.exit_code, self.reason = status.state, status.exit_code, status.reason
         self.cause = status.known_cause if status.state is JobState.FAILED else ""
+        self.expected = status.expected
         self.started = status.started or self.started
         self.ended = status.ended
         self.node = status.node or self.node

@@ -100,7 +100,19 @@ def _sweeps(store: ExperimentStore) -> Sequence[Any]:
 
 
 def _job(job: JobDefinition, progress: JobProgress, status: Mapping[str, Any]) -> Document:
-    shown = ("executor", "exit_code", "reason", "tries", "restarts", "cause", "started", "ended", "node", "handle")
+    shown = (
+        "executor",
+        "exit_code",
+        "reason",
+        "tries",
+        "restarts",
+        "cause",
+        "expected",
+        "started",
+        "ended",
+        "node",
+        "handle",
+    )
     return {
         "id": job.id,
         "state": status["status"],

@@ -55,8 +55,14 @@ def test_times_and_node() -> None:
 
 
 def test_estimated_start() -> None:
-    reason = queue.job_status(squeue("1|PENDING|0|4102444800|N/A||Resources")).reason
-    assert reason.startswith("waits for nodes to become free; expected to start 2")
+    status = queue.job_status(squeue("1|PENDING|0|4102444800|N/A||Resources"))
+    assert status.reason.startswith("waits for nodes to become free; expected to start 2")
+    assert status.expected == 4102444800
+    both = queue.job_status(
+        squeue("1_1|PENDING|0|4102444900|N/A||Resources", "1_2|PENDING|0|4102444800|N/A||Resources")
+    )
+    assert both.expected == 4102444800
+    assert queue.job_status(squeue("1|RUNNING|0|4102444800|N/A|node1|None")).expected is None
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,16 @@ def test_hours_of_gpus_are_those_of_all_attempts(page: Any, looking: Served) -> 
     assert page.evaluate(f"ui.gpuHours({json.dumps({'tasks': tasks})})") == 4
 
 
+def test_when_a_waiting_job_is_expected_to_start_has_a_column(page: Any, looking: Served) -> None:
+    _open(page, looking)
+    for expected, column in ((None, False), (4102444800, True)):
+        jobs = json.dumps([{"expected": expected, "tasks": []}])
+        shown = page.evaluate(f"ui.jobColumns({{jobs: {jobs}}}).map((column) => column.name)")
+        assert ("Expected start" in shown) == column
+    told = [page.evaluate(f"ui.when(Date.now() / 1000 + {seconds}).textContent") for seconds in (7205, 5, -7205)]
+    assert told == ["in 2 h", "just now", "2 h ago"]
+
+
 def test_experiments_are_found(page: Any, looking: Served) -> None:
     _open(page, looking)
     page.wait_for_selector(".row")

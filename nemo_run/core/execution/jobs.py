@@ -59,6 +59,7 @@ class TaskStatus:
         lost: It failed because its supervision was lost, not by anything the task did.
         unrun: It failed before it began, as its engine lost it.
         cause: One of :data:`CAUSES` where that ended it; empty for any other end.
+        expected: When it is expected to begin, in seconds since the epoch, where its engine says so.
     """
 
     state: JobState
@@ -70,6 +71,7 @@ class TaskStatus:
     lost: bool = False
     unrun: bool = field(default=False, repr=False)
     cause: str = field(default="", repr=False)
+    expected: float | None = field(default=None, repr=False)
 
     @property
     def known_cause(self) -> str:

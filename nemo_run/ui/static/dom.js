@@ -53,8 +53,9 @@ ui.duration = (seconds) => {
 };
 ui.when = (time) => {
   if (!time) return "";
-  const ago = Date.now() / 1000 - time;
-  const text = ago < 90 ? "just now" : ago < 5400 ? `${Math.round(ago / 60)} min ago` : ago < 129600 ? `${Math.round(ago / 3600)} h ago` : `${Math.round(ago / 86400)} d ago`;
+  const ago = Date.now() / 1000 - time, s = Math.abs(ago);
+  const far = s < 5400 ? `${Math.round(s / 60)} min` : s < 129600 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
+  const text = ago < -90 ? `in ${far}` : ago < 90 ? "just now" : `${far} ago`;
   const date = new Date(time * 1000);
   return ui.h("time", { datetime: date.toISOString(), title: date.toLocaleString() }, text);
 };

@@ -119,6 +119,7 @@ ui.jobColumns = (found) => [
   { name: "Tries", kind: "number", cell: (job) => (job.restarts ? ui.h("span", { title: ui.clean(`last ended by: ${job.cause || "the task itself"}`) }, `${job.tries}, ${job.restarts} restarts`) : job.tries || "") },
   { name: "Exit", kind: "number", cell: (job) => (job.exit_code === null ? "" : job.exit_code) },
   { name: "Took", kind: "number", cell: (job) => (job.started ? ui.duration((job.ended || Date.now() / 1000) - job.started) : "") },
+  ...(found.jobs.some((job) => job.expected) ? [{ name: "Expected start", kind: "narrow", cell: (job) => ui.when(job.expected) }] : []),
   ...(found.jobs.some(ui.gpuHours) ? [{ name: "GPU h", kind: "number", cell: (job) => { const hours = ui.gpuHours(job); return hours ? ui.number(Number(hours.toPrecision(3))) : ""; } }] : []),
 ];
 

@@ -253,6 +253,7 @@ def job_status(records: Sequence[Record]) -> TaskStatus:
         max(_known(status.ended for status in each.values()), default=None) if state.is_final else None,
         ",".join(dict.fromkeys(record.nodes for record in records if record.nodes)),
         cause=first.cause if state is JobState.FAILED else "",
+        expected=min(_known(status.expected for status in each.values()), default=None),
     )
 
 
@@ -295,7 +296,7 @@ def _status(record: Record) -> TaskStatus:
         code = record.exit_code if record.state == "FAILED" else record.exit_code or None
         cause = _CAUSES.get(record.state, "")
         return TaskStatus(JobState.FAILED, code, reason, record.start, record.end, record.nodes, cause=cause)
-    return TaskStatus(JobState.PENDING, None, _why_pending(record))
+    return TaskStatus(JobState.PENDING, None, _why_pending(record), expected=_expected(record))
 
 
 def why_full(said: str) -> str:
@@ -316,11 +317,15 @@ def _words(reason: str) -> str:
     return _REASONS.get(plain) or _REASONS.get(plain.replace("_", " "), reason)
 
 
+def _expected(record: Record) -> float | None:
+    return record.start if record.start and record.start > time.time() else None
+
+
 def _why_pending(record: Record) -> str:
     reason = "" if record.reason in _NO_REASON else _words(record.reason)
-    if record.start and record.start > time.time():
+    if expected := _expected(record):
         reason += (
-            f"{'; ' if reason else ''}expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.start))}"
+            f"{'; ' if reason else ''}expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(expected))}"
         )
     return reason
 
