@@ -101,18 +101,9 @@ def _sweeps(store: ExperimentStore) -> Sequence[Any]:
 
 def _job(job: JobDefinition, progress: JobProgress, status: Mapping[str, Any]) -> Document:
     shown = (
-        "executor",
-        "exit_code",
-        "reason",
-        "tries",
-        "restarts",
-        "cause",
-        "expected",
-        "started",
-        "ended",
-        "node",
-        "handle",
-    )
+        "executor", "exit_code", "reason", "tries", "restarts", "cause",
+        "expected", "started", "ended", "node", "handle",
+    )  # fmt: skip
     return {
         "id": job.id,
         "state": status["status"],
