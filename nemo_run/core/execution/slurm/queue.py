@@ -249,11 +249,11 @@ def job_status(records: Sequence[Record]) -> TaskStatus:
         state,
         first.exit_code,
         _together(deciding, first, len(records)),
-        min(_known(status.started or None for status in each.values()), default=None),
+        _earliest(status.started for status in each.values()),
         max(_known(status.ended for status in each.values()), default=None) if state.is_final else None,
         ",".join(dict.fromkeys(record.nodes for record in records if record.nodes)),
         cause=first.cause if state is JobState.FAILED else "",
-        expected=min(_known(status.expected for status in each.values()), default=None),
+        expected=_earliest(status.expected for status in each.values()),
     )
 
 
@@ -266,8 +266,12 @@ def _state_of_all(states: Sequence[JobState]) -> JobState:
     return JobState.RUNNING if state is JobState.PENDING and has_begun else state
 
 
+def _earliest(times: Iterable[float | None]) -> float | None:
+    return min(_known(times), default=None)
+
+
 def _known(times: Iterable[float | None]) -> list[float]:
-    return [time for time in times if time is not None]
+    return [time for time in times if time]
 
 
 def _together(names: Sequence[str], first: TaskStatus, count: int) -> str:
