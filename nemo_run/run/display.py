@@ -24,6 +24,7 @@ from nemo_run.run.terminal import (
     printable,
     say,
     table,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -151,18 +152,20 @@ def summary_of_jobs(definition: Definition, progress: Mapping[str, JobProgress],
     return f"{counts(progress[job.id].state for job in jobs)}{some}{where}"
 
 
-def by_interest(definition: Definition, progress: Mapping[str, JobProgress], room: int) -> list[JobDefinition]:
+def by_interest(
+    jobs: Sequence[JobDefinition], progress: Mapping[str, JobProgress], room: int
+) -> Sequence[JobDefinition]:
     """Return so many jobs: those that failed, then those that run, that wait and that succeeded."""
-    first = sorted(definition.jobs, key=lambda job: _ORDER.index(progress[job.id].state))[:room]
+    first = sorted(jobs, key=lambda job: _ORDER.index(progress[job.id].state))[:room]
     chosen = {job.id for job in first}
-    return [job for job in definition.jobs if job.id in chosen]
+    return [job for job in jobs if job.id in chosen]
 
 
 def _worth_showing(definition: Definition, progress: Mapping[str, JobProgress]) -> list[JobDefinition]:
     if len(definition.jobs) <= _MANY:
         return list(definition.jobs)
     notable = (JobState.FAILED, JobState.UNKNOWN, JobState.RUNNING)
-    return [job for job in by_interest(definition, progress, _SHOWN) if progress[job.id].state in notable]
+    return [job for job in by_interest(definition.jobs, progress, _SHOWN) if progress[job.id].state in notable]
 
 
 def print_status(
@@ -195,14 +198,12 @@ def status_lines(
     hint: str = "",
 ) -> list[TableLine]:
     """Return what :func:`print_status` prints, for so many columns."""
-    import textwrap
-
     shown = list(definition.jobs) if every else _worth_showing(definition, progress)
     lines = [TableLine(f"experiment {printable(definition.id)}")]
     lines += table_of_jobs(definition, progress, room, shown)
     summary = summary_of_jobs(definition, progress, len(shown))
     for text in (*map(printable, lines_of_maps(definition, progress)), summary):
-        lines += [TableLine(part) for part in textwrap.wrap(text, room or len(text) + 1)]
+        lines += wrapped(text, room)
     if len(shown) < len(definition.jobs):
         lines.append(TableLine(f"see all of them: nemorun experiment status {printable(definition.id)} --all"))
     if hint:

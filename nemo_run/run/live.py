@@ -15,7 +15,7 @@ from nemo_run.run.display import by_interest, counts, in_colours, summary_of_job
 from nemo_run.run.notebook import changing_cell, in_notebook
 from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskProgress
 from nemo_run.run.screen import Screen
-from nemo_run.run.terminal import TableLine, columns_of, cut_middle, in_terminal, printable
+from nemo_run.run.terminal import TableLine, columns_of, cut_middle, in_terminal, printable, wrapped
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -88,12 +88,16 @@ class ProgressView:
         with self._lock:
             progress = dict(self._progress)
         room = columns_of(self._stream) or 80
-        height = max(shutil.get_terminal_size().lines - 5, 5)
-        shown = by_interest(self._definition, progress, height)
-        lines = table_of_jobs(self._definition, progress, room, shown)[: height + 1]  # reasons take lines, too
-        summary = summary_of_jobs(self._definition, progress, len(shown))
+        below = len(wrapped(summary_of_jobs(self._definition, progress, 0), room))
+        height = max(shutil.get_terminal_size().lines - 4 - below, 5)
+        shown = by_interest(self._definition.jobs, progress, height)
+        lines = table_of_jobs(self._definition, progress, room, shown)
+        while len(lines) > height + 1 and len(shown) > 1:  # reasons take lines, too
+            shown = by_interest(shown, progress, len(shown) - 1)
+            lines = table_of_jobs(self._definition, progress, room, shown)
         title = cut_middle(f"experiment {printable(self._definition.id)}", room)
-        return [TableLine(title), *lines, TableLine(summary)]
+        summary = wrapped(summary_of_jobs(self._definition, progress, len(shown)), room)
+        return [TableLine(title), *lines[: height + 1], *summary]
 
     def update_all(self, progress: Mapping[str, JobProgress]) -> None:
         """Take notice of the progress of several jobs."""

@@ -185,6 +185,13 @@ def _with_note(line: TableLine, note: str, room: int | None) -> list[TableLine]:
     return [line, *(TableLine(f"    {part}") for part in below)]
 
 
+def wrapped(text: str, room: int | None) -> list[TableLine]:
+    """Return a text in as many lines as it needs; without a bound, one line."""
+    import textwrap
+
+    return [TableLine(part) for part in textwrap.wrap(text, room or len(text) + 1, break_on_hyphens=False)]
+
+
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as aligned text; columns that are empty throughout are left out."""
     lines = [columns, *([escaped(cell.replace("\n", " ")) for cell in row] for row in rows)]
