@@ -298,10 +298,10 @@ class RunContext:
         task = self.parse_fn(fn, typed.others)
         bind_default_configs(task)
         self._check_complete(task, given=[path for path in typed.spaces if path.isidentifier()])
-        if not self._may_go_on(task):
-            return
         with Experiment(self.name, executor=self.executor, enable_goodbye_message=not self.dryrun) as experiment:
-            experiment.sweep(task, typed.spaces, plugins=self.plugins, **typed.options)
+            sweep = experiment.sweep(task, typed.spaces, plugins=self.plugins, **typed.options)
+            if not self._may_go_on(task, f"these {len(sweep.jobs)} jobs, each {_where(experiment.executor)}"):
+                return
             if self.dryrun:
                 experiment.dryrun()
                 return
@@ -334,7 +334,7 @@ class RunContext:
             self._interact(experiment, lambda: self._run_experiment(experiment, takes_context))
             return
         self._check_complete(experiment, given=takes_context)
-        if self._may_go_on(experiment):
+        if self._may_go_on(experiment, "it" if self.executor is None else ""):  # its code may say where
             self._run_experiment(experiment, takes_context)
 
     def _run_experiment(self, config: Partial[Any], context: dict[str, Any]) -> None:
@@ -408,7 +408,7 @@ class RunContext:
             export(config, kind, path)
         return bool(wanted)
 
-    def _may_go_on(self, config: Partial[Any]) -> bool:
+    def _may_go_on(self, config: Partial[Any], what: str = "") -> bool:
         """Show what is to be run where somebody wants to see it, and ask where somebody is there to answer."""
         asks = not (self.skip_confirmation or self.dryrun) and _somebody_is_there()
         if self.dryrun or asks:
@@ -419,7 +419,11 @@ class RunContext:
             return True
         import typer
 
-        return typer.confirm(f"Run it {_where(self.executor)}?")
+        from nemo_run.run.terminal import columns_of, wrapped
+
+        question = f"Run {what or f'it {_where(None if self.direct else self.executor)}'}?"
+        room = (columns_of(sys.stdout) or 80) - len(" [y/N]: y")
+        return typer.confirm("\n".join(line.text for line in wrapped(question, room)))
 
     def _interact(self, task: Partial[Any], run_task: Callable[[], None]) -> None:
         from nemo_run.cli.show import interact
@@ -429,15 +433,24 @@ class RunContext:
 
 
 def _where(executor: Executor | None) -> str:
-    """Where something is run, on how many nodes, and for how long at most."""
+    """Where something is run, on how many nodes and GPUs, and for how long at most."""
     if executor is None:
         return "in this process"
     parts = [f"on {executor.info()}"]
     with contextlib.suppress(NotImplementedError):
-        parts += [f"{executor.nnodes()} nodes"] if executor.nnodes() > 1 else []
-    limit = getattr(executor, "time", None) or getattr(executor, "timeout", None)
-    parts += [f"for {limit} at most"] if limit else []
+        nodes = executor.nnodes()
+        parts.append(f"{nodes} nodes" if nodes > 1 else "1 node")
+    gpus = executor.gpus_in_all
+    parts += [f"{gpus} GPUs" if gpus > 1 else "1 GPU"] if gpus else []
+    limit = getattr(executor, "time", None) or executor.timeout or getattr(executor, "active_deadline_seconds", None)
+    parts += [f"for {_as_time(limit)} at most"] if limit else ["without a time limit"]
     return ", ".join(parts)
+
+
+def _as_time(limit: object) -> str:
+    from nemo_run.run.terminal import duration
+
+    return duration(limit) if isinstance(limit, int | float) else str(limit)
 
 
 def _somebody_is_there() -> bool:

@@ -15,8 +15,6 @@ from nemo_run.errors import CommandLineError
 from nemo_run.run.terminal import in_terminal, plain_table
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
     from nemo_run.config.diff import ConfigDiff
 
 __all__ = ["in_terminal"]  # what is used from elsewhere
@@ -64,7 +62,7 @@ def confirm(question: str, *, yes: bool) -> bool:
         return True
     if not (sys.stdin and sys.stdin.isatty()):
         raise CommandLineError(f"{question} There is no terminal to ask in; say --yes")
-    return typer.confirm(question)
+    return typer.confirm(question, err=True)
 
 
 def print_json(document: Any) -> None:
@@ -97,42 +95,27 @@ def print_table(
     *,
     right: Sequence[str] = (),
     styles: Mapping[str, str] | None = None,
+    below: str = "",
 ) -> None:
     """Print a table.
 
     Args:
         columns: Names of the columns; one that is empty throughout is left out.
         rows: Its cells.
-        right: Columns that are aligned to the right.
+        right: Columns that are aligned to the right, and never cut.
         styles: Styles of the cells with these texts.
+        below: A column whose text stands, in a terminal, behind its row or below it.
     """
     if not in_terminal(sys.stdout):
         say(plain_table(columns, rows))
         return
     from rich.console import Console
 
-    Console().print(_drawn_table(columns, rows, right, styles or {}))
+    from nemo_run.cli.tables import drawn
+    from nemo_run.run.terminal import columns_of
 
-
-def _drawn_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], styles: Mapping[str, str]
-) -> RichTable:
-    from rich.table import Table
-    from rich.text import Text
-
-    keep = _filled(columns, rows)
-    table = Table(header_style="bold")
-    for i in keep:
-        justify = "right" if columns[i] in right else "left"
-        table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=i == 0)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*(Text(escaped(row[i]), styles.get(row[i], "")) for i in keep))
-    return table
-
-
-def _filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the places of the columns that hold something; the first always."""
-    return [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
+    text = drawn(columns, rows, columns_of(sys.stdout) or 80, right=right, styles=styles or {}, below=below)
+    Console(highlight=False, soft_wrap=True).print(text)
 
 
 def print_configuration(config: Any) -> None:

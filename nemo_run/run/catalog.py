@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _DIGITS = 8  # of the random number in an id
 _ID = re.compile(r"(?P<title>[A-Za-z0-9_][A-Za-z0-9._-]*)_(?P<time>\d{8}_\d{6})(?:_(?P<number>\d+))?\Z")
 
+_HASH = re.compile(r"-[0-9a-f]{6}\Z")  # of a title whose folder cannot have its name
+
 
 def experiments_root(base: str | None = None) -> Path:
     """Return the folder of all experiments, under ``base`` or the NeMo-Run home."""
@@ -148,18 +150,14 @@ def find(experiment_id: str, base: str | None = None) -> ExperimentStore:
         ExperimentNotFoundError: There is none; the message names similar ones.
     """
     if not _is_id(experiment_id) and not _is_foreign_id(experiment_id):
-        raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment; see them: nemorun experiment list")
+        raise InvalidNameError(f"{experiment_id!r} is not the id of an experiment{_near(experiment_id, base)}")
     root = experiments_root(base)
     match = _ID.match(experiment_id)
     if match and (root / match["title"] / experiment_id).is_dir():
         return store_of(root / match["title"] / experiment_id)
     for path in root.glob(f"*/{glob.escape(experiment_id)}"):
         return store_of(path)
-    from difflib import get_close_matches
-
-    near = get_close_matches(experiment_id, ids(base=base), n=3, cutoff=0.7)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; see them: nemorun experiment list"
-    raise ExperimentNotFoundError(f"there is no experiment {experiment_id!r} in {root}{hint}")
+    raise ExperimentNotFoundError(f"there is no experiment {experiment_id!r} in {root}{_near(experiment_id, base)}")
 
 
 def latest(title: str, base: str | None = None) -> ExperimentStore:
@@ -171,10 +169,32 @@ def latest(title: str, base: str | None = None) -> ExperimentStore:
     found = ids(check_title(title), base)
     if not found:
         raise ExperimentNotFoundError(
-            f"there is no experiment with the title {title!r} in {experiments_root(base)}; "
-            "see those there are: nemorun experiment list"
+            f"there is no experiment with the title {title!r} in {experiments_root(base)}{_near(title, base)}"
         )
     return find(found[-1], base)
+
+
+def _near(wanted: str, base: str | None) -> str:
+    """Return the end of a message about an experiment that is not there: titles and ids that are written nearly so."""
+    from difflib import get_close_matches
+
+    stored = _launched("", base)
+    titles_ = _titles(stored)
+    named = {one.name[: len(wanted)]: one.name for one in stored}  # the newest of those that begin so
+    named |= {one.name: one.name for one in stored} | {title: title for title in titles_}
+    named |= {_HASH.sub("", title): title for title in titles_}
+    text = wanted if _is_id(wanted) or not wanted else _HASH.sub("", folder_name(wanted))
+    near = dict.fromkeys(named[one] for one in get_close_matches(text, named, n=3, cutoff=0.7))
+    return f"; did you mean {' or '.join(near)}?" if near else "; see them: nemorun experiment list"
+
+
+def titles() -> list[str]:
+    """Return the titles of all experiments that were launched, as their folders have them, by the alphabet."""
+    return _titles(_launched("", None))
+
+
+def _titles(stored: list[_Found]) -> list[str]:
+    return sorted({one.path.rsplit("/", 2)[1] for one in stored})
 
 
 def ids(title: str = "", base: str | None = None) -> list[str]:

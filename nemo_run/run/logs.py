@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nemo_run.config.escaping import escaped
@@ -67,6 +68,37 @@ class LineFilter:
         return prefix + line if self._wanted else b""
 
 
+class JsonLines(LineFilter):
+    r"""Gives every line of a stream as a JSON object; of a progress bar, what it was at last.
+
+    >>> JsonLines({"job": "a", "rank": 0}).feed(b"10%\r20%\r\nb\n").decode()
+    '{"job": "a", "rank": 0, "line": "20%"}\n{"job": "a", "rank": 0, "line": "b"}\n'
+    """
+
+    def __init__(self, entry: Mapping[str, object], regex: str | None = None) -> None:
+        super().__init__(regex=regex)
+        self._entry = entry
+        self._bar = b""
+
+    def flush(self) -> bytes:
+        """Return the last line, if it has no end, or what a progress bar was at last."""
+        return super().flush() + (self._object(self._bar) if self._bar else b"")
+
+    def _shown(self, data: bytes) -> bytes:
+        shown = bytearray()
+        for line in data.splitlines(keepends=True):
+            bar, self._bar = self._bar, line if line.endswith(b"\r") else b""
+            if not self._bar:
+                shown += self._object(bar if bar and line == b"\n" else line)
+        return bytes(shown)
+
+    def _object(self, line: bytes) -> bytes:
+        text = line.rstrip(b"\r\n")
+        if self._pattern and not self._pattern.search(text):
+            return b""
+        return json.dumps({**self._entry, "line": text.decode("utf-8", "replace")}).encode() + b"\n"
+
+
 @dataclass(frozen=True)
 class LogRequest:
     """Which logs to show, and how.
@@ -77,6 +109,7 @@ class LogRequest:
         tail: Begin with the last so many lines of every log.
         rank: Only the log of this rank.
         follow: Go on until the jobs have ended.
+        json: Every line as a JSON object, with its job, task, attempt and rank.
     """
 
     jobs: tuple[str, ...] = ()
@@ -84,6 +117,7 @@ class LogRequest:
     tail: int | None = None
     rank: int | None = None
     follow: bool = False
+    json: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -95,9 +129,9 @@ class LogRequest:
 class _Stream:
     """The log of one attempt, on its way to the screen."""
 
-    def __init__(self, reader: LogReader, prefix: Callable[[int], str], regex: str | None, write: Write) -> None:
+    def __init__(self, reader: LogReader, filter_of: Callable[[int], LineFilter], write: Write) -> None:
         self._reader = reader
-        self._prefix, self._regex = prefix, regex
+        self._filter_of = filter_of
         self._filters: dict[int, LineFilter] = {}  # the tasks of an array write into one log
         self._write = write
 
@@ -107,7 +141,7 @@ class _Stream:
         if data:
             source = getattr(self._reader, "source", 0)
             if source not in self._filters:
-                self._filters[source] = LineFilter(self._prefix(source), self._regex)
+                self._filters[source] = self._filter_of(source)
             lines = self._filters[source].feed(data)
             if lines:
                 self._write(lines)
@@ -218,11 +252,16 @@ class LogFollower:
                 raise
             reader = _Note(f"(its log cannot be shown: {e})\n")  # the others can
 
-        def label(source: int) -> str:
+        def filter_of(source: int) -> LineFilter:
             number = rank or source
-            return f"{definition.name}/{number} " if self._write else self._screen.prefix(definition.name, number)
+            if request.json:
+                attempt = _handles(task).index(handle) + 1
+                entry = {"job": job.id, "task": definition.name, "attempt": attempt, "rank": number}
+                return JsonLines(entry, request.regex)
+            shown = f"{definition.name}/{number} " if self._write else self._screen.prefix(definition.name, number)
+            return LineFilter(shown, request.regex)
 
-        return _Stream(reader, label, request.regex, self._write or self._screen.writer())
+        return _Stream(reader, filter_of, self._write or self._screen.writer())
 
 
 def _handles(task: TaskProgress) -> list[str]:

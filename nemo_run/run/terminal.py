@@ -161,20 +161,23 @@ def table(
     texts = [_line([(line[i], widths[i], columns[i] in right) for i in kept]) for line in cells]
     lines = [TableLine(texts[0])]
     for row, cut, text in zip(rows, cells[1:], texts[1:], strict=True):
-        lines += _with_note(TableLine(text, cut[0]), printable(row.note), room)
+        lines += with_note(TableLine(text, cut[0]), printable(row.note), room)
     return lines
 
 
 def _line(cells: Iterable[tuple[str, int, bool]]) -> str:
-    parts = []
-    for text, room, right in cells:
-        shown = cut_middle(text, room)
-        fill = " " * (room - width(shown))
-        parts.append(fill + shown if right else shown + fill)
-    return "  ".join(parts).rstrip()
+    return "  ".join(aligned(text, room, right=right) for text, room, right in cells).rstrip()
 
 
-def _with_note(line: TableLine, note: str, room: int | None) -> list[TableLine]:
+def aligned(text: str, room: int, *, right: bool) -> str:
+    """Return a text that takes just so many columns, cut in the middle where it is longer."""
+    shown = cut_middle(text, room)
+    fill = " " * (room - width(shown))
+    return fill + shown if right else shown + fill
+
+
+def with_note(line: TableLine, note: str, room: int | None) -> list[TableLine]:
+    """Return a line with what is to be said of it: behind it where there is room, or below."""
     if not note:
         return [line]
     if room is None or width(line.text) + 4 + width(note) <= room:
@@ -183,6 +186,21 @@ def _with_note(line: TableLine, note: str, room: int | None) -> list[TableLine]:
 
     below = textwrap.wrap(note, max(room - 4, _LEAST), break_on_hyphens=False)
     return [line, *(TableLine(f"    {part}") for part in below)]
+
+
+def fitted(widths: Sequence[int], room: int, may_be_cut: Sequence[bool]) -> list[int] | None:
+    """Return widths of columns with which a line fits, the widest being cut most; ``None`` where it cannot.
+
+    >>> fitted([70, 5, 64], 80, [True, False, True])
+    [36, 5, 35]
+    """
+    found = list(widths)
+    while sum(found) + 2 * (len(found) - 1) > room:
+        left = [i for i, width in enumerate(found) if may_be_cut[i] and width > _LEAST]
+        if not left:
+            return None
+        found[max(left, key=lambda i: (found[i], i))] -= 1
+    return found
 
 
 def wrapped(text: str, room: int | None) -> list[TableLine]:

@@ -14,7 +14,8 @@ import pytest
 
 import nemo_run as run
 from nemo_run.cli.commands.selection import parse_age
-from nemo_run.errors import CommandLineError
+from nemo_run.config.suggest import did_you_mean
+from nemo_run.errors import CommandLineError, ExperimentNotFoundError
 from nemo_run.run import catalog
 from tests.cli.conftest import Nemorun
 
@@ -135,6 +136,29 @@ def test_logs(nemorun: Nemorun, three: str, argv: list[str], shown: str) -> None
     assert nemorun("experiment", "logs", three, *argv).stdout == shown
 
 
+def test_logs_for_programs(nemorun: Nemorun, three: str) -> None:
+    lines = nemorun("experiment", "logs", three, "--json").stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(one["job"], one["rank"], one["line"]) for one in found] == [
+        ("first", 0, "one"),
+        ("second", 0, "[b]two[/b]"),
+        ("second", 0, "\\n"),
+    ]
+    assert {(one["task"], one["attempt"]) for one in found} == {("first", 1), ("second", 1)}
+    only = nemorun("experiment", "logs", three, "--json", "--regex", "^o").stdout
+    assert [json.loads(line)["line"] for line in only.splitlines()] == ["one"]
+
+
+def test_logs_of_retries_and_bars_for_programs(nemorun: Nemorun) -> None:
+    with run.Experiment("bars", executor=run.LocalExecutor(retries=1), clean_mode=True) as exp:
+        exp.add(run.Script(inline="printf '10%%\\r99%%\\r\\nb\\xff\\r\\n5%%\\r6%%\\r'; exit 1"), name="job")
+        exp.run()
+    found = [json.loads(line) for line in nemorun("experiment", "logs", "--json").stdout.splitlines()]
+    assert sorted((one["attempt"], one["line"]) for one in found) == sorted(
+        (attempt, line) for attempt in (1, 2) for line in ("99%", "b\ufffd", "6%")
+    )
+
+
 def test_whoever_reads_the_output_may_stop(three: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "nemo_run", "experiment", "logs", three],
@@ -170,6 +194,42 @@ def test_rerun(nemorun: Nemorun, three: str) -> None:
     assert again in nemorun("experiment", "status").stdout
 
 
+def test_the_newest_is_meant_by_its_word_and_where_nothing_is_said(nemorun: Nemorun, three: str) -> None:
+    assert nemorun("experiment", "tag", "newest", "paper").stdout == f"{three}: paper\n"
+    refused = nemorun("experiment", "cancel", code=2).stderr
+    assert f"Cancel what has not ended of the newest, {three}?" in refused
+    cancelled = json.loads(nemorun("experiment", "cancel", "--yes", "--json").stdout)
+    assert cancelled == {"first": "SUCCEEDED", "second": "FAILED", "third": "CANCELLED"}
+    nemorun("experiment", "rerun", code=1)
+    assert len(run.Experiment.catalog("three jobs")) == 2
+
+
+def test_newest_may_be_a_title(nemorun: Nemorun, three: str) -> None:
+    with run.Experiment("newest", clean_mode=True) as exp:
+        exp.add(run.Script(inline="true"), name="a")
+        exp.run()
+    with run.Experiment("later", clean_mode=True) as later:
+        later.add(run.Script(inline="true"), name="a")
+        later.run()
+    assert json.loads(nemorun("experiment", "status", "newest", "--json").stdout)["id"] == exp.id
+    assert json.loads(nemorun("experiment", "status", "--json").stdout)["id"] == later.id
+
+
+def test_titles_and_beginnings_of_ids_that_are_nearly_so(nemorun: Nemorun, three: str) -> None:
+    with run.Experiment("pretrain", clean_mode=True) as exp:
+        exp.add(run.Script(inline="true"), name="a")
+        exp.run()
+    day = exp.id[: len("pretrain_20260102")]
+    for typed, meant in (("pretrian", "pretrain?"), (day.replace("train", "trian"), exp.id), ("tree jobs", "three")):
+        assert f"did you mean {meant}" in nemorun("experiment", "status", typed, code=2).stderr
+        with pytest.raises(ExperimentNotFoundError, match=f"did you mean {meant[:-1]}"):
+            run.Experiment.from_title(typed)
+
+
+def test_of_many_names_a_message_has_some() -> None:
+    assert did_you_mean("jbo-7", [f"job-{i}" for i in range(100)]).endswith("job-39 and 60 more")
+
+
 def test_diff(nemorun: Nemorun) -> None:
     ids = []
     for text in ("before", "after"):
@@ -202,8 +262,12 @@ def test_delete_and_prune(nemorun: Nemorun, three: str, sleeping: run.Experiment
     assert nemorun("experiment", "prune", "--older-than", "1h", "--yes").stdout == "no experiment is older than 1h\n"
     shown = nemorun("experiment", "prune", "--older-than", "0s", "--dryrun").stdout
     assert set(shown.split()) == {three, sleeping.id}
-    kept = nemorun("experiment", "prune", "--older-than", "0s", "--yes")
-    assert kept.stderr.startswith("1 deleted\nkept: ")
+    planned = json.loads(nemorun("experiment", "prune", "--older-than", "0s", "--dryrun", "--json").stdout)
+    assert planned == {"older": [three, sleeping.id], "deleted": [], "kept": {}}
+    kept = nemorun("experiment", "prune", "--older-than", "0s", "--yes", "--json")
+    assert "1 deleted\nkept: " in kept.stderr
+    found = json.loads(kept.stdout)
+    assert (found["older"], found["deleted"], [*found["kept"]]) == ([three, sleeping.id], [three], [sleeping.id])
     assert run.Experiment.catalog() == [sleeping.id]
     nemorun("experiment", "cancel", sleeping.id)
     nemorun("experiment", "delete", sleeping.id, "--yes")

@@ -31,6 +31,16 @@ def test_show(files: Path, nemorun: Nemorun) -> None:
     assert "nowhere" not in sys.modules
 
 
+def test_for_programs(files: Path, nemorun: Nemorun) -> None:
+    assert json.loads(nemorun("config", "show", "foreign.yaml", "--json").stdout)["net"]["width"] == 8
+    good = json.loads(nemorun("config", "validate", "a.yaml", "--json").stdout)
+    assert good == {"file": "a.yaml", "valid": True, "target": "tests.cli.samples.everything"}
+    refused = nemorun("config", "validate", "foreign.yaml", "--json", code=2)
+    bad = json.loads(refused.stdout)
+    assert (bad["file"], bad["valid"]) == ("foreign.yaml", False)
+    assert bad["error"] in refused.stderr
+
+
 def test_diff(files: Path, nemorun: Nemorun) -> None:
     shown = nemorun("config", "diff", "a.yaml", "b.toml", "--exit-code", code=1).stdout
     assert "net.width: 8 -> 9" in shown

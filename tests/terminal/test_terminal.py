@@ -98,6 +98,35 @@ def test_status_of_a_thousand_jobs(columns: int, terminal: Open) -> None:
     same_as_captured(f"status-of-1000-{columns}", shown)
 
 
+TABLES = (["artifacts"], ["metrics"], ["compare"], ["status", "--usage"])
+
+
+@WIDTHS
+def test_tables(columns: int, terminal: Open) -> None:
+    left = "cd $NEMO_RUN_ARTIFACTS; mkdir checkpoint_of_step_000100; echo hi > checkpoint_of_step_000100/model.pt"
+    logs = """echo '{"step": 10, "metrics": {"validation/loss": 0.25}}' >> $NEMO_RUN_METRICS"""
+    with run.Experiment("tables", executor=run.LocalExecutor(), clean_mode=True) as exp:
+        exp.add(bash(f"{left}; {logs}"), name=name(1))
+        exp.run()
+    shown = ""
+    for words in TABLES:
+        screen = terminal("nemorun", "experiment", *words, columns=columns).end()
+        assert max(map(len, screen.splitlines())) <= columns
+        shown += f"$ nemorun experiment {' '.join(words)}\n{screen}"
+    same_as_captured(f"tables-{columns}", re.sub(r"0\.0\d\d", "0.000", shown))  # hours, on a slow machine
+
+
+def test_what_has_no_room_in_a_table_stands_below(work: Path, terminal: Open) -> None:
+    with run.Experiment("wide", executor=run.LocalExecutor(), clean_mode=True) as exp:
+        spaces = {f"parameter_number_{i}": [i / 7, 1000 + i] for i in range(9)}
+        exp.sweep(run.Partial(dict), spaces, sampler="random", trials=1)
+        exp.run()
+    screen = terminal("nemorun", "experiment", "compare", columns=80).end()
+    assert max(map(len, screen.splitlines())) <= 80
+    (trial,) = run.Experiment.from_title("wide").compare()
+    assert all(f"{path} {value:.6g}" in " ".join(screen.split()) for path, value in trial.parameters.items())
+
+
 LONG = f"{STEM}_model"  # a name of 70 characters, as an argument may have it
 
 TRAIN = f"""
@@ -154,6 +183,48 @@ def test_help(columns: int, train: Path, terminal: Open) -> None:
     shown = terminal(sys.executable, str(train), "--help", columns=columns, lines=100).end()
     assert max(map(len, shown.splitlines())) <= columns
     same_as_captured(f"help-{columns}", shown[shown.index("╭─ Arguments") :])  # what is above is drawn by Typer
+
+
+PLACES = {
+    "nothing": [],
+    "an executor": ["run.executor=local"],
+    "a cluster": ["run.executor=big_cluster_of_the_team"],
+    "a limit in seconds": ["run.executor=local", "run.executor.timeout=5400"],
+    "a sweep": ["--sweep", "steps=1,2,3", "run.executor=big_cluster_of_the_team", "run.executor.gpus_per_node=8"],
+    "in this process": ["--direct", "run.executor=big_cluster_of_the_team"],
+}
+
+
+@WIDTHS
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_launch_is_confirmed(columns: int, answer: str, work: Path, terminal: Open) -> None:
+    code = """
+        import nemo_run as run
+
+        @run.cli.factory
+        @run.autoconvert
+        def big_cluster_of_the_team() -> run.SlurmExecutor:
+            tunnel = run.SSHTunnel(host="login.cluster.example.org", user="somebody", job_dir="/data")
+            return run.SlurmExecutor(account="a", partition="p", nodes=4, time="1-04:00:00", tunnel=tunnel)
+
+        @run.cli.entrypoint
+        def train(steps: int = 3, note: str = "none"):
+            print("trained", steps)
+
+        if __name__ == "__main__":
+            run.cli.main(train)
+    """
+    (work / "train.py").write_text(textwrap.dedent(code))
+    shown = ""
+    for what, typed in PLACES.items() if answer == "n" else [("nothing", [])]:
+        screen = terminal(sys.executable, "train.py", *typed, columns=columns)
+        screen.shows(r"\[y/N\]")
+        screen.type(f"{answer}\n")
+        shown += f"# {what}: {' '.join(typed)}\n{screen.end()}"
+        assert screen.process.returncode == 0
+    assert ("trained 3" in shown) == (answer == "y")
+    assert run.Experiment.catalog() == []
+    same_as_captured(f"confirm-{answer}-{columns}", shown)
 
 
 ERRORS = {

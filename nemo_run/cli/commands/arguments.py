@@ -12,7 +12,7 @@ Which = Annotated[
     str | None,
     typer.Argument(
         metavar="ID",
-        help="Id of an experiment, its beginning, or a title; the newest by default.",
+        help="Id of an experiment, its beginning, or a title; 'newest', which is the default.",
         autocompletion=completing.experiments,
     ),
 ]
@@ -20,7 +20,7 @@ Needed = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="Id of an experiment, its beginning, or a title: its newest one.",
+        help="Id of an experiment, its beginning, a title, or 'newest'.",
         autocompletion=completing.experiments,
     ),
 ]

@@ -13,8 +13,7 @@ def experiments(incomplete: str) -> list[str]:
     from nemo_run.run import catalog
 
     ids = [one for one in reversed(catalog.ids()) if one.startswith(incomplete)][:_MOST]
-    titles = dict.fromkeys(store.path.parent.name for store in catalog.launched())
-    return [*(title for title in titles if title.startswith(incomplete)), *ids]
+    return [*(title for title in catalog.titles() if title.startswith(incomplete)), *ids]
 
 
 def jobs(ctx: Any, incomplete: str) -> list[str]:

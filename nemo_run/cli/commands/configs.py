@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_run.cli.commands.arguments import AsJson
 from nemo_run.cli.groups import CommandGroup
 from nemo_run.cli.show import say
 
@@ -24,19 +25,23 @@ def create() -> typer.Typer:
     return app
 
 
-def show(file: File) -> None:
+def show(file: File, json: AsJson = False) -> None:
     """Show what a file holds, as YAML. Nothing that it names is imported."""
     from nemo_run.cli.show import print_yaml
     from nemo_run.config.export import write_document
 
-    print_yaml(write_document(_document(file), "yaml").rstrip())
+    document = _document(file)
+    if json:
+        say(write_document(document, "json").rstrip())
+    else:
+        print_yaml(write_document(document, "yaml").rstrip())
 
 
 def diff(
     old: File,
     new: File,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if there are differences.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show what is different between two files. Nothing that they name is imported."""
     from nemo_run.cli.show import print_diff, print_differences
@@ -66,14 +71,31 @@ def convert(
         raise CommandLineError(f"{target}: no format has this ending; there are {', '.join([*formats, '.py'])}")
 
 
-def validate(file: File) -> None:
+def validate(file: File, json: AsJson = False) -> None:
     """Check that a file can be loaded: that all it names is there, and that every argument fits its type."""
+    from nemo_run.cli.show import print_json
+    from nemo_run.errors import NemoRunError
+
+    try:
+        target = _target(file)
+    except NemoRunError as error:
+        if json:
+            print_json({"file": file, "valid": False, "error": str(error)})
+        raise
+    if json:
+        print_json({"file": file, "valid": True, "target": target})
+    else:
+        say(f"{file}: a valid configuration of {target}")
+
+
+def _target(file: str) -> str:
+    """Return the name of what a file configures, once all of it is checked."""
     from nemo_run.config.names import get_type_namespace
     from nemo_run.run.tasks import check_arguments
 
     config = _config(file, validate=True)
     check_arguments(config)
-    say(f"{file}: a valid configuration of {get_type_namespace(config.__fn_or_cls__)}")
+    return get_type_namespace(config.__fn_or_cls__)
 
 
 def schema(

@@ -58,7 +58,7 @@ def _print_loads(named: list[str], *, json: bool) -> None:
         )
         for text, load in loads
     ]
-    print_table(("executor", "free nodes", "free GPUs", "would start", "why not"), rows)
+    print_table(("executor", "free nodes", "free GPUs", "would start", "why not"), rows, below="why not")
 
 
 def _moment(start: float | None) -> str:
@@ -79,7 +79,8 @@ def _print_executors(*, json: bool) -> None:
         return
     rows = [(name, cls, "no" if why else "yes", why) for name, cls, why in ours]
     rows += [(name, cls, "", "an engine of another package") for name, cls in others]
-    print_table(("executor", "class", "works here", "why not"), rows, styles={"yes": "green", "no": "yellow"})
+    styles = {"yes": "green", "no": "yellow"}
+    print_table(("executor", "class", "works here", "why not"), rows, styles=styles, below="why not")
 
 
 def doctor(
@@ -96,7 +97,7 @@ def doctor(
         print_json([finding._asdict() for finding in findings])
     else:
         styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
-        print_table(("what", "state", "found"), findings, styles=styles)
+        print_table(("what", "state", "found"), findings, styles=styles, below="found")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
 

@@ -89,6 +89,7 @@ def logs(
         typer.Option("--regex", "-e", help="Only lines in which this regular expression is found.", callback=_regex),
     ] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Only the log of this rank.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print every line as JSON, for programs.")] = False,
 ) -> None:
     """Print the logs of one job or of all; of jobs that run, as they grow."""
     from nemo_run.cli.commands.selection import find_experiment, find_job
@@ -97,23 +98,28 @@ def logs(
     store = find_experiment(which)
     definition = store.read_definition()
     jobs = () if job is None else (find_job(definition, job).id,)
-    request = LogRequest(jobs, regex=regex, tail=tail, rank=rank, follow=follow)
+    request = LogRequest(jobs, regex=regex, tail=tail, rank=rank, follow=follow, json=json)
     LogFollower(store, definition, request).show()
 
 
 def cancel(
-    which: Needed,
+    which: Which = None,
     job: OneJob = None,
     every: Annotated[bool, typer.Option("--all", help="All jobs, as without JOB.")] = False,
     dependencies: Annotated[
         bool, typer.Option("--dependencies", "-d", help="Also the jobs that this one depends on.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask which is meant where ID is left out.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Cancel one job, or all that have not ended. What depends on a cancelled job does not run."""
     from nemo_run.cli.commands.selection import dependencies_of, find_experiment, find_job
+    from nemo_run.cli.show import confirm, print_json
     from nemo_run.run.experiment import Experiment
 
     store = find_experiment(which)
+    if which is None and not confirm(f"Cancel what has not ended of the newest, {store.id}?", yes=yes):
+        return
     definition = store.read_definition()
     jobs = list(definition.jobs)
     if job is not None and not every:
@@ -123,7 +129,11 @@ def cancel(
     experiment = Experiment.from_id(store.id)
     before = experiment.progress(names)
     experiment.cancel_jobs(names)
-    for name, progress in experiment.progress(names).items():
+    after = experiment.progress(names)
+    if json:
+        print_json({name: progress.state.name for name, progress in after.items()})
+        return
+    for name, progress in after.items():
         say(f"{name}: {progress.state}" + (", as it was before" if before[name].state.is_final else ""))
 
 
@@ -209,7 +219,7 @@ def resume(which: Which = None, detach: Detach = False, tail_logs: TailLogs = Fa
 
 
 def rerun(
-    which: Needed,
+    which: Which = None,
     detach: Detach = False,
     tail_logs: TailLogs = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only what has not succeeded; the rest stays.")] = False,
@@ -277,19 +287,22 @@ def prune(
     title: Annotated[str, typer.Option("--title", help="Only experiments with this title.")] = "",
     dryrun: Annotated[bool, typer.Option("--dryrun", help="Only tell which.")] = False,
     yes: Yes = False,
+    json: AsJson = False,
 ) -> None:
     """Delete the experiments that were launched long ago; never one that runs."""
     from nemo_run.cli.commands.selection import parse_age
-    from nemo_run.cli.show import confirm
+    from nemo_run.cli.show import confirm, print_json
     from nemo_run.run import housekeeping
 
     old, unreadable = housekeeping.launched_before(time.time() - parse_age(older_than), title)
-    say("\n".join(old) if old else f"no experiment is older than {older_than}")
-    for reason in unreadable.values():
+    print_old = tell if json else say
+    print_old("\n".join(old) if old else f"no experiment is older than {older_than}")
+    deleted: list[str] = []
+    kept: dict[str, str] = {}
+    if not dryrun and old and confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
+        deleted, kept = housekeeping.delete_all(old)  # just those that were shown
+        tell(f"{len(deleted)} deleted")
+    for reason in (unreadable | kept).values():
         tell(f"kept: {reason}")
-    if dryrun or not old or not confirm(f"Delete these {len(old)} with logs and artifacts?", yes=yes):
-        return
-    deleted, kept = housekeeping.delete_all(old)  # just those that were shown
-    tell(f"{len(deleted)} deleted")
-    for reason in kept.values():
-        tell(f"kept: {reason}")
+    if json:
+        print_json({"older": old, "deleted": deleted, "kept": unreadable | kept})

@@ -188,7 +188,7 @@ def _nothing(title: str | None) -> str:
     from nemo_run.config.suggest import did_you_mean
     from nemo_run.run import catalog
 
-    titles = sorted({one.path.parent.name for one in catalog.launched()})
+    titles = catalog.titles()
     if title is None or not titles:
         return "there are no experiments yet"
     return f"there is no experiment with the title {title!r}{did_you_mean(title, titles)}"

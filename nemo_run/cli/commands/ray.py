@@ -217,7 +217,7 @@ def jobs(
         ]
         styles = {"SUCCEEDED": "green", "FAILED": "bold red", "STOPPED": "yellow", "RUNNING": "cyan"}
         columns = ("job", "cluster", "state", "exit", "took", "reason")
-        print_table(columns, rows, right=("exit", "took"), styles=styles)
+        print_table(columns, rows, right=("exit", "took"), styles=styles, below="reason")
     else:
         tell("there are no Ray jobs" + (f" of the cluster {name!r}" if name else ""))
 
@@ -338,7 +338,7 @@ def _print_clusters(shown: list[dict[str, Any]]) -> None:
         for one in shown
     ]
     styles = {"ready": "green", "failed": "bold red", "unknown": "magenta", "starting": "cyan"}
-    print_table(("cluster", "where", "state", "nodes", "reason"), rows, right=("nodes",), styles=styles)
+    print_table(("cluster", "where", "state", "nodes", "reason"), rows, right=("nodes",), styles=styles, below="reason")
 
 
 # --- what is meant -----------------------------------------------------------------------------------------------

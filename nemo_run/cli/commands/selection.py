@@ -11,18 +11,21 @@ from nemo_run.run import catalog
 from nemo_run.run.records import Definition, JobDefinition
 from nemo_run.run.store import ExperimentStore
 
+NEWEST = "newest"
+
 
 def find_experiment(wanted: str | None = None) -> ExperimentStore:
     """Return the experiment with this id, or this title (its newest one), or an id that begins so.
 
     Args:
-        wanted: The id, the title, or the beginning of an id; without one, the newest experiment is meant.
+        wanted: The id, the title, or the beginning of an id; without one, or with the word "newest" where no
+            experiment has that title, the newest of all is meant.
 
     Raises:
         ExperimentNotFoundError: There is none, or there are several whose ids begin so.
     """
     known = catalog.ids()
-    if wanted is None:
+    if wanted is None or (wanted == NEWEST and not catalog.ids(NEWEST)):
         if not known:
             raise ExperimentNotFoundError(f"there are no experiments in {catalog.experiments_root()} yet")
         return catalog.find(known[-1])

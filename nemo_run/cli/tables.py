@@ -1,0 +1,66 @@
+"""Tables in a terminal: no line is longer than it, names are cut in the middle, numbers never."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+
+from nemo_run.run.terminal import TableLine, aligned, fitted, printable, width, with_note
+
+
+def drawn(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    room: int,
+    *,
+    right: Sequence[str],
+    styles: Mapping[str, str],
+    below: str,
+) -> Text:
+    """Return a table for a terminal; its state comes first, and columns for which there is no room stand below a row.
+
+    Args:
+        columns: Names of the columns; one that is empty throughout is left out.
+        rows: Its cells.
+        room: Columns of the terminal.
+        right: Columns that are aligned to the right, and never cut.
+        styles: Styles of the cells with these texts.
+        below: A column whose text stands behind its row or below it.
+    """
+    cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
+    shown = [i for i, name in enumerate(columns) if name != below and (i == 0 or any(row[i] for row in rows))]
+    shown.sort(key=lambda i: columns[i] != "state")
+    moved: list[int] = []
+    while (widths := _widths(cells, shown, room, right)) is None and len(shown) > 1:
+        moved.insert(0, shown.pop())
+    places = list(zip(shown, widths or [room], strict=True))
+    text = Text(no_wrap=True)
+    for number, row in enumerate(cells):
+        parts = [aligned(row[i], size, right=columns[i] in right) for i, size in places]
+        said = [f"{columns[i]} {row[i]}" for i in moved if row[i]]
+        said += [row[i] for i, name in enumerate(columns) if name == below and row[i]]
+        note = ", ".join(said) if number else ""
+        _append(text, parts, [styles.get(row[i], "") if number else "bold" for i in shown])
+        for line in _behind("  ".join(parts).rstrip(), note, room):
+            text.append(line)
+        text.append("\n" if number < len(rows) else "")
+    return text
+
+
+def _widths(cells: Sequence[Sequence[str]], shown: Sequence[int], room: int, right: Sequence[str]) -> list[int] | None:
+    widths = [max(width(row[i]) for row in cells) for i in shown]
+    return fitted(widths, room, [cells[0][i] not in right for i in shown])
+
+
+def _append(text: Text, parts: Sequence[str], looks: Sequence[str]) -> None:
+    for number, (part, style) in enumerate(zip(parts, looks, strict=True)):
+        last = number == len(parts) - 1
+        text.append("  " if number else "")
+        text.append(part.rstrip() if last else part, style)
+
+
+def _behind(line: str, note: str, room: int) -> list[str]:
+    """Return what follows a line: its note, behind it or in lines of their own."""
+    first, *others = with_note(TableLine(line), note, room)
+    return [first.text[len(line) :], *(f"\n{one.text}" for one in others)]
