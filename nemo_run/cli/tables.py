@@ -36,16 +36,19 @@ def drawn(
         moved.insert(0, shown.pop())
     places = list(zip(shown, widths or [room], strict=True))
     text = Text(no_wrap=True)
-    for number, row in enumerate(cells):
+    for row in cells:
         parts = [aligned(row[i], size, right=columns[i] in right) for i, size in places]
-        said = [f"{columns[i]} {row[i]}" for i in moved if row[i]]
-        said += [row[i] for i, name in enumerate(columns) if name == below and row[i]]
-        note = ", ".join(said) if number else ""
-        _append(text, parts, [styles.get(row[i], "") if number else "bold" for i in shown])
-        for line in _behind("  ".join(parts).rstrip(), note, room):
-            text.append(line)
-        text.append("\n" if number < len(rows) else "")
+        heads = row is cells[0]
+        _append(text, parts, ["bold" if heads else styles.get(row[i], "") for i in shown])
+        note = "" if heads else _note(columns, row, moved, below)
+        text.append("".join(_behind("  ".join(parts).rstrip(), note, room)))
+        text.append("" if row is cells[-1] else "\n")
     return text
+
+
+def _note(columns: Sequence[str], row: Sequence[str], moved: Sequence[int], below: str) -> str:
+    said = [f"{columns[i]} {row[i]}" for i in moved if row[i]]
+    return ", ".join([*said, *(cell for name, cell in zip(columns, row, strict=True) if name == below and cell)])
 
 
 def _widths(cells: Sequence[Sequence[str]], shown: Sequence[int], room: int, right: Sequence[str]) -> list[int] | None:
