@@ -29,21 +29,29 @@ def drawn(
         below: A column whose text stands behind its row or below it.
     """
     cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
-    shown = [i for i, name in enumerate(columns) if name != below and (i == 0 or any(row[i] for row in rows))]
-    shown.sort(key=lambda i: columns[i] != "state")
-    moved: list[int] = []
-    while (widths := _widths(cells, shown, room, right)) is None and len(shown) > 1:
-        moved.insert(0, shown.pop())
-    places = list(zip(shown, widths or [room], strict=True))
+    places, moved = _places(cells, room, right, below)
     text = Text(no_wrap=True)
     for row in cells:
         parts = [aligned(row[i], size, right=columns[i] in right) for i, size in places]
         heads = row is cells[0]
-        _append(text, parts, ["bold" if heads else styles.get(row[i], "") for i in shown])
+        _append(text, parts, ["bold" if heads else styles.get(row[i], "") for i, _ in places])
         note = "" if heads else _note(columns, row, moved, below)
         text.append("".join(_behind("  ".join(parts).rstrip(), note, room)))
         text.append("" if row is cells[-1] else "\n")
     return text
+
+
+def _places(
+    cells: Sequence[Sequence[str]], room: int, right: Sequence[str], below: str
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return the columns that are shown, with their widths, and those that have no room."""
+    columns = cells[0]
+    shown = [i for i, name in enumerate(columns) if name != below and (i == 0 or any(row[i] for row in cells[1:]))]
+    shown.sort(key=lambda i: columns[i] != "state")
+    moved: list[int] = []
+    while (widths := _widths(cells, shown, room, right)) is None and len(shown) > 1:
+        moved.insert(0, shown.pop())
+    return list(zip(shown, widths or [room], strict=True)), moved
 
 
 def _note(columns: Sequence[str], row: Sequence[str], moved: Sequence[int], below: str) -> str:
