@@ -68,8 +68,8 @@ def sweep_and_kill(
     executor.packager = run.PatternPackager(include_pattern=str(work / "*.py"), relative_path=str(work))
     with run.Experiment("adaptive", executor=executor, skip_status_at_exit=True) as exp:
         exp.sweep(
-            task, {"x": run.uniform(0, 1)}, sampler=optuna.samplers.RandomSampler(seed=6), trials=trials,
-            max_parallel=4, pruner=optuna.pruners.ThresholdPruner(lower=_BEHIND), objective="score",
+            task, {"x": run.uniform(0, 1)}, sampler=optuna.samplers.TPESampler(seed=5, n_startup_trials=8),
+            trials=trials, max_parallel=4, pruner=optuna.pruners.ThresholdPruner(lower=_BEHIND), objective="score",
         )  # fmt: skip
         exp.run(detach=True)
     _kill_again_and_again(exp, kills)
