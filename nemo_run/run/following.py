@@ -7,9 +7,8 @@ import binascii
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,9 @@ from nemo_run.core.inside import open_inside
 from nemo_run.core.tunnel.answers import posix
 from nemo_run.errors import ExecutorError, NemoRunError
 from nemo_run.run import artifacts
-from nemo_run.run.metrics import FILE, Metrics, job_metrics, task_metrics
+from nemo_run.run.metrics import FILE, Metrics, task_metrics
 from nemo_run.run.phases import DrivenTask, Phase
-from nemo_run.run.records import JobDefinition
+from nemo_run.run.records import JobDefinition, TaskDefinition
 from nemo_run.run.store import ExperimentStore
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def fetch_now(wanted: Iterable[tuple[Callable[[], Way], Path]], most: int = _MOS
     """
     ways: list[tuple[Way, Path]] = []
     for find, folder in wanted:
-        with contextlib.suppress(ExecutorError):
+        with contextlib.suppress(NemoRunError):
             tunnel, there = find()
             if Path(there) != folder.parent:
                 ways.append(((tunnel, there), folder))
@@ -139,25 +138,38 @@ def take_in(folder: Path, start: int, piece: bytes) -> None:
         file.write(piece)
 
 
-def live_metrics(store: ExperimentStore, job: JobDefinition, rank: int = 0, member: int = 0) -> Metrics:
-    """Return the metrics of a job; those of rank 0 of a task that runs elsewhere as they are there now.
+def live_metrics(
+    store: ExperimentStore, jobs: Sequence[JobDefinition], rank: int = 0, member: int = 0
+) -> dict[str, Metrics]:
+    """Return the metrics of jobs, by their ids; those of rank 0 of tasks that run elsewhere as they are there now.
 
     Args:
         store: The experiment.
-        job: The job.
+        jobs: The jobs.
         rank: The rank that logged them.
         member: The member of a group.
     """
-    task = job.tasks[member]
+    tasks = {job.id: job.tasks[member] for job in jobs}
+    folders = {name: artifacts.folder_of(store, task) for name, task in tasks.items()}
+    with Backends() as backends:
+        running = [job for job in jobs if not rank and store.is_ours and _has_begun(store, job, member)]
+        wanted = [(_way(store, backends, tasks[job.id]), folders[job.id]) for job in running]
+        found = fetch_now(wanted, _ALL) if wanted else {}
+    return {name: task_metrics(store, task, rank, *found.get(folders[name], ())) for name, task in tasks.items()}
+
+
+def _has_begun(store: ExperimentStore, job: JobDefinition, member: int) -> bool:
+    """Check whether a task may run now."""
     progress = store.read_progress(job).tasks[member]
-    if rank or not store.is_ours or progress.state.is_final or not progress.handle:
-        return job_metrics(store, job, rank, member)
-    folder = artifacts.folder_of(store, task)
-    with contextlib.suppress(NemoRunError), Backends() as backends:
+    return bool(progress.handle) and not progress.state.is_final
+
+
+def _way(store: ExperimentStore, backends: Backends, task: TaskDefinition) -> Callable[[], Way]:
+    def find() -> Way:
         plan = store.read_plan(task)
-        found = fetch_now([(partial(backends.of(plan).reach, plan), folder)], _ALL)
-        return task_metrics(store, task, rank, *found.get(folder, ()))
-    return job_metrics(store, job, rank, member)
+        return backends.of(plan).reach(plan)
+
+    return find
 
 
 class MetricsFollower:

@@ -194,7 +194,8 @@ class LaunchedExperiment(ConfigurableMixin):
         """
         if self._its_store.is_left_to_engines() and self._its_store.is_ours:
             self._collect()
-        return live_metrics(self._its_store, self._prepared.job(job_id), rank, member)
+        job = self._prepared.job(job_id)
+        return live_metrics(self._its_store, [job], rank, member)[job.id]
 
     def raise_for_failure(self) -> None:
         """Raise an error for the first job that failed, or else for the first that was cancelled.

@@ -53,7 +53,7 @@ def metrics(
     store = find_experiment(which)
     definition = store.read_definition()
     jobs = definition.jobs if job is None else [find_job(definition, job)]
-    found = {one.id: _chosen(live_metrics(store, one), only) for one in jobs}
+    found = {name: _chosen(one, only) for name, one in live_metrics(store, jobs).items()}
     rows = [(name, one) for name, of_job in found.items() for one in of_job.values()]
     if json:
         print_json({name: {one.name: vars(one) for one in of_job.values()} for name, of_job in found.items()})
