@@ -163,6 +163,12 @@ def test_a_job_that_somebody_deletes_is_lost(jobs: Jobs, cluster: KubernetesClie
     assert "was deleted" in status.reason
 
 
+def test_what_was_submitted_while_the_cluster_was_asked_is_not_lost(jobs: Jobs) -> None:
+    handle = jobs.start("sleep 300")
+    assert not jobs.backend._missing(PodHandle.parse(handle)).state.is_final
+    assert not jobs.status(handle).state.is_final
+
+
 def test_a_node_that_is_lost(jobs: Jobs, kubernetes_node: KubernetesCluster) -> None:
     handle, cancelled = jobs.start("echo begun; sleep 300"), jobs.start("sleep 300")
     for each in (handle, cancelled):

@@ -202,7 +202,7 @@ class DockerBackend(Backend):
 
     def _status(self, handle: str, entry: Mapping[str, Any] | None) -> TaskStatus:
         if entry is None:
-            return _folder(handle).recorded() or _missing(handle)  # somebody else may have recorded its end meanwhile
+            return self._gone(handle)
         state = entry["State"]
         if state in _ENDED:
             return self._record_end(handle)
@@ -211,6 +211,15 @@ class DockerBackend(Backend):
         self._enforce_cancel(handle, entry)
         reason = "paused" if state == "paused" else "unhealthy" if "(unhealthy)" in entry.get("Status", "") else ""
         return TaskStatus(JobState.RUNNING, reason=reason, started=self._start_time(handle), node=os.uname().nodename)
+
+    def _gone(self, handle: str) -> TaskStatus:
+        """Return the status of an attempt that had no container when the engine was asked."""
+        if recorded := _folder(handle).recorded():  # somebody else may have recorded its end meanwhile
+            return recorded
+        status = _missing(handle)
+        if status.lost and self._engine.inspect(_name_in(handle)):  # or submitted it
+            return TaskStatus(JobState.SUBMITTED)
+        return status
 
     def _start_time(self, handle: str) -> float | None:
         if handle not in self._started:

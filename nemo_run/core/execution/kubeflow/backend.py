@@ -215,6 +215,9 @@ class KubeflowBackend(PodBackend[TrainJobHandle]):
             pods.setdefault(name, {})[TrainJobHandle.node_of(pod)] = pod
         return {this.handle: self._status(this, jobs.get(this.name), pods.get(this.name, {})) for this in those}
 
+    def _exists(self, this: PodHandle) -> bool:
+        return self._client.get(*_TRAIN_JOB, this.namespace, this.name) is not None
+
     def _status(self, this: TrainJobHandle, job: Object | None, pods: Mapping[int, Pod]) -> TaskStatus:
         if job is None:
             return self._missing(this)

@@ -306,6 +306,9 @@ class KubernetesBackend(PodBackend[PodHandle]):
 
         return snapshot.hindrance(warning_of)
 
+    def _exists(self, this: PodHandle) -> bool:
+        return bool(self._client.objects(*_JOB, this.namespace, f"{ATTEMPT_LABEL}={this.name}"))
+
     def _lost(self, this: PodHandle) -> TaskStatus:
         return _deletion(this) if (this.folder / "taken").exists() else super()._lost(this)
 

@@ -163,8 +163,14 @@ class PodBackend(Backend, Generic[A]):
         """Return the status of an attempt that the cluster does not have."""
         if not (this.folder / "submitted").exists():
             return TaskStatus(JobState.UNKNOWN, reason="the cluster has not heard of it")
+        if self._exists(this):  # another process has submitted it after the cluster was asked
+            return TaskStatus(JobState.SUBMITTED)
         with this.journal.locked():
             return this.journal.recorded() or attempts.record(this, self._lost(this))
+
+    @abstractmethod
+    def _exists(self, this: PodHandle) -> bool:
+        """Return whether the cluster has an attempt now."""
 
     def _lost(self, this: PodHandle) -> TaskStatus:
         reason = f"its {self.what_makes_pods} was deleted; how the task ended is not known"
