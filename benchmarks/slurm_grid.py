@@ -21,6 +21,7 @@ from benchmarks.slurm import cluster
 from tests.services.slurm import SlurmCluster
 
 _LARGEST = 1000  # elements of an array, as Slurm has it by default
+_MEMORY = "16G"  # of 64 that each node pretends to have: as many tasks run at once as this machine stands
 
 
 def bare(slurm: SlurmCluster, tasks: int) -> tuple[float, float]:
@@ -28,7 +29,7 @@ def bare(slurm: SlurmCluster, tasks: int) -> tuple[float, float]:
     begin = time.time()
     for start in range(0, tasks, _LARGEST):
         size = min(_LARGEST, tasks - start)
-        slurm.ask("sbatch", "--mem=100M", "--output=/dev/null", f"--array=0-{size - 1}", "--wrap=true")
+        slurm.ask("sbatch", f"--mem={_MEMORY}", "--output=/dev/null", f"--array=0-{size - 1}", "--wrap=true")
     submitted = time.time() - begin
     while slurm.ask("squeue", "-h", "-t", "PENDING,RUNNING,COMPLETING").strip():
         time.sleep(0.5)
@@ -57,7 +58,7 @@ def main(tasks: int) -> None:
         os.environ["NEMORUN_HOME"] = f"{folder}/home"
         os.environ["SLURM_CONF"] = str(slurm.configuration)
         os.chdir(folder)
-        executor = run.SlurmExecutor(tunnel=tunnel, packager=run.Packager(), mem="100M")
+        executor = run.SlurmExecutor(tunnel=tunnel, packager=run.Packager(), mem=_MEMORY)
         sent.write_text("")
         before = _memory()
         last, took, states = ours(executor, tasks)
