@@ -24,12 +24,12 @@ _LARGEST = 1000  # elements of an array, as Slurm has it by default
 _MEMORY = "16G"  # of 64 that each node pretends to have: as many tasks run at once as this machine stands
 
 
-def bare(slurm: SlurmCluster, tasks: int) -> tuple[float, float]:
+def bare(slurm: SlurmCluster, tasks: int, command: str) -> tuple[float, float]:
     """Seconds until bare arrays are submitted, and until all their tasks have ended."""
     begin = time.time()
     for start in range(0, tasks, _LARGEST):
         size = min(_LARGEST, tasks - start)
-        slurm.ask("sbatch", f"--mem={_MEMORY}", "--output=/dev/null", f"--array=0-{size - 1}", "--wrap=true")
+        slurm.ask("sbatch", f"--mem={_MEMORY}", "--output=/dev/null", f"--array=0-{size - 1}", f"--wrap={command}")
     submitted = time.time() - begin
     while slurm.ask("squeue", "-h", "-t", "PENDING,RUNNING,COMPLETING").strip():
         time.sleep(0.5)
@@ -68,8 +68,9 @@ def main(tasks: int) -> None:
             f"{dict(states)}, {commands} commands, controller {_memory():.0f} MiB at most, {before:.0f} before",
             flush=True,
         )
-        submitted, ended = bare(slurm, tasks)
-        print(f"bare array: submitted {submitted:.1f} s, ended {ended:.1f} s", flush=True)
+        for command in ("srun true", "true"):
+            submitted, ended = bare(slurm, tasks, command)
+            print(f"bare arrays of {command!r}: submitted {submitted:.1f} s, ended {ended:.1f} s", flush=True)
 
 
 if __name__ == "__main__":
