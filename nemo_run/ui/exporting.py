@@ -39,7 +39,7 @@ def export(folder: Path, ids: Sequence[str] = (), base: str | None = None) -> li
     stores = [catalog.find(one, base) for one in ids] or catalog.launched(base=base)
     documents: dict[str, Any] = {"api/experiments": [reading.row(overview(store)) for store in reversed(stores)]}
     for store in stores:
-        documents.update(_of_one(store))
+        documents.update(documents_of(store))
     make_folder(folder)
     shutil.copytree(STATIC, folder / "static", dirs_exist_ok=True)
     page = (STATIC / "index.html").read_text(encoding="utf-8")
@@ -51,8 +51,8 @@ def export(folder: Path, ids: Sequence[str] = (), base: str | None = None) -> li
     return [store.id for store in stores]
 
 
-def _of_one(store: ExperimentStore) -> dict[str, Any]:
-    """Return all documents of an experiment by their addresses; what cannot be read is left out."""
+def documents_of(store: ExperimentStore) -> dict[str, Any]:
+    """Return all documents of an experiment by the addresses that a page asks for; what cannot be read is left out."""
     found: dict[str, Any] = {}
     root = f"api/experiments/{quote(store.id, safe='')}"
 

@@ -95,8 +95,17 @@ def hostile(rng: random.Random, top: Path, port: int) -> Any:
         {"kind": "ssh", "host": "127.0.0.1", "port": port},
         "RUNNING", "NOSUCH", -(10**30), "got", "job", "%s%n{0}", "\n",
         {"tunnel": {"kind": "local", "shell": "touch x"}}, {"$": "object", "type": "os:system", "fields": {"a": 1}},
+        nested(190), nested(900), {"tasks": nested(300)}, [{}], [[1, 2]], 1e11, 2**63, -1e-300, "9" * 5000, "nan",
         {"$": "int", "value": "f" * 9000}, {"$": "array", "npy": "AAAA"}, {"$": "enum", "type": "\x1b:a", "name": []},
     ])  # fmt: skip
+
+
+def nested(depth: int) -> Any:
+    """Return a list in a list, so many of them."""
+    value: Any = "deep"
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def places(document: Any) -> list[tuple[Any, Any]]:
@@ -221,6 +230,7 @@ def looks(experiment_id: str, exports: Path) -> Iterator[tuple[str, Callable[[],
         ["logs", one], ["logs", one, "job", "-n", "1", "--rank", "0"], ["artifacts", one], ["artifacts", one, "--json"],
         ["diff", one, "other"], ["diff", "other", one], ["prune", "--older-than", "0s", "--dryrun"],
         ["results", one], ["results", one, "--json"], ["show", one], ["show", one, "--json"],
+        ["status", one, "--usage"], ["status", one, "--usage", "--json"], ["logs", one, "bad"], ["logs", one, "group"],
         ["diff", one, "other", "--json"], ["metrics", one], ["metrics", one, "--csv"], ["metrics", one, "--json"],
         ["metrics", one, "job", "--plot"], ["compare", one], ["compare", one, "--csv"], ["compare", one, "--json"],
         ["compare", "got", "-o", "loss"], ["list", "--where", "n > 1"], ["list", "-s", "failed", "-t", "paper"],
@@ -238,8 +248,36 @@ def looks(experiment_id: str, exports: Path) -> Iterator[tuple[str, Callable[[],
         "compare()": lambda exp: exp.compare(), "metrics()": lambda exp: repr(exp.metrics("job")),
         "job.result()": lambda exp: exp.jobs[0].result(timeout=0.1),
         "wait()": lambda exp: exp.wait(timeout=0.1),
+        "page": of_pages,
     }.items():  # fmt: skip
         yield name, lambda look=look: look(run.Experiment.from_id(one))
+
+
+def of_pages(exp: Any) -> None:
+    """Look as ``nemorun ui`` and a notebook do; that what cannot be read is an error of ours is their affair."""
+    from nemo_run.errors import NemoRunError
+    from nemo_run.run import catalog
+    from nemo_run.run.notebook import end_as_html
+    from nemo_run.ui import exporting, reading
+    from nemo_run.ui.listing import Listing
+
+    store, listing = catalog.find(exp.id), Listing()
+    others = [row for row in json.loads(reading.dumps(listing.rows())) if row["title"] == "other"]
+    if [row["state"] for row in others] != ["SUCCEEDED"]:
+        raise AssertionError("another experiment is hidden on the page")
+    for row in listing.rows():
+        listing.words(row["id"])
+    for look in (
+        reading.experiment, reading.outcomes, reading.metrics, reading.trials, reading.provenance,
+        reading.artifact_list, exporting.documents_of, lambda one: reading.configuration(one, "job"),
+        lambda one: [end_as_html(job, "FAILED", 1, str(found)) for job, found in reading.outcomes(one).items()],
+        lambda one: reading.differences([one.id, listing.rows()[0]["id"]]),
+        lambda one: str(reading.artifact_file(one, "job", "job", "a.txt")),
+    ):  # fmt: skip
+        try:
+            print(ascii(reading.dumps(look(store))))
+        except (NemoRunError, OSError, LookupError, ValueError):  # what the server answers with
+            continue
 
 
 class Hang(BaseException):
