@@ -19,6 +19,7 @@ from typing import IO, Any
 from nemo_run.errors import StoreError
 
 _LARGEST = 64 << 20  # bytes of a document; what is larger was not written by us
+_DEEPEST = 200  # levels of a document
 
 
 def write_text(path: Path, text: str | bytes, *, durable: bool = False) -> None:
@@ -104,12 +105,26 @@ def parse_json(path: str | Path, content: bytes) -> Any:
         StoreError: It is damaged; the message names the file.
     """
     try:
-        return json.loads(content)
+        document = json.loads(content)
     except (ValueError, RecursionError) as e:
         raise StoreError(
             f"{path}: the file is damaged ({e}); restore it, or delete the experiment's folder. "
             "Other experiments are not affected"
         ) from e
+    if content.count(b"[") + content.count(b"{") > _DEEPEST and _is_deeper(document):
+        raise StoreError(f"{path}: the file is damaged: it is nested more than {_DEEPEST} deep")
+    return document
+
+
+def _is_deeper(document: Any) -> bool:
+    """Check whether a document has more levels than any of ours; what walks through it would end in an error."""
+    level = [document]
+    for _ in range(_DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _read_bytes(path: str | Path) -> bytes:
@@ -118,7 +133,7 @@ def _read_bytes(path: str | Path) -> bytes:
     Raises:
         OSError: It cannot be read, or is a pipe or a device, which may never answer or never end.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from nemo_run.core.execution.shared.leftovers import gathered
-from nemo_run.core.files import folder_name, read_json, write_json
+from nemo_run.core.files import folder_name, make_folder, read_json, write_json
 from nemo_run.core.inside import copy_inside, files_inside, is_folder, read_inside
 from nemo_run.core.packaging.archive import leads_out
 from nemo_run.core.runners.outcome import FOLDER
@@ -81,20 +80,35 @@ def collect(store: ExperimentStore, task: TaskDefinition, fetch: Callable[[Path]
 
 
 def take_over(old: ExperimentStore, source: TaskDefinition, new: ExperimentStore, target: TaskDefinition) -> None:
-    """Give a task of a new experiment the artifacts of one of an old one: links to the same files, where possible."""
-    if is_folder(folder_of(old, source)):
-        shutil.copytree(
-            folder_of(old, source), folder_of(new, target), symlinks=True, dirs_exist_ok=True, copy_function=_link
-        )
-    if (manifest := _manifest(old, source)).exists():
-        shutil.copy2(manifest, _manifest(new, target))
+    """Give a task of a new experiment the artifacts of one of an old one: links to the same files, where possible.
 
-
-def _link(source: str, target: str) -> None:
+    Symbolic links are left out, and none is followed.
+    """
+    before, after = folder_of(old, source), folder_of(new, target)
+    for name, fd in files_inside(before):
+        with os.fdopen(fd, "rb"):
+            _take_over(before / name, fd, after, name)
+    manifest = f"{source.directory}/artifacts.json"
     try:
-        os.link(source, target, follow_symlinks=False)
+        with read_inside(old.path, manifest) as file:
+            copy_inside(file.fileno(), new.path, f"{target.directory}/artifacts.json")
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        raise StoreError(f"{old.path / manifest}: cannot be copied: {e.strerror}") from e
+
+
+def _take_over(source: Path, fd: int, folder: Path, name: str) -> None:
+    """Let a file be in another folder, too; a copy of what was opened where that cannot be, or is not that file."""
+    copy = folder / name
+    make_folder(copy.parent)
+    try:
+        os.link(source, copy, follow_symlinks=False)
+        if os.path.samestat(copy.lstat(), os.fstat(fd)):
+            return
     except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
+        pass
+    copy_inside(fd, folder, name)
 
 
 def copied_elsewhere(found: list[Artifact], address: str) -> tuple[list[Artifact], dict[str, str]]:

@@ -27,7 +27,7 @@ from nemo_run.core.execution.jobs import JobState, Plan
 from nemo_run.core.execution.shared.log_reader import EscapedLog, FileLog, LogReader, merged
 from nemo_run.core.files import read_json, read_object
 from nemo_run.errors import ForeignExperimentError, StoreError
-from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress
+from nemo_run.run.records import Definition, JobDefinition, JobProgress, TaskDefinition, TaskProgress, check_types
 from nemo_run.run.store import ExperimentStore
 
 TASKS = "_TASKS"
@@ -117,7 +117,13 @@ class ForeignStore(ExperimentStore):
     def read_progress(self, job: JobDefinition) -> JobProgress:
         """Return how far a job is, as it was last noted."""
         seen = next((seen for known, seen in self._jobs() if known.id == job.id), [])
-        return JobProgress([self._progress(job, task) for task in seen])
+        tasks = [self._progress(job, task) for task in seen]
+        try:
+            for task in tasks:
+                check_types(task)
+        except TypeError as e:
+            raise StoreError(f"{self.path / job.directory}: what NeMo-Run noted there is damaged ({e})") from e
+        return JobProgress(tasks)
 
     def _jobs(self) -> list[tuple[JobDefinition, list[_Seen]]]:
         """Return the jobs, read again where NeMo-Run has written them again."""
@@ -201,7 +207,7 @@ def _take_in_end(progress: TaskProgress, document: dict[str, Any]) -> None:
     state, ended = document.get("final_state"), document.get("last_updated")
     if isinstance(state, str) and (known := _state(state)).is_final:
         progress.state = known
-        progress.ended = float(ended) if isinstance(ended, (int, float)) else None
+        progress.ended = ended if isinstance(ended, (int, float)) else None
         codes = _exit_codes(document.get("roles"))
         progress.exit_code = next((code for code in sorted(c for c in codes if type(c) is int) if code), None)
         if known is JobState.SUCCEEDED and codes:

@@ -265,6 +265,8 @@ class JobProgress:
                     raise TypeError("history has a handle that is no text")
                 for name in ("started", "ended"):
                     _check_time(name, entry.get(name))
+                if not isinstance(entry.get("attempt", 0), int):
+                    raise TypeError("history has an attempt that is no number")
         return cls(tasks, str(doc.get("mark", "")))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.jobs import JobState
+from nemo_run.core.files import parse_json
 from nemo_run.core.inside import read_inside
 from nemo_run.core.runners.outcome import FOLDER, LARGEST_VALUE
 from nemo_run.errors import Frame, ResultError, SerializationError, StoreError, TaskException
@@ -33,10 +33,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _read_json(folder: Path, name: str) -> Any:
-    try:
-        return json.loads(_read(folder, name))
-    except (ValueError, RecursionError) as e:
-        raise StoreError(f"{folder / name}: the file is damaged ({e})") from e
+    return parse_json(folder / name, _read(folder, name))
 
 
 def exception(store: ExperimentStore, task: TaskDefinition, attempt: int) -> TaskException | None:

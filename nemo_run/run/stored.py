@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nemo_run.core.execution.backends import Backends
@@ -112,7 +114,7 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
     document = store.read_task_to_load(task)
     main = store.read_pickle(task) if "main" in document else b""
     loaded = decode({"config": document["config"], "executor": document["executor"]}, main)
-    work, executor = loaded["config"], _built_executor(store, task, loaded["executor"])
+    work, executor = loaded["config"], built_executor(loaded["executor"], store.path / task.directory / "task.json")
     plan = store.read_plan(task)
     with Backends() as backends:
         real = backends.of(plan).environment(plan)
@@ -123,19 +125,37 @@ def load_member(store: ExperimentStore, task: TaskDefinition) -> tuple[Any, Any]
     return work, executor
 
 
-def _built_executor(store: ExperimentStore, task: TaskDefinition, config: Any) -> Executor:
+def built_executor(config: Any, path: Path) -> Executor:
     """Return the executor that a configuration describes, if that is what it describes.
 
+    Args:
+        config: The configuration.
+        path: The file that it was read from, for messages.
+
     Raises:
-        StoreError: It is anything else: it is not called.
+        StoreError: It is anything else, or has a part that is no class of options: nothing is called.
     """
     import fiddle as fdl
+    from fiddle import daglish
 
     cls = fdl.get_callable(config) if isinstance(config, fdl.Config) else None
     if not (isinstance(cls, type) and issubclass(cls, Executor)):
-        raise StoreError(f"{store.path / task.directory / 'task.json'}: its executor is none, so it is not built")
+        raise StoreError(f"{path}: its executor is none, so it is not built")
+    for part, _ in daglish.iterate(config):
+        if isinstance(part, fdl.Buildable) and not _is_part_of_executors(fdl.get_callable(part)):
+            raise StoreError(f"{path}: its executor has a {fdl.get_callable(part)!r}, which is no part of one")
     executor: Executor = fdl.build(config)
     return executor
+
+
+def _is_part_of_executors(called: Any) -> bool:
+    """Check whether this is a class that only holds what a user has said, as all parts of executors are."""
+    from nemo_run.core.execution.launcher import Launcher
+    from nemo_run.core.packaging.base import Packager
+    from nemo_run.core.tunnel.client import Tunnel
+
+    kinds = (Executor, Launcher, Packager, Tunnel)
+    return isinstance(called, type) and (issubclass(called, kinds) or dataclasses.is_dataclass(called))
 
 
 def _unmasked(values: dict[str, str], real: dict[str, str]) -> dict[str, str]:

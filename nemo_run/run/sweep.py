@@ -304,8 +304,9 @@ def _with_chosen(document: Any, chosen: Point) -> Any:
         return [_with_chosen(item, chosen) for item in document]
     if not isinstance(document, dict):
         return document
-    if document.get("_target_") == _SUGGESTED and chosen:
-        return _with_chosen(chosen.get(document["path"], document.get("default")), chosen)
+    path = document.get("path")
+    if document.get("_target_") == _SUGGESTED and chosen and isinstance(path, str):
+        return chosen.get(path, document.get("default"))
     return {name: _with_chosen(item, chosen) for name, item in document.items()}
 
 

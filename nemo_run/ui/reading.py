@@ -294,7 +294,11 @@ def plain(value: Any) -> Any:
 
 def dumps(document: Any) -> bytes:
     """Return a document as JSON; lone surrogates, as names of files may have, are escaped."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # a number that JSON does not have, from a file
+        document = plain(document)
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()
     except UnicodeEncodeError:
