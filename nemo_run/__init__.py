@@ -61,7 +61,11 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
     from nemo_run.core.packaging.hybrid import HybridPackager as HybridPackager
     from nemo_run.core.packaging.pattern import PatternPackager as PatternPackager
     from nemo_run.core.runners.metrics import log_metrics as log_metrics
-    from nemo_run.core.runners.stopping import continue_later as continue_later, stopping as stopping
+    from nemo_run.core.runners.stopping import (
+        checkpointed as checkpointed,
+        continue_later as continue_later,
+        stopping as stopping,
+    )
     from nemo_run.core.tunnel.client import LocalTunnel as LocalTunnel, SSHTunnel as SSHTunnel
     from nemo_run.devspace.base import DevSpace as DevSpace
     from nemo_run.errors import (
@@ -115,7 +119,7 @@ _NAMES = {
     "nemo_run.core.packaging.hybrid": ("HybridPackager",),
     "nemo_run.core.packaging.pattern": ("PatternPackager",),
     "nemo_run.core.runners.metrics": ("log_metrics",),
-    "nemo_run.core.runners.stopping": ("continue_later", "stopping"),
+    "nemo_run.core.runners.stopping": ("checkpointed", "continue_later", "stopping"),
     "nemo_run.core.tunnel.client": ("LocalTunnel", "SSHTunnel"),
     "nemo_run.devspace.base": ("DevSpace",),
     "nemo_run.errors": (

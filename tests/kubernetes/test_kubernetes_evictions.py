@@ -63,20 +63,28 @@ def test_a_drain(own_namespace: str, cluster: KubernetesClient, work: Path) -> N
 
 def test_too_much_disk(own_namespace: str, work: Path) -> None:
     text = "head -c 30000000 /dev/zero > /tmp/large; sleep 300"
-    with running(own_namespace, text, extra_resource_limits={"ephemeral-storage": "10Mi"}) as exp:
+    restarts, limits = run.Restarts(backoff=0), {"ephemeral-storage": "10Mi"}
+    with running(own_namespace, text, extra_resource_limits=limits, restarts=restarts) as exp:
         exp.wait()
+    assert exp.progress()["t"].tasks[0].restarts == 0, "it is its program that used too much"
     assert exp.results()["t"].reason.startswith("evicted: ")
 
 
 GOES_ON = 'echo "restart $NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE"; test "$NEMO_RUN_RESTART" != 0 || sleep 300'
 
 
-@pytest.mark.parametrize("how", ["taint", "drain", "delete"])
+@pytest.mark.parametrize(
+    ("how", "cause"), [("taint", "preemption"), ("drain", "preemption"), ("delete", "node failure")]
+)
 def test_a_task_that_the_cluster_takes_away_is_restarted(
-    how: str, own_namespace: str, cluster: KubernetesClient, work: Path, capfd: pytest.CaptureFixture[str]
+    how: str, cause: str, own_namespace: str, cluster: KubernetesClient, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     executor = run.KubernetesExecutor(
-        image=IMAGE, namespace=own_namespace, packager=run.Packager(), grace=2, restarts=run.Restarts(backoff=0)
+        image=IMAGE,
+        namespace=own_namespace,
+        packager=run.Packager(),
+        grace=2,
+        restarts=run.Restarts(on={cause}, backoff=0),
     )
     exp = run.Experiment("goes-on", executor=executor)
     exp.add(run.Script(inline=GOES_ON), name="t")
@@ -90,10 +98,10 @@ def test_a_task_that_the_cluster_takes_away_is_restarted(
         eventually(lambda: exp.progress()["t"].tasks[0].restarts, "it is restarted", within=120)
     assert exp.wait()["t"].state is JobState.SUCCEEDED
     task = exp.progress()["t"].tasks[0]
-    assert ([entry["cause"] for entry in task.history], task.tries) == (["node failure"], 1)
+    assert ([entry["cause"] for entry in task.history], task.tries) == ([cause], 1)
     capfd.readouterr()
     exp.logs("t")
-    assert "restart 1 node failure" in capfd.readouterr().out
+    assert f"restart 1 {cause}" in capfd.readouterr().out
 
 
 def evict(cluster: KubernetesClient, namespace: str, name: str, how: str = "drain") -> None:

@@ -39,6 +39,20 @@ def _take(number: int, _: FrameType | None) -> None:
     _told.append(number)
 
 
+def checkpointed() -> None:
+    """Say that what this task needs to go on is saved: a restart may follow.
+
+    A task that is about to be ended, as :func:`stopping` says, ends here like with :func:`continue_later`; for any other
+    this returns at once. With several ranks use those two: all of them have to decide the same.
+
+    Example:
+        >>> import nemo_run as run
+        >>> run.checkpointed()
+    """
+    if stopping():
+        continue_later()
+
+
 def continue_later() -> NoReturn:
     """End this task; it is restarted, where its executor has ``restarts``. Save what it needs before.
 

@@ -266,15 +266,20 @@ class KubernetesBackend(PodBackend[PodHandle]):
         """Yield what the cluster says of why pods of an attempt are deleted, the surest first."""
         namespace = snapshot.attempt.namespace
         gone = [pod for pod in snapshot.pods.values() if is_gone(pod)]
+        left = [words for name in (pod["spec"].get("nodeName") for pod in gone) if (words := self._why_left(name))]
+        yield from (words for words in left if words.endswith("was lost"))  # which has a taint for that
         for pod in gone:
             with contextlib.suppress(ExecutorError):
                 yield why_deleted(pod, self._client.events(namespace, pod["metadata"]["name"]))
         with contextlib.suppress(ExecutorError):
             jobs = self._client.objects(*_JOB, namespace, f"{ATTEMPT_LABEL}={snapshot.attempt.name}")
             yield queues.why_suspended(self._client, jobs)
-        for name in filter(None, (pod["spec"].get("nodeName") for pod in gone)):
-            with contextlib.suppress(ExecutorError):
-                yield why_left(name, self._client.get("v1", "Node", "", name))
+        yield from left
+
+    def _why_left(self, name: str | None) -> str:
+        with contextlib.suppress(ExecutorError):
+            return why_left(name, self._client.get("v1", "Node", "", name)) if name else ""
+        return ""
 
     def _is_over(self, snapshot: Snapshot, pod: Pod) -> bool:
         """Return whether the task in a pod has ended, and its log and artifacts are complete."""
@@ -402,7 +407,7 @@ class KubernetesBackend(PodBackend[PodHandle]):
 def _deletion(this: PodHandle) -> TaskStatus:
     """Return the status of an attempt whose pod was deleted."""
     why = (this.folder / "taken").read_text()
-    cause = PREEMPTION if why.startswith(("preempted", "evicted")) else ""
+    cause = PREEMPTION if why.startswith(("preempted", "evicted")) or why.endswith("is being drained") else ""
     reason = "; ".join(filter(None, [why, "its pod was deleted"]))
     return TaskStatus(JobState.FAILED, None, reason, lost=True, cause=cause)
 

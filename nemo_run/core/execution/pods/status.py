@@ -40,7 +40,11 @@ _DISRUPTED = {
     "Evict": "evicted from its queue",
     "TaintManagerEviction": "evicted from its node, which has a taint",
 }
-_PREEMPTED = ("Evicted", "Preempting", "Preempted", "PreemptionByScheduler", "EvictionByEvictionAPI")
+# What took the place of a pod on purpose, on a node that goes on: clouds reclaim spot nodes by taints and drains, too.
+_PREEMPTED = (
+    "Evicted", "Preempting", "Preempted", "PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager",
+    "TaintManagerEviction", "Evict",
+)  # fmt: skip
 _LOST_CONTAINER = ("Unknown", "ContainerStatusUnknown")
 
 
@@ -143,12 +147,21 @@ def cause_of(pod: Pod, events: Iterable[Mapping[str, Any]] = ()) -> str:
     'preemption'
     """
     whole = field_of(pod, "status", "reason") or ""
+    if _used_too_much(pod):
+        return ""
     causes = [whole, *(entry.get("reason", "") for entry in (_condition(pod, "DisruptionTarget"), *events))]
     if whole == "DeadlineExceeded":
         return TIME_LIMIT
     if any(cause in _PREEMPTED for cause in causes):
         return PREEMPTION
     return NODE_FAILURE if any(cause in _EVICTED or cause in _DISRUPTED for cause in causes) else ""
+
+
+def _used_too_much(pod: Pod) -> bool:
+    """Return whether the pod was evicted for what it used itself, and not because its node was short of it."""
+    said = field_of(pod, "status", "message") or ""
+    is_evicted = field_of(pod, "status", "reason") == "Evicted"
+    return is_evicted and "exceed" in said and not said.startswith("The node ")
 
 
 def since_scheduled(pod: Pod) -> float:
@@ -205,9 +218,13 @@ def _ended_container(pod: Pod, container: str, end: Mapping[str, Any]) -> TaskSt
         seconds(end.get("startedAt")),
         seconds(end.get("finishedAt")),
         _node_name(pod),
-        lost=lost or field_of(pod, "status", "reason") in _EVICTED,
+        lost=lost or _is_taken(pod),
         cause="" if code == 0 and not reason else cause_of(pod),
     )
+
+
+def _is_taken(pod: Pod) -> bool:
+    return field_of(pod, "status", "reason") in _EVICTED and not _used_too_much(pod)
 
 
 def _end_reason(pod: Pod, container: str, end: Mapping[str, Any]) -> str:
@@ -234,7 +251,7 @@ def _ended_pod(pod: Pod, started: str | None) -> TaskStatus:
     cause = status.get("reason") or _failed_init(pod) or "it failed"
     reason = _joined(_EVICTED.get(cause, cause), status.get("message"))
     return TaskStatus(
-        JobState.FAILED, None, reason, seconds(started), None, node, lost=cause in _EVICTED, cause=cause_of(pod)
+        JobState.FAILED, None, reason, seconds(started), None, node, lost=_is_taken(pod), cause=cause_of(pod)
     )
 
 
