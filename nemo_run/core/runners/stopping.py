@@ -42,7 +42,7 @@ def _take(number: int, _: FrameType | None) -> None:
 def checkpointed() -> None:
     """Say that what this task needs to go on is saved: a restart may follow.
 
-    A task that is about to be ended, as :func:`stopping` says, ends here like with :func:`continue_later`; for any other
+    A task that is about to be ended, as :func:`stopping` says, ends here as with :func:`continue_later`; for any other
     this returns at once. With several ranks use those two: all of them have to decide the same.
 
     Example:
