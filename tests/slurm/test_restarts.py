@@ -71,6 +71,44 @@ echo "restart $NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE" >> "$NEMO_RUN_CHECKPOIN
     assert log.read_text() == "restart 0 \nrestart 1 requeued\n"
 
 
+LOST = """
+echo "$SLURM_JOB_NODELIST" > "$NEMO_RUN_CHECKPOINTS/nodes"
+echo "restart $NEMO_RUN_RESTART $NEMO_RUN_RESTART_CAUSE" > "$NEMO_RUN_CHECKPOINTS/$NEMO_RUN_RESTART.$SLURM_PROCID"
+[ "$NEMO_RUN_RESTART" = 1 ] && exit 0
+while [ ! -e "$NEMO_RUN_CHECKPOINTS/fail" ]; do sleep 0.1; done
+exit 7
+"""
+
+
+@pytest.mark.parametrize("how", ["its node dies", "it fails"])
+def test_a_task_that_fails_as_one_of_its_nodes_does_is_restarted(how: str, cluster: SlurmCluster) -> None:
+    """It may fail long before Slurm itself notices that the node does not answer."""
+    executor = run.SlurmExecutor(mem="100M", nodes=2, packager=run.Packager(), restarts=run.Restarts(backoff=0))
+    exp = run.Experiment("lost", executor=executor)
+    exp.add(run.Script(inline=LOST), name="train")
+    exp.run(detach=True)
+    folder = eventually(lambda: next(exp.directory.rglob("checkpoints"), None), "it has one")
+    eventually(lambda: (folder / "0.0").exists() and (folder / "0.1").exists(), "both of its nodes run")
+    second = cluster.ask("scontrol", "show", "hostnames", (folder / "nodes").read_text().strip()).split()[1]
+    dies = how == "its node dies"
+    if dies:
+        cluster.kill_node(second)
+    (folder / "fail").touch()
+    try:
+        exp.wait()
+    finally:
+        if dies:
+            cluster.start_node(second)
+            eventually(lambda: cluster.ask("sinfo", "-h", "-n", second, "-o", "%t").strip() in ("idle", "alloc"))
+    task = exp.progress()["train"].tasks[0]
+    if dies:
+        assert (task.state, task.tries) == (JobState.SUCCEEDED, 1)
+        # On a slow machine Slurm is first, and starts the job again itself.
+        assert (folder / "1.0").read_text() in ("restart 1 node failure\n", "restart 1 requeued\n")
+    else:
+        assert (task.state, task.exit_code, task.restarts) == (JobState.FAILED, 7, 0)
+
+
 @pytest.mark.parametrize(
     ("state", "cause"),
     [

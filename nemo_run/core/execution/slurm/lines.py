@@ -53,6 +53,7 @@ __nr_said=$(stat -Lc %s "/proc/$$/fd/3")
 __nr_why() {  # a word on why a step ended with the code $1, where Slurm's state of the job may not tell
   if [ "$1" -eq 0 ]; then return; fi
   if [ -e "$__nr_attempt/ending" ]; then echo " group"; return; fi
+  if [ -n "${__nr_lost-}" ]; then echo " node"; return; fi
   if tail -c "+$((__nr_said + 1))" "/proc/$$/fd/3" |
     grep -qiE 'oom.kill|out of memory|exceeded (job )?memory limit'; then
     echo " memory"
@@ -112,9 +113,21 @@ while :; do
 done
 """
 
+# A program fails, too, where one of its nodes does, and mostly before Slurm has noticed that. So each of them is asked,
+# after this one, which shows that asking works.
+NODES = r"""
+__nr_ask() { timeout 60 srun --overlap --ntasks-per-node=1 --input=none "$@" true >/dev/null 2>&1; }
+__nr_lost=
+if [ "$__nr_code" -ne 0 ] && [ "$__nr_code" -ne 85 ] && [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ] &&
+  __nr_ask --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" &&
+  ! __nr_ask --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES"; then
+  __nr_lost=1
+fi
+"""
+
 # Only failures count; a job may also be put back by others, as when it is preempted.
 RETRY = r"""
-if [ "$__nr_code" -ne 0 ]; then
+if [ "$__nr_code" -ne 0 ] && [ -z "${__nr_lost-}" ]; then
   __nr_failures=$(cat "$__nr_attempt/failures.$__nr_task" 2>/dev/null || echo 0)
   __nr_state=
   if [ "$__nr_failures" -lt RETRIES ]; then

@@ -53,7 +53,7 @@ NOT_BEGUN = ("", _REASONS["JobLaunchFailure"])
 _NEVER = "DependencyNeverSatisfied"
 _BY = "by user "
 _NO_REASON = {"", "None", "NonZeroExitCode"}
-WHY = {"memory": _FAILURES["OUT_OF_MEMORY"], "group": "ended with its group"}
+WHY = {"memory": _FAILURES["OUT_OF_MEMORY"], "group": "ended with its group", "node": "a node of it does not answer"}
 """By the word that a batch script notes: why a step ended."""
 
 
@@ -377,7 +377,8 @@ def with_end(status: TaskStatus, end: End) -> TaskStatus:
     else:
         known = status.reason if status.state is JobState.FAILED else ""
         state, reason = JobState.FAILED, known or end.reason
-    return replace(status, state=state, exit_code=end.code, reason=reason, ended=end.when or status.ended)
+    cause = NODE_FAILURE if reason == WHY["node"] else status.cause
+    return replace(status, state=state, exit_code=end.code, reason=reason, ended=end.when or status.ended, cause=cause)
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ def batch_script(batch: Batch) -> str:
         *(f"export het_group_host_{i}={_first_host(f'SLURM_JOB_NODELIST_HET_GROUP_{i}')}" for i in _het(batch)),
         *_packages(batch),
         lines.RUN.replace("SIGNALS", " ".join(_signals(batch))),
+        lines.NODES if "NEMO_RUN_RESTART" in first.env else "",
         lines.RETRY.replace("RETRIES", str(batch.retries)) if batch.retries else "",
         lines.END,
     ]
