@@ -17,7 +17,7 @@ from nemo_run.core.execution.jobs import JobState
 from tests.support import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "long_training"
-STEPS = 24
+STEPS = 20
 
 pytestmark = [pytest.mark.needs("torch"), pytest.mark.filterwarnings("ignore:The pynvml package:FutureWarning")]
 
