@@ -94,6 +94,7 @@ class AttemptFolder:
             "ended": status.ended or time.time(),
             "node": status.node,
             "lost": status.lost,
+            "cause": status.cause,
             **facts,
         }
         if self.path.is_dir():
