@@ -151,7 +151,7 @@ StorageLoc=slurm
             self.start_node(f"node{i}")
         _wait(
             lambda: (
-                self.ask("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()
+                self.ask("sinfo", "-h", "-N", "-p", "gpu", "-t", "idle", "-o", "%N").split()
                 == [f"node{i}" for i in range(1, self.nodes + 1)]
             ),
             self,
