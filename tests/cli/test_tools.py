@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def test_show(files: Path, nemorun: Nemorun) -> None:
     assert nemorun("config", "show", "foreign.yaml").stdout == FOREIGN
     assert nemorun("config", "show", "foreign.yaml:net").stdout == "_target_: nowhere.Net\nwidth: 8\n"
     assert "nowhere" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/stdin:net"])
+def test_what_comes_through_a_pipe(files: Path, name: str) -> None:
+    command = [sys.executable, "-m", "nemo_run", "config", "show", name, "--json"]
+    done = subprocess.run(command, input=FOREIGN, capture_output=True, text=True, check=True)
+    shown = json.loads(done.stdout)
+    assert (shown if name.endswith(":net") else shown["net"])["width"] == 8
 
 
 def test_for_programs(files: Path, nemorun: Nemorun) -> None:

@@ -117,9 +117,11 @@ def _piped(name: str) -> str:
 
 
 def read(text: str) -> Any:
-    """Return what is in a file, as a plain document; see :func:`load`."""
+    """Return what is in a file, or comes through a pipe, as a plain document; see :func:`load`."""
     path, section = split_section(text)
-    return _meant(_section(_document(path.expanduser()), section, path))
+    through_pipe = piped(str(path))
+    document = _document(path.expanduser()) if through_pipe is None else load_words(through_pipe)
+    return _meant(_section(document, section, path))
 
 
 def _document(path: Path) -> Any:
