@@ -86,7 +86,11 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers
         uniform as uniform,
     )
     from nemo_run.run.task import dryrun_fn as dryrun_fn
-    from nemo_run.run.trackers.plugins import TensorBoardPlugin as TensorBoardPlugin
+    from nemo_run.run.trackers.plugins import (
+        MLflowPlugin as MLflowPlugin,
+        TensorBoardPlugin as TensorBoardPlugin,
+        WandbPlugin as WandbPlugin,
+    )
 
     Plugin = ExperimentPlugin
 
@@ -134,7 +138,7 @@ _NAMES = {
     "nemo_run.run.plugin": ("ExperimentPlugin as Plugin",),
     "nemo_run.run.space": ("choice", "loguniform", "randint", "uniform"),
     "nemo_run.run.task": ("dryrun_fn",),
-    "nemo_run.run.trackers.plugins": ("TensorBoardPlugin",),
+    "nemo_run.run.trackers.plugins": ("MLflowPlugin", "TensorBoardPlugin", "WandbPlugin"),
 }
 _MODULES = {
     "cli": "nemo_run.cli",

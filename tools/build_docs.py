@@ -36,7 +36,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Experiments": ("run", "Experiment", "Plugin", "JobState", "Restarts", "stopping", "checkpointed",
                     "continue_later", "DevSpace"),
-    "Results, metrics and sweeps": ("log_metrics", "TensorBoardPlugin", "choice", "loguniform", "randint", "uniform"),
+    "Results, metrics and sweeps": (
+        "log_metrics", "MLflowPlugin", "WandbPlugin", "TensorBoardPlugin", "choice", "loguniform", "randint", "uniform",
+    ),
     "Executors": ("Executor", "ExecutorMacros", "import_executor", "Image", "Soonest", "KubeRayWorkerGroup"),
     "Launchers": ("Torchrun", "FaultTolerance", "SlurmRay", "SlurmTemplate"),
     "Packagers": ("Packager", "GitArchivePackager", "PatternPackager", "HybridPackager"),

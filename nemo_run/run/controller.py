@@ -38,6 +38,7 @@ class Controller:
     _submitter: Submitter
     _recovery: Recovery
     _follower: MetricsFollower
+    _forwarding: Forwarding
 
     def __init__(self, store: ExperimentStore, observer: Observer | None = None) -> None:
         """Drive what is stored.
@@ -87,17 +88,16 @@ class Controller:
             self._store.drop_summary()
             if on_driving:
                 on_driving()
-            forwarding = Forwarding(self._store)
-            forwarding.start()
+            self._forwarding.start()
             while True:
                 self._endings.obey()
                 self._submitter.submit_ready()
                 if self._ledger.graph.is_over:
                     break
                 self._look()
-                forwarding.tell()
+                self._forwarding.tell()
             self._ledger.write_summary()
-            forwarding.finish()
+            self._forwarding.finish()
             notify(self._store, self._ledger.definition, self._ledger.progress)
             return self._ledger.progress
 
@@ -116,6 +116,7 @@ class Controller:
             self._engines = stack.enter_context(contextlib.closing(Engines(self._store)))
             collector = stack.enter_context(contextlib.closing(Collector(self._store)))
             self._follower = stack.enter_context(contextlib.closing(MetricsFollower(self._store)))
+            self._forwarding = Forwarding(self._store)
             self._ledger = Ledger(self._store, self._observer)
             self._endings = Endings(self._ledger, self._engines, collector)
             self._submitter = Submitter(self._ledger, self._engines, self._endings)
@@ -147,20 +148,22 @@ class Controller:
         self._endings.tell_engines()
         self._endings.take(self._engines.states(task for task in tasks if task.phase is Phase.RUNNING))
         self._endings.pass_on_collected()
-        self._prune()
+        self._watch_metrics()
 
-    def _prune(self) -> None:
-        """Cancel the trials of sweeps that are not worth their time."""
-        if not self._ledger.studies.prunes:
+    def _watch_metrics(self) -> None:
+        """Bring metrics here that are waited for, and cancel the trials of sweeps that are not worth their time."""
+        studies, tracked = self._ledger.studies, self._forwarding.jobs
+        if not studies.prunes and not tracked:
             return
-        tasks = {task.job.id: task for task in self._ledger.schedule.having(Phase.RUNNING) if not task.job.is_cancelled}
-        watched = [task for name, task in tasks.items() if self._ledger.studies.may_prune(name)]
-        elsewhere = [task for task in watched if not self._engines.shares_files(task)]
+        running = [task for task in self._ledger.schedule.having(Phase.RUNNING) if not task.job.is_cancelled]
+        trials = {task.job.id: task for task in running if studies.may_prune(task.job.id)}
+        wanted = [task for task in running if task.job.id in trials or task.job.id in tracked]
+        elsewhere = [task for task in wanted if not self._engines.shares_files(task)]
         self._follower.follow(
             (task for task in elsewhere if task.progress.state is JobState.RUNNING), self._engines.way
         )
-        for definition, reason in self._ledger.studies.to_prune(task.job.definition for task in watched):
-            self._endings.cancel(tasks[definition.id].job, reason)
+        for definition, reason in studies.to_prune(task.job.definition for task in trials.values()):
+            self._endings.cancel(trials[definition.id].job, reason)
 
     def _wait(self) -> list[DrivenTask]:
         """Wait for news, and return the tasks that there may be news of."""

@@ -18,7 +18,7 @@ from tests.services import environment
 
 _NAME = "trackers-1"
 PYTHON = environment.python(_NAME)
-_PACKAGES = ("mlflow>=2.9", "tensorboard>=2.19", "wandb>=0.20")
+_PACKAGES = ("mlflow>=3.1", "tensorboard>=2.19", "wandb>=0.20")
 
 
 def available() -> bool:

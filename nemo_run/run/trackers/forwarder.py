@@ -31,7 +31,7 @@ _ALONE = 5.0  # seconds between two, where no controller writes down how far tas
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds before a tracker that is away is asked again
 _PATIENCE = 300.0  # seconds for which a tracker that is away is waited for when all tasks have ended
 _VARIABLES = ("MLFLOW_", "WANDB_")  # with which trackers are reached: as they were at the launch
-_SINKS = {"tensorboard": "TensorBoardSink"}
+_SINKS = {"mlflow": "MLflowSink", "tensorboard": "TensorBoardSink", "wandb": "WandbSink"}
 
 
 class Forwarder:

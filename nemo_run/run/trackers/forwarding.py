@@ -24,6 +24,8 @@ class Forwarding:
         self._store = store
         self._processes: list[tuple[str, Marks, subprocess.Popen[bytes]]] = []
         self._told: set[int] = set()
+        self.jobs: set[str] = set()
+        """Ids of the jobs whose metrics are waited for here."""
 
     def start(self) -> None:
         """Start them, if there are trackers."""
@@ -31,6 +33,7 @@ class Forwarding:
             return
         try:
             for index, tracking in enumerate(read_trackings(self._store)):
+                self.jobs.update(tracking.jobs)
                 marks = Marks(self._store, index)
                 marks.problem = ""
                 args = [str(self._store.path), str(index)]
