@@ -215,15 +215,20 @@ print("RESULT" + json.dumps({{"state": exp.results()["function"].state.name, "fo
     assert found["function"]["status"] == "FINISHED"
 
 
+_WAITS = """
+echo '{"metrics": {"x": 1}}' >> "$NEMO_RUN_METRICS"
+until [ -e go ]; do sleep 0.1; done
+echo '{"metrics": {"x": 2}}' >> "$NEMO_RUN_METRICS"
+"""
+
+
 @pytest.mark.needs("trackers")
 def test_it_goes_on_when_launcher_and_controller_are_killed(work: Path, mlflow: str) -> None:
     said = in_environment(
         f"""{_RUNS}
 import signal, time
 with run.Experiment("orphan", executor=run.LocalExecutor(), clean_mode=True) as exp:
-    script = 'echo "{{\\"metrics\\": {{\\"x\\": 1}}}}" >> $NEMO_RUN_METRICS; until [ -e go ]; do sleep 0.1; done; '
-    script += 'echo "{{\\"metrics\\": {{\\"x\\": 2}}}}" >> $NEMO_RUN_METRICS'
-    exp.add(run.Script(inline=script), name="a", plugins=[run.MLflowPlugin(uri={mlflow!r})])
+    exp.add(run.Script(inline={_WAITS!r}), name="a", plugins=[run.MLflowPlugin(uri={mlflow!r})])
     exp.run(detach=True)
 mark = str(exp.directory) + "/trackers/0/task-a.json"
 while not os.path.exists(mark) or json.load(open(mark))["lines"] < 1:
