@@ -89,6 +89,6 @@ def _name(name: str) -> str:
     """Return a name of the characters that MLflow takes.
 
     >>> _name("layers[0]['a/b']"), _name("loss")
-    ("layers_0__a/b", 'loss')
+    ('layers_0_a/b', 'loss')
     """
     return re.sub(r"[^\w\-. :/]+", "_", name).strip("_/.") or "_"
