@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from nemo_run.core.execution.jobs import JobState
 from nemo_run.errors import NemoRunError
@@ -157,13 +157,16 @@ class Controller:
             return
         running = [task for task in self._ledger.schedule.having(Phase.RUNNING) if not task.job.is_cancelled]
         trials = {task.job.id: task for task in running if studies.may_prune(task.job.id)}
-        wanted = [task for task in running if task.job.id in trials or task.job.id in tracked]
-        elsewhere = [task for task in wanted if not self._engines.shares_files(task)]
+        self._bring(task for task in running if task.job.id in trials or task.job.id in tracked)
+        for definition, reason in studies.to_prune(task.job.definition for task in trials.values()):
+            self._endings.cancel(trials[definition.id].job, reason)
+
+    def _bring(self, tasks: Iterable[DrivenTask]) -> None:
+        """Bring the metrics of tasks here that run elsewhere."""
+        elsewhere = [task for task in tasks if not self._engines.shares_files(task)]
         self._follower.follow(
             (task for task in elsewhere if task.progress.state is JobState.RUNNING), self._engines.way
         )
-        for definition, reason in studies.to_prune(task.job.definition for task in trials.values()):
-            self._endings.cancel(trials[definition.id].job, reason)
 
     def _wait(self) -> list[DrivenTask]:
         """Wait for news, and return the tasks that there may be news of."""
