@@ -110,15 +110,19 @@ def nested(depth: int) -> Any:
 
 def places(document: Any) -> list[tuple[Any, Any]]:
     """Return every place in a document: its container, and the key there."""
-    pairs = list(document.items()) if isinstance(document, dict) else []
-    pairs = list(enumerate(document)) if isinstance(document, list) else pairs
-    return [(document, key) for key, _ in pairs] + [place for _, value in pairs for place in places(value)]
+    found, left = [], [document]
+    while left:
+        one = left.pop()
+        pairs = list(one.items()) if isinstance(one, dict) else list(enumerate(one)) if isinstance(one, list) else []
+        found += [(one, key) for key, _ in pairs]
+        left += [value for _, value in reversed(pairs)]
+    return found
 
 
 def change_value(path: Path, rng: random.Random, top: Path, port: int) -> str:
     """Change values of a JSON file."""
     document = json.loads(path.read_bytes())
-    told = []
+    told: list[str] = []
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         if not (found := places(document)):
             break
