@@ -105,6 +105,12 @@ def _new_id(name: str) -> str:
     return f"{name}_{_time_text(time.time())}_{number:0{_DIGITS}}"
 
 
+def launch_text(experiment_id: str) -> str:
+    """Return a random text for an id that another machine may have, too; empty for one with a random number of ours."""
+    match = _ID.match(experiment_id)
+    return "" if match and len(match["number"] or "") == _DIGITS else os.urandom(8).hex()
+
+
 def _time_text(seconds: float) -> str:
     return time.strftime("%Y%m%d_%H%M%S", time.localtime(seconds))
 

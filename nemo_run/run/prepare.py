@@ -28,7 +28,7 @@ from nemo_run.core.runners.bundle import RUNNER, runner_bundle
 from nemo_run.core.runners.interpreter import import_environment
 from nemo_run.core.storage import absolute
 from nemo_run.errors import ExecutorError, ExperimentError, NestedLaunchError, SerializationError
-from nemo_run.run import code
+from nemo_run.run import catalog, code
 from nemo_run.run.inputs import jobs_read_by
 from nemo_run.run.job import Job, JobGroup
 from nemo_run.run.provenance import collect
@@ -109,6 +109,7 @@ def _prepare_job(
     directory, group = job_folder_name(job.id), isinstance(job, JobGroup)
     end_group_on = job.end_group_on if isinstance(job, JobGroup) else "failure"
     tasks, requests = [], []
+    launch = catalog.launch_text(store.id)
     for index, (task, given) in enumerate(job.members):
         executor = named(given)
         name = f"{job.id}/{index}" if group else job.id
@@ -137,6 +138,7 @@ def _prepare_job(
             end_group_on=end_group_on,
             mapped="" if isinstance(job, JobGroup) else job.mapped,
             in_environment=bool(executor.environment),
+            launch=launch,
         )
         retries = 0 if backend.can.retries_itself else executor.retries
         limit = 0.0 if backend.can.limits_time else parse_duration("timeout", executor.timeout) or 0.0

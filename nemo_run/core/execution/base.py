@@ -479,6 +479,7 @@ class TaskRequest:
         end_group_on: What ends the other members: ``"failure"`` of one, ``"any"`` end, or ``"never"``.
         mapped: What it is one of many of, which differ in their configuration only; empty where it is none.
         in_environment: It runs in a virtual environment; what makes that is in ``directory``.
+        launch: A random text for an experiment whose id a user has given, and another machine may give, too.
     """
 
     experiment_id: str
@@ -496,3 +497,4 @@ class TaskRequest:
     end_group_on: str = "failure"
     mapped: str = ""
     in_environment: bool = False
+    launch: str = ""

@@ -115,7 +115,7 @@ SHOWN_PACKAGES = {package_placeholder(name): f"<{name}>" for name in ("job", "co
 
 def attempt_name(request: TaskRequest) -> str:
     """Return the name of the attempts of a task without their number; it is stable, and unique to the task."""
-    digest = hashlib.sha256(request.directory.encode()).hexdigest()[:10]
+    digest = hashlib.sha256(f"{request.directory}{request.launch}".encode()).hexdigest()[:10]
     return f"nr-{_slug(request.job_id)[:30].strip('-')}-{digest}"
 
 
@@ -136,7 +136,7 @@ def net_name(request: TaskRequest) -> str:
     """Return the name of the network in which pods find each other: that of the attempt, or of the job group."""
     if not request.group:
         return NAME
-    folder = str(PurePosixPath(request.directory).parent)
+    folder = f"{PurePosixPath(request.directory).parent}{request.launch}"
     return f"nr-{_slug(request.group)[:30].strip('-')}-{hashlib.sha256(folder.encode()).hexdigest()[:10]}"
 
 
@@ -152,7 +152,8 @@ def job_folder(executor: PodOptions, request: TaskRequest) -> str:
     """Return the folder in the pod that stands for the job's folder in the store."""
     if not executor.workdir_pvc:
         return RUN_FOLDER
-    parts = [request.experiment_id, *request.job_id.split("/")]
+    experiment = "-".join(filter(None, [request.experiment_id, request.launch]))
+    parts = [experiment, *request.job_id.split("/")]
     return "/".join([executor.workdir_pvc_path, *map(folder_name, parts), f"{ATTEMPT}-{RANK}"])
 
 
