@@ -43,7 +43,7 @@ from training import *
 def launch(*plugins, detach=False, direct=False):
     with run.Experiment("tracked", executor=run.LocalExecutor(), clean_mode=True) as exp:
         exp.add(run.Partial(train, steps=2500, api_key="s3cr3t-1"), name="function", plugins=[*plugins])
-        exp.add(run.Script(inline={_SHELL!r}), name="shell", plugins=[*plugins])
+        exp.add(run.Script(inline={_SHELL!r}, args=["--token", "s3cr3t-2"]), name="shell", plugins=[*plugins])
         exp.run(detach=detach, direct=direct, check=False)
     exp.wait()
     while exp._its_store.is_driven():  # its controller waits for trackers
@@ -103,6 +103,7 @@ print("RESULT" + json.dumps({{"id": exp.id, "times": times, **folders}}))
     assert function["times"] == said["times"]
     assert "| steps | 2500 |" in function["texts"]["configuration"]
     assert "| api_key | **** |" in function["texts"]["configuration"]
+    assert "s3cr3t" not in json.dumps(said)
     assert f"| nemo_run.experiment | {said['id']} |" in function["texts"]["tags"]
     assert "| nemo_run.task | function |" in function["texts"]["tags"]
     assert "| team | vision |" in function["texts"]["tags"]
@@ -190,25 +191,39 @@ def files_with(secret: bytes, top: Path) -> list[str]:
     return [str(path) for path in top.rglob("*") if path.is_file() and secret in path.read_bytes()]
 
 
+_NOTICES = """
+until grep -q Exception "$NEMO_RUN_ARTIFACTS/../../trackers/0/problem.json"; do sleep 0.1; done
+sleep 3  # in which its controller looks several times
+"""
+
+
 @pytest.mark.needs("trackers")
 def test_a_tracker_that_is_away_is_warned_of_once_and_gets_all_when_it_is_back(work: Path) -> None:
     port = trackers.free_port()
     said = in_environment(
         f"""{_RUNS}
-exp = launch(run.MLflowPlugin(uri="http://127.0.0.1:{port}"), run.TensorBoardPlugin())
-print("RESULT" + json.dumps({{"state": exp.results()["function"].state.name, "folder": str(exp.directory)}}))
+away = run.MLflowPlugin(uri="http://127.0.0.1:{port}")
+with run.Experiment("noticed", executor=run.LocalExecutor(), clean_mode=True) as noticed:
+    noticed.add(run.Script(inline={_NOTICES!r}), name="a", plugins=[away])
+    noticed.run()
+print("NEXT", file=sys.stderr)
+exp = launch(away, run.TensorBoardPlugin())
+print("RESULT" + json.dumps({{"state": exp.results()["function"].state.name, "folder": str(exp.directory),
+    "noticed": str(noticed.directory)}}))
 """,
         work,
         MLFLOW_TRACKING_TOKEN="t0k3n-of-mlflow",
     )
     assert said["state"] == "SUCCEEDED"
-    warnings = [line for line in said["errors"].splitlines() if "not forwarded" in line]
-    assert len(warnings) == 1
-    assert "to mlflow: " in warnings[0]
+    for part in said["errors"].split("NEXT"):
+        warnings = [line for line in part.splitlines() if "not forwarded" in line]
+        assert len(warnings) == 1
+        assert "to mlflow: " in warnings[0]
     assert "t0k3n" not in said["errors"]
     assert list(Path(said["folder"], "tensorboard", "function").iterdir()) != []  # one does not wait for the other
     with trackers.mlflow_server(work, port) as address:  # the process that forwards is still there
-        there = [Path(said["folder"], "trackers", "0", f"task-{name}.json") for name in ("function", "shell")]
+        tasks = ((said["folder"], "function"), (said["folder"], "shell"), (said["noticed"], "a"))
+        there = [Path(folder, "trackers", "0", f"task-{name}.json") for folder, name in tasks]
         eventually(lambda: all(path.exists() and json.loads(path.read_text())["ended"] for path in there), within=240)
         found = in_environment(f"{_RUNS}\nprint('RESULT' + json.dumps(runs({address!r})))", work)
     assert len(found["function"]["metrics"]["loss"]) == 2500
