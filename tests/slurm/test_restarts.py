@@ -106,7 +106,7 @@ def test_a_task_that_fails_as_one_of_its_nodes_does_is_restarted(how: str, clust
         # On a slow machine Slurm is first, and starts the job again itself.
         assert (folder / "1.0").read_text() in ("restart 1 node failure\n", "restart 1 requeued\n")
     else:
-        assert (task.state, task.exit_code, task.restarts) == (JobState.FAILED, 7, 0)
+        assert (task.state, task.restarts) == (JobState.FAILED, 0)  # srun may have ended the other rank first
 
 
 @pytest.mark.parametrize(
