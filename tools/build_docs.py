@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Builds the documentation as a site: the guides of docs/, and a reference made from the code.
 
-    tools/build_docs.py [FOLDER]    by default build/docs
+    tools/build_docs.py [FOLDER]             by default build/docs
+    tools/build_docs.py --beside FOLDER      into a folder below, named by the version, and a list of all versions there
 
 Warnings are errors: a link that leads nowhere, a page that is in no list, a docstring that cannot be read. Nothing is
 downloaded, and the site needs no server: open index.html. Needs the extra "docs".
@@ -12,13 +13,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nemo_run as run
 from nemo_run import errors
@@ -26,6 +30,7 @@ from nemo_run import errors
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 _LINK_OUT = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[^)]*\)")
+_SURFACE = ROOT / "tests" / "conformance" / "api_surface.json"
 _ENTRY = re.compile(r" {4}(?P<name>\w+): (?P<text>.*)")
 
 # Which public names are on which page of the reference, in this order; a name that is on none is an error.
@@ -101,15 +106,24 @@ def _entries(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 def options(cls: type) -> str:
     """Return a table of the options of an executor."""
-    texts = described(cls)
-    lines = ["| option | type | default | is |", "|---|---|---|---|"]
+    texts, theirs = described(cls), options_of_nemo_run(cls)
+    lines = ["| option | type | default | since | is |", "|---|---|---|---|---|"]
     for field in dataclasses.fields(cls):
         if field.name.startswith("_") or not field.init:
             continue
         kind = _cell(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type)))
         text = re.sub(r"``([^`]*)``", r"`\1`", re.sub(r":\w+:`~?([^`]*)`", r"`\1`", texts.get(field.name, "")))
-        lines.append(f"| `{field.name}` | `{kind}` | {_default(field)} | {_cell(text)}{_theirs(field)} |")
+        since = "NeMo-Run" if field.name in theirs else field.metadata.get("since", "1.0")
+        lines.append(f"| `{field.name}` | `{kind}` | {_default(field)} | {since} | {_cell(text)}{_theirs(field)} |")
     return "\n".join(lines)
+
+
+def options_of_nemo_run(cls: type) -> set[str]:
+    """Return the options that the executor of this name has in NVIDIA's NeMo-Run 0.11."""
+    surface = json.loads(_SURFACE.read_text(encoding="utf-8"))
+    return {
+        name for path, one in surface.items() if path.endswith(f".{cls.__name__}") for name in one.get("fields", ())
+    }
 
 
 def _theirs(field: Any) -> str:
@@ -132,7 +146,10 @@ def _cell(text: str) -> str:
 
 def options_page() -> str:
     """Return the page of the options of all executors."""
-    parts = ["# Options of executors\n\nMade from the code. The guides say how they are used.\n"]
+    parts = [
+        "# Options of executors\n\nMade from the code. The guides say how they are used.\n",
+        "*Since* is the version that an option came with, or `NeMo-Run` for those of NVIDIA's version 0.11.\n",
+    ]
     for cls in executors():
         first = (inspect.getdoc(cls) or "").partition("\n")[0]
         parts.append(f"## {cls.__name__}\n\n{first}\n\n{options(cls)}\n")
@@ -213,19 +230,36 @@ def write_sources(folder: Path) -> None:
         (folder / "reference" / f"{name}.md").write_text(make(), encoding="utf-8")
 
 
-def main() -> int:
+def build(target: Path, *options: str) -> int:
     """Build the site; the exit code of Sphinx."""
     from sphinx.cmd.build import main as sphinx
 
     if left_out := unlisted():
         sys.exit(f"public names that are on no page of the reference (GROUPS): {', '.join(sorted(left_out))}")
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "docs")
     with tempfile.TemporaryDirectory() as work:
         write_sources(Path(work, "source"))
-        words = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(DOCS / "site"), "-d", f"{work}/doctrees"]
-        code = sphinx([*words, f"{work}/source", str(target)])
+        words = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(DOCS / "site"), "-d", f"{work}/doctrees", *options]
+        return sphinx([*words, f"{work}/source", str(target)])
+
+
+def build_beside(folder: Path) -> int:
+    """Build the site of this version beside those of others, and list them all; the exit code of Sphinx."""
+    code = build(folder / run.__version__, "-A", "beside=1")
     if not code:
-        print(f"the site is in {target}: open {target / 'index.html'}")
+        found = [path.parent.name for path in folder.glob("*/index.html")]
+        found.sort(key=lambda name: [int(part) if part.isdigit() else -1 for part in name.split(".")], reverse=True)
+        items = "".join(f'<li><a href="{quote(name)}/index.html">{escape(name)}</a></li>' for name in found)
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Versions</title><ul>{items}</ul></html>\n'
+        (folder / "index.html").write_text(page, encoding="utf-8")
+    return code
+
+
+def main() -> int:
+    """Build what is asked for."""
+    *option, where = sys.argv[1:] or [str(ROOT / "build" / "docs")]
+    code = build_beside(Path(where)) if option == ["--beside"] else build(Path(where))
+    if not code:
+        print(f"the site is in {where}: open {Path(where) / 'index.html'}")
     return code
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import nemo_run as run
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -30,6 +32,12 @@ def test_every_option_of_an_executor_says_what_it_is(executor: type) -> None:
     said = build_docs.described(executor)
     given = [field.name for field in dataclasses.fields(executor) if field.init and not field.name.startswith("_")]
     assert [name for name in given if not said.get(name)] == []
+
+
+def test_options_say_since_when_they_are_there() -> None:
+    rows = [row.split(" | ") for row in build_docs.options(run.SlurmExecutor).splitlines()]
+    since = {row[0]: row[3] for row in rows if len(row) == 5}
+    assert (since["| `partition`"], since["| `restarts`"]) == ("NeMo-Run", "1.0")
 
 
 def test_every_environment_variable_that_is_read_is_told() -> None:
@@ -66,16 +74,25 @@ def _texts(node: ast.expr) -> Iterator[str]:
 
 @pytest.mark.needs("sphinx")
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "tools" / "build_docs.py", tmp_path / "site"]
+    for other in ("0.9.0", "0.10.1"):  # built by others before
+        (tmp_path / "all" / other).mkdir(parents=True)
+        (tmp_path / "all" / other / "index.html").touch()
+    command = [sys.executable, ROOT / "tools" / "build_docs.py", "--beside", tmp_path / "all"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    site = tmp_path / "all" / run.__version__
+    listed = re.findall(r'href="([^"]+)"', (tmp_path / "all" / "index.html").read_text())
+    assert listed == [f"{run.__version__}/index.html", "0.10.1/index.html", "0.9.0/index.html"]
+    for page in ("index.html", "reference/options.html"):
+        links = re.findall(r'href="([^"]+)">Other versions<', (site / page).read_text(encoding="utf-8"))
+        assert [(site / page).parent.joinpath(link).resolve() for link in links] == [tmp_path / "all" / "index.html"]
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert {"index.html", "quickstart.html", "reference/api.html", "reference/options.html", "search.html"} <= pages
-    text = (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
+    text = (site / "reference" / "api.html").read_text(encoding="utf-8")
     assert 'id="nemo_run.Experiment.add"' in text
     outside = {
         match
-        for page in (tmp_path / "site").rglob("*.html")
+        for page in site.rglob("*.html")
         for match in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text())
     }
     assert outside == set()  # nothing is asked of another host
