@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -15,11 +16,15 @@ from nemo_run.run import artifacts
 from nemo_run.run.records import JobDefinition, TaskDefinition
 from nemo_run.run.store import ExperimentStore
 
+logger = logging.getLogger(__name__)
+
 FILE = "metrics.jsonl"
 """The file of a task's metrics, below its artifacts."""
 
 LONGEST_LINE = 1 << 20
 """Bytes of a line that are read."""
+
+_LONGEST = 1 << 30  # bytes of a file that are read: some ten million points
 
 
 @dataclass
@@ -112,7 +117,7 @@ def job_metrics(store: ExperimentStore, job: JobDefinition, rank: int = 0, membe
 
 
 def task_metrics(
-    store: ExperimentStore, task: TaskDefinition, rank: int = 0, known: int | None = None, more: bytes = b""
+    store: ExperimentStore, task: TaskDefinition, rank: int = 0, known: int = _LONGEST, more: bytes = b""
 ) -> Metrics:
     """Return the metrics of a task; lines that cannot be read, such as one that is being written, are left out.
 
@@ -120,7 +125,7 @@ def task_metrics(
         store: The experiment.
         task: The task.
         rank: The rank that logged them.
-        known: How many bytes of the file here count; all by default.
+        known: How many bytes of the file here count; the first GiB by default.
         more: What follows these elsewhere.
     """
     name = FILE if rank == 0 else FILE.replace(".", f".{rank}.", 1)
@@ -131,13 +136,15 @@ def task_metrics(
     with here as file:
         for number, line in enumerate(_lines(file, known, more)):
             _take(points, number, line)
+        if file.tell() == _LONGEST and file.read(1):
+            logger.warning("%s: %s is larger than 1 GiB, of which the rest is not read", task.name, name)
     return Metrics(_series(name, found) for name, found in points.items())
 
 
-def _lines(file: IO[bytes], known: int | None, more: bytes) -> Iterator[bytes]:
+def _lines(file: IO[bytes], known: int, more: bytes) -> Iterator[bytes]:
     """Yield the lines of so many bytes of a file, and of what follows these."""
     begun = b""
-    while line := file.readline(LONGEST_LINE if known is None else min(LONGEST_LINE, known - file.tell())):
+    while line := file.readline(min(LONGEST_LINE, max(known - file.tell(), 0))):
         if more and not line.endswith(b"\n"):
             begun = line
         else:

@@ -18,6 +18,7 @@ from nemo_run.core.execution.jobs import JobState
 from nemo_run.core.runners.outputs import SUGGESTED
 from nemo_run.errors import StoreError
 from nemo_run.run import artifacts, catalog, stored
+from nemo_run.run.metrics import task_metrics
 from nemo_run.run.overview import overview
 from nemo_run.run.records import JobProgress, TaskProgress
 from nemo_run.run.sharing import export
@@ -120,6 +121,19 @@ def test_a_deep_result_or_exception_is_one_problem(home: Received) -> None:
     store = catalog.find(home.id)
     assert "nested" in reading.outcomes(store)["job"]["problem"]
     looked_at(store)
+
+
+def test_a_file_of_metrics_that_pretends_to_be_huge_comes_to_an_end(
+    home: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    (home.folder / "job/artifacts").mkdir(exist_ok=True)
+    with (home.folder / "job/artifacts/metrics.jsonl").open("wb") as file:
+        file.write(b'{"step": 1, "metrics": {"loss": 0.5}}\n')
+        file.truncate(1 << 40)
+    store = catalog.find(home.id)
+    [loss] = task_metrics(store, store.read_definition().jobs[0].tasks[0]).values()
+    assert loss.last == 0.5
+    assert "larger than 1 GiB" in caplog.text
 
 
 @pytest.mark.parametrize("path", [None, [], 7, {"a": 1}], ids=repr)
