@@ -220,7 +220,9 @@ def test_a_launch_is_confirmed(columns: int, answer: str, work: Path, terminal: 
         screen = terminal(sys.executable, "train.py", *typed, columns=columns)
         screen.shows(r"\[y/N\]")
         screen.type(f"{answer}\n")
-        shown += f"# {what}: {' '.join(typed)}\n{screen.end()}"
+        # The answer may be echoed before the last space of the question.
+        echoed = re.sub(r"\[y/N\]:(?=[yn])", "[y/N]: ", screen.end())
+        shown += f"# {what}: {' '.join(typed)}\n{echoed}"
         assert screen.process.returncode == 0
     assert ("trained 3" in shown) == (answer == "y")
     assert run.Experiment.catalog() == []
